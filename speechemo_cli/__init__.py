@@ -1,0 +1,37 @@
+"""speechemo: the emotion in a voice, from a shell.
+
+The public names are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from speechemo_cli.config import Config as Config
+    from speechemo_cli.errors import SpeechemoError as SpeechemoError
+    from speechemo_cli.inference.predictor import Answer as Answer
+    from speechemo_cli.inference.predictor import Predictor as Predictor
+    from speechemo_cli.inference.predictor import Refusal as Refusal
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Answer": "inference.predictor",
+    "Config": "config",
+    "Predictor": "inference.predictor",
+    "Refusal": "inference.predictor",
+    "SpeechemoError": "errors",
+}
+__all__ = ["Answer", "Config", "Predictor", "Refusal", "SpeechemoError", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,207 @@
+"""Decode a clip, check it, mix it to mono, resample it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from speechemo_cli.errors import AudioError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from speechemo_cli.config import AudioConfig
+
+# Below this peak (-80 dB of full scale, after DC is taken out) there is no voice to hear. RAVDESS's
+# quietest clip peaks at 0.007.
+SILENCE_PEAK = 1e-4
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A decoded clip.
+
+    Attributes
+    ----------
+    y : np.ndarray [shape=(n,), dtype=float32]
+        Mono samples, full scale at 1.0.
+    sr : int
+        Samples a second, as in the file.
+    sha256 : str
+        Hash of the file's content: the very bytes that were decoded.
+    warnings : tuple of str
+        Why an answer for this clip deserves doubt.
+    """
+
+    y: NDArray[np.float32]
+    sr: int
+    sha256: str
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return len(self.y) / self.sr
+
+
+def read(path: str | os.PathLike[str], config: AudioConfig) -> Recording:
+    """Read a clip through libsndfile and refuse what cannot be used, with the reason.
+
+    Parameters
+    ----------
+    path : path-like
+        A regular file; its content decides the format, not its name.
+    config : AudioConfig
+        The shortest and the longest duration to accept.
+
+    Returns
+    -------
+    Recording
+
+    Raises
+    ------
+    AudioError
+        No such file, not a regular file, no permission, empty, not audio, no samples, too short,
+        too long, silent, or not finite.
+    """
+    content = _content(path)
+    y, sr, warnings = decode(content, config)
+    check(y, sr, config)
+    return Recording(y, sr, hashlib.sha256(content).hexdigest(), warnings)
+
+
+def _content(path: str | os.PathLike[str]) -> bytes:
+    """Read the file once, so that its hash and its samples are those of the same bytes."""
+    try:
+        # O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        try:
+            mode = os.fstat(handle).st_mode
+            if not stat.S_ISREG(mode):
+                raise AudioError("a folder, not a clip" if stat.S_ISDIR(mode) else "not a regular file")
+            with os.fdopen(handle, "rb", closefd=False) as file:
+                content = file.read()
+        finally:
+            os.close(handle)
+    except FileNotFoundError:
+        raise AudioError("no such file") from None
+    except OSError as error:
+        raise AudioError((error.strerror or str(error)).lower()) from None
+    except ValueError:
+        raise AudioError("not a possible file name") from None
+    if not content:
+        raise AudioError("empty file")
+    return content
+
+
+def decode(content: bytes, config: AudioConfig) -> tuple[NDArray[np.float32], int, tuple[str, ...]]:
+    """Decode a file's bytes to mono samples.
+
+    Returns
+    -------
+    y : np.ndarray [shape=(n,), dtype=float32]
+        The mean of the channels, as `librosa.load` mixes.
+    sr : int
+    warnings : tuple of str
+
+    Raises
+    ------
+    AudioError
+        Not audio, or longer than `config.max_duration_s`.
+    """
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(io.BytesIO(content)) as file:
+            sr, promised = file.samplerate, file.frames
+            if promised / sr > config.max_duration_s and promised < 2**62:
+                raise AudioError(
+                    f"{promised / sr:.0f} s is longer than {config.max_duration_s:g} s",
+                    "Cut it, or raise audio.max_duration_s",
+                )
+            y = file.read(dtype="float32")
+    except soundfile.LibsndfileError as error:
+        reason = str(error.error_string).rstrip(".").lower()
+        raise AudioError(f"not audio that can be read ({reason})") from None
+    except (RuntimeError, ValueError, MemoryError) as error:
+        raise AudioError(f"cannot be decoded ({type(error).__name__})") from None
+    if y.ndim > 1:
+        y = y.mean(axis=1)
+    promised_s = _promised_frames(content, promised) / sr
+    warnings: tuple[str, ...] = ()
+    if promised_s - len(y) / sr > 0.01:
+        warnings = (f"truncated: the header promises {promised_s:.2f} s, the file holds {len(y) / sr:.2f} s",)
+    return y, sr, warnings
+
+
+def _promised_frames(content: bytes, frames: int) -> int:
+    """Frames that the header promises. libsndfile reports what a cut WAV file holds instead.
+
+    Only the `data` chunk of RIFF/WAVE is looked at; the other containers keep their promise in
+    `frames`. A size of 0 or 0xFFFFFFFF means "not known" (written by programs that stream).
+    """
+    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
+        return frames
+    at, block_align = 12, 0
+    while at + 8 <= len(content):
+        size = int.from_bytes(content[at + 4 : at + 8], "little")
+        if content[at : at + 4] == b"fmt ":
+            block_align = int.from_bytes(content[at + 20 : at + 22], "little")
+        elif content[at : at + 4] == b"data":
+            # Compressed WAV (ADPCM) counts blocks of many frames: there is nothing to compare.
+            held = min(size, len(content) - at - 8)
+            if block_align and size not in (0, 0xFFFFFFFF) and held // block_align == frames:
+                return size // block_align
+            return frames
+        at += 8 + size + size % 2
+    return frames
+
+
+def check(y: NDArray[np.float32], sr: int, config: AudioConfig) -> None:
+    """Refuse samples that say nothing about a voice.
+
+    Raises
+    ------
+    AudioError
+        No samples, shorter than `config.min_duration_s`, NaN or infinite, or silent.
+    """
+    if y.size == 0:
+        raise AudioError("no samples")
+    if y.size / sr < config.min_duration_s:
+        raise AudioError(f"{y.size / sr:.3f} s is shorter than {config.min_duration_s:g} s")
+    low, high = float(y.min()), float(y.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        first = int(np.argmin(np.isfinite(y)))
+        raise AudioError(f"contains {'NaN' if np.isnan(y[first]) else 'infinity'} at {first / sr:.3f} s")
+    # Half the range bounds the peak around any DC offset.
+    if (high - low) / 2 < SILENCE_PEAK:
+        raise AudioError(f"silent (peak below {SILENCE_PEAK:g} of full scale)")
+
+
+def resample(y: NDArray[np.float32], sr: int, target: int) -> NDArray[np.float32]:
+    """Resample as `librosa.load(sr=target)` does: soxr at high quality, `ceil(n * target / sr)` samples.
+
+    Parameters
+    ----------
+    y : np.ndarray [shape=(n,), dtype=float32]
+    sr, target : int
+        Rates in Hz.
+
+    Returns
+    -------
+    np.ndarray [shape=(ceil(n * target / sr),), dtype=float32]
+    """
+    if sr == target:
+        return y
+    import soxr
+
+    n = math.ceil(len(y) * (target / sr))
+    out: NDArray[np.float32] = soxr.resample(y, sr, target, quality="HQ")
+    return out[:n] if len(out) >= n else np.pad(out, (0, n - len(out)))

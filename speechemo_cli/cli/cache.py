@@ -1,0 +1,90 @@
+"""`speechemo cache`: look after the feature store."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import typer
+
+from speechemo_cli.cli import options, render
+from speechemo_cli.errors import ExitCode
+from speechemo_cli.files import display_name
+
+if TYPE_CHECKING:
+    from speechemo_cli.features.store import SetInfo
+
+app = typer.Typer(help="Look after the feature store.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command()
+def info(
+    store: options.Store = None,
+    format_: options.DocumentFormat = None,
+    config_file: options.ConfigFile = None,
+) -> None:
+    """Show what the store holds."""
+    _show("cache info", store, config_file, format_, verify=False)
+
+
+@app.command()
+def verify(
+    store: options.Store = None,
+    format_: options.DocumentFormat = None,
+    config_file: options.ConfigFile = None,
+) -> None:
+    """Read every value and check it; exit with 4 if a shard is damaged."""
+    _show("cache verify", store, config_file, format_, verify=True)
+
+
+@app.command()
+def compact(store: options.Store = None, config_file: options.ConfigFile = None) -> None:
+    """Merge small shards into large ones."""
+    from speechemo_cli.features import store as feature_store
+
+    before, after = feature_store.compact(options.build_config(config_file, None, store=store).store)
+    render.emit(f"{before} shards merged into {after}")
+
+
+@app.command()
+def clear(store: options.Store = None, config_file: options.ConfigFile = None) -> None:
+    """Remove every shard. Features can always be extracted again."""
+    from speechemo_cli.features import store as feature_store
+
+    removed = feature_store.clear(options.build_config(config_file, None, store=store).store)
+    render.emit(f"{removed} shards removed")
+
+
+def _show(
+    command: str,
+    store: str | None,
+    config_file: options.ConfigFile,
+    format_: options.Format | None,
+    *,
+    verify: bool,
+) -> None:
+    from speechemo_cli.features import store as feature_store
+
+    root = options.build_config(config_file, None, store=store).store
+    infos = feature_store.inspect(root, verify=verify)
+    damaged = [shard for info in infos for shard in info.damaged]
+    if options.is_table(format_):
+        render.emit(_table(root, infos))
+    else:
+        render.emit_json(
+            command, {"store": root, "sets": [asdict(info) for info in infos], "damaged": damaged}
+        )
+    for shard in damaged:
+        render.warn(f"damaged: {shard}; the next extract sets it aside and computes its clips anew")
+    if damaged:
+        raise typer.Exit(ExitCode.UNUSABLE_FILE)
+
+
+def _table(root: str, infos: list[SetInfo]) -> str:
+    if not infos:
+        return f"{display_name(root)} is empty"
+    rows = [
+        [info.folder, info.feature_set, str(info.clips), str(info.shards), f"{info.size_bytes / 1e6:.1f} MB"]
+        for info in infos
+    ]
+    return render.table(["folder", "set", "clips", "shards", "size"], rows)

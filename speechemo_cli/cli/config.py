@@ -1,0 +1,31 @@
+"""`speechemo config`."""
+
+from __future__ import annotations
+
+from speechemo_cli.cli import options, render
+
+
+def run(
+    format_: options.DocumentFormat = None,
+    config_file: options.ConfigFile = None,
+    sets: options.Sets = None,
+) -> None:
+    """Show every config value and where it comes from.
+
+    Defaults < speechemo.toml or [tool.speechemo] in pyproject.toml < SPEECHEMO_* variables < options.
+    """
+    from speechemo_cli.config import flatten
+
+    config, origins = options.resolve_config(config_file, sets)
+    values = flatten(config.to_dict(), "config")
+    if options.is_table(format_):
+        rows = [[key, _shown(value), origins[key]] for key, value in values.items()]
+        render.emit(render.table(["key", "value", "from"], rows))
+    else:
+        render.emit_json("config", {"values": config.to_dict(), "origins": origins})
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "the version's own"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,266 @@
+"""`speechemo evaluate`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from speechemo_cli.cli import options, render
+from speechemo_cli.cli.extract import say_corpus
+from speechemo_cli.files import display_name, require_writable
+
+if TYPE_CHECKING:
+    from speechemo_cli.config import Config
+    from speechemo_cli.evaluation.metrics import Scores
+    from speechemo_cli.evaluation.protocols import ModelResult, ProtocolResult
+
+
+def run(
+    data: options.Data = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            show_default="the one trained last",
+            help="Model file to score, or v1, v2 for the one in models/.",
+        ),
+    ] = None,
+    version: Annotated[
+        options.Version | None, typer.Option(help="Train and score this version by a protocol instead.")
+    ] = None,
+    protocol: Annotated[
+        options.Protocol | None,
+        typer.Option(show_default="speaker-5fold", help="With --version: how clips are divided."),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(metavar="N", show_default="the version's own", help="With --version.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw the confusion matrix into this file.")
+    ] = None,
+    seed: options.Seed = None,
+    store: options.Store = None,
+    jobs: options.Jobs = None,
+    song: options.Song = None,
+    format_: options.DocumentFormat = None,
+    config_file: options.ConfigFile = None,
+    sets: options.Sets = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Score a model file on the clips in DATA, or a version of the network by a protocol.
+
+    A model file is scored apart on the clips it was trained on, on other clips of the same speakers and
+    on speakers it never heard. With --version, networks are trained and tested fold by fold.
+    """
+    from speechemo_cli.errors import ConfigError
+
+    render.set_quiet(quiet)
+    if model and version:
+        raise ConfigError(
+            "--model and --version were both given", "--model scores a file, --version trains anew"
+        )
+    if version is None and (protocol or epochs):
+        raise ConfigError("--protocol and --epochs go with --version", "For example --version v2")
+    if plot:
+        if plot.suffix.lower() != ".png":
+            raise ConfigError(f"--plot is {display_name(plot)}, expected a name that ends in .png")
+        require_writable(plot.parent)
+    config = options.build_config(
+        config_file, sets, data=data, store=store, jobs=jobs, song=song, seed=seed, train__epochs=epochs
+    )
+    if version:
+        _by_protocol(version.value, (protocol or options.Protocol.speaker_5fold).value, config, plot, format_)
+    else:
+        _model_file(model, config, plot, format_)
+
+
+def _model_file(model: str | None, config: Config, plot: Path | None, format_: options.Format | None) -> None:
+    started = time.perf_counter()
+    from speechemo_cli.corpus.layouts import find_clips
+    from speechemo_cli.errors import DataError
+    from speechemo_cli.evaluation import protocols
+    from speechemo_cli.features import dataset
+    from speechemo_cli.models import VERSIONS, artifact
+
+    path = artifact.find(model, config.models, VERSIONS)
+    card = artifact.inspect(path)
+    corpus = find_clips(config.data, song=config.song)
+    say_corpus(config.data, corpus)
+    render.note(f"model: {display_name(path)} ({card.version}, {card.epochs} epochs, seed {card.seed})")
+    unknown = protocols.unknown_labels(corpus.clips, card)
+    if unknown:
+        raise DataError(
+            f"{display_name(config.data)} has labels the model does not know: {', '.join(unknown)}",
+            f"It answers {', '.join(card.labels)}",
+        )
+    with render.progress("extracting", "clips") as update:
+        clips = dataset.load(corpus.clips, card.adopt(config), card.feature_set, card.labels, update)
+    render.say_extraction(clips.extraction)
+    network, _ = artifact.load(path)
+    result = protocols.score_model(network, card, clips)
+    headline = result.unseen or result.trained_on
+    assert headline is not None
+    if plot:
+        _draw(headline, card.labels, f"{display_name(path)} on {headline.n} clips", plot)
+    if options.is_table(format_):
+        render.emit(_model_table(result, headline))
+    else:
+        parts = ("trained_on", "seen_speakers", "new_speakers", "unseen")
+        render.emit_json(
+            "evaluate",
+            {
+                "version": card.version,
+                "model": str(path),
+                "labels": list(card.labels),
+                "n_clips": len(clips.examples),
+                "n_trained_on": result.trained_on.n if result.trained_on else 0,
+                "scored": "unseen" if result.unseen else "trained_on",
+                **_scores(headline),
+                **{name: _scores(getattr(result, name)) for name in parts},
+                "failed": [asdict(failure) for failure in clips.extraction.failed],
+                "seconds": round(time.perf_counter() - started, 3),
+            },
+        )
+    render.exit_for(len(clips.extraction.failed), len(corpus.clips))
+
+
+def _model_table(result: ModelResult, headline: Scores) -> str:
+    parts = {
+        "trained on": result.trained_on,
+        "known voices, other clips": result.seen_speakers,
+        "new voices": result.new_speakers,
+    }
+    rows = [
+        [name, str(s.n), render.percent(s.accuracy), render.percent(s.uar), render.percent(s.macro_f1)]
+        for name, s in parts.items()
+        if s is not None
+    ]
+    text = render.table(["", "clips", "accuracy", "UAR", "macro-F1"], rows)
+    if result.unseen is None:
+        words = "The model was trained on every one of these clips: this shows its memory, not its skill."
+    else:
+        trained_on = result.trained_on.n if result.trained_on else 0
+        words = (
+            f"Below: the {headline.n} clips it was not trained on. It was trained on {trained_on} of these."
+        )
+    return "\n".join(
+        [text, words, "", render.per_class_table({"clips": headline}), render.confusion_table(headline)]
+    )
+
+
+def _by_protocol(
+    version: str, protocol: str, config: Config, plot: Path | None, format_: options.Format | None
+) -> None:
+    started = time.perf_counter()
+    from speechemo_cli.corpus.layouts import find_clips
+    from speechemo_cli.evaluation import protocols
+    from speechemo_cli.features import dataset
+
+    corpus = find_clips(config.data, song=config.song)
+    say_corpus(config.data, corpus)
+    feature_set = protocols.preset_of(version, config).feature_set
+    with render.progress("extracting", "clips") as update:
+        clips = dataset.load(corpus.clips, config, feature_set, on_progress=update)
+    render.say_extraction(clips.extraction)
+    with render.progress("training", "epochs") as update:
+        result = protocols.run_protocol(
+            version, protocol, clips, config, lambda stage, done, total, _: update(done, total, stage=stage)
+        )
+    if plot:
+        _draw(result.pooled, result.labels, f"{version}, {protocol}, {result.pooled.n} answers", plot)
+    if options.is_table(format_):
+        render.emit(_protocol_table(result))
+    else:
+        render.emit_json(
+            "evaluate",
+            {
+                "version": version,
+                "protocol": protocol,
+                "speaker_independent": result.speaker_independent,
+                "meaning": protocols.MEANING[protocol],
+                "seed": config.seed,
+                "epochs": protocols.preset_of(version, config).epochs,
+                "labels": list(result.labels),
+                "n_clips": len(clips.examples),
+                **{name: result.spread(name) for name in ("accuracy", "uar", "macro_f1")},
+                "per_class": _scores(result.pooled)["per_class"],
+                "confusion": result.pooled.confusion,
+                "folds": [
+                    {
+                        "test_speakers": list(fold.test_speakers),
+                        "n": fold.scores.n,
+                        "accuracy": fold.scores.accuracy,
+                        "uar": fold.scores.uar,
+                    }
+                    for fold in result.folds
+                ],
+                "failed": [asdict(failure) for failure in clips.extraction.failed],
+                "seconds": round(time.perf_counter() - started, 3),
+            },
+        )
+    render.exit_for(len(clips.extraction.failed), len(corpus.clips))
+
+
+def _protocol_table(result: ProtocolResult) -> str:
+    from speechemo_cli.evaluation.protocols import MEANING
+
+    rows = [
+        [
+            fold.name,
+            str(fold.scores.n),
+            render.percent(fold.scores.accuracy),
+            render.percent(fold.scores.uar),
+            " ".join(fold.test_speakers),
+        ]
+        for fold in result.folds
+    ]
+    spreads = {name: result.spread(name) for name in ("accuracy", "uar", "macro_f1")}
+    summary = [
+        [name, render.percent(s["mean"]), render.percent(s["sd"]), render.percent(s["pooled"])]
+        for name, s in zip(("accuracy", "UAR", "macro-F1"), spreads.values(), strict=True)
+    ]
+    return "\n".join(
+        [
+            render.table(["fold", "clips", "accuracy", "UAR", "test speakers"], rows),
+            render.table(
+                [f"{result.version}, {result.protocol}", "mean of folds", "sd of folds", "pooled"], summary
+            ),
+            f"In this protocol {MEANING[result.protocol]}.",
+            "",
+            render.per_class_table({"all folds": result.pooled}),
+            render.confusion_table(result.pooled),
+        ]
+    )
+
+
+def _scores(scores: Scores | None) -> Any:
+    if scores is None:
+        return None
+    return {
+        "n": scores.n,
+        "accuracy": scores.accuracy,
+        "uar": scores.uar,
+        "macro_f1": scores.macro_f1,
+        "per_class": {
+            c.label: {"n": c.n, "precision": c.precision, "recall": c.recall} for c in scores.per_class
+        },
+        "confusion": scores.confusion,
+    }
+
+
+def _draw(scores: Scores, labels: tuple[str, ...], title: str, path: Path) -> None:
+    from speechemo_cli.evaluation import plots
+
+    plots.confusion(
+        scores.confusion,
+        labels,
+        f"{title}\naccuracy {render.percent(scores.accuracy)}, UAR {render.percent(scores.uar)}",
+        path,
+    )
+    render.note(f"confusion matrix: {display_name(path)}")

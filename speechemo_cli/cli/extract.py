@@ -1,0 +1,98 @@
+"""`speechemo extract`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from speechemo_cli.cli import options, render
+from speechemo_cli.files import display_name
+
+if TYPE_CHECKING:
+    from speechemo_cli.corpus.layouts import Corpus
+
+_NAMES = {"ravdess": "RAVDESS names", "folders": "one folder a label", "manifest": "a CSV manifest"}
+
+
+def run(
+    data: options.Data = None,
+    features: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--features", metavar="SET", show_default="all", help="Feature set to fill: mfcc, logmel."
+        ),
+    ] = None,
+    store: options.Store = None,
+    jobs: options.Jobs = None,
+    song: options.Song = None,
+    format_: options.DocumentFormat = None,
+    config_file: options.ConfigFile = None,
+    sets: options.Sets = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Compute the features of every clip in DATA into the store.
+
+    Clips whose content and feature config are already there are not computed again, so a run that was
+    stopped goes on where it was.
+    """
+    from dataclasses import asdict
+
+    from speechemo_cli.corpus.layouts import find_clips
+    from speechemo_cli.errors import ConfigError
+    from speechemo_cli.features import FEATURE_SETS
+    from speechemo_cli.features.extraction import extract
+
+    render.set_quiet(quiet)
+    config = options.build_config(config_file, sets, data=data, store=store, jobs=jobs, song=song)
+    wanted = tuple(dict.fromkeys(features or FEATURE_SETS))
+    for name in wanted:
+        if name not in FEATURE_SETS:
+            raise ConfigError(f"--features is {name!r}, expected {' or '.join(FEATURE_SETS)}")
+    corpus = find_clips(config.data, song=config.song)
+    say_corpus(config.data, corpus)
+    with render.progress("extracting", "clips") as update:
+        result = extract(corpus.clips, config, wanted, update)
+    render.say_extraction(result)
+    if options.is_table(format_):
+        rows = [
+            ["clips", str(result.clips)],
+            ["extracted", str(result.extracted)],
+            ["cached", str(result.cached)],
+            ["byte-identical copies", str(result.duplicates)],
+            ["failed", str(len(result.failed))],
+            ["feature sets", ", ".join(wanted)],
+            ["store", display_name(config.store)],
+            ["seconds", f"{result.seconds:.1f}"],
+        ]
+        render.emit(render.table(["extract", ""], rows))
+    else:
+        render.emit_json(
+            "extract",
+            {
+                "data": config.data,
+                "layout": corpus.layout,
+                "clips": result.clips,
+                "extracted": result.extracted,
+                "cached": result.cached,
+                "duplicates": result.duplicates,
+                "skipped": corpus.skipped,
+                "failed": [asdict(failure) for failure in result.failed],
+                "damaged": result.damaged,
+                "feature_sets": list(wanted),
+                "store": config.store,
+                "seconds": round(result.seconds, 3),
+            },
+        )
+    render.exit_for(len(result.failed), result.clips)
+
+
+def say_corpus(data: str, corpus: Corpus) -> None:
+    """Say what was found, and what was left out and why."""
+    speakers = f", {len(corpus.speakers)} speakers" if corpus.speakers else ", speakers not known"
+    render.note(
+        f"{display_name(data)}: {_NAMES[corpus.layout]}, {len(corpus.clips)} clips, "
+        f"{len(corpus.labels)} labels{speakers}"
+    )
+    for reason, count in corpus.skipped.items():
+        render.note(f"  left out: {count} {reason}")

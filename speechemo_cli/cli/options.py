@@ -1,0 +1,149 @@
+"""The options that commands share, and the config they add up to."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from speechemo_cli.cli import render
+from speechemo_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from speechemo_cli.config import Config
+
+
+class Format(StrEnum):
+    """How one document is printed."""
+
+    table = "table"
+    json = "json"
+
+
+class PredictFormat(StrEnum):
+    """How answers are printed."""
+
+    table = "table"
+    json = "json"
+    jsonl = "jsonl"
+    csv = "csv"
+    label = "label"
+
+
+class Split(StrEnum):
+    """What a training holds out."""
+
+    both = "both"
+    random = "random"
+    none = "none"
+
+
+class Protocol(StrEnum):
+    """How a version is evaluated; a test holds them against `splits.PROTOCOLS`."""
+
+    random_holdout = "random-holdout"
+    random_5fold = "random-5fold"
+    speaker_5fold = "speaker-5fold"
+
+
+class Version(StrEnum):
+    """The versions of the network; a test holds them against `models.VERSIONS`."""
+
+    v1 = "v1"
+    v2 = "v2"
+
+
+Data = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[DATA]",
+        show_default="data",
+        help="Folder of labelled clips (RAVDESS names, or one folder a label), or a CSV manifest.",
+    ),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="TOML file to read instead of speechemo.toml."),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Set any config key, e.g. --set mfcc.n_mfcc=20."),
+]
+Store = Annotated[
+    str | None, typer.Option(metavar="DIR", show_default="features", help="Folder of the feature store.")
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option("--jobs", "-j", metavar="N", show_default="one a core", help="Workers that read clips."),
+]
+Seed = Annotated[
+    int | None, typer.Option(metavar="N", show_default="0", help="Seed of splits and trainings.")
+]
+Song = Annotated[
+    bool | None,
+    typer.Option("--song/--no-song", show_default="no-song", help="Take RAVDESS's sung clips too."),
+]
+DocumentFormat = Annotated[
+    Format | None,
+    typer.Option("--format", "-f", show_default="table; json in a pipe", help="How to print the result."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
+
+
+def is_table(chosen: Format | None) -> bool:
+    """Whether to print for a person: asked for, or not asked and on a terminal."""
+    return chosen is Format.table if chosen else render.on_terminal()
+
+
+def build_config(file: Path | None, sets: list[str] | None, **options: Any) -> Config:
+    """Resolve the config of this run; the origins are `resolve_config`'s second value."""
+    return resolve_config(file, sets, **options)[0]
+
+
+def resolve_config(
+    file: Path | None, sets: list[str] | None, **options: Any
+) -> tuple[Config, dict[str, str]]:
+    """Lay the options that were given over file and environment.
+
+    Parameters
+    ----------
+    file : Path or None
+        What --config named.
+    sets : list of str or None
+        What --set named, KEY=VALUE each.
+    **options
+        Values of options by config key, `__` for the dot; None where the option was not given.
+
+    Raises
+    ------
+    ConfigError
+        An unknown key, or a value that cannot be used.
+    """
+    from speechemo_cli import config
+
+    given = {}
+    for item in sets or []:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise ConfigError(f"--set is {item!r}, expected KEY=VALUE", "For example --set mfcc.n_mfcc=20")
+        given[key.strip()] = value.strip()
+    given.update({key.replace("__", "."): value for key, value in options.items() if value is not None})
+    return config.load(given, file=file)
+
+
+def split_for(config: Config, speakers: tuple[str, ...], *, asked: bool) -> Config:
+    """Fall back from the default split where no speaker is known, and say so.
+
+    Somebody who asked for `--split both` gets the error instead.
+    """
+    from dataclasses import replace
+
+    if asked or config.train.split != "both" or len(speakers) > 1:
+        return config
+    render.warn(
+        "fewer than two speakers are known, so new voices cannot be measured: using --split random. "
+        "Name the speakers by a folder level or the manifest's speaker column"
+    )
+    return replace(config, train=replace(config.train, split="random"))

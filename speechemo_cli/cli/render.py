@@ -1,0 +1,246 @@
+"""Everything that reaches a terminal, a pipe or a file goes through here."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from speechemo_cli.errors import ExitCode
+from speechemo_cli.files import access_error, display_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from speechemo_cli.evaluation.metrics import Scores
+    from speechemo_cli.features.extraction import Extraction
+
+SCHEMA = 1
+
+_quiet = False
+
+
+def set_quiet(quiet: bool) -> None:
+    """Silence notes and progress for the rest of the process."""
+    global _quiet
+    _quiet = quiet
+
+
+def prepare_streams() -> None:
+    """Let no character stop the program after the work is done, whatever the locale.
+
+    On a UTF-8 stdout a name that is no UTF-8 goes out as the bytes it came in as; an ASCII stdout
+    gets escapes.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            utf8 = stream.encoding.lower().replace("-", "") == "utf8" and stream is sys.stdout
+            stream.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
+
+
+def emit(text: str) -> None:
+    """Write a result to stdout, now.
+
+    Raises
+    ------
+    typer.Exit
+        With 141 where nobody reads any more.
+    AccessError
+        It cannot be written: the disk behind a redirection is full.
+    """
+    try:
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left in the buffer would fail once more when the interpreter exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise typer.Exit(ExitCode.STDOUT_CLOSED) from None
+        raise access_error("write", "the output", error) from error
+
+
+def emit_json(command: str, document: Mapping[str, Any]) -> None:
+    """Write one JSON document. ASCII only, so that any pipe carries any file name."""
+    emit(json.dumps({"schema": SCHEMA, "command": command, **document}, indent=2))
+
+
+def note(text: str) -> None:
+    """Say something to the person, on stderr."""
+    if not _quiet:
+        _to_stderr(text)
+
+
+def warn(text: str) -> None:
+    """Say something that matters, on stderr, --quiet or not."""
+    _to_stderr(f"warning: {text}")
+
+
+def error_line(text: str) -> None:
+    """Say in one line why the command ends."""
+    line = " ".join(text.split())
+    _to_stderr(f"\x1b[1;31merror:\x1b[0m {line}" if colour(sys.stderr) else f"error: {line}")
+
+
+def _to_stderr(text: str) -> None:
+    try:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints
+    except OSError:
+        pass  # nobody listens; the exit code still tells
+
+
+def colour(stream: Any) -> bool:
+    """Whether a stream wants colour: a terminal, and neither NO_COLOR nor TERM=dumb."""
+    return bool(stream.isatty()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def on_terminal() -> bool:
+    """Whether a person reads stdout."""
+    return sys.stdout.isatty()
+
+
+def draws_blocks() -> bool:
+    """Whether stdout can show block characters."""
+    return (sys.stdout.encoding or "ascii").lower().startswith("utf")
+
+
+def percent(share: float | None) -> str:
+    """Write a share as a percentage with one digit: `60.4 %`."""
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> str:
+    """Lay out rows as text: the first column left, the others right, as wide as they need.
+
+    Parameters
+    ----------
+    columns : sequence of str
+    rows : sequence of sequence of str
+    title : str
+
+    Returns
+    -------
+    str
+    """
+    from rich.box import ASCII2, SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(
+        box=SIMPLE_HEAD if draws_blocks() else ASCII2,
+        title=Text(title) if title else None,
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        pad_edge=False,
+    )
+    for i, column in enumerate(columns):
+        grid.add_column(Text(column), justify="left" if i == 0 else "right", no_wrap=True, overflow="fold")
+    for row in rows:
+        # Text, not str: a file name may hold what rich would take for markup.
+        grid.add_row(*(Text(cell) for cell in row))
+    out = io.StringIO()
+    Console(
+        file=out,
+        force_terminal=colour(sys.stdout),
+        no_color=not colour(sys.stdout),
+        width=10_000,  # never cut or wrap: the terminal does that, and a pipe needs whole lines
+        legacy_windows=False,
+    ).print(grid)
+    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    return "\n".join(line for line in lines if line) + "\n"
+
+
+def per_class_table(parts: Mapping[str, Scores]) -> str:
+    """Lay out precision and recall of every label, side by side for each part.
+
+    Parameters
+    ----------
+    parts : mapping of str to Scores
+        All with the same labels.
+    """
+    columns = ["label"]
+    for name in parts:
+        columns += [f"{name}: clips", "precision", "recall"]
+    labels = [score.label for score in next(iter(parts.values())).per_class]
+    rows = []
+    for i, label in enumerate(labels):
+        row = [label]
+        for scores in parts.values():
+            one = scores.per_class[i]
+            row += [str(one.n), percent(one.precision), percent(one.recall)]
+        rows.append(row)
+    return table(columns, rows)
+
+
+def confusion_table(scores: Scores) -> str:
+    """Lay out a confusion matrix: rows are the truth, columns the answers."""
+    labels = [score.label for score in scores.per_class]
+    rows = [
+        [label, *(str(n) if n else "·" if draws_blocks() else "." for n in counts)]
+        for label, counts in zip(labels, scores.confusion, strict=True)
+    ]
+    return table(["truth \\ answer", *labels], rows)
+
+
+@contextmanager
+def progress(what: str, unit: str) -> Iterator[Callable[..., None]]:
+    """Show a bar with rate and time left on stderr, if that is a terminal; else nothing.
+
+    Yields
+    ------
+    callable
+        `update(done, total, text="")`.
+    """
+    if _quiet or not sys.stderr.isatty():
+        yield lambda *_, **__: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(TextColumn):
+        def render(self, task: Any) -> Text:
+            return Text(f"{task.speed:.1f} {unit}/s" if task.speed else "", style="dim")
+
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        Rate(""),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}", markup=False),
+        console=Console(stderr=True, no_color=not colour(sys.stderr)),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(what, total=None, text="")
+
+        def update(done: int, total: int, text: str = "", stage: str = what) -> None:
+            bar.update(task, completed=done, total=total, text=text, description=stage)
+
+        yield update
+
+
+def say_extraction(extraction: Extraction) -> None:
+    """Name every clip that failed and every shard that was set aside."""
+    for failure in extraction.failed:
+        warn(f"{display_name(failure.path)}: {failure.error}")
+    for shard in extraction.damaged:
+        warn(f"damaged, set aside and computed anew: {shard}")
+
+
+def exit_for(failed: int, total: int) -> None:
+    """End with 3 where some clips failed and with 6 where all did.
+
+    Raises
+    ------
+    typer.Exit
+    """
+    if failed:
+        raise typer.Exit(ExitCode.NO_INPUT if failed >= total else ExitCode.SOME_FAILED)

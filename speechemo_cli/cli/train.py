@@ -1,0 +1,187 @@
+"""`speechemo train`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from speechemo_cli.cli import options, render
+from speechemo_cli.cli.extract import say_corpus
+from speechemo_cli.files import display_name, require_writable
+
+if TYPE_CHECKING:
+    from speechemo_cli.evaluation.metrics import Scores
+    from speechemo_cli.evaluation.protocols import HoldoutResult
+
+
+def run(
+    data: options.Data = None,
+    version: Annotated[options.Version, typer.Option(help="Which network.")] = options.Version.v2,
+    split: Annotated[
+        options.Split | None,
+        typer.Option(
+            show_default="both",
+            help="What to hold out: whole speakers and clips, clips alone, or nothing.",
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(metavar="N", show_default="the version's own", help="Passes over the clips.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            show_default="models/VERSION.keras",
+            help="Where the model goes.",
+        ),
+    ] = None,
+    seed: options.Seed = None,
+    store: options.Store = None,
+    jobs: options.Jobs = None,
+    song: options.Song = None,
+    format_: options.DocumentFormat = None,
+    config_file: options.ConfigFile = None,
+    sets: options.Sets = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train a network on the clips in DATA and measure it on clips and speakers it has not heard.
+
+    Writes models/VERSION.keras and the learning curve beside it. Features that the store lacks are
+    extracted first.
+    """
+    started = time.perf_counter()
+    from speechemo_cli.corpus.layouts import find_clips
+    from speechemo_cli.errors import ConfigError
+    from speechemo_cli.evaluation import plots, protocols
+    from speechemo_cli.features import dataset
+    from speechemo_cli.models import artifact
+
+    render.set_quiet(quiet)
+    config = options.build_config(
+        config_file,
+        sets,
+        data=data,
+        store=store,
+        jobs=jobs,
+        song=song,
+        seed=seed,
+        train__split=split.value if split else None,
+        train__epochs=epochs,
+    )
+    path = output or artifact.default_path(config.models, version.value)
+    if path.suffix != artifact.SUFFIX:
+        raise ConfigError(f"--output is {display_name(path)}, expected a name that ends in {artifact.SUFFIX}")
+    require_writable(path.parent)
+    corpus = find_clips(config.data, song=config.song)
+    say_corpus(config.data, corpus)
+    preset = protocols.preset_of(version.value, config)
+    with render.progress("extracting", "clips") as update:
+        clips = dataset.load(corpus.clips, config, preset.feature_set, on_progress=update)
+    render.say_extraction(clips.extraction)
+    config = options.split_for(config, corpus.speakers, asked=split is not None)
+    with render.progress("training", "epochs") as update:
+        result = protocols.train_with_holdout(
+            version.value,
+            clips,
+            config,
+            lambda _, done, total, values: update(done, total, _epoch_text(values)),
+        )
+    numbers = _numbers(result)
+    document = {
+        "version": version.value,
+        "model": str(path),
+        "learning_curve": str(path.with_suffix(".png")),
+        "epochs": preset.epochs,
+        "seed": config.seed,
+        "split": config.train.split,
+        "labels": list(clips.labels),
+        **numbers,
+        "failed": [{"path": f.path, "error": f.error} for f in clips.extraction.failed],
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+    artifact.save(result.model, protocols.with_results(result.card, numbers), path)
+    plots.learning_curve(
+        result.history, f"{version.value}, {len(result.holdout.train)} clips", path.with_suffix(".png")
+    )
+    if options.is_table(format_):
+        render.emit(_table(result, path, preset.epochs, config.seed))
+    else:
+        render.emit_json("train", document)
+    render.exit_for(len(clips.extraction.failed), len(corpus.clips))
+
+
+def _epoch_text(values: Any) -> str:
+    names = {"train": "train", "seen": "known voices", "new": "new voices"}
+    return "  ".join(
+        f"{words} {100 * values[f'{name}_accuracy']:.0f} %"
+        for name, words in names.items()
+        if f"{name}_accuracy" in values
+    )
+
+
+def _numbers(result: HoldoutResult) -> dict[str, Any]:
+    """Return the results as JSON has them and as the model file keeps them."""
+
+    def part(scores: Scores | None, **more: Any) -> dict[str, Any] | None:
+        if scores is None:
+            return None
+        return {
+            "accuracy": scores.accuracy,
+            "uar": scores.uar,
+            "n": scores.n,
+            **more,
+            "per_class": {
+                c.label: {"n": c.n, "precision": c.precision, "recall": c.recall} for c in scores.per_class
+            },
+        }
+
+    return {
+        "train": {"accuracy": result.train.accuracy, "n": result.train.n},
+        "test": {
+            "seen_speakers": part(result.seen),
+            "new_speakers": part(result.new, speakers=list(result.holdout.new_speakers)),
+        },
+    }
+
+
+def _table(result: HoldoutResult, path: Path, epochs: int, seed: int) -> str:
+    parts = {
+        "training clips": result.train,
+        "held out, known voices": result.seen,
+        "held out, new voices": result.new,
+    }
+    shown = {name: scores for name, scores in parts.items() if scores is not None}
+    rows = [[name, str(s.n), render.percent(s.accuracy), render.percent(s.uar)] for name, s in shown.items()]
+    text = render.table(
+        ["", "clips", "accuracy", "UAR"], rows, title=f"{result.card.version}, {epochs} epochs, seed {seed}"
+    )
+    tested = {name: scores for name, scores in shown.items() if name != "training clips"}
+    if tested:
+        text += "\n" + render.per_class_table(tested)
+    return text + "\n" + "\n".join([*_in_words(result), f"model: {display_name(path)}"]) + "\n"
+
+
+def _in_words(result: HoldoutResult) -> list[str]:
+    lines = []
+    if result.seen:
+        share = render.percent(result.seen.accuracy)
+        lines.append(f"Voices it was trained on, other recordings: right {share} of the time.")
+    if result.new:
+        speakers = ", ".join(result.holdout.new_speakers)
+        lines.append(
+            f"Voices it never heard ({speakers}): right {render.percent(result.new.accuracy)} of the time."
+            " Expect this number on your own recordings, or less."
+        )
+    elif result.seen:
+        lines.append(
+            "This split shares speakers, and mostly twin recordings, with the training:"
+            " on new voices expect far less (--split both measures it)."
+        )
+    else:
+        lines.append("Trained on every clip: nothing was held out, so nothing is known of how good it is.")
+    return lines

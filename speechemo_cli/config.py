@@ -1,0 +1,411 @@
+"""The one config object: frozen, built once, defaults < file < environment < options."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+import os
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from speechemo_cli.errors import ConfigError
+from speechemo_cli.files import display_name
+
+if typing.TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ENV_PREFIX = "SPEECHEMO_"
+# Variables that steer the program rather than hold a config value.
+_ENV_RESERVED = {"SPEECHEMO_DEBUG", "SPEECHEMO_CONFIG"}
+
+Split = Literal["both", "random", "none"]
+
+
+def _require(condition: bool, key: str, value: object, expected: str) -> None:
+    if not condition:
+        raise ConfigError(f"{key} is {value!r}, expected {expected}")
+
+
+@dataclass(frozen=True)
+class AudioConfig:
+    """What a clip must be to be used. Durations in seconds."""
+
+    min_duration_s: float = 0.2
+    max_duration_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        _require(self.min_duration_s > 0, "audio.min_duration_s", self.min_duration_s, "a number above 0")
+        _require(
+            self.max_duration_s > self.min_duration_s,
+            "audio.max_duration_s",
+            self.max_duration_s,
+            "more than audio.min_duration_s",
+        )
+
+
+@dataclass(frozen=True)
+class MfccConfig:
+    """Feature set `mfcc`. Names and defaults are librosa's, but for `n_mfcc`, which is the study's 40."""
+
+    sr: int = 22050
+    n_mfcc: int = 40
+    n_fft: int = 2048
+    hop_length: int = 512
+    n_mels: int = 128
+
+    def __post_init__(self) -> None:
+        _require(4000 <= self.sr <= 192000, "mfcc.sr", self.sr, "a rate from 4000 to 192000 Hz")
+        _require(1 <= self.n_mels <= 512, "mfcc.n_mels", self.n_mels, "1 to 512 bands")
+        _require(1 <= self.n_mfcc <= self.n_mels, "mfcc.n_mfcc", self.n_mfcc, "1 to mfcc.n_mels coefficients")
+        _require(16 <= self.n_fft <= 65536, "mfcc.n_fft", self.n_fft, "16 to 65536 samples")
+        _require(1 <= self.hop_length <= self.n_fft, "mfcc.hop_length", self.hop_length, "1 to mfcc.n_fft")
+
+
+@dataclass(frozen=True)
+class LogmelConfig:
+    """Feature set `logmel`: log-mel frames, trimmed to where somebody speaks."""
+
+    sr: int = 16000
+    n_mels: int = 64
+    n_fft: int = 512
+    win_length: int = 400
+    hop_length: int = 160
+    fmin: float = 50.0
+    fmax: float = 8000.0
+    trim_nepers: float = 7.5
+
+    def __post_init__(self) -> None:
+        _require(4000 <= self.sr <= 192000, "logmel.sr", self.sr, "a rate from 4000 to 192000 Hz")
+        _require(1 <= self.n_mels <= 512, "logmel.n_mels", self.n_mels, "1 to 512 bands")
+        _require(16 <= self.n_fft <= 65536, "logmel.n_fft", self.n_fft, "16 to 65536 samples")
+        _require(
+            1 <= self.win_length <= self.n_fft, "logmel.win_length", self.win_length, "1 to logmel.n_fft"
+        )
+        _require(
+            1 <= self.hop_length <= self.n_fft, "logmel.hop_length", self.hop_length, "1 to logmel.n_fft"
+        )
+        _require(0 <= self.fmin < self.fmax, "logmel.fmin", self.fmin, "0 up to below logmel.fmax")
+        _require(
+            self.fmax <= self.sr / 2, "logmel.fmax", self.fmax, f"at most logmel.sr / 2 = {self.sr / 2:g}"
+        )
+        _require(self.trim_nepers >= 0, "logmel.trim_nepers", self.trim_nepers, "0 (no trimming) or more")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a network is trained. None: what the version's own preset says."""
+
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    dropout: float | None = None
+    split: Split = "both"
+    test_share: float = 0.2
+
+    def __post_init__(self) -> None:
+        _require(self.epochs is None or self.epochs >= 1, "train.epochs", self.epochs, "1 or more")
+        _require(
+            self.batch_size is None or self.batch_size >= 1, "train.batch_size", self.batch_size, "1 or more"
+        )
+        _require(
+            self.learning_rate is None or 0 < self.learning_rate <= 1,
+            "train.learning_rate",
+            self.learning_rate,
+            "above 0, at most 1",
+        )
+        _require(
+            self.dropout is None or 0 <= self.dropout < 1,
+            "train.dropout",
+            self.dropout,
+            "from 0 up to below 1",
+        )
+        _require(0 < self.test_share < 1, "train.test_share", self.test_share, "a share between 0 and 1")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything the four commands share.
+
+    Parameters
+    ----------
+    data : str
+        Folder or CSV manifest of labelled clips.
+    store : str
+        Folder of the feature store.
+    models : str
+        Folder where `train` puts model files.
+    jobs : int
+        Worker processes of `extract`; 0 means one a core.
+    seed : int
+        Seed of splits and trainings.
+    song : bool
+        Take RAVDESS's sung clips along with the spoken ones.
+    """
+
+    data: str = "data"
+    store: str = "features"
+    models: str = "models"
+    jobs: int = 0
+    seed: int = 0
+    song: bool = False
+    audio: AudioConfig = field(default_factory=AudioConfig)
+    mfcc: MfccConfig = field(default_factory=MfccConfig)
+    logmel: LogmelConfig = field(default_factory=LogmelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.jobs <= 1024, "jobs", self.jobs, "0 (one a core) to 1024")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
+
+    @property
+    def workers(self) -> int:
+        """How many worker processes `jobs` means on this machine."""
+        # The affinity mask, not cpu_count(): a container may own fewer cores than the machine has.
+        return self.jobs or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else (0,))
+
+    def fingerprint(self, feature_set: str, version: int) -> str:
+        """Key of the feature part of this config: equal exactly when the stored numbers are.
+
+        Parameters
+        ----------
+        feature_set : str
+            `mfcc` or `logmel`.
+        version : int
+            Version of the code that computes the set.
+
+        Returns
+        -------
+        str
+            12 hexadecimal digits.
+        """
+        part = {"set": feature_set, "version": version, **dataclasses.asdict(getattr(self, feature_set))}
+        return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:12]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return nested plain values, as a model file stores them."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], origin: str = "config") -> Config:
+        """Build from nested values.
+
+        Raises
+        ------
+        ConfigError
+            An unknown key, a value of the wrong kind, or one out of range.
+        """
+        return resolve([(origin, flatten(values, origin))])[0]
+
+
+def keys() -> dict[str, Any]:
+    """Every key with its default, flat: `{"seed": 0, "mfcc.n_mfcc": 40, ...}`."""
+    return _flat(dataclasses.asdict(Config()))
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    flat = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat.update({f"{name}.{key}": inner for key, inner in value.items()})
+        else:
+            flat[name] = value
+    return flat
+
+
+def flatten(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """Flatten nested values and refuse keys that do not exist, naming the nearest one that does.
+
+    Raises
+    ------
+    ConfigError
+        An unknown key.
+    """
+    flat = _flat(values)
+    for key in flat:
+        if key not in _types():
+            near = difflib.get_close_matches(key, _types(), n=1, cutoff=0.5)
+            hint = f"Did you mean {near[0]}?" if near else "`speechemo config` lists the keys"
+            raise ConfigError(f"{origin}: unknown key {key}", hint)
+    return flat
+
+
+def _types() -> dict[str, Any]:
+    flat = {}
+    for name, kind in typing.get_type_hints(Config).items():
+        if dataclasses.is_dataclass(kind):
+            flat.update({f"{name}.{key}": inner for key, inner in typing.get_type_hints(kind).items()})
+        else:
+            flat[name] = kind
+    return flat
+
+
+def _coerce(key: str, value: Any, kind: Any, origin: str) -> Any:
+    """Give a value from a file, a variable or an option the type of its key."""
+    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    if types.NoneType in options:
+        if value is None or value in ("", "none"):
+            return None
+        kind = options[0]
+    if typing.get_origin(kind) is Literal:
+        choices = typing.get_args(kind)
+        if value not in choices:
+            raise ConfigError(f"{origin}: {key} is {value!r}, expected one of {', '.join(choices)}")
+        return value
+    try:
+        return _as_kind(value, kind)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        noun = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[kind]
+        raise ConfigError(f"{origin}: {key} is {value!r}, expected {noun}") from None
+
+
+_BOOL_WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+def _as_kind(value: Any, kind: type) -> Any:
+    if kind is bool:
+        return value if isinstance(value, bool) else _BOOL_WORDS[value.lower()]
+    # int(2.5) and int(True) would pass silently, and str() takes anything.
+    if isinstance(value, bool) or (kind is str and not isinstance(value, str)):
+        raise TypeError
+    if kind is int and isinstance(value, float) and not value.is_integer():
+        raise ValueError
+    result = kind(value)
+    if kind is float and not math.isfinite(result):
+        raise ValueError
+    return result
+
+
+def resolve(layers: list[tuple[str, Mapping[str, Any]]]) -> tuple[Config, dict[str, str]]:
+    """Lay flat values over the defaults, later layers over earlier ones.
+
+    Parameters
+    ----------
+    layers : list of (origin, values)
+        Values by flat key, with the words that say where they come from.
+
+    Returns
+    -------
+    config : Config
+    origins : dict
+        For every key, where its value comes from.
+
+    Raises
+    ------
+    ConfigError
+        A value of the wrong kind or out of range.
+    """
+    values = keys()
+    origins = dict.fromkeys(values, "default")
+    for origin, layer in layers:
+        for key, value in layer.items():
+            values[key] = _coerce(key, value, _types()[key], origin)
+            origins[key] = origin
+    sections: dict[str, dict[str, Any]] = {}
+    top: dict[str, Any] = {}
+    for key, value in values.items():
+        section, _, name = key.rpartition(".")
+        (sections.setdefault(section, {}) if section else top)[name] = value
+    hints = typing.get_type_hints(Config)
+    try:
+        config = Config(**top, **{name: hints[name](**inner) for name, inner in sections.items()})
+    except ConfigError as error:
+        key = error.message.split(" is ", 1)[0]
+        raise ConfigError(f"{origins.get(key, 'config')}: {error.message}") from None
+    return config, origins
+
+
+def load(
+    options: Mapping[str, Any] | None = None,
+    *,
+    file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> tuple[Config, dict[str, str]]:
+    """Resolve the config of a run: defaults < file < environment < options.
+
+    Parameters
+    ----------
+    options : mapping, optional
+        Flat keys given on the command line.
+    file : Path, optional
+        The file to read instead of the ones in `folder`.
+    environ : mapping, optional
+        Environment variables; `SPEECHEMO_MFCC_N_MFCC` holds `mfcc.n_mfcc`.
+    folder : Path, optional
+        Where `speechemo.toml` or `pyproject.toml` is looked for; the working folder by default.
+
+    Returns
+    -------
+    config : Config
+    origins : dict
+        For every key, where its value comes from.
+
+    Raises
+    ------
+    ConfigError
+        An unknown key, a value of the wrong kind or out of range, or a file that is not TOML.
+    """
+    environ = os.environ if environ is None else environ
+    layers: list[tuple[str, Mapping[str, Any]]] = []
+    if file is None and environ.get("SPEECHEMO_CONFIG"):
+        file = Path(environ["SPEECHEMO_CONFIG"])
+    found = _find_file(file, folder or Path())
+    if found is not None:
+        layers.append((display_name(found), _read_file(found)))
+    layers.extend(_from_environment(environ))
+    layers.append(("option", flatten(options or {}, "option")))
+    return resolve(layers)
+
+
+def _find_file(file: Path | None, folder: Path) -> Path | None:
+    if file is not None:
+        if not file.is_file():
+            raise ConfigError(f"config file {display_name(file)} does not exist")
+        return file
+    own = folder / "speechemo.toml"
+    if own.is_file():
+        return own
+    project = folder / "pyproject.toml"
+    # A pyproject.toml without our table, or one that other tools cannot read either, is not ours to judge.
+    if project.is_file() and "[tool.speechemo" in project.read_text("utf-8", errors="replace"):
+        return project
+    return None
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    import tomllib
+
+    origin = display_name(file)
+    try:
+        document = tomllib.loads(file.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{origin}: not valid TOML: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{origin}: cannot be read: {error.strerror}") from None
+    if file.name == "pyproject.toml":
+        document = document.get("tool", {}).get("speechemo", {})
+    return flatten(document, origin)
+
+
+def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, Mapping[str, Any]]]:
+    by_variable = {ENV_PREFIX + key.replace(".", "_").upper(): key for key in _types()}
+    layers: list[tuple[str, Mapping[str, Any]]] = []
+    for variable, value in environ.items():
+        if (
+            not variable.startswith(ENV_PREFIX)
+            or variable in _ENV_RESERVED
+            or variable.startswith("SPEECHEMO_TEST_")
+        ):
+            continue
+        if variable not in by_variable:
+            near = difflib.get_close_matches(variable, by_variable, n=1, cutoff=0.5)
+            hint = f"Did you mean {near[0]}?" if near else "`speechemo config` lists the keys"
+            raise ConfigError(f"environment: unknown variable {variable}", hint)
+        layers.append((f"environment {variable}", {by_variable[variable]: value}))
+    return layers

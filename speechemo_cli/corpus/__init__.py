@@ -1,0 +1,1 @@
+"""Which clips, whose voice, which label."""

@@ -1,0 +1,245 @@
+"""A small synthetic corpus in RAVDESS layout: source-filter voices whose manner follows the emotion.
+
+It lets every command run without data. The voices are caricatures: pitch, energy, tempo and timbre
+move with the emotion in the directions that studies of vocal expression report (Juslin & Laukka
+2003, Psychological Bulletin 129:770, table 7), by amounts chosen to be heard. What a network scores
+on them says nothing about people.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from speechemo_cli.corpus.labels import EMOTIONS
+from speechemo_cli.files import atomic_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+SR = 16000
+
+# First four formants in Hz of an average male voice (after Peterson & Barney 1952), by vowel.
+_VOWELS = {
+    "i": (270, 2290, 3010, 3700),
+    "e": (530, 1840, 2480, 3600),
+    "a": (730, 1090, 2440, 3500),
+    "o": (570, 840, 2410, 3400),
+    "u": (300, 870, 2240, 3300),
+    "@": (500, 1500, 2500, 3500),
+}
+_BANDWIDTHS = (60.0, 90.0, 140.0, 200.0)
+# The vowels of RAVDESS's two statements, roughly, with the hiss that goes before each syllable:
+# "Kids are talking by the door", "Dogs are sitting by the door".
+_STATEMENTS = (
+    (("i", 0.5), ("a", 0.0), ("o", 0.6), ("i", 0.4), ("a", 0.2), ("@", 0.1), ("o", 0.2)),
+    (("o", 0.2), ("a", 0.0), ("i", 0.9), ("i", 0.4), ("a", 0.2), ("@", 0.1), ("o", 0.2)),
+)
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How an emotion moves a voice, at strong intensity.
+
+    Attributes
+    ----------
+    pitch, pitch_range, tempo : float
+        Factors on the speaker's own.
+    level_db : float
+    tilt_db : float
+        Added above 1 kHz: a tense voice has more, a soft voice less.
+    jitter : float
+        Relative wobble of the pitch from period to period.
+    breath : float
+        Noise mixed into the buzz.
+    fall : float
+        Slope of the pitch over the sentence, in octaves.
+    """
+
+    pitch: float
+    pitch_range: float
+    tempo: float
+    level_db: float
+    tilt_db: float
+    jitter: float
+    breath: float
+    fall: float
+
+
+_NEUTRAL = Manner(1.0, 1.0, 1.0, 0.0, 0.0, 0.005, 0.02, -0.15)
+MANNERS = {
+    "neutral": _NEUTRAL,
+    "calm": Manner(0.95, 0.8, 0.85, -4.0, -4.0, 0.004, 0.05, -0.2),
+    "happy": Manner(1.45, 2.0, 1.1, 4.0, 3.0, 0.008, 0.02, 0.1),
+    "sad": Manner(0.9, 0.6, 0.75, -7.0, -6.0, 0.012, 0.10, -0.35),
+    "angry": Manner(1.35, 1.6, 1.2, 9.0, 7.0, 0.020, 0.02, -0.1),
+    "fearful": Manner(1.6, 1.1, 1.3, 2.0, 1.0, 0.030, 0.08, 0.15),
+    "disgust": Manner(0.85, 1.3, 0.8, 0.0, 2.0, 0.025, 0.06, -0.3),
+    "surprised": Manner(1.7, 2.4, 1.05, 5.0, 2.0, 0.006, 0.03, 0.5),
+}
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A speaker: pitch in Hz, vocal-tract length as a factor on formants, tempo, and habits."""
+
+    pitch: float
+    formants: float
+    tempo: float
+    level_db: float
+    tilt_db: float
+    strength: float
+
+
+def voice_of(actor: int, seed: int) -> Voice:
+    """Invent the voice of an actor. Odd numbers are men, as in RAVDESS."""
+    rng = np.random.default_rng((seed, actor))
+    male = actor % 2 == 1
+    return Voice(
+        pitch=float(rng.uniform(95, 140) if male else rng.uniform(170, 235)),
+        formants=float(rng.normal(1.0 if male else 1.17, 0.04)),
+        tempo=float(rng.normal(1.0, 0.08)),
+        level_db=float(rng.normal(-24.0, 3.0)),
+        tilt_db=float(rng.normal(0.0, 2.0)),
+        strength=float(rng.uniform(0.7, 1.2)),
+    )
+
+
+def synthesise(
+    voice: Voice, emotion: str, intensity: int, statement: int, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Speak one sentence.
+
+    Parameters
+    ----------
+    voice : Voice
+    emotion : str
+        One of the eight.
+    intensity : int
+        1 normal, 2 strong.
+    statement : int
+        1 or 2.
+    rng : np.random.Generator
+        What differs from one repetition to the next.
+
+    Returns
+    -------
+    np.ndarray [shape=(n,), dtype=float32]
+        At `SR`, with about a third of a second of room noise before and after.
+    """
+    amount = voice.strength * (0.7 if intensity == 1 else 1.1)
+    manner = _between(_NEUTRAL, MANNERS[emotion], amount)
+    syllables = _STATEMENTS[statement - 1]
+    pieces = []
+    for i, (vowel, hiss) in enumerate(syllables):
+        n = int(SR * 0.17 / (voice.tempo * manner.tempo) * rng.uniform(0.9, 1.1))
+        along = (i + np.linspace(0, 1, n)) / len(syllables)
+        accent = 0.10 * manner.pitch_range * np.sin(2 * np.pi * (2.1 * along + rng.uniform(-0.05, 0.05)))
+        pitch = voice.pitch * manner.pitch * 2.0 ** (accent + manner.fall * (along - 0.5))
+        buzz = _source(pitch, manner, rng)
+        sound = _tract(buzz, vowel, voice.formants * rng.normal(1.0, 0.01))
+        sound *= np.hanning(n) ** 0.5
+        if hiss:
+            head = n // 4
+            sound[:head] += hiss * 0.3 * sound.std() * rng.standard_normal(head) * np.hanning(head)
+        pieces.append(sound)
+    speech = _tilt(np.concatenate(pieces), voice.tilt_db + manner.tilt_db)
+    level = 10 ** ((voice.level_db + manner.level_db + rng.normal(0, 0.7)) / 20)
+    speech *= level / max(float(np.sqrt(np.mean(speech**2))), 1e-9)
+    quiet = int(SR * 0.33)
+    y = np.concatenate([np.zeros(quiet), speech, np.zeros(quiet)]) + 1e-4 * rng.standard_normal(
+        len(speech) + 2 * quiet
+    )
+    return np.clip(y, -0.99, 0.99).astype(np.float32)
+
+
+def _between(a: Manner, b: Manner, amount: float) -> Manner:
+    return Manner(*(x + amount * (y - x) for x, y in zip(_values(a), _values(b), strict=True)))
+
+
+def _values(manner: Manner) -> tuple[float, ...]:
+    return tuple(getattr(manner, name) for name in Manner.__dataclass_fields__)
+
+
+def _source(pitch: NDArray[np.float64], manner: Manner, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Glottal buzz: one smoothed pulse a period, with jitter and breath."""
+    wobble = 1.0 + manner.jitter * np.repeat(rng.standard_normal(len(pitch) // 80 + 1), 80)[: len(pitch)]
+    phase = np.cumsum(pitch * wobble) / SR
+    pulses = np.diff(np.floor(phase), prepend=0.0)
+    return np.asarray(pulses + manner.breath * rng.standard_normal(len(pitch)))
+
+
+def _tract(source: NDArray[np.float64], vowel: str, scale: float) -> NDArray[np.float64]:
+    """Formants: a cascade of two-pole resonators (Klatt 1980)."""
+    from scipy.signal import lfilter
+
+    sound = lfilter([1.0], [1.0, -0.95], source)  # the spectrum of a glottal pulse falls off
+    for frequency, bandwidth in zip(_VOWELS[vowel], _BANDWIDTHS, strict=True):
+        radius = np.exp(-np.pi * bandwidth / SR)
+        cosine = 2 * radius * np.cos(2 * np.pi * min(frequency * scale, 0.48 * SR) / SR)
+        sound = lfilter([1 - cosine + radius**2], [1.0, -cosine, radius**2], sound)
+    return np.asarray(np.diff(sound, prepend=0.0))  # radiation from the lips
+
+
+def _tilt(y: NDArray[np.float64], gain_db: float) -> NDArray[np.float64]:
+    """Raise or lower what lies above about 1 kHz."""
+    from scipy.signal import lfilter
+
+    a = np.exp(-2 * np.pi * 1000.0 / SR)
+    low = lfilter([1 - a], [1.0, -a], y)
+    return np.asarray(low + 10 ** (gain_db / 20) * (y - low))
+
+
+def write_corpus(
+    folder: Path, actors: int = 8, seed: int = 0, on_progress: Callable[[int, int], None] | None = None
+) -> int:
+    """Write 60 clips an actor under RAVDESS's names. The same seed gives the same bytes.
+
+    Parameters
+    ----------
+    folder : Path
+        `Actor_01` ... are made in it; clips that are there already stay.
+    actors : int
+        1 to 24.
+    seed : int
+    on_progress : callable, optional
+        Called with (clips done, clips).
+
+    Returns
+    -------
+    int
+        Number of clips in the corpus.
+
+    Raises
+    ------
+    AccessError
+        A clip cannot be written.
+    """
+    import soundfile
+
+    plan = [
+        (actor, emotion, intensity, statement, repetition)
+        for actor in range(1, actors + 1)
+        for emotion in EMOTIONS
+        for intensity in ((1,) if emotion == "neutral" else (1, 2))
+        for statement in (1, 2)
+        for repetition in (1, 2)
+    ]
+    for done, (actor, emotion, *rest) in enumerate(plan, start=1):
+        code = EMOTIONS.index(emotion) + 1
+        name = "-".join(f"{part:02d}" for part in (3, 1, code, *rest, actor))
+        path = folder / f"Actor_{actor:02d}" / f"{name}.wav"
+        if not path.exists():
+            intensity, statement, repetition = rest
+            rng = np.random.default_rng((seed, actor, code, intensity, statement, repetition))
+            y = synthesise(voice_of(actor, seed), emotion, intensity, statement, rng)
+            with atomic_path(path, durable=False) as temp:
+                soundfile.write(temp, y, SR, subtype="PCM_16")
+        if on_progress:
+            on_progress(done, len(plan))
+    return len(plan)

@@ -1,0 +1,93 @@
+"""One error tree. Every leaf carries its exit code, what went wrong and how to fix it."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the process tells the shell. Documented in the README; scripts rely on it."""
+
+    OK = 0
+    INTERNAL = 1
+    USAGE = 2
+    SOME_FAILED = 3
+    UNUSABLE_FILE = 4
+    CANNOT_ACCESS = 5
+    NO_INPUT = 6
+    INTERRUPTED = 130
+    STDOUT_CLOSED = 141
+
+
+class SpeechemoError(Exception):
+    """Root of every error this package raises on purpose.
+
+    Parameters
+    ----------
+    message : str
+        What happened: received and expected, in one line.
+    hint : str, optional
+        What to do about it, in one sentence.
+    """
+
+    exit_code = ExitCode.INTERNAL
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}. {self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[type[SpeechemoError], tuple[str, str]]:
+        # The default would drop the hint on the way back from a worker process.
+        return type(self), (self.message, self.hint)
+
+
+class ConfigError(SpeechemoError):
+    """A config key or value that cannot be used."""
+
+    exit_code = ExitCode.USAGE
+
+
+class DataError(SpeechemoError):
+    """The clips at hand do not allow what was asked for (too few classes, speakers, ...)."""
+
+    exit_code = ExitCode.USAGE
+
+
+class LeakError(SpeechemoError):
+    """The same recording, or the same speaker, would stand in training and in test."""
+
+    exit_code = ExitCode.USAGE
+
+
+class AudioError(SpeechemoError):
+    """One clip that cannot be used. It never stops the others."""
+
+    exit_code = ExitCode.SOME_FAILED
+
+
+class ModelFileError(SpeechemoError):
+    """A model file that is damaged, foreign or does not fit."""
+
+    exit_code = ExitCode.UNUSABLE_FILE
+
+
+class StoreError(SpeechemoError):
+    """A feature store that is damaged, foreign or does not fit."""
+
+    exit_code = ExitCode.UNUSABLE_FILE
+
+
+class AccessError(SpeechemoError):
+    """Something cannot be read or written: permission, disk full."""
+
+    exit_code = ExitCode.CANNOT_ACCESS
+
+
+class NoInputError(SpeechemoError):
+    """Nothing to work on."""
+
+    exit_code = ExitCode.NO_INPUT

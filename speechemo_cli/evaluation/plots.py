@@ -1,0 +1,112 @@
+"""Pictures of numbers: learning curves and confusion matrices, as PNG."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from speechemo_cli.files import atomic_path, scratch_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+# Okabe & Ito's colours, which people with any kind of colour vision can tell apart.
+_COLOURS = {"train": "#7f7f7f", "seen": "#0072b2", "new": "#d55e00"}
+_NAMES = {"train": "training clips", "seen": "held out, known voices", "new": "held out, new voices"}
+
+
+def _figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
+    # matplotlib writes a font cache; its home may not exist or not be writable.
+    os.environ.setdefault("MPLCONFIGDIR", str(scratch_folder()))
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(1, columns)
+
+
+def learning_curve(history: Mapping[str, Sequence[float]], title: str, path: Path) -> None:
+    """Draw accuracy and loss by epoch, one line for each watched set.
+
+    Parameters
+    ----------
+    history : mapping of str to sequence of float
+        `train_accuracy`, `train_loss`, and the same for `seen` and `new` where they were watched.
+    title : str
+    path : Path
+        Where the PNG goes.
+
+    Raises
+    ------
+    AccessError
+        It cannot be written.
+    """
+    figure, (left, right) = _figure(9, 3.6, 2)
+    for axis, metric, scale, unit in (
+        (left, "accuracy", 100.0, "accuracy (%)"),
+        (right, "loss", 1.0, "loss (nats)"),
+    ):
+        for name, colour in _COLOURS.items():
+            values = history.get(f"{name}_{metric}")
+            if values:
+                axis.plot(
+                    np.arange(1, len(values) + 1), np.array(values) * scale, color=colour, label=_NAMES[name]
+                )
+        axis.set_xlabel("epoch")
+        axis.set_ylabel(unit)
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+    left.set_ylim(0, 100)
+    left.legend(frameon=False, loc="best")
+    figure.suptitle(title)
+    _write(figure, path)
+
+
+def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str], title: str, path: Path) -> None:
+    """Draw a confusion matrix: shade by share of the true label, counts written in.
+
+    Parameters
+    ----------
+    matrix : sequence of sequence of int
+        Rows are the truth, columns the answers.
+    labels : sequence of str
+    title : str
+    path : Path
+        Where the PNG goes.
+
+    Raises
+    ------
+    AccessError
+        It cannot be written.
+    """
+    counts = np.array(matrix)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    size = max(4.5, 0.62 * len(labels) + 1.8)
+    figure, axis = _figure(size, size)
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(*counts.shape):
+        axis.text(
+            column,
+            row,
+            f"{counts[row, column]}\n{shares[row, column]:.0%}" if counts[row, column] else "·",
+            ha="center",
+            va="center",
+            fontsize=7,
+            color="white" if shares[row, column] > 0.55 else "black",
+        )
+    axis.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
+    axis.set_yticks(range(len(labels)), labels)
+    axis.set_xlabel("answer")
+    axis.set_ylabel("truth")
+    axis.set_title(title)
+    _write(figure, path)
+
+
+def _write(figure: Any, path: Path) -> None:
+    with atomic_path(path) as temp:
+        figure.savefig(temp, format="png", metadata={"Software": None})

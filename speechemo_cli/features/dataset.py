@@ -1,0 +1,103 @@
+"""From labelled clips to arrays: extract what is missing, keep distinct recordings, read them back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from speechemo_cli.corpus.labels import ordered
+from speechemo_cli.corpus.splits import Example, distinct
+from speechemo_cli.errors import NoInputError, StoreError
+from speechemo_cli.features import FEATURE_SETS
+from speechemo_cli.features.extraction import Extraction, Failure, OnProgress, extract
+from speechemo_cli.features.store import FeatureStore
+from speechemo_cli.files import display_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from speechemo_cli.config import Config
+    from speechemo_cli.corpus.layouts import Clip
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled features of distinct recordings.
+
+    Attributes
+    ----------
+    examples : tuple of Example
+    x : np.ndarray [shape=(clips, dim), dtype=float32]
+    targets : np.ndarray [shape=(clips,), dtype=int64]
+        Positions in `labels`.
+    labels : tuple of str
+    extraction : Extraction
+        What had to be computed for it, with the clips that failed.
+    """
+
+    examples: tuple[Example, ...]
+    x: NDArray[np.float32]
+    targets: NDArray[np.int64]
+    labels: tuple[str, ...]
+    extraction: Extraction
+
+
+def load(
+    clips: Sequence[Clip],
+    config: Config,
+    feature_set: str,
+    labels: Sequence[str] | None = None,
+    on_progress: OnProgress | None = None,
+) -> Dataset:
+    """Bring the features of some clips into memory, extracting what the store lacks.
+
+    Parameters
+    ----------
+    clips : sequence of Clip
+    config : Config
+    feature_set : str
+    labels : sequence of str, optional
+        The label list to count positions in; by default the labels that occur.
+    on_progress : callable, optional
+        Called with (clips done, clips).
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    NoInputError
+        Not one clip can be used.
+    StoreError
+        A shard was damaged between writing and reading it.
+    """
+    extraction = extract(clips, config, (feature_set,), on_progress)
+    examples, conflicts = distinct(clips, extraction.keys)
+    extraction.failed += [Failure(name, "the same recording stands under two labels") for name in conflicts]
+    if not examples:
+        first = extraction.failed[0]
+        raise NoInputError(
+            f"none of the {len(clips)} clips can be used; "
+            f"the first, {display_name(first.path)}: {first.error}"
+        )
+    store = FeatureStore.open(config.store, FEATURE_SETS[feature_set], config)
+    entries = store.read(example.key for example in examples)
+    if len(entries) < len(examples):
+        raise StoreError(
+            f"{len(examples) - len(entries)} clips could not be read back from {display_name(store.folder)}"
+            f" (set aside: {', '.join(store.damaged) or 'nothing'})",
+            "Run it again: they will be computed anew",
+        )
+    known = tuple(labels) if labels is not None else ordered(example.clip.label for example in examples)
+    return Dataset(
+        examples=tuple(examples),
+        x=np.concatenate([entries[example.key].values for example in examples]),
+        targets=np.array([known.index(example.clip.label) for example in examples], dtype=np.int64),
+        labels=known,
+        extraction=extraction,
+    )

@@ -1,0 +1,281 @@
+"""Clips in, stored features out: hash, compute what is missing in worker processes, read back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from speechemo_cli.audio import reader
+from speechemo_cli.errors import AudioError
+from speechemo_cli.features import FEATURE_SETS
+from speechemo_cli.features.store import Entry, FeatureStore
+from speechemo_cli.files import sha256_file
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from speechemo_cli.config import Config
+    from speechemo_cli.corpus.layouts import Clip
+
+# Clips a worker computes before it writes them as one shard: what a kill can lose, at most, a worker.
+_SHARD_CLIPS = 64
+_SMALLEST_CHUNK = 8
+# Fewer clips than this are done before worker processes have started.
+_WORTH_WORKERS = 24
+
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A clip that was refused, and why."""
+
+    path: str
+    error: str
+
+
+@dataclass
+class Extraction:
+    """What an extraction did.
+
+    Attributes
+    ----------
+    clips : int
+        Labelled clips asked for.
+    extracted, cached : int
+        Distinct recordings computed now, and found in the store.
+    duplicates : int
+        Clips whose content is that of another clip, byte for byte.
+    failed : list of Failure
+    damaged : list of str
+        Shards of the store that were set aside.
+    keys : dict of str to str
+        Content hash by path, for every clip that did not fail.
+    """
+
+    clips: int
+    extracted: int = 0
+    cached: int = 0
+    duplicates: int = 0
+    failed: list[Failure] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    keys: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def extract(
+    clips: Sequence[Clip],
+    config: Config,
+    feature_sets: Sequence[str] = tuple(FEATURE_SETS),
+    on_progress: OnProgress | None = None,
+) -> Extraction:
+    """Bring the features of every clip into the store. What is there already is not computed again.
+
+    Parameters
+    ----------
+    clips : sequence of Clip
+    config : Config
+    feature_sets : sequence of str
+        Names of the sets to fill; each clip is decoded once for all of them.
+    on_progress : callable, optional
+        Called with (clips done, clips to do).
+
+    Returns
+    -------
+    Extraction
+
+    Raises
+    ------
+    AccessError
+        The store cannot be read or written.
+    """
+    started = time.perf_counter()
+    job = _Job(clips, config, tuple(feature_sets), on_progress)
+    for outcomes in _run(job):
+        job.take(outcomes)
+    report = job.finish()
+    report.seconds = time.perf_counter() - started
+    return report
+
+
+class _Job:
+    """One extraction under way: hands out chunks of what is missing and collects what came of them."""
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        config: Config,
+        feature_sets: tuple[str, ...],
+        on_progress: OnProgress | None,
+    ) -> None:
+        self.config = config
+        self.feature_sets = feature_sets
+        self.report = Extraction(clips=len(clips))
+        self._paths = list(dict.fromkeys(clip.path for clip in clips))
+        self._stores = [FeatureStore.open(config.store, FEATURE_SETS[name], config) for name in feature_sets]
+        self._first_path: dict[str, str] = {}
+        self._refused: dict[str, str] = {}
+        self._looked_at = 0
+        self._done = 0
+        self._on_progress = on_progress or (lambda *_: None)
+
+    def chunks(self) -> Iterator[list[tuple[str, str]]]:
+        """Hash file after file and hand out those whose features are missing as lists of (path, key).
+
+        Chunks get smaller towards the end, so that the workers finish together.
+        """
+        chunk: list[tuple[str, str]] = []
+        for path, key in _hash_all(self._paths, self.config.workers):
+            self._looked_at += 1
+            if key is None:
+                self.report.failed.append(Failure(path, _why_unreadable(path)))
+                self._advance(1)
+                continue
+            self.report.keys[path] = key
+            if key in self._first_path:
+                self.report.duplicates += 1
+                self._advance(1)
+                continue
+            self._first_path[key] = path
+            if all(key in store for store in self._stores):
+                self.report.cached += 1
+                self._advance(1)
+                continue
+            chunk.append((path, key))
+            left = len(self._paths) - self._looked_at
+            if len(chunk) >= max(_SMALLEST_CHUNK, min(_SHARD_CLIPS, left // (4 * self.config.workers))):
+                yield chunk
+                chunk = []
+        if chunk:
+            yield chunk
+
+    def take(self, outcomes: list[tuple[str, str | None]]) -> None:
+        """Count what a worker made of its chunk."""
+        for key, error in outcomes:
+            if error is None:
+                self.report.extracted += 1
+            else:
+                self._refused[key] = error
+        self._advance(len(outcomes))
+
+    def _advance(self, n: int) -> None:
+        self._done += n
+        self._on_progress(self._done, len(self._paths))
+
+    def finish(self) -> Extraction:
+        """Let every copy of a refused recording fail with it, and list failures in the order of the clips."""
+        report = self.report
+        for path, key in list(report.keys.items()):
+            if key in self._refused:
+                del report.keys[path]
+                report.duplicates -= self._first_path[key] != path
+                report.failed.append(Failure(path, self._refused[key]))
+        order = {path: i for i, path in enumerate(self._paths)}
+        report.failed.sort(key=lambda failure: order[failure.path])
+        report.damaged = [name for store in self._stores for name in store.damaged]
+        return report
+
+
+def _hash_all(paths: list[str], workers: int) -> Iterator[tuple[str, str | None]]:
+    """Hash every file in threads, in order; None for one that cannot be read."""
+
+    def attempt(path: str) -> tuple[str, str | None]:
+        try:
+            return path, sha256_file(path)
+        except (OSError, ValueError):
+            return path, None
+
+    # In slices, so that the first chunk is out while the rest is still being read. Hashing releases
+    # the interpreter lock, so threads do.
+    with ThreadPoolExecutor(workers) as pool:
+        for start in range(0, len(paths), 2 * _SHARD_CLIPS):
+            yield from pool.map(attempt, paths[start : start + 2 * _SHARD_CLIPS])
+
+
+def _why_unreadable(path: str) -> str:
+    """Ask the reader, which knows the words for every kind of unreadable file."""
+    from speechemo_cli.config import AudioConfig
+
+    try:
+        reader.read(path, AudioConfig())
+    except AudioError as error:
+        return str(error)
+    return "changed while it was being read"
+
+
+def _run(job: _Job) -> Iterator[list[tuple[str, str | None]]]:
+    """Compute in worker processes where there is enough to do, else here."""
+    chunks = job.chunks()
+    first: list[list[tuple[str, str]]] = []
+    for chunk in chunks:
+        first.append(chunk)
+        if sum(map(len, first)) >= _WORTH_WORKERS:
+            break
+    if job.config.workers == 1 or sum(map(len, first)) < _WORTH_WORKERS:
+        for chunk in chain(first, chunks):
+            yield compute_chunk(chunk, job.config, job.feature_sets)
+        return
+    from joblib import Parallel, delayed
+
+    parallel = Parallel(
+        n_jobs=job.config.workers, backend="loky", batch_size=1, return_as="generator_unordered"
+    )
+    # joblib takes the next chunk when a worker is free, so hashing goes on while the workers compute.
+    yield from parallel(
+        delayed(compute_chunk)(chunk, job.config, job.feature_sets) for chunk in chain(first, chunks)
+    )
+
+
+def compute_chunk(
+    chunk: list[tuple[str, str]], config: Config, feature_sets: tuple[str, ...]
+) -> list[tuple[str, str | None]]:
+    """Decode some clips, compute every set and write one shard a set. Runs in a worker process.
+
+    Parameters
+    ----------
+    chunk : list of (path, key)
+        `key` is the hash that the content had when it was looked up.
+    config : Config
+    feature_sets : tuple of str
+
+    Returns
+    -------
+    list of (key, error)
+        `error` is None for a clip that is in the store now, else why it is not.
+    """
+    entries: dict[str, dict[str, Entry]] = {name: {} for name in feature_sets}
+    outcomes: list[tuple[str, str | None]] = []
+    for path, key in chunk:
+        try:
+            recording = reader.read(path, config.audio)
+        except AudioError as error:
+            outcomes.append((key, str(error)))
+            continue
+        if recording.sha256 != key:
+            outcomes.append((key, "changed while it was being read"))
+            continue
+        for name in feature_sets:
+            values = compute(recording, name, config)
+            entries[name][key] = Entry(values, recording.duration_s, recording.warnings)
+        outcomes.append((key, None))
+    for name in feature_sets:
+        FeatureStore.at(config.store, FEATURE_SETS[name], config).write(entries[name])
+    return outcomes
+
+
+def compute(recording: reader.Recording, feature_set: str, config: Config) -> NDArray[np.float32]:
+    """Compute one feature set of a decoded clip.
+
+    Returns
+    -------
+    np.ndarray [shape=(frames, dim), dtype=float32]
+    """
+    kind = FEATURE_SETS[feature_set]
+    section = kind.section(config)
+    y = reader.resample(recording.y, recording.sr, section.sr)
+    return kind.compute(y, section.sr, section)

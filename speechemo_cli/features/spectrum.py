@@ -1,0 +1,131 @@
+"""Mel power spectra, equal to librosa's and several times as fast for many short clips."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Frames worked on at a time: windowed frames, spectrum and power of one block stay in the cache of a
+# core, where arrays of a whole clip would be mapped and unmapped by the system each time.
+_BLOCK_FRAMES = 64
+# Filters multiplied at a time. A filter is zero outside its band, so a block of neighbours needs the
+# bins of its own bands only: less than a fifth of the full product.
+_BLOCK_FILTERS = 16
+
+
+def hz_to_mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Slaney's mel scale (Auditory Toolbox, 1998), librosa's default: linear to 1 kHz, then logarithmic."""
+    linear = 3.0 * hz / 200.0
+    return np.where(
+        hz < 1000.0, linear, 15.0 + np.log(np.maximum(hz, 1000.0) / 1000.0) * (27.0 / np.log(6.4))
+    )
+
+
+def mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Inverse of `hz_to_mel`."""
+    return np.where(mel < 15.0, 200.0 * mel / 3.0, 1000.0 * np.exp((mel - 15.0) * (np.log(6.4) / 27.0)))
+
+
+@lru_cache(maxsize=8)
+def mel_filter_bank(sr: int, n_fft: int, n_mels: int, fmin: float, fmax: float) -> NDArray[np.float32]:
+    """Triangular filters of equal area, as `librosa.filters.mel` makes them.
+
+    It is made here because importing `librosa.filters` takes a second in every worker process; a
+    test holds the two against each other.
+
+    Parameters
+    ----------
+    sr : int
+        Sample rate in Hz.
+    n_fft, n_mels : int
+    fmin, fmax : float
+        Lowest and highest edge in Hz.
+
+    Returns
+    -------
+    np.ndarray [shape=(n_mels, 1 + n_fft // 2), dtype=float32]
+    """
+    bins = np.fft.rfftfreq(n_fft, 1.0 / sr)
+    low, high = hz_to_mel(np.array([fmin, fmax]))
+    edges = mel_to_hz(np.linspace(low, high, n_mels + 2))
+    width = np.diff(edges)
+    rising = (bins[None, :] - edges[:-2, None]) / width[:-1, None]
+    falling = (edges[2:, None] - bins[None, :]) / width[1:, None]
+    filters = np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
+    filters *= (2.0 / (edges[2:] - edges[:-2])).astype(np.float32)[:, None]
+    filters.setflags(write=False)
+    return filters
+
+
+@lru_cache(maxsize=8)
+def hann_window(win_length: int, n_fft: int) -> NDArray[np.float32]:
+    """Periodic Hann window of `win_length` samples, centred in `n_fft` zeros, as `librosa.stft` pads it."""
+    window = np.zeros(n_fft, np.float32)
+    left = (n_fft - win_length) // 2
+    window[left : left + win_length] = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(win_length) / win_length)
+    window.setflags(write=False)
+    return window
+
+
+def mel_spectrogram(
+    y: NDArray[np.float32],
+    filters: NDArray[np.float32],
+    *,
+    n_fft: int,
+    win_length: int,
+    hop_length: int,
+    pad_mode: Literal["constant", "reflect"],
+) -> NDArray[np.float32]:
+    """Mel power spectrogram, equal to `librosa.feature.melspectrogram(center=True)`.
+
+    Parameters
+    ----------
+    y : np.ndarray [shape=(n,), dtype=float32]
+    filters : np.ndarray [shape=(n_mels, 1 + n_fft // 2), dtype=float32]
+    n_fft, win_length, hop_length : int
+        Samples.
+    pad_mode : str
+        What stands before the first and after the last sample. `reflect` needs more than
+        `n_fft // 2` samples; a shorter clip is padded with zeros.
+
+    Returns
+    -------
+    np.ndarray [shape=(1 + n // hop_length, n_mels), dtype=float32]
+        Frames first, unlike librosa.
+    """
+    from scipy import fft  # half the time of numpy's for batches of float32
+
+    half = n_fft // 2
+    padded = np.pad(y, half, mode="reflect" if pad_mode == "reflect" and len(y) > half else "constant")
+    frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
+    window = hann_window(win_length, n_fft)
+    bands = _bands(filters)
+    mel = np.empty((len(frames), len(filters)), np.float32)
+    windowed = np.empty((_BLOCK_FRAMES, n_fft), np.float32)
+    squares = np.empty((_BLOCK_FRAMES, half + 1, 2), np.float32)
+    power = np.empty((_BLOCK_FRAMES, half + 1), np.float32)
+    for start in range(0, len(frames), _BLOCK_FRAMES):
+        n = min(_BLOCK_FRAMES, len(frames) - start)
+        np.multiply(frames[start : start + n], window, out=windowed[:n])
+        spectrum = fft.rfft(windowed[:n])
+        np.square(spectrum.view(np.float32).reshape(n, half + 1, 2), out=squares[:n])
+        np.add(squares[:n, :, 0], squares[:n, :, 1], out=power[:n])
+        for rows, bins, block in bands:
+            np.matmul(power[:n, bins], block, out=mel[start : start + n, rows])
+    return mel
+
+
+def _bands(filters: NDArray[np.float32]) -> list[tuple[slice, slice, NDArray[np.float32]]]:
+    """Cut the bank into blocks of neighbours with the bins they reach."""
+    bands = []
+    for first in range(0, len(filters), _BLOCK_FILTERS):
+        rows = slice(first, first + _BLOCK_FILTERS)
+        used = np.flatnonzero(filters[rows].any(axis=0))
+        bins = slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 1)
+        bands.append((rows, bins, np.ascontiguousarray(filters[rows, bins].T)))
+    return bands

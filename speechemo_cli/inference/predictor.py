@@ -1,0 +1,147 @@
+"""A model and its features, ready to answer for clips."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from speechemo_cli.audio import reader
+from speechemo_cli.config import Config
+from speechemo_cli.errors import AudioError
+from speechemo_cli.features.extraction import compute
+from speechemo_cli.features.store import Entry
+from speechemo_cli.models import artifact, training
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Iterator
+
+# Clips that go through the network together. Also what is in memory at a time.
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says about a clip.
+
+    Attributes
+    ----------
+    path : str
+        As it was given.
+    label : str
+        The most probable label.
+    confidence : float
+        Its probability.
+    probabilities : dict of str to float
+        Every label with its probability, in the one order; they sum to 1.
+    duration_s : float
+    warnings : tuple of str
+        Why the answer deserves doubt.
+    """
+
+    path: str
+    label: str
+    confidence: float
+    probabilities: dict[str, float]
+    duration_s: float
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A clip that got no answer, and why."""
+
+    path: str
+    error: str
+
+
+class Predictor:
+    """A loaded model that answers for clips.
+
+    Examples
+    --------
+    >>> predictor = Predictor.open("models/v2.keras")         # doctest: +SKIP
+    >>> for answer in predictor.predict(["clip.wav"]):        # doctest: +SKIP
+    ...     print(answer.label, answer.confidence)
+    """
+
+    def __init__(self, path: str | os.PathLike[str], card: artifact.ModelCard, config: Config) -> None:
+        self.path = path
+        self.card = card
+        self._config = card.adopt(config)
+        self._loaded: Any = None
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], config: Config | None = None) -> Predictor:
+        """Check a model file and get ready. The network itself is loaded for the first clip.
+
+        Parameters
+        ----------
+        path : path-like
+        config : Config, optional
+            How clips are read. The features are those the model was trained on, whatever it says.
+
+        Raises
+        ------
+        ModelFileError
+            No such file, damaged, foreign, or not fitting.
+        """
+        return cls(path, artifact.inspect(path), config or Config())
+
+    def _model(self) -> Any:
+        # Late, so that a folder of broken clips costs no TensorFlow.
+        if self._loaded is None:
+            self._loaded, _ = artifact.load(self.path)
+        return self._loaded
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels it can answer, in the one order."""
+        return self.card.labels
+
+    def predict(self, paths: Iterable[str]) -> Iterator[Answer | Refusal]:
+        """Answer for each clip, in order, as soon as its batch is through.
+
+        Parameters
+        ----------
+        paths : iterable of str
+            Files; any number, taken a batch at a time.
+
+        Yields
+        ------
+        Answer or Refusal
+            One for each path.
+        """
+        paths = iter(paths)
+        # Decoding, resampling and transforms leave the interpreter lock alone, so threads do.
+        with ThreadPoolExecutor(self._config.workers) as pool:
+            while batch := list(islice(paths, _BATCH)):
+                read = list(pool.map(self._features, batch))
+                usable = [item for item in read if not isinstance(item, Refusal)]
+                rows = iter(
+                    training.predict(self._model(), np.concatenate([item.values for item in usable]))
+                    if usable
+                    else ()
+                )
+                for path, item in zip(batch, read, strict=True):
+                    if isinstance(item, Refusal):
+                        yield item
+                    else:
+                        yield self._answer(path, next(rows), item)
+
+    def _features(self, path: str) -> Entry | Refusal:
+        try:
+            recording = reader.read(path, self._config.audio)
+        except AudioError as error:
+            return Refusal(path, str(error))
+        values = compute(recording, self.card.feature_set, self._config)
+        return Entry(values, recording.duration_s, recording.warnings)
+
+    def _answer(self, path: str, row: Any, entry: Entry) -> Answer:
+        probabilities = {label: float(p) for label, p in zip(self.labels, row, strict=True)}
+        label = max(probabilities, key=probabilities.__getitem__)
+        return Answer(path, label, probabilities[label], probabilities, entry.duration_s, entry.warnings)

@@ -1,0 +1,59 @@
+"""The networks, their training and their files. A version of the network is a module: v1, v2, ..."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from speechemo_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from speechemo_cli.config import TrainConfig
+
+VERSIONS = ("v1", "v2")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What a version is trained with unless the config says otherwise.
+
+    Attributes
+    ----------
+    feature_set : str
+        Name of the feature set the network reads.
+    epochs, batch_size : int
+    learning_rate : float
+        Of Adam.
+    dropout : float
+    """
+
+    feature_set: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    dropout: float
+
+    def with_config(self, config: TrainConfig) -> Preset:
+        """Lay what the config sets over the preset."""
+        from dataclasses import replace
+
+        given = {
+            name: value
+            for name in ("epochs", "batch_size", "learning_rate", "dropout")
+            if (value := getattr(config, name)) is not None
+        }
+        return replace(self, **given)
+
+
+def version_module(version: str) -> Any:
+    """Return the module of a version, with its `PRESET` and its `build`.
+
+    Raises
+    ------
+    ConfigError
+        No such version.
+    """
+    if version not in VERSIONS:
+        raise ConfigError(f"version is {version!r}, expected one of {', '.join(VERSIONS)}")
+    return importlib.import_module(f"speechemo_cli.models.{version}")

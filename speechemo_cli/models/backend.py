@@ -1,0 +1,71 @@
+"""Import Keras quietly and from a clean slate."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from speechemo_cli.files import scratch_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Hold back what is written to file descriptor 2; show it only if the block raises.
+
+    TensorFlow's C++ code writes there before any log level is read ("oneDNN custom operations are
+    on", "Could not find cuda drivers"), so neither a logger nor `sys.stderr` can stop it.
+    """
+    sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:  # stderr is closed: there is nobody to disturb
+        yield
+        return
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            _restore(kept)
+            held.seek(0)
+            os.write(2, held.read())
+            raise
+        _restore(kept)
+
+
+def _restore(kept: int) -> None:
+    sys.stderr.flush()
+    os.dup2(kept, 2)
+    os.close(kept)
+
+
+def load_keras() -> Any:
+    """Import Keras once, silently, without the settings of the user's home.
+
+    `~/.keras/keras.json` could change the float type under a saved model, and where HOME cannot be
+    written Keras falls back to a folder in /tmp that anybody could have prepared.
+
+    Returns
+    -------
+    module
+        `keras`, on the backend that KERAS_BACKEND names, else TensorFlow.
+    """
+    if "keras" in sys.modules:
+        return sys.modules["keras"]
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ["KERAS_HOME"] = str(scratch_folder())
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # The same seed gives the same weights: no sum whose order depends on which thread is first.
+    os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")
+    with quiet_stderr():
+        import keras
+
+        # The first operation makes TensorFlow look for devices, and talk about them.
+        keras.ops.convert_to_numpy(keras.ops.zeros(1))
+    return keras

@@ -1,0 +1,136 @@
+"""Fit a network on some clips and watch how it does on others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from speechemo_cli.errors import SpeechemoError
+from speechemo_cli.models import Preset, version_module
+from speechemo_cli.models.backend import load_keras
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Features = NDArray[np.float32]
+    Targets = NDArray[np.int64]
+
+OnEpoch = Callable[[int, int, Mapping[str, float]], None]
+
+
+@dataclass
+class Training:
+    """A trained network and how it got there.
+
+    Attributes
+    ----------
+    model : keras.Model
+    preset : Preset
+        What it was trained with, the config laid over the version's own.
+    history : dict of str to list of float
+        One value an epoch: `train_accuracy`, `train_loss`, and the same for every watched set.
+    """
+
+    model: Any
+    preset: Preset
+    history: dict[str, list[float]] = field(default_factory=dict)
+
+
+def fit(
+    version: str,
+    preset: Preset,
+    x: Features,
+    targets: Targets,
+    n_classes: int,
+    seed: int,
+    watch: Mapping[str, tuple[Features, Targets]] | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> Training:
+    """Train a version of the network for a fixed number of epochs.
+
+    The watched sets are measured, never used: no epoch is picked by them and nothing stops early.
+
+    Parameters
+    ----------
+    version : str
+    preset : Preset
+    x : np.ndarray [shape=(clips, ...), dtype=float32]
+    targets : np.ndarray [shape=(clips,), dtype=int64]
+        Positions in the list of labels.
+    n_classes : int
+    seed : int
+        Seeds the weights, the order of the clips and the dropout.
+    watch : mapping of str to (x, targets), optional
+        Sets to measure after every epoch.
+    on_epoch : callable, optional
+        Called with (epochs done, epochs, the epoch's values).
+
+    Returns
+    -------
+    Training
+
+    Raises
+    ------
+    SpeechemoError
+        The loss is not a number any more.
+    """
+    keras = load_keras()
+    keras.utils.set_random_seed(seed)
+    model = version_module(version).build(x, n_classes, preset)
+    model.compile(
+        optimizer=keras.optimizers.Adam(preset.learning_rate),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    training = Training(model, preset)
+    watched = {"train": (x, targets), **{name: pair for name, pair in (watch or {}).items() if len(pair[1])}}
+
+    def after_epoch(epoch: int, logs: Mapping[str, float]) -> None:
+        if not math.isfinite(logs["loss"]):
+            raise SpeechemoError(
+                f"the loss is {logs['loss']} after epoch {epoch + 1}", "Lower train.learning_rate"
+            )
+        values = {}
+        for name, (inputs, truth) in watched.items():
+            # Measured after the epoch and without dropout, so that the curves can be compared.
+            values[f"{name}_loss"], values[f"{name}_accuracy"] = measure(predict(model, inputs), truth)
+        for name, value in values.items():
+            training.history.setdefault(name, []).append(value)
+        if on_epoch:
+            on_epoch(epoch + 1, preset.epochs, values)
+
+    model.fit(
+        x,
+        targets,
+        batch_size=preset.batch_size,
+        epochs=preset.epochs,
+        verbose=0,
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=after_epoch)],
+    )
+    return training
+
+
+def predict(model: Any, x: Features, batch_size: int = 1024) -> NDArray[np.float32]:
+    """Class probabilities.
+
+    Returns
+    -------
+    np.ndarray [shape=(clips, n_classes), dtype=float32]
+    """
+    keras = load_keras()
+    batches = [
+        keras.ops.convert_to_numpy(model(x[start : start + batch_size], training=False))
+        for start in range(0, len(x), batch_size)
+    ]
+    return np.concatenate(batches)
+
+
+def measure(probabilities: NDArray[np.float32], targets: Targets) -> tuple[float, float]:
+    """Mean cross-entropy (nats) and accuracy."""
+    of_truth = probabilities[np.arange(len(targets)), targets]
+    loss = float(-np.log(np.maximum(of_truth, 1e-7)).mean())
+    return loss, float((probabilities.argmax(axis=1) == targets).mean())
