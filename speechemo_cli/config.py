@@ -85,7 +85,7 @@ class LogmelConfig:
         _require(1 <= self.n_mels <= 512, "logmel.n_mels", self.n_mels, "1 to 512 bands")
         _require(16 <= self.n_fft <= 65536, "logmel.n_fft", self.n_fft, "16 to 65536 samples")
         _require(
-            1 <= self.win_length <= self.n_fft, "logmel.win_length", self.win_length, "1 to logmel.n_fft"
+            2 <= self.win_length <= self.n_fft, "logmel.win_length", self.win_length, "2 to logmel.n_fft"
         )
         _require(
             1 <= self.hop_length <= self.n_fft, "logmel.hop_length", self.hop_length, "1 to logmel.n_fft"
@@ -211,7 +211,7 @@ def keys() -> dict[str, Any]:
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     flat = {}
     for name, value in values.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and dataclasses.is_dataclass(_hints().get(name)):
             flat.update({f"{name}.{key}": inner for key, inner in value.items()})
         else:
             flat[name] = value
@@ -231,13 +231,17 @@ def flatten(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
         if key not in _types():
             near = difflib.get_close_matches(key, _types(), n=1, cutoff=0.5)
             hint = f"Did you mean {near[0]}?" if near else "`speechemo config` lists the keys"
-            raise ConfigError(f"{origin}: unknown key {key}", hint)
+            raise ConfigError(f"{origin}: unknown key {display_name(key)}", hint)
     return flat
+
+
+def _hints() -> dict[str, Any]:
+    return typing.get_type_hints(Config)
 
 
 def _types() -> dict[str, Any]:
     flat = {}
-    for name, kind in typing.get_type_hints(Config).items():
+    for name, kind in _hints().items():
         if dataclasses.is_dataclass(kind):
             flat.update({f"{name}.{key}": inner for key, inner in typing.get_type_hints(kind).items()})
         else:
@@ -259,7 +263,7 @@ def _coerce(key: str, value: Any, kind: Any, origin: str) -> Any:
         return value
     try:
         return _as_kind(value, kind)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         noun = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[kind]
         raise ConfigError(f"{origin}: {key} is {value!r}, expected {noun}") from None
 
@@ -311,13 +315,23 @@ def resolve(layers: list[tuple[str, Mapping[str, Any]]]) -> tuple[Config, dict[s
     for key, value in values.items():
         section, _, name = key.rpartition(".")
         (sections.setdefault(section, {}) if section else top)[name] = value
-    hints = typing.get_type_hints(Config)
     try:
-        config = Config(**top, **{name: hints[name](**inner) for name, inner in sections.items()})
+        config = Config(**top, **{name: _hints()[name](**inner) for name, inner in sections.items()})
     except ConfigError as error:
-        key = error.message.split(" is ", 1)[0]
-        raise ConfigError(f"{origins.get(key, 'config')}: {error.message}") from None
+        raise ConfigError(f"{_blame(error, origins)}: {error.message}") from None
     return config, origins
+
+
+def _blame(error: ConfigError, origins: Mapping[str, str]) -> str:
+    """Find the layer that a value out of range comes from.
+
+    A default that no longer fits was made unfit by another value of its section.
+    """
+    key = error.message.split(" is ", 1)[0]
+    section = key.rpartition(".")[0]
+    set_here = [origin for other, origin in origins.items() if other.rpartition(".")[0] == section]
+    candidates = [origins.get(key, "config"), *reversed(set_here)]
+    return next((origin for origin in candidates if origin != "default"), "default")
 
 
 def load(
@@ -368,13 +382,9 @@ def _find_file(file: Path | None, folder: Path) -> Path | None:
         if not file.is_file():
             raise ConfigError(f"config file {display_name(file)} does not exist")
         return file
-    own = folder / "speechemo.toml"
-    if own.is_file():
-        return own
-    project = folder / "pyproject.toml"
-    # A pyproject.toml without our table, or one that other tools cannot read either, is not ours to judge.
-    if project.is_file() and "[tool.speechemo" in project.read_text("utf-8", errors="replace"):
-        return project
+    for name in ("speechemo.toml", "pyproject.toml"):
+        if (folder / name).is_file():
+            return folder / name
     return None
 
 
@@ -382,14 +392,23 @@ def _read_file(file: Path) -> dict[str, Any]:
     import tomllib
 
     origin = display_name(file)
+    shared = file.name == "pyproject.toml"
     try:
-        document = tomllib.loads(file.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{origin}: not valid TOML: {error}") from None
+        content = file.read_text("utf-8")
+        if shared and "speechemo" not in content:
+            return {}
+        document = tomllib.loads(content)
     except OSError as error:
-        raise ConfigError(f"{origin}: cannot be read: {error.strerror}") from None
-    if file.name == "pyproject.toml":
-        document = document.get("tool", {}).get("speechemo", {})
+        raise ConfigError(f"{origin}: cannot be read: {(error.strerror or str(error)).lower()}") from None
+    except (ValueError, RecursionError) as error:
+        # Not ours to judge where nothing in it is ours.
+        if shared and "tool.speechemo" not in content:
+            return {}
+        raise ConfigError(f"{origin}: not valid TOML: {display_name(str(error))}") from None
+    for table in ("tool", "speechemo") if shared else ():
+        document = document.get(table, {})
+        if not isinstance(document, dict):
+            raise ConfigError(f"{origin}: {table} is {type(document).__name__}, expected a table")
     return flatten(document, origin)
 
 

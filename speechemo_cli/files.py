@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 import time
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from speechemo_cli.errors import AccessError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import BufferedReader
 
 _TEMP_MARK = ".tmp"
 # A temporary file this old belongs to a process that was killed, not to one that is still writing.
@@ -47,28 +50,40 @@ def atomic_path(target: Path, *, durable: bool = True) -> Iterator[Path]:
     AccessError
         The folder cannot be made or written, or the disk is full.
     """
-    target = Path(os.path.realpath(target))
+    shown, target = target, Path(os.path.realpath(target))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target)
     except OSError as error:
-        raise access_error("write", target, error) from error
-    temp = target.with_name(f".{target.stem}.{os.getpid()}.{time.monotonic_ns()}{_TEMP_MARK}{target.suffix}")
+        raise access_error("write", shown, error) from error
+    temp = target.with_name(
+        f"{_temp_stem(target)}{os.getpid()}.{time.monotonic_ns()}{_TEMP_MARK}{target.suffix}"
+    )
     try:
         yield temp
         if durable:
             with temp.open("rb+") as handle:
                 os.fsync(handle.fileno())
+        if target.exists():
+            shutil.copymode(target, temp)
         temp.replace(target)
     except OSError as error:
-        raise access_error("write", target, error) from error
+        raise access_error("write", shown, error) from error
     finally:
-        temp.unlink(missing_ok=True)
+        try:
+            temp.unlink(missing_ok=True)
+        except OSError:
+            pass  # what went wrong has been said already
+
+
+def _temp_stem(target: Path) -> str:
+    """Begin the names of temporary files for `target`: short, and no pattern, whatever its name is."""
+    return f".speechemo-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]}."
 
 
 def _sweep(target: Path) -> None:
     """Remove what killed writers of `target` left behind."""
-    for left in target.parent.glob(f".{target.stem}.*{_TEMP_MARK}{target.suffix}"):
+    for left in target.parent.glob(f"{_temp_stem(target)}*"):
         try:
             if time.time() - left.stat().st_mtime > _STALE_AFTER_S:
                 left.unlink()
@@ -103,9 +118,42 @@ def require_writable(folder: Path) -> None:
         raise access_error("write to", folder, error) from error
 
 
+@contextmanager
+def open_regular(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
+    """Open a file for reading that somebody named, if it is a regular file.
+
+    A FIFO that nobody writes to would block for ever, and a device may never end.
+
+    Raises
+    ------
+    IsADirectoryError
+        It is a folder.
+    OSError
+        It is no regular file, does not exist, or may not be read.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+        with os.fdopen(descriptor, "rb", closefd=False) as handle:
+            yield handle
+    finally:
+        os.close(descriptor)
+
+
 def sha256_file(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's content as 64 hexadecimal digits."""
-    with Path(path).open("rb") as handle:
+    """SHA-256 of a regular file's content as 64 hexadecimal digits.
+
+    Raises
+    ------
+    OSError
+        As `open_regular`.
+    """
+    with open_regular(path) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 

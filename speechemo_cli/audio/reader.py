@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import os
-import stat
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from speechemo_cli.errors import AudioError
+from speechemo_cli.files import open_regular
 
 if TYPE_CHECKING:
+    import os
+
     from numpy.typing import NDArray
 
     from speechemo_cli.config import AudioConfig
@@ -22,6 +24,11 @@ if TYPE_CHECKING:
 # Below this peak (-80 dB of full scale, after DC is taken out) there is no voice to hear. RAVDESS's
 # quietest clip peaks at 0.007.
 SILENCE_PEAK = 1e-4
+# Float files may go above full scale, and some programs write integers as floats. Beyond this it is
+# no sound, and its power would overflow.
+LOUDEST_PEAK = 1e6
+# libsndfile's SF_COUNT_MAX, for streams that do not say, is 2**63 - 1.
+_UNKNOWN_FRAMES = 2**62
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ def read(path: str | os.PathLike[str], config: AudioConfig) -> Recording:
     ------
     AudioError
         No such file, not a regular file, no permission, empty, not audio, no samples, too short,
-        too long, silent, or not finite.
+        too long, silent, or with samples that are not finite or absurdly large.
     """
     content = _content(path)
     y, sr, warnings = decode(content, config)
@@ -80,16 +87,10 @@ def read(path: str | os.PathLike[str], config: AudioConfig) -> Recording:
 def _content(path: str | os.PathLike[str]) -> bytes:
     """Read the file once, so that its hash and its samples are those of the same bytes."""
     try:
-        # O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        try:
-            mode = os.fstat(handle).st_mode
-            if not stat.S_ISREG(mode):
-                raise AudioError("a folder, not a clip" if stat.S_ISDIR(mode) else "not a regular file")
-            with os.fdopen(handle, "rb", closefd=False) as file:
-                content = file.read()
-        finally:
-            os.close(handle)
+        with open_regular(path) as file:
+            content = file.read()
+    except IsADirectoryError:
+        raise AudioError("a folder, not a clip") from None
     except FileNotFoundError:
         raise AudioError("no such file") from None
     except OSError as error:
@@ -121,12 +122,14 @@ def decode(content: bytes, config: AudioConfig) -> tuple[NDArray[np.float32], in
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
             sr, promised = file.samplerate, file.frames
-            if promised / sr > config.max_duration_s and promised < 2**62:
+            if promised / sr > config.max_duration_s and promised < _UNKNOWN_FRAMES:
                 raise AudioError(
                     f"{promised / sr:.0f} s is longer than {config.max_duration_s:g} s",
                     "Cut it, or raise audio.max_duration_s",
                 )
-            y = file.read(dtype="float32")
+            # Some codecs cannot seek and want to be told how much.
+            y = file.read(promised if promised < _UNKNOWN_FRAMES else -1, dtype="float32")
+            log = file.extra_info
     except soundfile.LibsndfileError as error:
         reason = str(error.error_string).rstrip(".").lower()
         raise AudioError(f"not audio that can be read ({reason})") from None
@@ -134,34 +137,38 @@ def decode(content: bytes, config: AudioConfig) -> tuple[NDArray[np.float32], in
         raise AudioError(f"cannot be decoded ({type(error).__name__})") from None
     if y.ndim > 1:
         y = y.mean(axis=1)
-    promised_s = _promised_frames(content, promised) / sr
+    promised_s = _promised_frames(log, promised, len(y)) / sr
     warnings: tuple[str, ...] = ()
     if promised_s - len(y) / sr > 0.01:
         warnings = (f"truncated: the header promises {promised_s:.2f} s, the file holds {len(y) / sr:.2f} s",)
     return y, sr, warnings
 
 
-def _promised_frames(content: bytes, frames: int) -> int:
-    """Frames that the header promises. libsndfile reports what a cut WAV file holds instead.
+# libsndfile corrects the number of frames of a cut file and says so in its log only.
+_CUT = re.compile(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
+# Programs that stream write a size near one of these limits: it means "not known", not a promise.
+_NO_PROMISE = (2**31 - 2**16, 2**32 - 2**16)
 
-    Only the `data` chunk of RIFF/WAVE is looked at; the other containers keep their promise in
-    `frames`. A size of 0 or 0xFFFFFFFF means "not known" (written by programs that stream).
+
+def _promised_frames(log: str, frames: int, held: int) -> int:
+    """Frames that the header promises.
+
+    Parameters
+    ----------
+    log : str
+        What libsndfile says of the file.
+    frames : int
+        What it takes for the number of frames.
+    held : int
+        Frames that could be read.
     """
-    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
+    match = _CUT.search(log)
+    if match is None:
         return frames
-    at, block_align = 12, 0
-    while at + 8 <= len(content):
-        size = int.from_bytes(content[at + 4 : at + 8], "little")
-        if content[at : at + 4] == b"fmt ":
-            block_align = int.from_bytes(content[at + 20 : at + 22], "little")
-        elif content[at : at + 4] == b"data":
-            # Compressed WAV (ADPCM) counts blocks of many frames: there is nothing to compare.
-            held = min(size, len(content) - at - 8)
-            if block_align and size not in (0, 0xFFFFFFFF) and held // block_align == frames:
-                return size // block_align
-            return frames
-        at += 8 + size + size % 2
-    return frames
+    promised, found = (int(size) for size in match.groups())
+    if any(limit <= promised <= limit + 2**16 for limit in _NO_PROMISE) or not found:
+        return frames
+    return round(held * promised / found)
 
 
 def check(y: NDArray[np.float32], sr: int, config: AudioConfig) -> None:
@@ -170,7 +177,7 @@ def check(y: NDArray[np.float32], sr: int, config: AudioConfig) -> None:
     Raises
     ------
     AudioError
-        No samples, shorter than `config.min_duration_s`, NaN or infinite, or silent.
+        No samples, shorter than `config.min_duration_s`, NaN, infinite or absurdly large, or silent.
     """
     if y.size == 0:
         raise AudioError("no samples")
@@ -180,6 +187,8 @@ def check(y: NDArray[np.float32], sr: int, config: AudioConfig) -> None:
     if not (math.isfinite(low) and math.isfinite(high)):
         first = int(np.argmin(np.isfinite(y)))
         raise AudioError(f"contains {'NaN' if np.isnan(y[first]) else 'infinity'} at {first / sr:.3f} s")
+    if max(-low, high) > LOUDEST_PEAK:
+        raise AudioError(f"samples of up to {max(-low, high):.3g}, expected 1 at full scale")
     # Half the range bounds the peak around any DC offset.
     if (high - low) / 2 < SILENCE_PEAK:
         raise AudioError(f"silent (peak below {SILENCE_PEAK:g} of full scale)")

@@ -70,15 +70,14 @@ def run(arguments: list[str]) -> int:
         The exit code.
     """
     try:
-        code = app(arguments, prog_name="speechemo", standalone_mode=False)
-        return int(code or 0)
+        code = int(app(arguments, prog_name="speechemo", standalone_mode=False) or 0)
+        if code == ExitCode.INTERRUPTED:  # typer's answer to Ctrl-C
+            render.error_line("interrupted; what is finished is kept, run it again to go on")
+        return code
     except typer.TyperException as error:
         return _fail(error, f"{error.format_message().rstrip('.')}. Try --help", error.exit_code)
     except SpeechemoError as error:
         return _fail(error, str(error), error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        render.error_line("interrupted; what is finished is kept, run it again to go on")
-        return ExitCode.INTERRUPTED
     except MemoryError as error:
         return _fail(error, "out of memory. Use fewer --jobs", ExitCode.INTERNAL)
     except Exception as error:

@@ -78,6 +78,7 @@ def run(
                 "duplicates": result.duplicates,
                 "skipped": corpus.skipped,
                 "failed": [asdict(failure) for failure in result.failed],
+                "warnings": [asdict(doubt) for doubt in result.doubts],
                 "damaged": result.damaged,
                 "feature_sets": list(wanted),
                 "store": config.store,

@@ -85,11 +85,15 @@ def _expand(clips: list[str]) -> Iterator[str]:
             found_any = True
             yield clip
             continue
-        found, skipped = walk_audio(clip)
-        if skipped:
-            render.note(f"{display_name(clip)}: left out {skipped} files that are not audio, by their suffix")
-        found_any = found_any or bool(found)
-        yield from found
+        walk = walk_audio(clip)
+        if walk.other:
+            render.note(
+                f"{display_name(clip)}: left out {walk.other} files that are not audio, by the suffix"
+            )
+        for folder in walk.unreadable:
+            render.warn(f"{display_name(folder)}: the folder cannot be read")
+        found_any = found_any or bool(walk.audio)
+        yield from walk.audio
     if not found_any:
         raise NoInputError(f"no audio in {', '.join(map(display_name, clips))}")
 

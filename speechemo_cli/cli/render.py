@@ -228,7 +228,9 @@ def progress(what: str, unit: str) -> Iterator[Callable[..., None]]:
 
 
 def say_extraction(extraction: Extraction) -> None:
-    """Name every clip that failed and every shard that was set aside."""
+    """Name every clip that failed or is odd, and every shard that was set aside."""
+    for doubt in extraction.doubts:
+        warn(f"{display_name(doubt.path)}: {doubt.warning}")
     for failure in extraction.failed:
         warn(f"{display_name(failure.path)}: {failure.error}")
     for shard in extraction.damaged:

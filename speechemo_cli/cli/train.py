@@ -160,7 +160,11 @@ def _table(result: HoldoutResult, path: Path, epochs: int, seed: int) -> str:
     text = render.table(
         ["", "clips", "accuracy", "UAR"], rows, title=f"{result.card.version}, {epochs} epochs, seed {seed}"
     )
-    tested = {name: scores for name, scores in shown.items() if name != "training clips"}
+    tested = {
+        name: scores
+        for name, scores in (("known voices", result.seen), ("new voices", result.new))
+        if scores is not None
+    }
     if tested:
         text += "\n" + render.per_class_table(tested)
     return text + "\n" + "\n".join([*_in_words(result), f"model: {display_name(path)}"]) + "\n"

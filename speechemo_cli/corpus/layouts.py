@@ -6,7 +6,7 @@ import csv
 import os
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -93,8 +93,27 @@ def parse_ravdess(path: str | os.PathLike[str]) -> Clip | None:
     )
 
 
-def walk_audio(root: str) -> tuple[list[str], int]:
-    """List the audio files below a folder, sorted, and count the files skipped by their suffix.
+@dataclass(frozen=True)
+class Walk:
+    """What a folder holds.
+
+    Attributes
+    ----------
+    audio : list of str
+        Files with a suffix of an audio format, sorted folder by folder.
+    other : int
+        Files with another suffix.
+    unreadable : list of str
+        Folders in it that may not be entered.
+    """
+
+    audio: list[str]
+    other: int
+    unreadable: list[str]
+
+
+def walk_audio(root: str) -> Walk:
+    """List the audio files below a folder.
 
     Symbolic links are followed, but no folder is entered twice, so a loop of links ends. Hidden
     files and folders are passed over (macOS leaves `._clip.wav` beside each clip it unpacks).
@@ -108,10 +127,19 @@ def walk_audio(root: str) -> tuple[list[str], int]:
         os.scandir(root).close()
     except OSError as error:
         raise access_error("read", root, error) from error
-    found, skipped = [], 0
+    walk = Walk([], 0, [])
+    other = 0
     seen: set[tuple[int, int]] = set()
-    for folder, inner, names in os.walk(root, followlinks=True):
-        status = os.stat(folder)
+
+    def refused(error: OSError) -> None:
+        walk.unreadable.append(str(error.filename))
+
+    for folder, inner, names in os.walk(root, followlinks=True, onerror=refused):
+        try:
+            status = os.stat(folder)
+        except OSError as error:  # it went while we looked
+            refused(error)
+            continue
         if (status.st_dev, status.st_ino) in seen:
             inner.clear()
             continue
@@ -121,10 +149,10 @@ def walk_audio(root: str) -> tuple[list[str], int]:
             if name.startswith("."):
                 continue
             if os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:
-                found.append(os.path.join(folder, name))
+                walk.audio.append(os.path.join(folder, name))
             else:
-                skipped += 1
-    return found, skipped
+                other += 1
+    return replace(walk, other=other)
 
 
 def find_clips(data: str, *, song: bool = False) -> Corpus:
@@ -173,8 +201,11 @@ def find_clips(data: str, *, song: bool = False) -> Corpus:
 
 
 def _from_folder(data: str, *, song: bool) -> Corpus:
-    paths, other = walk_audio(data)
-    skipped = Counter({"not audio, by the suffix": other} if other else {})
+    walk = walk_audio(data)
+    paths = walk.audio
+    skipped = Counter({"not audio, by the suffix": walk.other} if walk.other else {})
+    if walk.unreadable:
+        skipped[f"folders that cannot be read ({display_name(walk.unreadable[0])})"] = len(walk.unreadable)
     ravdess = [clip for clip in map(parse_ravdess, paths) if clip is not None]
     if ravdess:
         if len(ravdess) < len(paths):
@@ -221,13 +252,13 @@ def _from_manifest(file: str) -> Corpus:
             columns = reader.fieldnames or []
             for needed in ("path", "label"):
                 if needed not in columns:
-                    found = ", ".join(columns) or "nothing"
+                    found = display_name(", ".join(columns)) or "nothing"
                     raise DataError(
                         f"{display_name(file)}: no column {needed!r}, found {found}",
                         "Expected path,label[,speaker]",
                     )
             for row in reader:
-                if not row["path"] or not row["label"]:
+                if not (row["path"] or "").strip() or not (row["label"] or "").strip():
                     raise DataError(f"{display_name(file)}, line {reader.line_num}: path or label is empty")
                 speaker = (row.get("speaker") or "").strip() or None
                 clips.append(Clip(os.path.join(folder, row["path"]), canonical(row["label"]), speaker))

@@ -139,6 +139,7 @@ def hold_out(examples: Sequence[Example], split: str, share: float, seed: int) -
         new_speakers = _draw_speakers(examples, share, seed)
         is_new = np.array([example.clip.speaker in new_speakers for example in examples])
         rest = everything[~is_new]
+    _require_labels([examples[int(i)] for i in rest])
     train, seen = _stratified(rest, _labels(examples), share, seed)
     new = np.setdiff1d(everything, rest)
     holdout = Holdout(train, seen, new, new_speakers)
@@ -155,7 +156,7 @@ def _draw_speakers(examples: Sequence[Example], share: float, seed: int) -> tupl
             "Use --split random, or tell the speakers (a folder level or the manifest's speaker column)",
         )
     rng = np.random.default_rng(seed)
-    n = max(1, round(share * len(genders)))
+    n = min(max(1, round(share * len(genders))), len(genders) - 1)
     groups = [
         rng.permutation(sorted(speaker for speaker, gender in genders.items() if gender == wanted)).tolist()
         for wanted in sorted(set(genders.values()), key=str)
@@ -178,7 +179,7 @@ def _require_labels(examples: Sequence[Example]) -> None:
     labels = ordered(example.clip.label for example in examples)
     if len(labels) < 2:
         raise DataError(
-            f"needs clips of at least two labels, found {', '.join(labels) or 'none'}",
+            f"needs training clips of at least two labels, found {', '.join(labels) or 'none'}",
             "Labels come from RAVDESS names, folder names or a manifest",
         )
 
@@ -248,6 +249,7 @@ def folds(examples: Sequence[Example], protocol: str, seed: int) -> list[Fold]:
     independent = is_speaker_independent(protocol)
     result = []
     for i, (train, test) in enumerate(pairs):
+        _require_labels([examples[j] for j in train])
         guard(examples, train, test, speakers=independent)
         who = sorted({examples[j].clip.speaker or "?" for j in test}) if independent else []
         result.append(Fold(str(i + 1), train, test, seed + i, tuple(who)))

@@ -8,6 +8,7 @@ on them says nothing about people.
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -238,8 +239,10 @@ def write_corpus(
             intensity, statement, repetition = rest
             rng = np.random.default_rng((seed, actor, code, intensity, statement, repetition))
             y = synthesise(voice_of(actor, seed), emotion, intensity, statement, rng)
+            content = io.BytesIO()
+            soundfile.write(content, y, SR, format="WAV", subtype="PCM_16")
             with atomic_path(path, durable=False) as temp:
-                soundfile.write(temp, y, SR, subtype="PCM_16")
+                temp.write_bytes(content.getvalue())
         if on_progress:
             on_progress(done, len(plan))
     return len(plan)

@@ -9,7 +9,7 @@ import numpy as np
 
 from speechemo_cli.corpus.labels import ordered
 from speechemo_cli.corpus.splits import Example, distinct
-from speechemo_cli.errors import NoInputError, StoreError
+from speechemo_cli.errors import DataError, NoInputError, StoreError
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.features.extraction import Extraction, Failure, OnProgress, extract
 from speechemo_cli.features.store import FeatureStore
@@ -60,6 +60,7 @@ def load(
     clips : sequence of Clip
     config : Config
     feature_set : str
+        One with a single frame a clip.
     labels : sequence of str, optional
         The label list to count positions in; by default the labels that occur.
     on_progress : callable, optional
@@ -73,13 +74,21 @@ def load(
     ------
     NoInputError
         Not one clip can be used.
+    DataError
+        A clip's label is not in `labels`.
     StoreError
         A shard was damaged between writing and reading it.
     """
+    known = tuple(labels) if labels is not None else ordered(clip.label for clip in clips)
+    foreign = ordered({clip.label for clip in clips} - set(known))
+    if foreign:
+        raise DataError(f"clips are labelled {', '.join(foreign)}, expected {', '.join(known)}")
     extraction = extract(clips, config, (feature_set,), on_progress)
     examples, conflicts = distinct(clips, extraction.keys)
     extraction.failed += [Failure(name, "the same recording stands under two labels") for name in conflicts]
     if not examples:
+        if not extraction.failed:
+            raise NoInputError("no clips to work on")
         first = extraction.failed[0]
         raise NoInputError(
             f"none of the {len(clips)} clips can be used; "
@@ -93,7 +102,8 @@ def load(
             f" (set aside: {', '.join(store.damaged) or 'nothing'})",
             "Run it again: they will be computed anew",
         )
-    known = tuple(labels) if labels is not None else ordered(example.clip.label for example in examples)
+    if labels is None:  # a label whose clips all failed is none
+        known = ordered(example.clip.label for example in examples)
     return Dataset(
         examples=tuple(examples),
         x=np.concatenate([entries[example.key].values for example in examples]),

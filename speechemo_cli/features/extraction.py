@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from speechemo_cli.audio import reader
 from speechemo_cli.errors import AudioError
@@ -39,6 +40,30 @@ class Failure:
     error: str
 
 
+@dataclass(frozen=True)
+class Doubt:
+    """A clip that was used although something is odd about it."""
+
+    path: str
+    warning: str
+
+
+class Task(NamedTuple):
+    """A clip to compute: where it is, the hash its content had, and the sets that lack it."""
+
+    path: str
+    key: str
+    feature_sets: tuple[str, ...]
+
+
+class Outcome(NamedTuple):
+    """What came of a task: `error` is None for a clip that is in the store now."""
+
+    key: str
+    error: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
 @dataclass
 class Extraction:
     """What an extraction did.
@@ -52,6 +77,7 @@ class Extraction:
     duplicates : int
         Clips whose content is that of another clip, byte for byte.
     failed : list of Failure
+    doubts : list of Doubt
     damaged : list of str
         Shards of the store that were set aside.
     keys : dict of str to str
@@ -63,6 +89,7 @@ class Extraction:
     cached: int = 0
     duplicates: int = 0
     failed: list[Failure] = field(default_factory=list)
+    doubts: list[Doubt] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     keys: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
@@ -113,23 +140,26 @@ class _Job:
         feature_sets: tuple[str, ...],
         on_progress: OnProgress | None,
     ) -> None:
-        self.config = config
+        self.config = replace(config, store=str(Path(config.store).absolute()))
         self.feature_sets = feature_sets
         self.report = Extraction(clips=len(clips))
         self._paths = list(dict.fromkeys(clip.path for clip in clips))
-        self._stores = [FeatureStore.open(config.store, FEATURE_SETS[name], config) for name in feature_sets]
+        self._stores = {
+            name: FeatureStore.open(config.store, FEATURE_SETS[name], config) for name in feature_sets
+        }
         self._first_path: dict[str, str] = {}
         self._refused: dict[str, str] = {}
+        self._warnings: dict[str, tuple[str, ...]] = {}
         self._looked_at = 0
         self._done = 0
         self._on_progress = on_progress or (lambda *_: None)
 
-    def chunks(self) -> Iterator[list[tuple[str, str]]]:
-        """Hash file after file and hand out those whose features are missing as lists of (path, key).
+    def chunks(self) -> Iterator[list[Task]]:
+        """Hash file after file and hand out those whose features are missing.
 
         Chunks get smaller towards the end, so that the workers finish together.
         """
-        chunk: list[tuple[str, str]] = []
+        chunk: list[Task] = []
         for path, key in _hash_all(self._paths, self.config.workers):
             self._looked_at += 1
             if key is None:
@@ -142,11 +172,13 @@ class _Job:
                 self._advance(1)
                 continue
             self._first_path[key] = path
-            if all(key in store for store in self._stores):
+            lacking = tuple(name for name in self.feature_sets if not self._is_stored(name, key))
+            if not lacking:
                 self.report.cached += 1
                 self._advance(1)
                 continue
-            chunk.append((path, key))
+            # Absolute: worker processes live on, and keep the working folder they were started in.
+            chunk.append(Task(str(Path(path).absolute()), key, lacking))
             left = len(self._paths) - self._looked_at
             if len(chunk) >= max(_SMALLEST_CHUNK, min(_SHARD_CLIPS, left // (4 * self.config.workers))):
                 yield chunk
@@ -154,13 +186,23 @@ class _Job:
         if chunk:
             yield chunk
 
-    def take(self, outcomes: list[tuple[str, str | None]]) -> None:
+    def _is_stored(self, feature_set: str, key: str) -> bool:
+        place = self._stores[feature_set].place(key)
+        limits = self.config.audio
+        # The limits are no part of the store's key, so a clip they refuse now is read again, and refused.
+        if place is None or not limits.min_duration_s <= place.duration_s <= limits.max_duration_s:
+            return False
+        self._warnings[key] = place.warnings
+        return True
+
+    def take(self, outcomes: list[Outcome]) -> None:
         """Count what a worker made of its chunk."""
-        for key, error in outcomes:
-            if error is None:
+        for outcome in outcomes:
+            if outcome.error is None:
                 self.report.extracted += 1
+                self._warnings[outcome.key] = outcome.warnings
             else:
-                self._refused[key] = error
+                self._refused[outcome.key] = outcome.error
         self._advance(len(outcomes))
 
     def _advance(self, n: int) -> None:
@@ -175,9 +217,11 @@ class _Job:
                 del report.keys[path]
                 report.duplicates -= self._first_path[key] != path
                 report.failed.append(Failure(path, self._refused[key]))
+            else:
+                report.doubts += [Doubt(path, warning) for warning in self._warnings.get(key, ())]
         order = {path: i for i, path in enumerate(self._paths)}
         report.failed.sort(key=lambda failure: order[failure.path])
-        report.damaged = [name for store in self._stores for name in store.damaged]
+        report.damaged = [name for store in self._stores.values() for name in store.damaged]
         return report
 
 
@@ -208,17 +252,17 @@ def _why_unreadable(path: str) -> str:
     return "changed while it was being read"
 
 
-def _run(job: _Job) -> Iterator[list[tuple[str, str | None]]]:
+def _run(job: _Job) -> Iterator[list[Outcome]]:
     """Compute in worker processes where there is enough to do, else here."""
     chunks = job.chunks()
-    first: list[list[tuple[str, str]]] = []
+    first: list[list[Task]] = []
     for chunk in chunks:
         first.append(chunk)
         if sum(map(len, first)) >= _WORTH_WORKERS:
             break
     if job.config.workers == 1 or sum(map(len, first)) < _WORTH_WORKERS:
         for chunk in chain(first, chunks):
-            yield compute_chunk(chunk, job.config, job.feature_sets)
+            yield compute_chunk(chunk, job.config)
         return
     from joblib import Parallel, delayed
 
@@ -226,45 +270,39 @@ def _run(job: _Job) -> Iterator[list[tuple[str, str | None]]]:
         n_jobs=job.config.workers, backend="loky", batch_size=1, return_as="generator_unordered"
     )
     # joblib takes the next chunk when a worker is free, so hashing goes on while the workers compute.
-    yield from parallel(
-        delayed(compute_chunk)(chunk, job.config, job.feature_sets) for chunk in chain(first, chunks)
-    )
+    yield from parallel(delayed(compute_chunk)(chunk, job.config) for chunk in chain(first, chunks))
 
 
-def compute_chunk(
-    chunk: list[tuple[str, str]], config: Config, feature_sets: tuple[str, ...]
-) -> list[tuple[str, str | None]]:
-    """Decode some clips, compute every set and write one shard a set. Runs in a worker process.
+def compute_chunk(chunk: list[Task], config: Config) -> list[Outcome]:
+    """Decode some clips, compute the sets they lack and write one shard a set. Runs in a worker process.
 
     Parameters
     ----------
-    chunk : list of (path, key)
-        `key` is the hash that the content had when it was looked up.
+    chunk : list of Task
     config : Config
-    feature_sets : tuple of str
 
     Returns
     -------
-    list of (key, error)
-        `error` is None for a clip that is in the store now, else why it is not.
+    list of Outcome
+        In the order of the chunk.
     """
-    entries: dict[str, dict[str, Entry]] = {name: {} for name in feature_sets}
-    outcomes: list[tuple[str, str | None]] = []
-    for path, key in chunk:
+    entries: dict[str, dict[str, Entry]] = {}
+    outcomes = []
+    for path, key, feature_sets in chunk:
         try:
             recording = reader.read(path, config.audio)
         except AudioError as error:
-            outcomes.append((key, str(error)))
+            outcomes.append(Outcome(key, str(error)))
             continue
         if recording.sha256 != key:
-            outcomes.append((key, "changed while it was being read"))
+            outcomes.append(Outcome(key, "changed while it was being read"))
             continue
         for name in feature_sets:
             values = compute(recording, name, config)
-            entries[name][key] = Entry(values, recording.duration_s, recording.warnings)
-        outcomes.append((key, None))
-    for name in feature_sets:
-        FeatureStore.at(config.store, FEATURE_SETS[name], config).write(entries[name])
+            entries.setdefault(name, {})[key] = Entry(values, recording.duration_s, recording.warnings)
+        outcomes.append(Outcome(key, warnings=recording.warnings))
+    for name, computed in entries.items():
+        FeatureStore.at(config.store, FEATURE_SETS[name], config).write(computed)
     return outcomes
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
-import zipfile
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
     from speechemo_cli.features import FeatureSet
 
 FORMAT = 1
-_MEMBERS = ("header", "keys", "lengths", "durations", "warnings", "values")
-# What numpy and zipfile raise for cut, flipped, foreign and lying files.
-_DAMAGE = (OSError, ValueError, EOFError, KeyError, MemoryError, UnicodeDecodeError, zipfile.BadZipFile)
+# The names this module gives. Nothing else in the folder is ever touched.
+_FOLDER = re.compile(r"[a-z0-9]+-[0-9a-f]{12}")
+_SHARD = re.compile(r"[0-9a-f]{32}\.npz")
+_SET_ASIDE = re.compile(r"[0-9a-f]{32}\.npz\.damaged")
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,85 @@ class Entry:
     duration_s : float
         Length of the clip, before any trimming.
     warnings : tuple of str
-        What the reader had to say about the clip, said again when the entry is reused.
+        What the reader had to say about the clip, said again when the entry is reused. Lines of
+        text, none of them empty.
     """
 
     values: NDArray[np.float32]
     duration_s: float
     warnings: tuple[str, ...] = ()
+
+
+class _Place(NamedTuple):
+    """Where an entry lies, and what can be said of it without reading its values."""
+
+    shard: Path
+    duration_s: float
+    warnings: tuple[str, ...]
+
+
+class _DamagedError(Exception):
+    """A shard that cannot be what was written."""
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Any]:
+    """Open a shard; whatever is wrong with its content is a `_DamagedError`.
+
+    What numpy and zipfile raise for cut, flipped, foreign and lying files has no common root: some
+    ten types from `BadZipFile` to `NotImplementedError` have been seen. An OSError is no damage, the
+    shard may be whole: it becomes an `AccessError`, or stays a FileNotFoundError where another
+    process has merged the shard away.
+    """
+    try:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as shard:
+            if json.loads(str(shard["header"]))["format"] > FORMAT:
+                raise StoreError(
+                    f"{display_name(path)} was written by a newer version",
+                    "Update speechemo, or give another folder with --store",
+                )
+            yield shard
+    except (StoreError, FileNotFoundError):
+        raise
+    except OSError as error:
+        if error.errno is None:  # raised by zipfile about the content, not by the system
+            raise _DamagedError(str(error)) from error
+        raise access_error("read", path, error) from error
+    except Exception as error:
+        raise _DamagedError(f"{type(error).__name__}: {error}") from error
+
+
+def _index(shard: Any, path: Path) -> dict[str, _Place]:
+    """Look up what a shard holds, without its values."""
+    keys, durations, warnings = (
+        shard["keys"].tolist(),
+        shard["durations"].tolist(),
+        shard["warnings"].tolist(),
+    )
+    return {
+        key.decode("ascii"): _Place(path, float(duration), tuple(str(told).split("\n")) if told else ())
+        for key, duration, told in zip(keys, durations, warnings, strict=True)
+    }
+
+
+def _entries(shard: Any, path: Path, dim: int | None) -> Iterator[tuple[str, Entry]]:
+    """Read everything in a shard; `dim` None takes any width."""
+    index, lengths, values = _index(shard, path), shard["lengths"], shard["values"]
+    fits = len(index) == len(lengths) and values.shape == (lengths.sum(), dim or values.shape[-1])
+    if not fits or values.dtype != np.float32:
+        raise ValueError("members do not fit together")
+    ends = np.cumsum(lengths)
+    for i, (key, place) in enumerate(index.items()):
+        yield key, Entry(values[ends[i] - lengths[i] : ends[i]], place.duration_s, place.warnings)
+
+
+def _shards(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if _SHARD.fullmatch(path.name))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise access_error("read", folder, error) from error
 
 
 @dataclass
@@ -53,15 +128,15 @@ class FeatureStore:
 
     A shard is written whole under a temporary name and renamed, and never changed afterwards. Each
     writer makes shards of its own, so any number of processes may read and write without a lock. A
-    shard that cannot be read is set aside under another name and listed in `damaged`; its clips
+    shard whose content is damaged is set aside under another name and listed in `damaged`; its clips
     count as missing.
     """
 
     folder: Path
-    dim: int
+    dim: int | None
     header: dict[str, Any]
     damaged: list[str] = field(default_factory=list)
-    _shard_of: dict[str, Path] = field(default_factory=dict)
+    _places: dict[str, _Place] = field(default_factory=dict)
     _known: set[Path] = field(default_factory=set)
 
     @classmethod
@@ -72,6 +147,8 @@ class FeatureStore:
         ------
         AccessError
             The folder exists and cannot be read.
+        StoreError
+            A shard was written by a newer version.
         """
         store = cls.at(root, feature_set, config)
         store.refresh()
@@ -92,27 +169,27 @@ class FeatureStore:
 
     def refresh(self) -> None:
         """Take in the shards that have appeared since the last look."""
-        try:
-            present = {path for path in self.folder.glob("*.npz") if not path.name.startswith(".")}
-        except OSError as error:
-            raise access_error("read", self.folder, error) from error
-        for path in sorted(present - self._known):
+        for path in _shards(self.folder):
+            if path in self._known:
+                continue
             self._known.add(path)
             try:
-                with _load(path) as shard:
-                    keys = _keys(shard, path)
+                with _reading(path) as shard:
+                    self._places.update(_index(shard, path))
             except FileNotFoundError:
-                continue  # another process compacted it away
-            except _DAMAGE:
+                pass  # merged away by another process, whose shard is in the list too
+            except _DamagedError:
                 self._set_aside(path)
-            else:
-                self._shard_of.update(dict.fromkeys(keys, path))
 
     def __contains__(self, key: str) -> bool:
-        return key in self._shard_of
+        return key in self._places
 
     def __len__(self) -> int:
-        return len(self._shard_of)
+        return len(self._places)
+
+    def place(self, key: str) -> _Place | None:
+        """Duration and warnings of an entry, without its values; None where it is missing."""
+        return self._places.get(key)
 
     def read(self, keys: Iterable[str]) -> dict[str, Entry]:
         """Read entries; a key that is missing, or whose shard turns out to be damaged, is left out.
@@ -128,29 +205,20 @@ class FeatureStore:
         """
         wanted: dict[Path, set[str]] = {}
         for key in keys:
-            if key in self._shard_of:
-                wanted.setdefault(self._shard_of[key], set()).add(key)
-        entries = {}
+            if key in self._places:
+                wanted.setdefault(self._places[key].shard, set()).add(key)
+        entries: dict[str, Entry] = {}
         for path, inside in wanted.items():
             try:
-                entries.update({key: entry for key, entry in self._entries(path) if key in inside})
-            except _DAMAGE:
+                with _reading(path) as shard:
+                    entries.update(
+                        {key: entry for key, entry in _entries(shard, path, self.dim) if key in inside}
+                    )
+            except FileNotFoundError:
+                self._forget(path)
+            except _DamagedError:
                 self._set_aside(path)
         return entries
-
-    def _entries(self, path: Path) -> Iterator[tuple[str, Entry]]:
-        with _load(path) as shard:
-            keys = _keys(shard, path)
-            lengths, durations, warnings = shard["lengths"], shard["durations"], shard["warnings"]
-            values = shard["values"]
-        if not (len(keys) == len(lengths) == len(durations) == len(warnings)):
-            raise ValueError("members of different lengths")
-        if values.shape != (int(lengths.sum()), self.dim) or values.dtype != np.float32:
-            raise ValueError("values do not fit the lengths")
-        ends = np.cumsum(lengths)
-        for i, key in enumerate(keys):
-            told = tuple(str(warnings[i]).split("\n")) if warnings[i] else ()
-            yield key, Entry(values[ends[i] - lengths[i] : ends[i]], float(durations[i]), told)
 
     def write(self, entries: Mapping[str, Entry]) -> None:
         """Write entries as one shard of their own.
@@ -176,7 +244,11 @@ class FeatureStore:
                 values=np.concatenate([entry.values for entry in items]).astype(np.float32, copy=False),
             )
         self._known.add(path)
-        self._shard_of.update(dict.fromkeys(entries, path))
+        for key, entry in entries.items():
+            self._places[key] = _Place(path, entry.duration_s, entry.warnings)
+
+    def _forget(self, path: Path) -> None:
+        self._places = {key: place for key, place in self._places.items() if place.shard != path}
 
     def _set_aside(self, path: Path) -> None:
         aside = path.with_suffix(".npz.damaged")
@@ -185,20 +257,7 @@ class FeatureStore:
             self.damaged.append(display_name(aside))
         except OSError:
             self.damaged.append(display_name(path))  # read-only: it is passed over all the same
-        self._shard_of = {key: shard for key, shard in self._shard_of.items() if shard != path}
-
-
-def _load(path: Path) -> Any:
-    return np.load(path, allow_pickle=False)
-
-
-def _keys(shard: Any, path: Path) -> list[str]:
-    if json.loads(str(shard["header"]))["format"] > FORMAT:
-        raise StoreError(
-            f"{display_name(path)} was written by a newer version",
-            "Update speechemo, or give another folder with --store",
-        )
-    return [key.decode("ascii") for key in shard["keys"].tolist()]
+        self._forget(path)
 
 
 @dataclass(frozen=True)
@@ -215,7 +274,12 @@ class SetInfo:
 
 
 def _folders(root: str | os.PathLike[str]) -> list[Path]:
-    return sorted(path.parent for path in Path(root).glob("*-????????????/*.npz") if path.name[0] != ".")
+    try:
+        return sorted(path for path in Path(root).iterdir() if path.is_dir() and _FOLDER.fullmatch(path.name))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise access_error("read", Path(root), error) from error
 
 
 def inspect(root: str | os.PathLike[str], *, verify: bool = False) -> list[SetInfo]:
@@ -231,31 +295,38 @@ def inspect(root: str | os.PathLike[str], *, verify: bool = False) -> list[SetIn
     Returns
     -------
     list of SetInfo
+
+    Raises
+    ------
+    AccessError
+        The folder cannot be read.
     """
     infos = []
-    for folder in dict.fromkeys(_folders(root)):
-        shards = sorted(path for path in folder.glob("*.npz") if path.name[0] != ".")
+    for folder in _folders(root):
         keys: set[str] = set()
-        damaged, header = [], {}
+        header: dict[str, Any] = {}
+        damaged, size_bytes = [], 0
+        shards = _shards(folder)
         for path in shards:
             try:
-                with _load(path) as shard:
-                    keys.update(_keys(shard, path))
+                size_bytes += path.stat().st_size
+                with _reading(path) as shard:
                     header = json.loads(str(shard["header"]))
-                    if verify:
-                        for member in _MEMBERS:
-                            shard[member]
-            except _DAMAGE:
+                    keys.update(dict(_entries(shard, path, None)) if verify else _index(shard, path))
+            except FileNotFoundError:
+                continue
+            except _DamagedError:
                 damaged.append(display_name(path))
+        name = header.get("feature_set", folder.name.rpartition("-")[0])
         infos.append(
             SetInfo(
-                folder=display_name(folder),
-                feature_set=header.get("feature_set", folder.name.rpartition("-")[0]),
-                config=header.get("config", {}),
-                clips=len(keys),
-                shards=len(shards),
-                size_bytes=sum(path.stat().st_size for path in shards),
-                damaged=tuple(damaged),
+                display_name(folder),
+                name,
+                header.get("config", {}),
+                len(keys),
+                len(shards),
+                size_bytes,
+                tuple(damaged),
             )
         )
     return infos
@@ -263,6 +334,8 @@ def inspect(root: str | os.PathLike[str], *, verify: bool = False) -> list[SetIn
 
 def compact(root: str | os.PathLike[str], *, shard_bytes: int = 64 * 2**20) -> tuple[int, int]:
     """Merge small shards into larger ones; the old ones go only after the new ones are whole.
+
+    A damaged shard is set aside, as everywhere.
 
     Parameters
     ----------
@@ -275,20 +348,32 @@ def compact(root: str | os.PathLike[str], *, shard_bytes: int = 64 * 2**20) -> t
     -------
     before, after : int
         Number of shards.
+
+    Raises
+    ------
+    AccessError
+        The folder cannot be read or written; no entry is lost.
     """
     before = after = 0
-    for folder in dict.fromkeys(_folders(root)):
-        shards = sorted(path for path in folder.glob("*.npz") if path.name[0] != ".")
-        with _load(shards[0]) as shard:
-            header, dim = json.loads(str(shard["header"])), int(shard["values"].shape[1])
-        store = FeatureStore(folder, dim, header)
-        store.refresh()
+    for folder in _folders(root):
+        shards = _shards(folder)
         before += len(shards)
+        store = FeatureStore(folder, None, {})
         pending: dict[str, Entry] = {}
         done: list[Path] = []
         seen: set[str] = set()
-        for path in [path for path in shards if path in store._known and path.exists()]:
-            fresh = {key: entry for key, entry in store._entries(path) if key not in seen}
+        for path in shards:
+            try:
+                with _reading(path) as shard:
+                    store.header = json.loads(str(shard["header"]))
+                    read = dict(_entries(shard, path, store.dim))
+            except FileNotFoundError:
+                continue
+            except _DamagedError:
+                store._set_aside(path)
+                continue
+            store.dim = store.dim or next((entry.values.shape[1] for entry in read.values()), None)
+            fresh = {key: entry for key, entry in read.items() if key not in seen}
             seen.update(fresh)
             pending.update(fresh)
             done.append(path)
@@ -296,7 +381,7 @@ def compact(root: str | os.PathLike[str], *, shard_bytes: int = 64 * 2**20) -> t
                 _swap(store, pending, done)
                 pending, done = {}, []
         _swap(store, pending, done)
-        after += sum(1 for path in folder.glob("*.npz") if path.name[0] != ".")
+        after += len(_shards(folder))
     return before, after
 
 
@@ -309,12 +394,22 @@ def _swap(store: FeatureStore, entries: dict[str, Entry], old: list[Path]) -> No
 
 
 def clear(root: str | os.PathLike[str]) -> int:
-    """Remove every shard, whole or damaged, and nothing else; return how many went."""
+    """Remove every shard, whole or damaged, and nothing else; return how many went.
+
+    Raises
+    ------
+    AccessError
+        A shard cannot be removed.
+    """
     removed = 0
-    for path in [*Path(root).glob("*-????????????/*.npz"), *Path(root).glob("*-????????????/*.npz.damaged")]:
-        path.unlink(missing_ok=True)
-        removed += 1
-    for folder in Path(root).glob("*-????????????"):
+    for folder in _folders(root):
+        for path in folder.iterdir():
+            if _SHARD.fullmatch(path.name) or _SET_ASIDE.fullmatch(path.name):
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:
+                    raise access_error("remove", path, error) from error
+                removed += 1
         try:
             folder.rmdir()
         except OSError:

@@ -174,7 +174,7 @@ def _checked(archive: zipfile.ZipFile) -> dict[str, Any]:
     contents = {info.filename: archive.read(info) for info in infos}
     try:
         document = json.loads(contents[_CARD])
-        hashes = document["members"]
+        hashes = dict(document["members"])
         if document["format"] > FORMAT:
             raise _UnfitError("was written by a newer version of speechemo")
     except (ValueError, KeyError, TypeError):

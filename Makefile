@@ -1,0 +1,45 @@
+# `make run` shows what speechemo does, `make test` that it does it right. Both need Python 3.11 or newer.
+PYTHON ?= python3
+BIN := .venv/bin
+DATA ?= data
+
+.PHONY: help install run test check format bench lock clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: .venv/.installed ## Make .venv with what requirements.lock lists, and speechemo in it
+
+.venv/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "speechemo needs Python 3.11 or newer, found: $$($(PYTHON) --version). Try make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: install ## Extract, train, evaluate and predict: on RAVDESS if data/ holds it, else on synthetic voices
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh benchmarks/demo.sh $(DATA)
+
+test: install ## Run the tests
+	$(BIN)/python -m pytest
+
+check: install ## Lint and type-check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install ## Measure speed as ratios against references in the same run (DATA=folder of clips)
+	$(BIN)/python benchmarks/bench.py $(DATA)
+
+lock: ## Resolve the dependencies anew (needs uv)
+	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --upgrade --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements.lock
+
+clean: ## Remove everything that was made here
+	rm -rf .venv build dist demo features models .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,120 @@
+"""Speed, as ratios against a reference measured in the same run: `make bench DATA=folder`.
+
+Without RAVDESS clips in the folder it uses synthetic ones, and says so.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from speechemo_cli.corpus.layouts import walk_audio
+from speechemo_cli.corpus.synthetic import write_corpus
+
+SPEECHEMO = [sys.executable, "-m", "speechemo_cli"]
+
+# The loop that everybody writes. Imports and the first clip, on which librosa compiles, do not count.
+SERIAL_LOOP = """
+import sys, time, librosa
+paths = sys.stdin.read().splitlines()
+def mean_mfcc(path):
+    y, sr = librosa.load(path, sr=22050)
+    return librosa.feature.mfcc(y=y, sr=sr, n_mfcc=40).mean(axis=1)
+mean_mfcc(paths[0])
+started = time.perf_counter()
+for path in paths:
+    mean_mfcc(path)
+print(time.perf_counter() - started)
+"""
+
+
+def timed(command: list[str], repeats: int = 1) -> tuple[float, str]:
+    """Shortest wall time of a command in seconds, and what it printed."""
+    best = float("inf")
+    for _ in range(repeats):
+        started = time.perf_counter()
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        best = min(best, time.perf_counter() - started)
+    return best, done.stdout
+
+
+def extract(data: Path, store: Path) -> tuple[float, dict[str, int]]:
+    """Wall time of the whole `speechemo extract`, both sets, two workers."""
+    seconds, out = timed(
+        [*SPEECHEMO, "extract", str(data), "--store", str(store), "--jobs", "2", "--format", "json"]
+    )
+    return seconds, json.loads(out)
+
+
+def bench_extract(data: Path, work: Path) -> None:
+    """Hold the whole command against the serial loop over the same clips."""
+    paths = walk_audio(str(data)).audio
+    loop = subprocess.run(
+        [sys.executable, "-c", SERIAL_LOOP],
+        input="\n".join(paths),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    reference = float(loop.stdout)
+    first, report = extract(data, work / "store")
+    again, cached = extract(data, work / "store")
+    assert cached["extracted"] == 0
+    print(f"{len(paths)} clips, reference: serial librosa.load + librosa.feature.mfcc {reference:.2f} s")
+    ratio = first / reference
+    print(f"  speechemo extract, both sets, 2 workers  {first:6.2f} s  ratio {ratio:.2f}  (at most 0.60)")
+    print(f"  the same again, nothing to compute       {again:6.2f} s  ratio {again / reference:.2f}")
+    print(f"  computed {report['extracted']}, then {cached['extracted']}")
+
+
+def bench_scale(work: Path) -> None:
+    """Cost a clip at 1,000 and at 10,000 short clips."""
+    rng = np.random.default_rng(0)
+    costs = {}
+    for n in (1_000, 10_000):
+        folder = work / f"short-{n}" / "calm"
+        folder.mkdir(parents=True)
+        for i in range(n):
+            soundfile.write(folder / f"{i:05d}.wav", 0.1 * rng.standard_normal(4000), 8000, subtype="PCM_16")
+        seconds, _ = extract(folder.parent, work / f"store-{n}")
+        costs[n] = seconds / n
+        print(f"{n:6d} clips of 0.5 s: {seconds:6.2f} s, {1e3 * costs[n]:.2f} ms a clip")
+    print(
+        f"  cost a clip, 10,000 to 1,000             ratio {costs[10_000] / costs[1_000]:.2f}  (at most 1.20)"
+    )
+
+
+def bench_help() -> None:
+    """Start of --help against a bare Python."""
+    reference, _ = timed([sys.executable, "-c", "pass"], repeats=5)
+    for command in ([], ["extract"], ["train"], ["evaluate"], ["predict"]):
+        seconds, _ = timed([*SPEECHEMO, *command, "--help"], repeats=5)
+        name = " ".join(["speechemo", *command, "--help"])
+        print(f"  {name:30s} {seconds:6.3f} s  ratio to `python -c pass` {seconds / reference:.1f}")
+
+
+def main() -> None:
+    """Run every benchmark."""
+    data = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("data")
+    print(f"{platform.platform()}, Python {platform.python_version()}")
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        if not walk_audio(str(data)).audio:
+            print(f"{data} holds no clip: synthetic voices (16 kHz WAV) instead")
+            data = work / "synthetic"
+            write_corpus(data, actors=20)
+        bench_extract(data, work)
+        bench_scale(work)
+        bench_help()
+
+
+if __name__ == "__main__":
+    main()

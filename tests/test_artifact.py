@@ -1,0 +1,218 @@
+"""The model file: what goes in comes out, and what does not belong is refused before Keras is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from speechemo_cli.config import Config, MfccConfig
+from speechemo_cli.errors import AccessError, ModelFileError
+from speechemo_cli.models import artifact, training, version_module
+from speechemo_cli.models.artifact import ModelCard
+
+LABELS = ("neutral", "happy", "angry")
+
+
+@pytest.fixture(scope="module")
+def network():
+    x = np.random.default_rng(0).normal(100, 20, (30, 40)).astype(np.float32)
+    return version_module("v1").build(x, 3, version_module("v1").PRESET), x
+
+
+def card(**changes: object) -> ModelCard:
+    values = {
+        "version": "v1",
+        "labels": LABELS,
+        "feature_set": "mfcc",
+        "feature_version": 1,
+        "config": Config(seed=3).to_dict(),
+        "seed": 3,
+        "epochs": 50,
+        "data": {"train": ["a" * 64], "speakers": ["01"]},
+        "results": {"test": {}},
+    }
+    return ModelCard(**{**values, **changes})
+
+
+@pytest.fixture
+def saved(network) -> Path:
+    artifact.save(network[0], card(), Path("models/v1.keras"))
+    return Path("models/v1.keras")
+
+
+def test_a_loaded_model_answers_as_the_saved_one(network, saved: Path) -> None:
+    model, x = network
+
+    loaded, loaded_card = artifact.load(saved)
+
+    assert np.array_equal(training.predict(loaded, x), training.predict(model, x))
+    assert loaded_card == card()
+
+
+def test_the_card_is_read_without_keras(saved: Path) -> None:
+    code = (
+        "import sys; from speechemo_cli.models import artifact\n"
+        f"card = artifact.inspect({str(saved)!r})\n"
+        "print(card.version, card.labels[2], card.trained_on() == {'a' * 64})\n"
+        "print(sorted({'keras', 'tensorflow', 'librosa', 'sklearn', 'scipy'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "v1 angry True\n[]\n"
+
+
+def test_the_features_of_the_training_win_over_those_of_the_run(network) -> None:
+    trained_with = Config(mfcc=MfccConfig(hop_length=256))
+    artifact.save(network[0], card(config=trained_with.to_dict()), Path("m.keras"))
+
+    adopted = artifact.inspect("m.keras").adopt(Config(jobs=3, store="elsewhere"))
+
+    assert adopted.mfcc.hop_length == 256
+    assert (adopted.jobs, adopted.store) == (3, "elsewhere")
+
+
+def test_a_failed_save_leaves_the_old_model(network, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = saved.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(AccessError, match=r"cannot write .*v1\.keras: no space left on device"):
+        artifact.save(network[0], card(seed=9), saved)
+
+    assert saved.read_bytes() == before
+    assert [path.name for path in saved.parent.iterdir()] == ["v1.keras"]
+
+
+def rewrite(path: Path, change: dict[str, bytes | None]) -> None:
+    """Replace, add or (None) remove members of an archive."""
+    with zipfile.ZipFile(path) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    contents.update(change)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in contents.items():
+            if content is not None:
+                archive.writestr(name, content)
+
+
+def document(path: Path) -> dict:
+    with zipfile.ZipFile(path) as archive:
+        return json.loads(archive.read("speechemo.json"))
+
+
+def test_what_is_not_a_model_file_is_refused() -> None:
+    Path("text.keras").write_text("hello")
+    Path("empty.keras").touch()
+    Path("folder.keras").mkdir()
+    Path("model.h5").write_bytes(b"\x89HDF")
+    for name, reason in {
+        "text.keras": "text.keras is damaged",
+        "empty.keras": "empty.keras is damaged",
+        "folder.keras": "folder.keras is not a model file",
+        "model.h5": "model.h5 is not a model file, expected a file that ends in .keras",
+        "nowhere.keras": "nowhere.keras: no such model file",
+    }.items():
+        with pytest.raises(ModelFileError, match=reason):
+            artifact.inspect(name)
+
+
+def test_a_keras_file_of_somebody_else_is_refused(network) -> None:
+    network[0].save("foreign.keras")
+
+    with pytest.raises(ModelFileError, match="was not written by speechemo"):
+        artifact.inspect("foreign.keras")
+
+
+def test_parts_that_do_not_belong_are_refused(saved: Path) -> None:
+    rewrite(saved, {"assets/run.sh": b"#!/bin/sh"})
+
+    with pytest.raises(ModelFileError, match=r"holds unexpected parts: assets/run\.sh"):
+        artifact.inspect(saved)
+
+
+@pytest.mark.parametrize("member", ["config.json", "metadata.json", "model.weights.h5"])
+def test_a_part_that_was_exchanged_is_found(saved: Path, member: str) -> None:
+    with zipfile.ZipFile(saved) as archive:
+        content = bytearray(archive.read(member))
+    content[len(content) // 2] ^= 1
+    rewrite(saved, {member: bytes(content)})
+
+    with pytest.raises(ModelFileError, match=f"{member} is not the one it was saved with"):
+        artifact.inspect(saved)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
+def test_a_cut_file_is_refused(saved: Path, share: float) -> None:
+    content = saved.read_bytes()
+    saved.write_bytes(content[: int(share * len(content))])
+
+    with pytest.raises(ModelFileError, match=r"is damaged .*Restore a copy or train again"):
+        artifact.inspect(saved)
+
+
+def test_flipped_bytes_are_refused_or_harmless(saved: Path, rng: np.random.Generator) -> None:
+    content, whole = saved.read_bytes(), artifact.inspect(saved)
+    refused = 0
+    for at in rng.integers(0, len(content), 60):
+        damaged = bytearray(content)
+        damaged[at] ^= 0xFF
+        saved.write_bytes(bytes(damaged))
+        try:
+            assert artifact.inspect(saved) == whole
+        except ModelFileError:
+            refused += 1
+    # A zip archive has fields that nobody reads, so a few flips change nothing.
+    assert refused > 50
+
+
+def test_a_newer_format_asks_for_an_update(saved: Path) -> None:
+    changed = {**document(saved), "format": 99}
+    rewrite(saved, {"speechemo.json": json.dumps(changed).encode()})
+
+    with pytest.raises(ModelFileError, match="written by a newer version of speechemo"):
+        artifact.inspect(saved)
+
+
+def test_other_feature_code_is_refused(saved: Path) -> None:
+    rewrite(saved, {"speechemo.json": json.dumps({**document(saved), "feature_version": 0}).encode()})
+
+    with pytest.raises(ModelFileError, match="expects version 0 of the mfcc features"):
+        artifact.inspect(saved)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff\xfe", b'{"format": 1, "members": 3}'])
+def test_a_card_that_cannot_be_read_is_refused(saved: Path, content: bytes) -> None:
+    rewrite(saved, {"speechemo.json": content})
+
+    with pytest.raises(ModelFileError, match="is damaged"):
+        artifact.inspect(saved)
+
+
+def test_labels_that_do_not_fit_the_network_are_refused(network) -> None:
+    artifact.save(network[0], card(labels=(*LABELS, "sad")), Path("four.keras"))
+
+    with pytest.raises(ModelFileError, match="40 inputs and 3 outputs, expected 40 and 4"):
+        artifact.load("four.keras")
+
+
+def test_find_takes_a_path_a_version_or_the_newest(saved: Path) -> None:
+    newer = saved.with_name("other.keras")
+    newer.write_bytes(saved.read_bytes())
+    os.utime(saved, (1, 1))
+
+    assert artifact.find("some/where.keras", "models", ("v1",)) == Path("some/where.keras")
+    assert artifact.find("v1", "models", ("v1",)) == saved
+    assert artifact.find(None, "models", ("v1",)) == newer
+
+
+def test_no_model_at_all_says_how_to_get_one() -> None:
+    with pytest.raises(ModelFileError, match=r"no model in models\. Train one with `speechemo train`"):
+        artifact.find(None, "models", ("v1",))

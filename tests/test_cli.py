@@ -1,0 +1,626 @@
+"""The commands as a shell script sees them: stdout, stderr and the exit code."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from speechemo_cli.cli import app, options, render
+from speechemo_cli.corpus.labels import EMOTIONS
+from speechemo_cli.corpus.splits import PROTOCOLS
+from speechemo_cli.models import VERSIONS
+
+COMMANDS = (
+    "extract",
+    "train",
+    "evaluate",
+    "predict",
+    "config",
+    "synth",
+    "cache",
+    "cache info",
+    "cache clear",
+)
+HEAVY = ("tensorflow", "keras", "librosa", "scipy", "sklearn", "joblib", "matplotlib", "numpy", "soundfile")
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command line in this process: (exit code, stdout, stderr)."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        render.set_quiet(False)
+        code = app.run([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+def shell(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run a command line in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "speechemo_cli", *map(str, arguments)],
+        **{"capture_output": True, "text": True, "check": False, **options},
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a store and a v1 in models/, made by `speechemo train`."""
+    folder = tmp_path_factory.mktemp("trained")
+    done = shell("train", corpus_folder, "--version", "v1", "--epochs", 25, "--format", "json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (folder / "train.json").write_text(done.stdout)
+    (folder / "train.err").write_text(done.stderr)
+    return folder
+
+
+@pytest.fixture
+def workdir(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(trained)
+    return trained
+
+
+# --- help, config, errors: nothing heavy is imported ---------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_imports_nothing_heavy(command: str) -> None:
+    code = (
+        "import sys; from speechemo_cli.cli.app import run\n"
+        f"code = run({[*command.split(), '--help']!r})\n"
+        f"print([m for m in {HEAVY!r} if m in sys.modules], code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "[] 0"
+    assert "Usage: speechemo" in done.stdout
+
+
+def test_every_command_explains_itself(run: Run) -> None:
+    code, out, _ = run("--help")
+
+    assert code == 0
+    for command in ("extract", "train", "evaluate", "predict", "config", "cache", "synth"):
+        assert command in out
+
+
+def test_the_choices_of_options_are_those_of_the_library() -> None:
+    assert [version.value for version in options.Version] == list(VERSIONS)
+    assert [protocol.value for protocol in options.Protocol] == list(PROTOCOLS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["train", "--version", "v9"], 2, "error: Invalid value for '--version'"),
+        (["extract", "--nonsense"], 2, "error: No such option: --nonsense"),
+        (["nonsense"], 2, "error: No such command 'nonsense'"),
+        (["predict"], 2, "error: Missing argument 'CLIP...'"),
+        (
+            ["extract", "--set", "mfcc.n_mfc=3"],
+            2,
+            "error: option: unknown key mfcc.n_mfc. Did you mean mfcc.n_mfcc?",
+        ),
+        (["extract", "--set", "seed"], 2, "error: --set is 'seed', expected KEY=VALUE"),
+        (["train", "--seed", "-1"], 2, "error: option: seed is -1, expected 0 to 4294967295"),
+        (["train", "--set", "train.dropout=1.5"], 2, "error: option: train.dropout is 1.5, expected from 0"),
+        (["train", "-o", "model.h5"], 2, "error: --output is model.h5, expected a name that ends in .keras"),
+        (["extract", "--features", "mfc"], 2, "error: --features is 'mfc', expected mfcc or logmel"),
+        (["evaluate", "--model", "v1", "--version", "v1"], 2, "error: --model and --version were both given"),
+        (["evaluate", "--protocol", "speaker-5fold"], 2, "error: --protocol and --epochs go with --version"),
+        (["evaluate", "--plot", "x.pdf"], 2, "error: --plot is x.pdf, expected a name that ends in .png"),
+        (["extract", "--config", "no.toml"], 2, "error: config file no.toml does not exist"),
+        (["extract", "nowhere"], 6, "error: nowhere does not exist"),
+        (["train"], 6, "error: data does not exist"),
+        (["evaluate", "--model", "no.keras"], 4, "error: no.keras: no such model file"),
+        (["predict", "a.wav"], 4, "error: no model in models. Train one with `speechemo train`"),
+    ],
+)
+def test_a_mistake_gets_one_line_a_code_and_costs_no_tensorflow(
+    arguments: list[str], code: int, message: str
+) -> None:
+    script = (
+        "import sys; from speechemo_cli.cli.app import run\n"
+        f"code = run({arguments!r}); print('tensorflow' in sys.modules, code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stdout == f"False {code}\n"
+    assert done.stderr.startswith(message)
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_unwritable_place_is_found_before_the_work(run: Run, corpus_folder: Path) -> None:
+    Path("taken").write_text("a file")
+
+    code, out, err = run("train", corpus_folder, "-o", "taken/v1.keras")
+
+    assert (code, out) == (5, "")
+    assert err.startswith("error: cannot write to taken:")
+
+
+def test_config_shows_each_value_and_where_it_comes_from(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("speechemo.toml").write_text("seed = 3\n[mfcc]\nn_mfcc = 20\n")
+    monkeypatch.setenv("SPEECHEMO_SEED", "4")
+
+    code, out, _ = run("config", "--set", "jobs=2", "--format", "json")
+
+    document = json.loads(out)
+    assert code == 0
+    assert (document["schema"], document["command"]) == (1, "config")
+    assert document["values"]["seed"] == 4
+    assert document["values"]["mfcc"]["n_mfcc"] == 20
+    assert document["origins"]["seed"] == "environment SPEECHEMO_SEED"
+    assert document["origins"]["mfcc.n_mfcc"] == "speechemo.toml"
+    assert document["origins"]["jobs"] == "option"
+    assert document["origins"]["store"] == "default"
+
+
+def test_config_reads_well(run: Run) -> None:
+    _, out, _ = run("config", "--format", "table")
+
+    assert "mfcc.n_mfcc" in out
+    assert "default" in out
+
+
+# --- extract -------------------------------------------------------------------------------------------
+
+
+def test_extract_reports_what_it_did_and_does_it_once(run: Run, corpus_folder: Path) -> None:
+    code, out, err = run("extract", corpus_folder, "--format", "json")
+    first = json.loads(out)
+    _, out, _ = run("extract", corpus_folder, "--format", "json")
+    second = json.loads(out)
+
+    assert code == 0
+    assert (first["schema"], first["command"], first["layout"]) == (1, "extract", "ravdess")
+    assert (first["clips"], first["extracted"], first["cached"], first["failed"]) == (240, 240, 0, [])
+    assert (second["extracted"], second["cached"]) == (0, 240)
+    assert "RAVDESS names, 240 clips, 8 labels, 4 speakers" in err
+
+
+def test_extract_names_broken_clips_and_exits_with_3(run: Run, write_clip: Callable[..., Path]) -> None:
+    write_clip("data/happy/good.wav")
+    Path("data/happy/broken.wav").write_text("nonsense")
+    Path("data/happy/notes.txt").write_text("not audio")
+
+    code, out, err = run("extract", "--format", "json")
+
+    document = json.loads(out)
+    assert code == 3
+    assert document["extracted"] == 1
+    assert document["failed"][0]["path"] == "data/happy/broken.wav"
+    assert "warning: data/happy/broken.wav: not audio that can be read" in err
+    assert "left out: 1 not audio, by the suffix" in err
+
+
+def test_extract_where_every_clip_is_broken_exits_with_6(run: Run) -> None:
+    Path("data/sad").mkdir(parents=True)
+    Path("data/sad/a.wav").touch()
+
+    code, out, err = run("extract")
+
+    assert code == 6
+    assert json.loads(out)["extracted"] == 0
+    assert "data/sad/a.wav: empty file" in err
+
+
+def test_quiet_says_nothing_but_warnings(run: Run, write_clip: Callable[..., Path]) -> None:
+    write_clip("data/happy/good.wav")
+    Path("data/happy/broken.wav").write_text("nonsense")
+
+    _, _, err = run("extract", "--quiet")
+
+    assert err.splitlines() == [line for line in err.splitlines() if line.startswith("warning: ")]
+    assert len(err.splitlines()) == 1
+
+
+def test_one_feature_set_alone(run: Run, write_clip: Callable[..., Path]) -> None:
+    write_clip("data/happy/good.wav")
+
+    run("extract", "--features", "mfcc")
+    _, out, _ = run("cache", "info", "--format", "json")
+
+    assert [part["feature_set"] for part in json.loads(out)["sets"]] == ["mfcc"]
+
+
+# --- train ---------------------------------------------------------------------------------------------
+
+
+def test_train_reports_known_and_new_voices(trained: Path) -> None:
+    document = json.loads((trained / "train.json").read_text())
+
+    assert (document["schema"], document["command"], document["version"]) == (1, "train", "v1")
+    assert (document["epochs"], document["seed"], document["split"]) == (25, 0, "both")
+    seen, new = document["test"]["seen_speakers"], document["test"]["new_speakers"]
+    assert document["train"]["n"] + seen["n"] + new["n"] == 240
+    assert len(new["speakers"]) == 1
+    assert seen["accuracy"] > 0.4
+    assert set(new["per_class"]) == set(EMOTIONS)
+    assert 0 <= new["uar"] <= 1
+
+
+def test_train_leaves_a_model_and_a_picture(trained: Path) -> None:
+    assert sorted(path.name for path in (trained / "models").iterdir()) == ["v1.keras", "v1.png"]
+    assert (trained / "models" / "v1.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_nothing_of_tensorflow_reaches_the_user(trained: Path) -> None:
+    err = (trained / "train.err").read_text()
+
+    assert err.count("\n") == 1
+    assert "RAVDESS names" in err
+
+
+def test_the_same_seed_gives_the_same_accuracy(workdir: Path, corpus_folder: Path, run: Run) -> None:
+    # In this process, the fixture's in one of its own: state left by other trainings must not matter.
+    _, out, _ = run(
+        "train",
+        corpus_folder,
+        "--version",
+        "v1",
+        "--epochs",
+        25,
+        "-o",
+        workdir / "again" / "v1.keras",
+        "-f",
+        "json",
+    )
+
+    first = json.loads((workdir / "train.json").read_text())
+    assert json.loads(out)["test"] == first["test"]
+
+
+def test_split_random_warns_of_shared_voices(corpus_folder: Path, run: Run) -> None:
+    _, out, _ = run(
+        "train", corpus_folder, "--version", "v1", "--split", "random", "--epochs", 1, "-f", "table"
+    )
+
+    assert "held out, new voices" not in out
+    assert "twin recordings" in out
+
+
+def test_without_speakers_the_default_split_falls_back_and_an_explicit_one_fails(
+    run: Run, write_clip: Callable[..., Path]
+) -> None:
+    for label in ("happy", "sad"):
+        for i in range(10):
+            write_clip(f"data/{label}/{i}.wav", seconds=0.3 + i / 100, f0=200 if label == "happy" else 90)
+
+    code, out, err = run("train", "--version", "v1", "--epochs", 2, "--format", "json")
+    document = json.loads(out)
+    asked, _, refusal = run("train", "--version", "v1", "--epochs", 2, "--split", "both")
+
+    assert code == 0
+    assert (document["split"], document["test"]["new_speakers"]) == ("random", None)
+    assert "using --split random" in err
+    assert asked == 2
+    assert "needs clips of at least two known speakers" in refusal
+
+
+def test_one_label_is_not_enough(run: Run, write_clip: Callable[..., Path]) -> None:
+    write_clip("data/happy/a.wav")
+    write_clip("data/happy/b.wav", f0=99)
+
+    code, _, err = run("train", "--split", "random")
+
+    assert code == 2
+    assert "needs training clips of at least two labels, found happy" in err
+
+
+# --- evaluate ------------------------------------------------------------------------------------------
+
+
+def test_evaluate_keeps_known_clips_apart(workdir: Path, corpus_folder: Path, run: Run) -> None:
+    code, out, _ = run("evaluate", corpus_folder, "--model", "v1", "--plot", workdir / "c.png", "-f", "json")
+
+    document = json.loads(out)
+    training = json.loads((workdir / "train.json").read_text())
+    assert code == 0
+    assert document["n_clips"] == 240
+    assert document["n_trained_on"] == training["train"]["n"]
+    assert document["trained_on"]["accuracy"] == pytest.approx(training["train"]["accuracy"])
+    assert document["new_speakers"]["accuracy"] == pytest.approx(training["test"]["new_speakers"]["accuracy"])
+    assert document["n"] == document["unseen"]["n"] == 240 - training["train"]["n"]
+    assert sum(map(sum, document["confusion"])) == document["n"]
+    assert (workdir / "c.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_evaluate_by_protocol_reports_every_fold(workdir: Path, corpus_folder: Path, run: Run) -> None:
+    code, out, _ = run(
+        "evaluate",
+        corpus_folder,
+        "--version",
+        "v1",
+        "--protocol",
+        "speaker-5fold",
+        "--epochs",
+        2,
+        "-f",
+        "json",
+    )
+
+    document = json.loads(out)
+    assert code == 0
+    assert document["speaker_independent"] is True
+    # Actors 01 ... 04 stand in four of the five published folds, 01 and 04 together.
+    assert sorted(fold["test_speakers"] for fold in document["folds"]) == [["01", "04"], ["02"], ["03"]]
+    assert set(document["accuracy"]) == {"mean", "sd", "pooled"}
+    assert document["n_clips"] == 240
+
+
+def test_evaluate_reads_well(workdir: Path, corpus_folder: Path, run: Run) -> None:
+    _, out, _ = run("evaluate", corpus_folder, "--model", "v1", "-f", "table")
+
+    assert "trained on" in out
+    assert "new voices" in out
+    assert "truth \\ answer" in out
+
+
+def test_evaluate_refuses_labels_the_model_does_not_know(
+    workdir: Path, run: Run, tmp_path: Path, write_clip: Callable[..., Path]
+) -> None:
+    write_clip("own/bored/a.wav")
+
+    code, _, err = run("evaluate", tmp_path / "own", "--model", "v1")
+
+    assert code == 2
+    assert "has labels the model does not know: bored" in err
+
+
+# --- predict -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clips(corpus_folder: Path, tmp_path: Path) -> list[str]:
+    """A good clip, a broken one, and another good one under a name that hurts."""
+    folder = corpus_folder / "Actor_01"
+    awkward = tmp_path / 'a [b]\nc, "d" é.wav'
+    shutil.copy(folder / "03-01-03-01-01-01-01.wav", awkward)
+    broken = tmp_path / "broken.wav"
+    broken.write_text("nonsense")
+    return [str(folder / "03-01-05-02-01-01-01.wav"), str(broken), str(awkward)]
+
+
+def test_jsonl_has_a_record_a_clip_in_order(workdir: Path, clips: list[str], run: Run) -> None:
+    code, out, err = run("predict", *clips, "--format", "jsonl")
+
+    records = [json.loads(line) for line in out.splitlines()]
+    assert code == 3
+    assert [record["path"] for record in records] == clips
+    assert [record["status"] for record in records] == ["ok", "error", "ok"]
+    assert set(records[1]) == {"schema", "path", "status", "error"}
+    good = records[0]
+    assert set(good) == {
+        "schema", "path", "status", "label", "confidence", "probabilities", "duration_s", "model", "warnings"
+    }  # fmt: skip
+    assert list(good["probabilities"]) == list(EMOTIONS)
+    assert sum(good["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert good["probabilities"][good["label"]] == good["confidence"]
+    assert good["model"] == "models/v1.keras"
+    assert "model: models/v1.keras" in err
+    assert "on voices it never heard" in err
+
+
+def test_json_is_one_document(workdir: Path, clips: list[str], run: Run) -> None:
+    _, out, _ = run("predict", *clips, "--format", "json")
+
+    document = json.loads(out)
+    assert (document["schema"], document["command"]) == (1, "predict")
+    assert [record["path"] for record in document["clips"]] == clips
+
+
+def test_csv_survives_any_name(workdir: Path, clips: list[str], run: Run) -> None:
+    _, out, _ = run("predict", *clips, "--format", "csv")
+
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [row["path"] for row in rows] == clips
+    assert rows[1]["status"] == "error"
+    assert rows[1]["error"]
+    assert float(rows[2][rows[2]["label"]]) == float(rows[2]["confidence"])
+
+
+def test_the_table_has_a_line_a_clip_and_escapes_names(workdir: Path, clips: list[str], run: Run) -> None:
+    _, out, _ = run("predict", *clips, "--format", "table")
+
+    lines = out.splitlines()
+    assert len(lines) == 4
+    assert lines[3].endswith('a [b]\\nc, "d" é.wav')
+
+
+def test_label_is_the_bare_word_for_a_shell_variable(workdir: Path, clips: list[str]) -> None:
+    script = (
+        f'label=$("{sys.executable}" -m speechemo_cli predict "$1" --format label) && printf "<%s>" "$label"'
+    )
+
+    done = subprocess.run(["sh", "-c", script, "sh", clips[0]], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip("<>") in EMOTIONS
+
+
+def test_a_folder_stands_for_its_clips(workdir: Path, corpus_folder: Path, run: Run) -> None:
+    code, out, _ = run("predict", corpus_folder / "Actor_02", "--format", "jsonl")
+
+    paths = [json.loads(line)["path"] for line in out.splitlines()]
+    assert code == 0
+    assert len(paths) == 60
+    assert paths == sorted(paths)
+
+
+def test_no_answer_at_all_exits_with_6_and_loads_no_network(
+    workdir: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from speechemo_cli.models import artifact
+
+    monkeypatch.setattr(artifact, "load", lambda _: pytest.fail("the network was loaded"))
+
+    code, out, err = run("predict", "missing.wav")
+
+    assert code == 6
+    assert json.loads(out)["error"] == "no such file"
+    assert "warning: missing.wav: no such file" in err
+
+
+def test_an_empty_folder_is_no_input(workdir: Path, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+
+    code, _, err = run("predict", tmp_path / "empty")
+
+    assert code == 6
+    assert err.startswith("error: no audio in")
+
+
+# --- cache and synth -----------------------------------------------------------------------------------
+
+
+def test_the_store_can_be_looked_after(run: Run, write_clip: Callable[..., Path]) -> None:
+    for i in range(3):
+        write_clip(f"data/happy/{i}.wav", f0=100 + 10 * i)
+        run("extract", "--features", "mfcc")  # one shard each time
+
+    _, out, _ = run("cache", "info", "--format", "json")
+    before = json.loads(out)["sets"][0]
+    code, merged, _ = run("cache", "compact")
+    _, out, _ = run("cache", "verify", "--format", "json")
+    after = json.loads(out)["sets"][0]
+    _, cleared, _ = run("cache", "clear")
+
+    assert (before["clips"], before["shards"]) == (3, 3)
+    assert (code, merged) == (0, "3 shards merged into 1\n")
+    assert (after["clips"], after["shards"]) == (3, 1)
+    assert cleared == "1 shards removed\n"
+
+
+def test_verify_finds_a_flipped_byte(run: Run, write_clip: Callable[..., Path]) -> None:
+    write_clip("data/happy/a.wav")
+    run("extract", "--features", "mfcc")
+    (shard,) = Path("features").glob("*/*.npz")
+    content = bytearray(shard.read_bytes())
+    content[content.index(b"values.npy") + 200] ^= 1
+    shard.write_bytes(bytes(content))
+
+    code, out, err = run("cache", "verify", "--format", "json")
+
+    assert code == 4
+    assert json.loads(out)["damaged"] == [str(shard)]
+    assert "damaged" in err
+
+
+def test_synth_makes_a_corpus(run: Run) -> None:
+    code, out, err = run("synth", "demo", "--actors", 1)
+
+    assert (code, out) == (0, "")
+    assert len(list(Path("demo").rglob("*.wav"))) == 60
+    assert "60 synthetic clips of 1 voices in demo" in err
+
+
+# --- pipes, terminals, signals -------------------------------------------------------------------------
+
+
+def test_a_reader_that_leaves_ends_it_silently(workdir: Path, corpus_folder: Path) -> None:
+    script = '"$0" -m speechemo_cli predict "$1" --format csv --quiet | head -n 1; echo "${PIPESTATUS[0]}"'
+
+    done = subprocess.run(
+        ["bash", "-c", script, sys.executable, str(corpus_folder)], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.splitlines()[-1] == "141"
+    assert done.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_behind_stdout_is_said() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = shell("config", "--format", "json", capture_output=False, stdout=full, stderr=subprocess.PIPE)
+
+    assert done.returncode == 5
+    assert done.stderr.startswith("error: cannot write the output: no space left on device. Free some space")
+
+
+def test_an_ascii_terminal_loses_nothing(workdir: Path, clips: list[str]) -> None:
+    env = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+
+    done = shell("predict", clips[2], "--format", "table", env=env)
+
+    assert done.returncode == 0
+    assert "\\xe9.wav" in done.stdout
+
+
+def test_bytes_that_are_no_utf8_come_out_as_they_went_in(
+    workdir: Path, corpus_folder: Path, tmp_path: Path
+) -> None:
+    name = os.fsencode(tmp_path) + b"/caf\xe9.wav"
+    shutil.copy(corpus_folder / "Actor_01" / "03-01-03-01-01-01-01.wav", name)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "speechemo_cli", "predict", name, "--format", "csv"],
+        capture_output=True,
+        check=True,
+    )
+
+    assert done.stdout.splitlines()[1].startswith(name + b",ok,")
+
+
+def test_home_need_not_exist(workdir: Path, clips: list[str]) -> None:
+    done = shell("predict", clips[0], "--format", "label", env={**os.environ, "HOME": "/nonexistent"})
+
+    assert done.returncode == 0
+    assert done.stdout.strip() in EMOTIONS
+
+
+def test_ctrl_c_ends_with_130_and_keeps_the_old_model(
+    workdir: Path, corpus_folder: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "v1.keras"
+    model.write_bytes(b"the old one")
+    process = subprocess.Popen(
+        [
+            *[sys.executable, "-m", "speechemo_cli", "train", str(corpus_folder)],
+            *["--version", "v1", "--epochs", "100000", "-o", str(model)],
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    process.stderr.readline()  # the corpus was found: the work begins
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert out == ""
+    assert err.splitlines()[-1].startswith("error: interrupted; what is finished is kept")
+    assert model.read_bytes() == b"the old one"
+
+
+def test_the_traceback_is_there_for_who_asks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from speechemo_cli.corpus import layouts
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(layouts, "find_clips", broken)
+
+    code, _, err = run("extract")
+    _, _, debug = run("--debug", "extract")
+
+    assert code == 1
+    assert err == "error: internal error: RuntimeError: a bug. Run it with --debug for the traceback\n"
+    assert "Traceback" in debug

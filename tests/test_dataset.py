@@ -1,0 +1,180 @@
+"""Labelled clips to arrays: rows, targets and labels that belong together."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from speechemo_cli.audio import reader
+from speechemo_cli.config import Config
+from speechemo_cli.corpus.layouts import Clip
+from speechemo_cli.errors import DataError, NoInputError, StoreError
+from speechemo_cli.features.dataset import load
+from speechemo_cli.features.extraction import compute
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    WriteClip = Callable[..., Path]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return Config(store=str(tmp_path / "features"), jobs=1)
+
+
+def make_clips(write_clip: WriteClip, labels: list[str]) -> list[Clip]:
+    return [
+        Clip(str(write_clip(f"{i}.wav", seconds=0.3, f0=100 + 10 * i)), label)
+        for i, label in enumerate(labels)
+    ]
+
+
+def flip_a_value(path: Path) -> None:
+    """Damage that shows only when the values are read, not when the shard is listed."""
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        content[archive.start_dir - 1] ^= 0x40
+    path.write_bytes(content)
+
+
+def test_rows_and_targets_are_those_of_the_clips(write_clip: WriteClip, config: Config) -> None:
+    clips = make_clips(write_clip, ["sad", "angry", "sad", "neutral"])
+    dataset = load(clips, config, "mfcc")
+    assert [example.clip for example in dataset.examples] == clips
+    assert [dataset.labels[target] for target in dataset.targets] == ["sad", "angry", "sad", "neutral"]
+    assert dataset.x.shape == (4, 40)
+    assert dataset.x.dtype == np.float32
+    assert dataset.targets.dtype == np.int64
+    for row, clip in zip(dataset.x, clips, strict=True):
+        np.testing.assert_array_equal(row, compute(reader.read(clip.path, config.audio), "mfcc", config)[0])
+
+
+def test_rows_follow_the_clips_and_not_the_order_of_the_store(write_clip: WriteClip, config: Config) -> None:
+    clips = make_clips(write_clip, ["sad", "angry", "happy"])
+    load(clips[2:], config, "mfcc")  # so that two shards hold them
+    forwards = load(clips, config, "mfcc")
+    backwards = load(clips[::-1], config, "mfcc")
+    np.testing.assert_array_equal(forwards.x, backwards.x[::-1])
+    np.testing.assert_array_equal(forwards.targets, backwards.targets[::-1])
+    assert forwards.labels == backwards.labels
+
+
+@pytest.mark.parametrize(
+    ("given", "order"),
+    [
+        (["sad", "angry", "neutral"], ("neutral", "sad", "angry")),
+        (["surprised", "calm"], ("calm", "surprised")),
+        (["zeal", "boredom", "disgust", "happy"], ("happy", "disgust", "boredom", "zeal")),
+    ],
+)
+def test_labels_stand_in_the_one_order_whatever_the_order_of_clips(
+    write_clip: WriteClip, config: Config, given: list[str], order: tuple[str, ...]
+) -> None:
+    assert load(make_clips(write_clip, given), config, "mfcc").labels == order
+
+
+def test_a_given_list_of_labels_is_what_targets_count_in(write_clip: WriteClip, config: Config) -> None:
+    labels = ("angry", "happy", "sad")
+    dataset = load(make_clips(write_clip, ["sad", "angry"]), config, "mfcc", labels=labels)
+    assert dataset.labels == labels
+    assert dataset.targets.tolist() == [2, 0]
+
+
+def test_copies_with_one_label_are_one_example(write_clip: WriteClip, config: Config) -> None:
+    clips = make_clips(write_clip, ["sad", "angry"])
+    clips.append(Clip(shutil.copy(clips[0].path, "copy.wav"), "sad"))
+    dataset = load(clips, config, "mfcc")
+    assert [example.clip for example in dataset.examples] == clips[:2]
+    assert len(dataset.x) == len(dataset.targets) == 2
+    assert dataset.extraction.duplicates == 1
+    assert dataset.extraction.failed == []
+
+
+def test_a_recording_under_two_labels_is_left_out_and_named(write_clip: WriteClip, config: Config) -> None:
+    clips = make_clips(write_clip, ["sad", "angry", "happy"])
+    clips.append(Clip(shutil.copy(clips[0].path, "copy.wav"), "angry"))
+    dataset = load(clips, config, "mfcc")
+    assert [example.clip for example in dataset.examples] == clips[1:3]
+    assert dataset.labels == ("happy", "angry")
+    (failure,) = dataset.extraction.failed
+    assert clips[0].path in failure.path
+    assert "sad and angry" in failure.path
+    assert failure.error == "the same recording stands under two labels"
+
+
+def test_a_file_listed_under_two_labels_is_left_out_too(write_clip: WriteClip, config: Config) -> None:
+    clips = make_clips(write_clip, ["sad", "angry"])
+    dataset = load([*clips, Clip(clips[0].path, "happy")], config, "mfcc")
+    assert [example.clip for example in dataset.examples] == clips[1:]
+    assert len(dataset.extraction.failed) == 1
+
+
+def test_a_refused_clip_is_named_and_the_others_are_loaded(
+    write_clip: WriteClip, config: Config, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.wav").write_text("no sound")
+    clips = [Clip(str(tmp_path / "bad.wav"), "calm"), *make_clips(write_clip, ["sad", "angry"])]
+    dataset = load(clips, config, "mfcc")
+    assert len(dataset.x) == 2
+    assert dataset.labels == ("sad", "angry")
+    assert [failure.path for failure in dataset.extraction.failed] == [str(tmp_path / "bad.wav")]
+
+
+def test_not_one_usable_clip_is_no_input(config: Config, tmp_path: Path) -> None:
+    for i in range(3):
+        (tmp_path / f"{i}.wav").write_text(f"no sound {i}")
+    clips = [Clip(str(tmp_path / f"{i}.wav"), "sad") for i in range(3)]
+    with pytest.raises(
+        NoInputError, match=r"none of the 3 clips can be used; the first, .*0\.wav: not audio"
+    ):
+        load(clips, config, "mfcc")
+
+
+def test_only_recordings_with_two_labels_are_no_input(write_clip: WriteClip, config: Config) -> None:
+    (clip,) = make_clips(write_clip, ["sad"])
+    with pytest.raises(NoInputError, match="the same recording stands under two labels"):
+        load([clip, Clip(clip.path, "angry")], config, "mfcc")
+
+
+def test_loading_extracts_only_what_the_store_lacks(write_clip: WriteClip, config: Config) -> None:
+    clips = make_clips(write_clip, ["sad", "angry", "happy"])
+    assert load(clips[:2], config, "mfcc").extraction.extracted == 2
+    second = load(clips, config, "mfcc").extraction
+    assert (second.extracted, second.cached) == (1, 2)
+
+
+def test_progress_reaches_the_total(write_clip: WriteClip, config: Config) -> None:
+    steps: list[tuple[int, int]] = []
+    clips = make_clips(write_clip, ["sad", "angry"])
+    load(clips, config, "mfcc", on_progress=lambda *step: steps.append(step))
+    assert steps[-1] == (2, 2)
+
+
+def test_damage_found_on_reading_says_run_again_and_running_again_helps(
+    write_clip: WriteClip, config: Config
+) -> None:
+    clips = make_clips(write_clip, ["sad", "angry"])
+    whole = load(clips, config, "mfcc").x
+    (shard,) = Path(config.store).glob("*/*.npz")
+    flip_a_value(shard)
+    with pytest.raises(
+        StoreError, match=f"2 clips could not be read back.*{shard.name}.damaged.*Run it again"
+    ):
+        load(clips, config, "mfcc")
+    np.testing.assert_array_equal(load(clips, config, "mfcc").x, whole)
+
+
+def test_no_clips_are_no_input(config: Config) -> None:
+    with pytest.raises(NoInputError, match="no clips to work on"):
+        load([], config, "mfcc")
+
+
+def test_a_label_outside_the_list_is_named(write_clip: WriteClip, config: Config) -> None:
+    with pytest.raises(DataError, match="clips are labelled bored, expected happy, sad"):
+        load([Clip(str(write_clip()), "bored")], config, "mfcc", labels=("happy", "sad"))

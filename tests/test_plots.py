@@ -1,0 +1,56 @@
+"""Pictures are drawn, whole, and react to what they show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from speechemo_cli.errors import AccessError
+from speechemo_cli.evaluation import plots
+
+
+def history(epochs: int, *sets: str) -> dict[str, list[float]]:
+    values = np.linspace(0.2, 0.9, epochs).tolist()
+    return {f"{name}_{metric}": values for name in sets for metric in ("accuracy", "loss")}
+
+
+def test_a_learning_curve_is_a_png_of_some_size() -> None:
+    plots.learning_curve(history(10, "train", "seen", "new"), "v1", Path("curve.png"))
+
+    picture = imread("curve.png")
+    assert picture.shape[0] > 400
+    assert picture.shape[1] > 1000
+    assert picture[..., :3].std() > 0.05
+
+
+def test_a_watched_set_adds_its_line() -> None:
+    plots.learning_curve(history(10, "train"), "v1", Path("one.png"))
+    plots.learning_curve(history(10, "train", "new"), "v1", Path("two.png"))
+
+    assert not np.array_equal(imread("one.png"), imread("two.png"))
+
+
+def test_the_diagonal_of_a_good_confusion_matrix_is_dark() -> None:
+    good, bad = np.eye(3, dtype=int) * 9, 9 - np.eye(3, dtype=int) * 9
+    plots.confusion(good.tolist(), ("a", "b", "c"), "good", Path("good.png"))
+    plots.confusion(bad.tolist(), ("a", "b", "c"), "bad", Path("bad.png"))
+
+    # Three dark cells of nine against six half-dark ones.
+    assert imread("good.png")[..., 0].mean() != pytest.approx(imread("bad.png")[..., 0].mean(), abs=1e-3)
+
+
+def test_labels_that_never_occur_do_not_divide_by_zero() -> None:
+    with np.errstate(all="raise"):
+        plots.confusion([[3, 0], [0, 0]], ("a", "b"), "half empty", Path("half.png"))
+
+    assert Path("half.png").stat().st_size > 0
+
+
+def test_a_folder_that_cannot_be_made_is_an_access_error() -> None:
+    Path("file").write_text("in the way")
+
+    with pytest.raises(AccessError, match=r"cannot write file/curve\.png"):
+        plots.learning_curve(history(3, "train"), "v1", Path("file/curve.png"))

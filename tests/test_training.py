@@ -1,0 +1,145 @@
+"""Networks learn what can be learned, repeat themselves with a seed, and never look at the watched sets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from speechemo_cli.config import TrainConfig
+from speechemo_cli.errors import ConfigError, SpeechemoError
+from speechemo_cli.models import VERSIONS, training, version_module
+from speechemo_cli.models.backend import load_keras
+
+
+def blobs(rng: np.random.Generator, n: int = 120, dim: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    """Three clouds that a straight cut separates, far from zero mean and unit deviation."""
+    targets = rng.integers(0, 3, n)
+    centres = np.zeros((3, dim))
+    for i in range(3):
+        centres[i, 13 * i : 13 * i + 13] = 3.0
+    return (500 + 30 * (centres[targets] + rng.standard_normal((n, dim)))).astype(np.float32), targets
+
+
+def short(version: str, **changes: object) -> object:
+    return replace(version_module(version).PRESET, epochs=40, **changes)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_version_learns_separable_clouds(version: str, rng: np.random.Generator) -> None:
+    x, targets = blobs(rng, 180)
+
+    trained = training.fit(version, short(version), x[:120], targets[:120], 3, seed=1)
+
+    answers = training.predict(trained.model, x[120:])
+    assert (answers.argmax(axis=1) == targets[120:]).mean() > 0.9
+    assert answers.shape == (60, 3)
+    assert np.allclose(answers.sum(axis=1), 1.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
+    version: str, rng: np.random.Generator
+) -> None:
+    x, targets = blobs(rng)
+    preset = replace(short(version), epochs=3)
+
+    first, again, other = (
+        training.predict(training.fit(version, preset, x, targets, 3, seed=seed).model, x)
+        for seed in (7, 7, 8)
+    )
+
+    assert np.array_equal(first, again)
+    assert not np.allclose(first, other)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_statistics_are_those_of_the_training_clips(version: str, rng: np.random.Generator) -> None:
+    x, _ = blobs(rng)
+
+    model = version_module(version).build(x, 3, version_module(version).PRESET)
+
+    layer = model.get_layer("normalise")
+    keras = load_keras()
+    assert np.allclose(keras.ops.convert_to_numpy(layer.mean).ravel(), x.mean(axis=0), rtol=1e-4)
+    assert np.allclose(keras.ops.convert_to_numpy(layer.variance).ravel(), x.var(axis=0), rtol=1e-3)
+
+
+def test_v2_is_v1_with_batch_normalization_and_dropout_of_0_4() -> None:
+    x = np.ones((4, 40), np.float32)
+    kinds = {
+        version: [
+            type(layer).__name__
+            for layer in version_module(version).build(x, 8, version_module(version).PRESET).layers
+        ]
+        for version in ("v1", "v2")
+    }
+
+    assert "BatchNormalization" not in kinds["v1"]
+    assert "BatchNormalization" in kinds["v2"]
+    assert version_module("v1").PRESET.epochs == 50
+    assert version_module("v2").PRESET.epochs == 100
+    assert version_module("v2").PRESET.dropout == 0.4
+
+
+def test_watched_sets_are_measured_and_change_nothing(rng: np.random.Generator) -> None:
+    x, targets = blobs(rng)
+    preset = replace(short("v1"), epochs=3)
+
+    alone = training.fit("v1", preset, x[:80], targets[:80], 3, seed=1)
+    watched = training.fit(
+        "v1", preset, x[:80], targets[:80], 3, seed=1, watch={"new": (x[80:], targets[80:])}
+    )
+
+    assert np.array_equal(training.predict(alone.model, x), training.predict(watched.model, x))
+    assert len(watched.history["new_accuracy"]) == len(watched.history["train_loss"]) == 3
+    loss, accuracy = training.measure(training.predict(watched.model, x[80:]), targets[80:])
+    assert watched.history["new_accuracy"][-1] == accuracy
+    assert watched.history["new_loss"][-1] == pytest.approx(loss)
+
+
+def test_every_epoch_is_reported(rng: np.random.Generator) -> None:
+    x, targets = blobs(rng)
+    seen: list[tuple[int, int]] = []
+
+    training.fit(
+        "v1",
+        replace(short("v1"), epochs=3),
+        x,
+        targets,
+        3,
+        0,
+        on_epoch=lambda n, total, _: seen.append((n, total)),
+    )
+
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_loss_that_is_no_number_stops_the_training(rng: np.random.Generator) -> None:
+    x, targets = blobs(rng)
+    x[0, 0] = np.nan
+
+    with pytest.raises(SpeechemoError, match="the loss is nan after epoch 1"):
+        training.fit("v1", short("v1"), x, targets, 3, seed=0)
+
+
+def test_measure_is_cross_entropy_and_accuracy() -> None:
+    p = np.array([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8]], np.float32)
+
+    loss, accuracy = training.measure(p, np.array([0, 0, 0]))
+
+    assert loss == pytest.approx(-np.log([0.5, 0.9, 0.2]).mean(), rel=1e-6)
+    assert accuracy == pytest.approx(2 / 3)
+
+
+def test_the_config_lies_over_the_preset() -> None:
+    preset = version_module("v2").PRESET.with_config(TrainConfig(epochs=7, dropout=0.0))
+
+    assert (preset.epochs, preset.dropout) == (7, 0.0)
+    assert preset.batch_size == version_module("v2").PRESET.batch_size
+
+
+def test_an_unknown_version_names_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="version is 'v9', expected one of v1, v2"):
+        version_module("v9")
