@@ -43,8 +43,8 @@ def main() -> None:
         os.chdir(work)
         report = speechemo("extract", data)
         names = ("tensorflow", "keras", "librosa", "numpy", "scikit-learn")
-        print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, ", end="")
-        print(", ".join(f"{name} {version(name)}" for name in names))
+        print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores", end=", ")
+        print(f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in names), sep=", ")
         print(
             f"\nextract: {report['clips']} clips, {report['extracted']} distinct recordings, "
             f"{report['duplicates']} byte-identical copies, {report['seconds']:.1f} s\n"

@@ -584,6 +584,29 @@ def test_home_need_not_exist(workdir: Path, clips: list[str]) -> None:
     assert done.stdout.strip() in EMOTIONS
 
 
+def test_a_killed_extract_leaves_no_worker_and_is_gone_on_with(corpus_folder: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "speechemo_cli", "extract", str(corpus_folder), "--jobs", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list(Path("features").glob("logmel-*/*.npz")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    # The pipes close when the last process that holds them is gone: workers too.
+    process.communicate(timeout=20)
+
+    done = shell("extract", corpus_folder, "--format", "json")
+
+    document = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert document["cached"] > 0
+    assert document["cached"] + document["extracted"] == 240
+    assert document["damaged"] == []
+
+
 def test_ctrl_c_ends_with_130_and_keeps_the_old_model(
     workdir: Path, corpus_folder: Path, tmp_path: Path
 ) -> None:

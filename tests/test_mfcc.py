@@ -11,7 +11,7 @@ from scipy import fft
 from speechemo_cli.config import MfccConfig
 from speechemo_cli.corpus.synthetic import SR, synthesise, voice_of
 from speechemo_cli.features import FEATURE_SETS, mfcc
-from speechemo_cli.features.spectrum import mel_filter_bank, mel_spectrogram
+from speechemo_cli.features.spectrum import mel_bank, mel_spectrogram
 
 
 def librosas(y: np.ndarray, config: MfccConfig) -> np.ndarray:
@@ -99,7 +99,7 @@ def test_taking_the_mean_first_gives_the_orthonormal_cosine_transform(
     y = rng.standard_normal(8000).astype(np.float32)
     mel = mel_spectrogram(
         y,
-        mel_filter_bank(16000, 1024, n_mels, 0.0, 8000.0),
+        mel_bank(16000, 1024, n_mels, 0.0, 8000.0),
         n_fft=1024,
         win_length=1024,
         hop_length=512,

@@ -10,6 +10,7 @@ from conftest import harmonic
 from speechemo_cli.features.spectrum import (
     hann_window,
     hz_to_mel,
+    mel_bank,
     mel_filter_bank,
     mel_spectrogram,
     mel_to_hz,
@@ -43,7 +44,7 @@ def both_spectrograms(
 ) -> tuple[np.ndarray, np.ndarray]:
     ours = mel_spectrogram(
         y,
-        mel_filter_bank(sr, n_fft, n_mels, fmin, sr / 2),
+        mel_bank(sr, n_fft, n_mels, fmin, sr / 2),
         n_fft=n_fft,
         win_length=win_length,
         hop_length=hop_length,
@@ -92,9 +93,7 @@ def test_more_bands_than_bins_leave_the_same_filters_empty_as_librosa() -> None:
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-7)
 
 
-def test_a_shared_filter_bank_and_window_cannot_be_changed() -> None:
-    with pytest.raises(ValueError, match="read-only"):
-        mel_filter_bank(16000, 512, 64, 50.0, 8000.0)[0, 0] = 1.0
+def test_a_shared_window_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="read-only"):
         hann_window(400, 512)[0] = 1.0
 
@@ -162,7 +161,7 @@ def test_a_sine_is_loudest_in_the_band_that_its_frequency_lies_in() -> None:
         y = np.sin(2 * np.pi * centres[band] * np.arange(sr) / sr).astype(np.float32)
         mel = mel_spectrogram(
             y,
-            mel_filter_bank(sr, 1024, n_mels, 0.0, sr / 2),
+            mel_bank(sr, 1024, n_mels, 0.0, sr / 2),
             n_fft=1024,
             win_length=1024,
             hop_length=256,

@@ -150,7 +150,7 @@ def _model_table(result: ModelResult, headline: Scores) -> str:
             f"Below: the {headline.n} clips it was not trained on. It was trained on {trained_on} of these."
         )
     return "\n".join(
-        [text, words, "", render.per_class_table({"clips": headline}), render.confusion_table(headline)]
+        [text, words, "", render.per_class_table({"scored": headline}), render.confusion_table(headline)]
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -266,11 +269,43 @@ def _run(job: _Job) -> Iterator[list[Outcome]]:
         return
     from joblib import Parallel, delayed
 
+    # Read by glibc when a worker starts: keep the memory of freed arrays for the next clip. By default
+    # it goes back to the system each time, to be mapped anew page by page.
+    for variable in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"):
+        os.environ.setdefault(variable, str(2**26))
     parallel = Parallel(
-        n_jobs=job.config.workers, backend="loky", batch_size=1, return_as="generator_unordered"
+        n_jobs=job.config.workers,
+        backend="loky",
+        batch_size=1,
+        return_as="generator_unordered",
+        pre_dispatch="16*n_jobs",  # a short queue would leave workers waiting for the next chunk
+        max_nbytes=None,  # a chunk is a list of names: nothing to share through memory-mapped files
     )
     # joblib takes the next chunk when a worker is free, so hashing goes on while the workers compute.
-    yield from parallel(delayed(compute_chunk)(chunk, job.config) for chunk in chain(first, chunks))
+    yield from parallel(delayed(_work)(chunk, job.config, os.getpid()) for chunk in chain(first, chunks))
+
+
+_watching = False
+
+
+def _work(chunk: list[Task], config: Config, parent: int) -> list[Outcome]:
+    """Compute a chunk in a worker process that does not outlive its parent.
+
+    A worker whose parent was killed would wait minutes for more, and keep the parent's pipes open.
+    """
+    global _watching
+    if not _watching:
+        _watching = True
+        threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+        # What it wrote is closed: taking its libraries apart at the end would only keep the parent waiting.
+        atexit.register(os._exit, 0)
+    return compute_chunk(chunk, config)
+
+
+def _follow(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def compute_chunk(chunk: list[Task], config: Config) -> list[Outcome]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from speechemo_cli.features.spectrum import mel_filter_bank, mel_spectrogram
+from speechemo_cli.features.spectrum import mel_bank, mel_spectrogram
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,10 +38,10 @@ def compute(y: NDArray[np.float32], sr: int, config: LogmelConfig) -> NDArray[np
     np.ndarray [shape=(frames, n_mels), dtype=float32]
         `ln(power + 1e-10)`, without the silence before and after speech.
     """
-    filters = mel_filter_bank(sr, config.n_fft, config.n_mels, config.fmin, config.fmax)
+    bank = mel_bank(sr, config.n_fft, config.n_mels, config.fmin, config.fmax)
     mel = mel_spectrogram(
         y,
-        filters,
+        bank,
         n_fft=config.n_fft,
         win_length=config.win_length,
         hop_length=config.hop_length,

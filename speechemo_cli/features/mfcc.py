@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from speechemo_cli.features.spectrum import mel_filter_bank, mel_spectrogram
+from speechemo_cli.features.spectrum import mel_bank, mel_spectrogram
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,16 +40,17 @@ def compute(y: NDArray[np.float32], sr: int, config: MfccConfig) -> NDArray[np.f
     np.ndarray [shape=(1, n_mfcc), dtype=float32]
         One frame for the whole clip.
     """
-    filters = mel_filter_bank(sr, config.n_fft, config.n_mels, 0.0, sr / 2)
+    bank = mel_bank(sr, config.n_fft, config.n_mels, 0.0, sr / 2)
     mel = mel_spectrogram(
         y,
-        filters,
+        bank,
         n_fft=config.n_fft,
         win_length=config.n_fft,
         hop_length=config.hop_length,
         pad_mode="constant",
     )
-    decibel = 10.0 * np.log10(np.maximum(mel, _AMIN))
+    decibel = np.log(np.maximum(mel, _AMIN))
+    decibel *= np.float32(10.0 / np.log(10.0))  # numpy's log10 takes twice the time
     np.maximum(decibel, decibel.max() - _TOP_DB, out=decibel)
     mean = decibel.mean(axis=0, dtype=np.float64) @ _dct(config.n_mels)[:, : config.n_mfcc]
     return np.asarray(mean[None, :], dtype=np.float32)

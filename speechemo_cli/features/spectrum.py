@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import threading
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
@@ -12,10 +15,12 @@ if TYPE_CHECKING:
 
 # Frames worked on at a time: windowed frames, spectrum and power of one block stay in the cache of a
 # core, where arrays of a whole clip would be mapped and unmapped by the system each time.
-_BLOCK_FRAMES = 64
+_BLOCK_FRAMES = 128
 # Filters multiplied at a time. A filter is zero outside its band, so a block of neighbours needs the
 # bins of its own bands only: less than a fifth of the full product.
 _BLOCK_FILTERS = 16
+# Samples of scratch memory that a thread keeps: 16 MB, three minutes at 22 kHz.
+_LARGEST_SCRATCH = 2**22
 
 
 def hz_to_mel(hz: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -31,7 +36,6 @@ def mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(mel < 15.0, 200.0 * mel / 3.0, 1000.0 * np.exp((mel - 15.0) * (np.log(6.4) / 27.0)))
 
 
-@lru_cache(maxsize=8)
 def mel_filter_bank(sr: int, n_fft: int, n_mels: int, fmin: float, fmax: float) -> NDArray[np.float32]:
     """Triangular filters of equal area, as `librosa.filters.mel` makes them.
 
@@ -58,8 +62,35 @@ def mel_filter_bank(sr: int, n_fft: int, n_mels: int, fmin: float, fmax: float) 
     falling = (edges[2:, None] - bins[None, :]) / width[1:, None]
     filters = np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
     filters *= (2.0 / (edges[2:] - edges[:-2])).astype(np.float32)[:, None]
-    filters.setflags(write=False)
     return filters
+
+
+@dataclass(frozen=True)
+class MelBank:
+    """A filter bank, cut into blocks of neighbouring filters with the bins they reach.
+
+    Attributes
+    ----------
+    n_mels : int
+    bands : tuple of (rows, bins, block)
+        `block` [shape=(bins, rows), dtype=float32] is the part of the bank that is not zero.
+    """
+
+    n_mels: int
+    bands: tuple[tuple[slice, slice, NDArray[np.float32]], ...]
+
+
+@lru_cache(maxsize=8)
+def mel_bank(sr: int, n_fft: int, n_mels: int, fmin: float, fmax: float) -> MelBank:
+    """Prepare `mel_filter_bank` for multiplication."""
+    filters = mel_filter_bank(sr, n_fft, n_mels, fmin, fmax)
+    bands = []
+    for first in range(0, n_mels, _BLOCK_FILTERS):
+        rows = slice(first, first + _BLOCK_FILTERS)
+        used = np.flatnonzero(filters[rows].any(axis=0))
+        bins = slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 1)
+        bands.append((rows, bins, np.ascontiguousarray(filters[rows, bins].T)))
+    return MelBank(n_mels, tuple(bands))
 
 
 @lru_cache(maxsize=8)
@@ -74,7 +105,7 @@ def hann_window(win_length: int, n_fft: int) -> NDArray[np.float32]:
 
 def mel_spectrogram(
     y: NDArray[np.float32],
-    filters: NDArray[np.float32],
+    bank: MelBank,
     *,
     n_fft: int,
     win_length: int,
@@ -86,7 +117,7 @@ def mel_spectrogram(
     Parameters
     ----------
     y : np.ndarray [shape=(n,), dtype=float32]
-    filters : np.ndarray [shape=(n_mels, 1 + n_fft // 2), dtype=float32]
+    bank : MelBank
     n_fft, win_length, hop_length : int
         Samples.
     pad_mode : str
@@ -101,31 +132,43 @@ def mel_spectrogram(
     from scipy import fft  # half the time of numpy's for batches of float32
 
     half = n_fft // 2
-    padded = np.pad(y, half, mode="reflect" if pad_mode == "reflect" and len(y) > half else "constant")
+    padded = _scratch("padded", (len(y) + 2 * half,))
+    padded[half : half + len(y)] = y
+    reflect = pad_mode == "reflect" and len(y) > half
+    padded[:half] = y[half:0:-1] if reflect else 0.0
+    padded[half + len(y) :] = y[-2 : -half - 2 : -1] if reflect else 0.0
     frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
     window = hann_window(win_length, n_fft)
-    bands = _bands(filters)
-    mel = np.empty((len(frames), len(filters)), np.float32)
-    windowed = np.empty((_BLOCK_FRAMES, n_fft), np.float32)
-    squares = np.empty((_BLOCK_FRAMES, half + 1, 2), np.float32)
-    power = np.empty((_BLOCK_FRAMES, half + 1), np.float32)
+    mel = np.empty((len(frames), bank.n_mels), np.float32)
     for start in range(0, len(frames), _BLOCK_FRAMES):
         n = min(_BLOCK_FRAMES, len(frames) - start)
-        np.multiply(frames[start : start + n], window, out=windowed[:n])
-        spectrum = fft.rfft(windowed[:n])
-        np.square(spectrum.view(np.float32).reshape(n, half + 1, 2), out=squares[:n])
-        np.add(squares[:n, :, 0], squares[:n, :, 1], out=power[:n])
-        for rows, bins, block in bands:
-            np.matmul(power[:n, bins], block, out=mel[start : start + n, rows])
+        windowed = _scratch("windowed", (n, n_fft))
+        squares = _scratch("squares", (n, half + 1, 2))
+        power = _scratch("power", (n, half + 1))
+        np.multiply(frames[start : start + n], window, out=windowed)
+        spectrum = fft.rfft(windowed)
+        np.square(spectrum.view(np.float32).reshape(n, half + 1, 2), out=squares)
+        np.add(squares[:, :, 0], squares[:, :, 1], out=power)
+        for rows, bins, block in bank.bands:
+            np.matmul(power[:, bins], block, out=mel[start : start + n, rows])
     return mel
 
 
-def _bands(filters: NDArray[np.float32]) -> list[tuple[slice, slice, NDArray[np.float32]]]:
-    """Cut the bank into blocks of neighbours with the bins they reach."""
-    bands = []
-    for first in range(0, len(filters), _BLOCK_FILTERS):
-        rows = slice(first, first + _BLOCK_FILTERS)
-        used = np.flatnonzero(filters[rows].any(axis=0))
-        bins = slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 1)
-        bands.append((rows, bins, np.ascontiguousarray(filters[rows, bins].T)))
-    return bands
+_buffers = threading.local()
+
+
+def _scratch(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return an array for intermediate values, in memory that this thread uses again and again.
+
+    Fresh arrays of this size are mapped by the system page by page, which takes longer than the
+    arithmetic on them.
+    """
+    size = math.prod(shape)
+    if size > _LARGEST_SCRATCH:
+        return np.empty(shape, np.float32)
+    buffer = getattr(_buffers, name, None)
+    if buffer is None or buffer.size < size:
+        buffer = np.empty(size, np.float32)
+        setattr(_buffers, name, buffer)
+    scratch: NDArray[np.float32] = buffer[:size].reshape(shape)
+    return scratch
