@@ -73,9 +73,8 @@ def bench_extract(data: Path, work: Path) -> None:
     reference, first = statistics.median(references), statistics.median(firsts)
     again, cached = extract(data, work / "store-0")
     assert cached["extracted"] == 0
-    print(
-        f"{len(paths)} clips, reference: serial librosa.load + librosa.feature.mfcc {reference:.2f} s, medians of 3"
-    )
+    print(f"{len(paths)} clips, medians of 3 runs")
+    print(f"  serial librosa.load and mfcc (reference) {reference:6.2f} s")
     ratio = first / reference
     print(f"  speechemo extract, both sets, 2 workers  {first:6.2f} s  ratio {ratio:.2f}  (at most 0.60)")
     print(f"  the same again, nothing to compute       {again:6.2f} s  ratio {again / reference:.2f}")
