@@ -282,7 +282,21 @@ def _run(job: _Job) -> Iterator[list[Outcome]]:
         max_nbytes=None,  # a chunk is a list of names: nothing to share through memory-mapped files
     )
     # joblib takes the next chunk when a worker is free, so hashing goes on while the workers compute.
+    threading.excepthook = _excepthook
+    # Likewise its helper process, which counts what a killed run left.
+    os.environ.setdefault(
+        "PYTHONWARNINGS", "ignore::UserWarning:joblib.externals.loky.backend.resource_tracker"
+    )
     yield from parallel(delayed(_work)(chunk, job.config, os.getpid()) for chunk in chain(first, chunks))
+
+
+def _excepthook(args: threading.ExceptHookArgs) -> None:
+    """Keep loky's own threads quiet: on Ctrl-C they stumble over the work that joblib takes back.
+
+    What matters to the run reaches it as an exception of the executor.
+    """
+    if not type(args.thread).__module__.startswith("joblib.externals.loky"):
+        threading.__excepthook__(args)
 
 
 _watching = False

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -31,10 +33,11 @@ def quiet_stderr() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             _restore(kept)
-            held.seek(0)
-            os.write(2, held.read())
+            if not isinstance(error, KeyboardInterrupt):
+                held.seek(0)
+                os.write(2, held.read())
             raise
         _restore(kept)
 
@@ -43,6 +46,26 @@ def _restore(kept: int) -> None:
     sys.stderr.flush()
     os.dup2(kept, 2)
     os.close(kept)
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[None]:
+    """Let Ctrl-C wait until the block is through.
+
+    TensorFlow's import swallows an interrupt in one place and, in another, leaves the interpreter
+    determined to end by the signal. It takes three seconds; what follows would take hours.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread is ever interrupted
+        return
+    pressed = []
+    before = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def load_keras() -> Any:
@@ -63,7 +86,7 @@ def load_keras() -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # The same seed gives the same weights: no sum whose order depends on which thread is first.
     os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")
-    with quiet_stderr():
+    with deferred_interrupt(), quiet_stderr():
         import keras
 
         # The first operation makes TensorFlow look for devices, and talk about them.
