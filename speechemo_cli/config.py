@@ -140,6 +140,8 @@ class Config:
         Folder of the feature store.
     models : str
         Folder where `train` puts model files.
+    runs : str
+        Folder where `evaluate` keeps finished folds.
     jobs : int
         Worker processes of `extract`; 0 means one a core.
     seed : int
@@ -151,6 +153,7 @@ class Config:
     data: str = "data"
     store: str = "features"
     models: str = "models"
+    runs: str = "runs"
     jobs: int = 0
     seed: int = 0
     song: bool = False

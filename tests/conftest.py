@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import strategies as st
+
+from speechemo_cli.config import Config, TrainConfig
+from speechemo_cli.corpus.labels import EMOTIONS
+from speechemo_cli.corpus.layouts import Clip
+from speechemo_cli.corpus.splits import Example
+from speechemo_cli.features.dataset import Dataset
+from speechemo_cli.features.extraction import Extraction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,3 +72,101 @@ def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpus")
     write_corpus(folder, actors=4, seed=0)
     return folder
+
+
+def ravdess(actors: Any = range(1, 25)) -> list[Example]:
+    """RAVDESS's 60 spoken clips an actor."""
+    return [
+        Example(
+            Clip(
+                f"{actor}-{code}-{strength}-{text}-{take}",
+                label,
+                f"{actor:02d}",
+                "m" if actor % 2 else "f",
+                strength,
+                text,
+                take,
+            ),
+            f"key {actor}-{code}-{strength}-{text}-{take}",
+        )
+        for actor in actors
+        for code, label in enumerate(EMOTIONS)
+        for strength in ((1,) if label == "neutral" else (1, 2))
+        for text in (1, 2)
+        for take in (1, 2)
+    ]
+
+
+def grid(counts: dict[tuple[str | None, str], int], gender: str | None = None) -> list[Example]:
+    """So many clips for each speaker and label."""
+    return [
+        Example(Clip(f"{who}/{label}/{i}.wav", label, who, gender), f"{who} {label} {i}")
+        for (who, label), n in counts.items()
+        for i in range(n)
+    ]
+
+
+def speakers(examples: list[Example], positions: Any) -> set[str | None]:
+    return {examples[i].clip.speaker for i in positions}
+
+
+def labels(examples: list[Example], positions: Any) -> Counter[str]:
+    return Counter(examples[i].clip.label for i in positions)
+
+
+@st.composite
+def corpora(draw: st.DrawFn, speakers_from: int = 2) -> list[Example]:
+    """Corpora that are large enough for every split of 20 to 40 %."""
+    who = [f"speaker {i}" for i in range(draw(st.integers(speakers_from, 7)))]
+    what = EMOTIONS[: draw(st.integers(2, 4))]
+    counts = {(s, label): draw(st.integers(5, 8)) for s in who for label in what}
+    examples = grid(counts)
+    order = np.random.default_rng(draw(st.integers(0, 99))).permutation(len(examples))
+    return [examples[i] for i in order]
+
+
+seeds = st.integers(0, 2**32 - 6)
+
+
+TRAINING_LABELS = EMOTIONS[2:5]
+
+
+def told(rng: np.random.Generator, speakers: int = 6, clips: int = 10, by_voice: bool = False) -> Dataset:
+    """Clips whose features give the label away, or only the pairing of speaker and label."""
+    examples, rows, targets = [], [], []
+    for s in range(speakers):
+        order = rng.permutation(3)
+        for i in range(3 * clips):
+            target = i % 3
+            manner = (i // 3) % 4  # two intensities of two statements, and repetitions of each
+            clip = Clip(
+                f"{s}/{i}.wav",
+                TRAINING_LABELS[target],
+                f"s{s}",
+                "mf"[s % 2],
+                1 + manner % 2,
+                1 + manner // 2,
+                i,
+            )
+            examples.append(Example(clip, f"{s:032d}{i:032d}"))
+            row = np.zeros(40)
+            if by_voice:
+                # A fingerprint that means one label here and another with the next speaker.
+                row[12 * order[target] : 12 * order[target] + 6] = 5
+                row[36 + s % 4] = 10
+            else:
+                row[13 * target : 13 * target + 13] = 5
+            rows.append(row + rng.standard_normal(40))
+            targets.append(target)
+    return Dataset(
+        tuple(examples),
+        np.array(rows, np.float32),
+        np.array(targets),
+        TRAINING_LABELS,
+        Extraction(len(examples)),
+    )
+
+
+def trained_with(**train: object) -> Config:
+    """A config whose trainings are short."""
+    return Config(train=TrainConfig(**{"epochs": 30, **train}))

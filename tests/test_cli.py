@@ -17,14 +17,15 @@ from pathlib import Path
 import pytest
 
 from speechemo_cli.cli import app, options, render
+from speechemo_cli.corpus.folds import PROTOCOLS
 from speechemo_cli.corpus.labels import EMOTIONS
-from speechemo_cli.corpus.splits import PROTOCOLS
 from speechemo_cli.models import VERSIONS
 
 COMMANDS = (
     "extract",
     "train",
     "evaluate",
+    "compare",
     "predict",
     "config",
     "synth",
@@ -123,7 +124,11 @@ def test_the_choices_of_options_are_those_of_the_library() -> None:
         (["train", "-o", "model.h5"], 2, "error: --output is model.h5, expected a name that ends in .keras"),
         (["extract", "--features", "mfc"], 2, "error: --features is 'mfc', expected mfcc or logmel"),
         (["evaluate", "--model", "v1", "--version", "v1"], 2, "error: --model and --version were both given"),
-        (["evaluate", "--protocol", "speaker-5fold"], 2, "error: --protocol and --epochs go with --version"),
+        (
+            ["evaluate", "--protocol", "speaker-5fold"],
+            2,
+            "error: --protocol, --epochs and --predictions go with",
+        ),
         (["evaluate", "--plot", "x.pdf"], 2, "error: --plot is x.pdf, expected a name that ends in .png"),
         (["extract", "--config", "no.toml"], 2, "error: config file no.toml does not exist"),
         (["extract", "nowhere"], 6, "error: nowhere does not exist"),
@@ -361,8 +366,30 @@ def test_evaluate_by_protocol_reports_every_fold(workdir: Path, corpus_folder: P
     assert document["speaker_independent"] is True
     # Actors 01 ... 04 stand in four of the five published folds, 01 and 04 together.
     assert sorted(fold["test_speakers"] for fold in document["folds"]) == [["01", "04"], ["02"], ["03"]]
-    assert set(document["accuracy"]) == {"mean", "sd", "pooled"}
+    assert set(document["accuracy"]) == {"mean", "sd", "pooled", "ci95"}
+    low, high = document["accuracy"]["ci95"]
+    assert low <= document["accuracy"]["pooled"] <= high
+    assert set(document["slices"]) == {"speaker", "gender", "intensity", "statement"}
+    assert 0 <= document["ece"]["pooled"] <= 1
     assert document["n_clips"] == 240
+
+
+def test_two_versions_can_be_compared_on_the_same_folds(corpus_folder: Path, run: Run) -> None:
+    for name, epochs in (("short", 1), ("long", 15)):
+        run(
+            *("evaluate", corpus_folder, "--version", "v1", "--protocol", "random-5fold"),
+            *("--epochs", epochs, "--predictions", f"{name}.csv"),
+        )
+
+    code, out, _ = run("compare", "short.csv", "long.csv", "--format", "json")
+    _, table, _ = run("compare", "short.csv", "long.csv", "--format", "table")
+
+    document = json.loads(out)
+    assert code == 0
+    assert (document["command"], document["n"]) == ("compare", 240)
+    assert document["difference"] > 0.1
+    assert document["ci95"][0] > 0
+    assert "leaves 0 out: a difference" in table
 
 
 def test_evaluate_reads_well(workdir: Path, corpus_folder: Path, run: Run) -> None:

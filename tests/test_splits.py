@@ -2,71 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import corpora, grid, labels, ravdess, seeds, speakers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speechemo_cli.corpus import splits
-from speechemo_cli.corpus.labels import EMOTIONS
 from speechemo_cli.corpus.layouts import Clip
-from speechemo_cli.corpus.splits import Example, Fold, distinct, folds, guard, hold_out
+from speechemo_cli.corpus.splits import Example, distinct, guard, hold_out
 from speechemo_cli.errors import DataError, LeakError
-
-# Luna-Jimenez et al. (2022), Appl. Sci. 12:327, section 4.
-PUBLISHED = [{2, 5, 14, 15, 16}, {3, 6, 7, 13, 18}, {10, 11, 12, 19, 20}, {8, 17, 21, 23, 24}, {1, 4, 9, 22}]
-
-
-def ravdess(actors: Any = range(1, 25)) -> list[Example]:
-    """RAVDESS's 60 spoken clips an actor."""
-    return [
-        Example(
-            Clip(
-                f"{actor}-{code}-{strength}-{text}-{take}", label, f"{actor:02d}", "m" if actor % 2 else "f"
-            ),
-            f"key {actor}-{code}-{strength}-{text}-{take}",
-        )
-        for actor in actors
-        for code, label in enumerate(EMOTIONS)
-        for strength in ((1,) if label == "neutral" else (1, 2))
-        for text in (1, 2)
-        for take in (1, 2)
-    ]
-
-
-def grid(counts: dict[tuple[str | None, str], int], gender: str | None = None) -> list[Example]:
-    """So many clips for each speaker and label."""
-    return [
-        Example(Clip(f"{who}/{label}/{i}.wav", label, who, gender), f"{who} {label} {i}")
-        for (who, label), n in counts.items()
-        for i in range(n)
-    ]
-
-
-def speakers(examples: list[Example], positions: Any) -> set[str | None]:
-    return {examples[i].clip.speaker for i in positions}
-
-
-def labels(examples: list[Example], positions: Any) -> Counter[str]:
-    return Counter(examples[i].clip.label for i in positions)
-
-
-@st.composite
-def corpora(draw: st.DrawFn, speakers_from: int = 2) -> list[Example]:
-    """Corpora that are large enough for every split of 20 to 40 %."""
-    who = [f"speaker {i}" for i in range(draw(st.integers(speakers_from, 7)))]
-    what = EMOTIONS[: draw(st.integers(2, 4))]
-    counts = {(s, label): draw(st.integers(5, 8)) for s in who for label in what}
-    examples = grid(counts)
-    order = np.random.default_rng(draw(st.integers(0, 99))).permutation(len(examples))
-    return [examples[i] for i in order]
-
-
-seeds = st.integers(0, 2**32 - 6)
-
 
 # --- distinct recordings
 
@@ -215,132 +161,6 @@ def test_too_few_clips_for_a_share_say_how_many_there_are(counts: dict[Any, int]
         hold_out(grid(counts), "random", 0.2, 0)
 
 
-# --- folds
-
-
-def check_folds(examples: list[Example], result: list[Fold]) -> None:
-    for fold in result:
-        assert sorted([*fold.train, *fold.test]) == list(range(len(examples)))
-        assert len(fold.test) > 0
-
-
-@settings(max_examples=50, deadline=None)
-@given(examples=corpora(), seed=seeds)
-def test_speaker_folds_test_every_clip_once_and_share_no_voice(examples: list[Example], seed: int) -> None:
-    result = folds(examples, "speaker-5fold", seed)
-    check_folds(examples, result)
-    tested = np.concatenate([fold.test for fold in result])
-    assert sorted(tested.tolist()) == list(range(len(examples)))
-    assert len(result) == min(5, len(speakers(examples, range(len(examples)))))
-    for fold in result:
-        assert not speakers(examples, fold.train) & speakers(examples, fold.test)
-        assert set(fold.test_speakers) == speakers(examples, fold.test)
-
-
-@settings(max_examples=50, deadline=None)
-@given(examples=corpora(speakers_from=1), seed=seeds)
-def test_random_folds_test_every_clip_once_and_every_label_in_each(
-    examples: list[Example], seed: int
-) -> None:
-    result = folds(examples, "random-5fold", seed)
-    check_folds(examples, result)
-    assert len(result) == 5
-    tested = np.concatenate([fold.test for fold in result])
-    assert sorted(tested.tolist()) == list(range(len(examples)))
-    everything = labels(examples, range(len(examples)))
-    for fold in result:
-        assert fold.test_speakers == ()
-        share = labels(examples, fold.test)
-        assert all(abs(share[label] - n / 5) < 1 for label, n in everything.items())
-
-
-@settings(max_examples=30, deadline=None)
-@given(examples=corpora(speakers_from=1), seed=seeds)
-def test_the_random_hold_out_draws_a_fifth_five_times(examples: list[Example], seed: int) -> None:
-    result = folds(examples, "random-holdout", seed)
-    check_folds(examples, result)
-    assert [len(fold.test) for fold in result] == [round(0.2 * len(examples))] * 5
-    assert len({tuple(fold.test) for fold in result}) > 1
-    # Each draw is the hold-out that a training with its seed makes.
-    for fold in result:
-        np.testing.assert_array_equal(fold.test, hold_out(examples, "random", 0.2, fold.seed).seen)
-
-
-@pytest.mark.parametrize("protocol", splits.PROTOCOLS)
-def test_every_fold_has_a_name_and_a_seed_of_its_own(protocol: str) -> None:
-    result = folds(ravdess(range(1, 7)), protocol, 10)
-    assert [fold.name for fold in result] == [str(i + 1) for i in range(len(result))]
-    assert [fold.seed for fold in result] == [10 + i for i in range(len(result))]
-
-
-@pytest.mark.parametrize("protocol", splits.PROTOCOLS)
-def test_the_same_seed_gives_the_same_folds(protocol: str) -> None:
-    examples = ravdess(range(1, 7))
-    one, two = folds(examples, protocol, 4), folds(examples, protocol, 4)
-    assert [fold.test.tolist() for fold in one] == [fold.test.tolist() for fold in two]
-
-
-@pytest.mark.parametrize("protocol", ["random-holdout", "random-5fold"])
-def test_another_seed_gives_other_random_folds(protocol: str) -> None:
-    examples = ravdess(range(1, 7))
-    one, two = folds(examples, protocol, 4), folds(examples, protocol, 400)
-    assert [fold.test.tolist() for fold in one] != [fold.test.tolist() for fold in two]
-
-
-def test_ravdess_gets_the_published_folds_whatever_the_seed() -> None:
-    examples = ravdess()
-    for seed in (0, 1):
-        result = folds(examples, "speaker-5fold", seed)
-        assert [{int(actor) for actor in fold.test_speakers} for fold in result] == PUBLISHED
-        assert [len(fold.test) for fold in result] == [300, 300, 300, 300, 240]
-
-
-@pytest.mark.parametrize(
-    "actors",
-    [[1, 2, 3], [2, 5, 14, 15, 16, 1], [*range(1, 5)], [n for n in range(1, 25) if n not in PUBLISHED[2]]],
-)
-def test_absent_actors_are_left_out_of_their_published_folds(actors: list[int]) -> None:
-    result = folds(ravdess(actors), "speaker-5fold", 0)
-    present = [fold & set(actors) for fold in PUBLISHED]
-    assert [{int(actor) for actor in fold.test_speakers} for fold in result] == [f for f in present if f]
-
-
-def test_actors_of_one_published_fold_alone_are_dealt_anew() -> None:
-    result = folds(ravdess(sorted(PUBLISHED[0])), "speaker-5fold", 0)
-    assert sorted(int(actor) for fold in result for actor in fold.test_speakers) == sorted(PUBLISHED[0])
-    assert len(result) == 5
-
-
-def test_speakers_of_other_corpora_are_dealt_evenly_by_the_seed() -> None:
-    examples = grid({(f"voice {i}", label): 1 for i in range(13) for label in ("sad", "angry")})
-    deals = [[fold.test_speakers for fold in folds(examples, "speaker-5fold", seed)] for seed in range(5)]
-    assert all(sorted(map(len, deal)) == [2, 2, 3, 3, 3] for deal in deals)
-    assert len({str(deal) for deal in deals}) > 1
-
-
-@pytest.mark.parametrize(
-    ("protocol", "counts", "message"),
-    [
-        ("random-5fold", {("a", "sad"): 9, ("a", "angry"): 4}, "5 clips of each label, found 4 of 'angry'"),
-        ("random-holdout", {("a", "sad"): 9, ("a", "angry"): 1}, "too few clips.*1 of 'angry'"),
-        ("speaker-5fold", {("a", "sad"): 9, ("a", "angry"): 9}, "at least two known speakers"),
-        ("speaker-5fold", {("a", "sad"): 9, (None, "angry"): 9}, "at least two known speakers"),
-        ("speaker-5fold", {("a", "sad"): 9, ("b", "sad"): 9}, "at least two labels, found sad"),
-        ("loso-ish", {("a", "sad"): 9, ("b", "angry"): 9}, "protocol is 'loso-ish', expected one of random"),
-    ],
-)
-def test_a_protocol_that_the_clips_do_not_allow_says_why(
-    protocol: str, counts: dict[Any, int], message: str
-) -> None:
-    with pytest.raises(DataError, match=message):
-        folds(grid(counts), protocol, 0)
-
-
-def test_only_the_speaker_protocol_is_speaker_independent() -> None:
-    independent = [name for name in splits.PROTOCOLS if splits.is_speaker_independent(name)]
-    assert independent == ["speaker-5fold"]
-
-
 # --- the guard
 
 
@@ -392,16 +212,6 @@ def test_a_copy_never_stands_on_both_sides(split: str, planted: str) -> None:
         hold_out(examples, split, 0.3, 0)
 
 
-@pytest.mark.parametrize("protocol", splits.PROTOCOLS)
-def test_folds_refuse_a_planted_copy(protocol: str) -> None:
-    examples = ravdess(range(1, 7))
-    first = folds(examples, protocol, 0)[0]
-    here, there = first.train[0], first.test[0]
-    examples[there] = Example(examples[there].clip, examples[here].key)
-    with pytest.raises(LeakError, match="recordings stand in training and in test"):
-        folds(examples, protocol, 0)
-
-
 def test_one_speaker_always_stays_in_training() -> None:
     examples = [
         Example(Clip(f"{speaker}{i}.wav", ("happy", "sad")[i % 2], speaker=speaker), f"{speaker}{i}")
@@ -421,5 +231,3 @@ def test_speakers_who_each_have_a_label_of_their_own_cannot_be_held_out() -> Non
 
     with pytest.raises(DataError, match="needs training clips of at least two labels"):
         hold_out(examples, "both", 0.5, 0)
-    with pytest.raises(DataError, match="needs training clips of at least two labels"):
-        folds(examples, "speaker-5fold", 0)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import speechemo_cli
-from speechemo_cli.cli import cache, config, evaluate, extract, predict, render, synth, train
+from speechemo_cli.cli import cache, compare, config, evaluate, extract, predict, render, synth, train
 from speechemo_cli.errors import ExitCode, SpeechemoError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command("extract")(extract.run)
 app.command("train")(train.run)
 app.command("evaluate")(evaluate.run)
+app.command("compare")(compare.run)
 app.command("predict")(predict.run)
 app.command("config")(config.run)
 app.add_typer(cache.app, name="cache")
@@ -71,9 +72,8 @@ def run(arguments: list[str]) -> int:
     """
     try:
         code = int(app(arguments, prog_name="speechemo", standalone_mode=False) or 0)
-        if code == ExitCode.INTERRUPTED:  # typer's answer to Ctrl-C
-            render.error_line("interrupted; what is finished is kept, run it again to go on")
-        return code
+    except KeyboardInterrupt:
+        code = ExitCode.INTERRUPTED
     except typer.TyperException as error:
         return _fail(error, f"{error.format_message().rstrip('.')}. Try --help", error.exit_code)
     except SpeechemoError as error:
@@ -83,6 +83,9 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         what = f"internal error: {type(error).__name__}: {error}"
         return _fail(error, f"{what}. Run it with --debug for the traceback", ExitCode.INTERNAL)
+    if code == ExitCode.INTERRUPTED:  # caught above, or by typer
+        render.error_line("interrupted; what is finished is kept, run it again to go on")
+    return code
 
 
 def _fail(error: BaseException, line: str, code: int) -> int:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from speechemo_cli.cli import options, render
 from speechemo_cli.cli.extract import say_corpus
+from speechemo_cli.errors import ConfigError
 from speechemo_cli.files import display_name, require_writable
 
 if TYPE_CHECKING:
     from speechemo_cli.config import Config
+    from speechemo_cli.evaluation.holdout import ModelResult
     from speechemo_cli.evaluation.metrics import Scores
-    from speechemo_cli.evaluation.protocols import ModelResult, ProtocolResult
+    from speechemo_cli.evaluation.protocols import ProtocolResult
 
 
 def run(
@@ -44,6 +46,12 @@ def run(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw the confusion matrix into this file.")
     ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.csv", help="With --version: write every out-of-fold answer into this file."
+        ),
+    ] = None,
     seed: options.Seed = None,
     store: options.Store = None,
     jobs: options.Jobs = None,
@@ -58,33 +66,51 @@ def run(
     A model file is scored apart on the clips it was trained on, on other clips of the same speakers and
     on speakers it never heard. With --version, networks are trained and tested fold by fold.
     """
-    from speechemo_cli.errors import ConfigError
-
     render.set_quiet(quiet)
     if model and version:
         raise ConfigError(
             "--model and --version were both given", "--model scores a file, --version trains anew"
         )
-    if version is None and (protocol or epochs):
-        raise ConfigError("--protocol and --epochs go with --version", "For example --version v2")
-    if plot:
-        if plot.suffix.lower() != ".png":
-            raise ConfigError(f"--plot is {display_name(plot)}, expected a name that ends in .png")
-        require_writable(plot.parent)
+    if version is None and (protocol or epochs or predictions):
+        raise ConfigError(
+            "--protocol, --epochs and --predictions go with --version", "For example --version v2"
+        )
+    files = _Files(plot, predictions)
+    files.check()
     config = options.build_config(
         config_file, sets, data=data, store=store, jobs=jobs, song=song, seed=seed, train__epochs=epochs
     )
     if version:
-        _by_protocol(version.value, (protocol or options.Protocol.speaker_5fold).value, config, plot, format_)
+        chosen = (protocol or options.Protocol.speaker_5fold).value
+        _by_protocol(version.value, chosen, config, files, format_)
     else:
         _model_file(model, config, plot, format_)
+
+
+class _Files(NamedTuple):
+    """Where pictures and answers go, if anywhere."""
+
+    plot: Path | None
+    predictions: Path | None
+
+    def check(self) -> None:
+        """Refuse wrong suffixes and unwritable folders before the work."""
+        for option, path, suffix in (
+            ("--plot", self.plot, ".png"),
+            ("--predictions", self.predictions, ".csv"),
+        ):
+            if path is None:
+                continue
+            if path.suffix.lower() != suffix:
+                raise ConfigError(f"{option} is {display_name(path)}, expected a name that ends in {suffix}")
+            require_writable(path.parent)
 
 
 def _model_file(model: str | None, config: Config, plot: Path | None, format_: options.Format | None) -> None:
     started = time.perf_counter()
     from speechemo_cli.corpus.layouts import find_clips
     from speechemo_cli.errors import DataError
-    from speechemo_cli.evaluation import protocols
+    from speechemo_cli.evaluation import holdout
     from speechemo_cli.features import dataset
     from speechemo_cli.models import VERSIONS, artifact
 
@@ -93,7 +119,7 @@ def _model_file(model: str | None, config: Config, plot: Path | None, format_: o
     corpus = find_clips(config.data, song=config.song)
     say_corpus(config.data, corpus)
     render.note(f"model: {display_name(path)} ({card.version}, {card.epochs} epochs, seed {card.seed})")
-    unknown = protocols.unknown_labels(corpus.clips, card)
+    unknown = holdout.unknown_labels(corpus.clips, card)
     if unknown:
         raise DataError(
             f"{display_name(config.data)} has labels the model does not know: {', '.join(unknown)}",
@@ -103,7 +129,7 @@ def _model_file(model: str | None, config: Config, plot: Path | None, format_: o
         clips = dataset.load(corpus.clips, card.adopt(config), card.feature_set, card.labels, update)
     render.say_extraction(clips.extraction)
     network, _ = artifact.load(path)
-    result = protocols.score_model(network, card, clips)
+    result = holdout.score_model(network, card, clips)
     headline = result.unseen or result.trained_on
     assert headline is not None
     if plot:
@@ -155,11 +181,12 @@ def _model_table(result: ModelResult, headline: Scores) -> str:
 
 
 def _by_protocol(
-    version: str, protocol: str, config: Config, plot: Path | None, format_: options.Format | None
+    version: str, protocol: str, config: Config, files: _Files, format_: options.Format | None
 ) -> None:
     started = time.perf_counter()
     from speechemo_cli.corpus.layouts import find_clips
-    from speechemo_cli.evaluation import protocols
+    from speechemo_cli.evaluation import predictions, protocols
+    from speechemo_cli.evaluation.metrics import METRICS
     from speechemo_cli.features import dataset
 
     corpus = find_clips(config.data, song=config.song)
@@ -172,8 +199,12 @@ def _by_protocol(
         result = protocols.run_protocol(
             version, protocol, clips, config, lambda stage, done, total, _: update(done, total, stage=stage)
         )
-    if plot:
-        _draw(result.pooled, result.labels, f"{version}, {protocol}, {result.pooled.n} answers", plot)
+    if files.plot:
+        title = f"{version}, {protocol}, {result.pooled.n} answers"
+        _draw(result.pooled, result.labels, title, files.plot)
+    if files.predictions:
+        predictions.write(result, files.predictions)
+        render.note(f"predictions: {display_name(files.predictions)}")
     if options.is_table(format_):
         render.emit(_protocol_table(result))
     else:
@@ -182,21 +213,28 @@ def _by_protocol(
             {
                 "version": version,
                 "protocol": protocol,
-                "speaker_independent": result.speaker_independent,
-                "meaning": protocols.MEANING[protocol],
+                "speaker_independent": not result.protocol.shares_speakers,
+                "meaning": result.protocol.meaning,
                 "seed": config.seed,
                 "epochs": protocols.preset_of(version, config).epochs,
                 "labels": list(result.labels),
                 "n_clips": len(clips.examples),
-                **{name: result.spread(name) for name in ("accuracy", "uar", "macro_f1")},
-                "per_class": _scores(result.pooled)["per_class"],
+                **{name: result.spread(name) for name in METRICS},
+                "per_class": result.pooled.to_dict()["per_class"],
                 "confusion": result.pooled.confusion,
+                "slices": {
+                    name: {
+                        value: {"n": s.n, "accuracy": s.accuracy, "uar": s.uar} for value, s in parts.items()
+                    }
+                    for name, parts in result.slices.items()
+                },
                 "folds": [
                     {
                         "test_speakers": list(fold.test_speakers),
                         "n": fold.scores.n,
                         "accuracy": fold.scores.accuracy,
                         "uar": fold.scores.uar,
+                        "seconds": round(fold.seconds, 1),
                     }
                     for fold in result.folds
                 ],
@@ -208,8 +246,6 @@ def _by_protocol(
 
 
 def _protocol_table(result: ProtocolResult) -> str:
-    from speechemo_cli.evaluation.protocols import MEANING
-
     rows = [
         [
             fold.name,
@@ -220,38 +256,38 @@ def _protocol_table(result: ProtocolResult) -> str:
         ]
         for fold in result.folds
     ]
-    spreads = {name: result.spread(name) for name in ("accuracy", "uar", "macro_f1")}
-    summary = [
-        [name, render.percent(s["mean"]), render.percent(s["sd"]), render.percent(s["pooled"])]
-        for name, s in zip(("accuracy", "UAR", "macro-F1"), spreads.values(), strict=True)
+    from speechemo_cli.evaluation.metrics import METRICS
+
+    names = dict(zip(METRICS, ("accuracy", "UAR", "macro-F1", "NLL (nats)", "Brier", "ECE"), strict=True))
+    summary = []
+    for metric, name in names.items():
+        spread = result.spread(metric)
+        show = (lambda v: f"{v:.3f}") if metric in ("nll", "brier") else render.percent
+        low, high = spread["ci95"]
+        numbers = [show(spread[key]) for key in ("mean", "sd", "pooled")]
+        summary.append([name, *numbers, f"{show(low)} to {show(high)}"])
+    slices = [
+        [name, value, str(scores.n), render.percent(scores.accuracy), render.percent(scores.uar)]
+        for name, parts in result.slices.items()
+        if name != "speaker"
+        for value, scores in parts.items()
     ]
+    title = f"{result.version}, {result.protocol.name}"
     return "\n".join(
         [
             render.table(["fold", "clips", "accuracy", "UAR", "test speakers"], rows),
-            render.table(
-                [f"{result.version}, {result.protocol}", "mean of folds", "sd of folds", "pooled"], summary
-            ),
-            f"In this protocol {MEANING[result.protocol]}.",
+            render.table([title, "mean of folds", "sd of folds", "pooled", "95 % interval"], summary),
+            f"In this protocol {result.protocol.meaning}.",
             "",
             render.per_class_table({"all folds": result.pooled}),
             render.confusion_table(result.pooled),
+            *([render.table(["slice", "", "clips", "accuracy", "UAR"], slices)] if slices else []),
         ]
     )
 
 
 def _scores(scores: Scores | None) -> Any:
-    if scores is None:
-        return None
-    return {
-        "n": scores.n,
-        "accuracy": scores.accuracy,
-        "uar": scores.uar,
-        "macro_f1": scores.macro_f1,
-        "per_class": {
-            c.label: {"n": c.n, "precision": c.precision, "recall": c.recall} for c in scores.per_class
-        },
-        "confusion": scores.confusion,
-    }
+    return scores.to_dict() if scores else None
 
 
 def _draw(scores: Scores, labels: tuple[str, ...], title: str, path: Path) -> None:

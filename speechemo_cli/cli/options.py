@@ -41,11 +41,15 @@ class Split(StrEnum):
 
 
 class Protocol(StrEnum):
-    """How a version is evaluated; a test holds them against `splits.PROTOCOLS`."""
+    """How a version is evaluated; a test holds them against `folds.PROTOCOLS`."""
 
     random_holdout = "random-holdout"
     random_5fold = "random-5fold"
+    random_10fold = "random-10fold"
+    twin_safe_5fold = "twin-safe-5fold"
     speaker_5fold = "speaker-5fold"
+    speaker_6fold = "speaker-6fold"
+    loso = "loso"
 
 
 class Version(StrEnum):

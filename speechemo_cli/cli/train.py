@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,8 +14,8 @@ from speechemo_cli.cli.extract import say_corpus
 from speechemo_cli.files import display_name, require_writable
 
 if TYPE_CHECKING:
+    from speechemo_cli.evaluation.holdout import HoldoutResult
     from speechemo_cli.evaluation.metrics import Scores
-    from speechemo_cli.evaluation.protocols import HoldoutResult
 
 
 def run(
@@ -57,7 +58,7 @@ def run(
     started = time.perf_counter()
     from speechemo_cli.corpus.layouts import find_clips
     from speechemo_cli.errors import ConfigError
-    from speechemo_cli.evaluation import plots, protocols
+    from speechemo_cli.evaluation import holdout, plots, protocols
     from speechemo_cli.features import dataset
     from speechemo_cli.models import artifact
 
@@ -85,7 +86,7 @@ def run(
     render.say_extraction(clips.extraction)
     config = options.split_for(config, corpus.speakers, asked=split is not None)
     with render.progress("training", "epochs") as update:
-        result = protocols.train_with_holdout(
+        result = holdout.train_with_holdout(
             version.value,
             clips,
             config,
@@ -104,7 +105,7 @@ def run(
         "failed": [{"path": f.path, "error": f.error} for f in clips.extraction.failed],
         "seconds": round(time.perf_counter() - started, 3),
     }
-    artifact.save(result.model, protocols.with_results(result.card, numbers), path)
+    artifact.save(result.model, replace(result.card, results=numbers), path)
     plots.learning_curve(
         result.history, f"{version.value}, {len(result.holdout.train)} clips", path.with_suffix(".png")
     )
@@ -128,17 +129,7 @@ def _numbers(result: HoldoutResult) -> dict[str, Any]:
     """Return the results as JSON has them and as the model file keeps them."""
 
     def part(scores: Scores | None, **more: Any) -> dict[str, Any] | None:
-        if scores is None:
-            return None
-        return {
-            "accuracy": scores.accuracy,
-            "uar": scores.uar,
-            "n": scores.n,
-            **more,
-            "per_class": {
-                c.label: {"n": c.n, "precision": c.precision, "recall": c.recall} for c in scores.per_class
-            },
-        }
+        return None if scores is None else {**scores.to_dict(), **more}
 
     return {
         "train": {"accuracy": result.train.accuracy, "n": result.train.n},

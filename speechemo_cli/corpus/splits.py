@@ -1,4 +1,4 @@
-"""Who trains and who is tested: hold-outs, folds, and the guard against leaks.
+"""Who trains and who is tested: hold-outs, and the guard against leaks.
 
 Every function works on positions in a list of distinct recordings (`Example`), so copies of a clip
 cannot fall on both sides; `guard` checks that they did not.
@@ -25,17 +25,6 @@ if TYPE_CHECKING:
 
     Positions = NDArray[np.int64]
 
-# Subject-wise folds of Luna-Jimenez et al. (2022), Appl. Sci. 12:327, by RAVDESS actor.
-LUNA_JIMENEZ_FOLDS = (
-    ("02", "05", "14", "15", "16"),
-    ("03", "06", "07", "13", "18"),
-    ("10", "11", "12", "19", "20"),
-    ("08", "17", "21", "23", "24"),
-    ("01", "04", "09", "22"),
-)
-RANDOM_HOLDOUT_SEEDS = 5
-PROTOCOLS = ("random-holdout", "random-5fold", "speaker-5fold")
-
 
 @dataclass(frozen=True, slots=True)
 class Example:
@@ -43,6 +32,14 @@ class Example:
 
     clip: Clip
     key: str
+
+    @property
+    def twin_group(self) -> tuple[str, str, int, int] | None:
+        """What RAVDESS's two repetitions of a sentence share; None where the layout does not tell."""
+        clip = self.clip
+        if clip.speaker is None or clip.intensity is None or clip.statement is None:
+            return None
+        return clip.speaker, clip.label, clip.intensity, clip.statement
 
 
 @dataclass(frozen=True)
@@ -63,17 +60,6 @@ class Holdout:
     seen: Positions
     new: Positions
     new_speakers: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Fold:
-    """One training and one test of a protocol, with the seed that belongs to it."""
-
-    name: str
-    train: Positions
-    test: Positions
-    seed: int
-    test_speakers: tuple[str, ...]
 
 
 def distinct(clips: Sequence[Clip], keys: dict[str, str]) -> tuple[list[Example], list[str]]:
@@ -128,7 +114,7 @@ def hold_out(examples: Sequence[Example], split: str, share: float, seed: int) -
     DataError
         Fewer than two labels, or too few clips or speakers for this split.
     """
-    _require_labels(examples)
+    require_labels(examples)
     everything = np.arange(len(examples))
     nothing = everything[:0]
     if split == "none":
@@ -139,8 +125,8 @@ def hold_out(examples: Sequence[Example], split: str, share: float, seed: int) -
         new_speakers = _draw_speakers(examples, share, seed)
         is_new = np.array([example.clip.speaker in new_speakers for example in examples])
         rest = everything[~is_new]
-    _require_labels([examples[int(i)] for i in rest])
-    train, seen = _stratified(rest, _labels(examples), share, seed)
+    require_labels([examples[int(i)] for i in rest])
+    train, seen = stratified(rest, labels_of(examples), share, seed)
     new = np.setdiff1d(everything, rest)
     holdout = Holdout(train, seen, new, new_speakers)
     guard(examples, train, seen)
@@ -171,11 +157,13 @@ def _draw_speakers(examples: Sequence[Example], share: float, seed: int) -> tupl
     return tuple(sorted(drawn))
 
 
-def _labels(examples: Sequence[Example]) -> NDArray[np.str_]:
+def labels_of(examples: Sequence[Example]) -> NDArray[np.str_]:
+    """Label of each example."""
     return np.array([example.clip.label for example in examples])
 
 
-def _require_labels(examples: Sequence[Example]) -> None:
+def require_labels(examples: Sequence[Example]) -> None:
+    """Refuse clips of fewer than two labels: there is nothing to tell apart."""
     labels = ordered(example.clip.label for example in examples)
     if len(labels) < 2:
         raise DataError(
@@ -184,9 +172,16 @@ def _require_labels(examples: Sequence[Example]) -> None:
         )
 
 
-def _stratified(
+def stratified(
     positions: Positions, labels: NDArray[np.str_], share: float, seed: int
 ) -> tuple[Positions, Positions]:
+    """Draw a share of the clips of each label: (the rest, the drawn).
+
+    Raises
+    ------
+    DataError
+        Too few clips for that.
+    """
     from sklearn.model_selection import train_test_split
 
     counts = Counter(labels[positions].tolist())
@@ -202,82 +197,14 @@ def _stratified(
     return np.sort(train), np.sort(test)
 
 
-def folds(examples: Sequence[Example], protocol: str, seed: int) -> list[Fold]:
-    """Make the trainings and tests of a protocol.
-
-    Parameters
-    ----------
-    examples : sequence of Example
-    protocol : str
-        `random-holdout`: five stratified 80/20 draws, seeds `seed` ... `seed + 4`.
-        `random-5fold`: stratified 5-fold over clips. `speaker-5fold`: no speaker on both sides; the
-        Luna-Jimenez folds on RAVDESS (actors that are not there are left out of their folds),
-        elsewhere speakers dealt into five groups.
-    seed : int
-
-    Returns
-    -------
-    list of Fold
-
-    Raises
-    ------
-    DataError
-        Too few labels, clips or speakers.
-    """
-    from sklearn.model_selection import StratifiedKFold
-
-    _require_labels(examples)
-    labels = _labels(examples)
-    if protocol == "random-holdout":
-        pairs = [
-            _stratified(np.arange(len(examples)), labels, 0.2, seed + i) for i in range(RANDOM_HOLDOUT_SEEDS)
-        ]
-    elif protocol == "random-5fold":
-        rarest, count = Counter(labels.tolist()).most_common()[-1]
-        if count < 5:
-            raise DataError(f"random-5fold needs 5 clips of each label, found {count} of {rarest!r}")
-        kfold = StratifiedKFold(5, shuffle=True, random_state=seed)
-        pairs = list(kfold.split(labels, labels))
-    elif protocol == "speaker-5fold":
-        speakers = np.array([example.clip.speaker or "" for example in examples])
-        pairs = [
-            (np.flatnonzero(~np.isin(speakers, group)), np.flatnonzero(np.isin(speakers, group)))
-            for group in _speaker_groups(examples, seed)
-        ]
-    else:
-        raise DataError(f"protocol is {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
-    independent = is_speaker_independent(protocol)
-    result = []
-    for i, (train, test) in enumerate(pairs):
-        _require_labels([examples[j] for j in train])
-        guard(examples, train, test, speakers=independent)
-        who = sorted({examples[j].clip.speaker or "?" for j in test}) if independent else []
-        result.append(Fold(str(i + 1), train, test, seed + i, tuple(who)))
-    return result
-
-
-def is_speaker_independent(protocol: str) -> bool:
-    """Whether a protocol tests on voices that were not heard in training."""
-    return protocol.startswith("speaker-")
-
-
-def _speaker_groups(examples: Sequence[Example], seed: int) -> list[tuple[str, ...]]:
-    speakers = sorted({example.clip.speaker or "" for example in examples})
-    if "" in speakers or len(speakers) < 2:
-        raise DataError(
-            "speaker-5fold needs clips of at least two known speakers",
-            "Tell the speakers by a folder level or the manifest's speaker column",
-        )
-    if set(speakers) <= {actor for fold in LUNA_JIMENEZ_FOLDS for actor in fold}:
-        present = [tuple(actor for actor in fold if actor in speakers) for fold in LUNA_JIMENEZ_FOLDS]
-        groups = [fold for fold in present if fold]
-        if len(groups) > 1:
-            return groups
-    dealt = np.random.default_rng(seed).permutation(speakers).tolist()
-    return [tuple(dealt[i::5]) for i in range(min(5, len(dealt)))]
-
-
-def guard(examples: Sequence[Example], train: Positions, test: Positions, *, speakers: bool = False) -> None:
+def guard(
+    examples: Sequence[Example],
+    train: Positions,
+    test: Positions,
+    *,
+    speakers: bool = False,
+    twins: bool = False,
+) -> None:
     """Refuse a split that lets the test leak into the training.
 
     Parameters
@@ -286,18 +213,27 @@ def guard(examples: Sequence[Example], train: Positions, test: Positions, *, spe
     train, test : np.ndarray of int
     speakers : bool
         Also refuse the same speaker on both sides.
+    twins : bool
+        Also refuse another repetition of a test clip in training.
 
     Raises
     ------
     LeakError
-        Names recordings, or speakers, that stand on both sides.
+        Names recordings or speakers that stand on both sides.
     """
     keys = {examples[i].key for i in train}
-    both = [display_name(examples[i].clip.path) for i in test if examples[i].key in keys]
-    if both:
-        raise LeakError(f"{len(both)} recordings stand in training and in test: {', '.join(both[:3])}")
+    _refuse("recordings", [examples[i] for i in test if examples[i].key in keys])
+    if twins:
+        groups = {examples[i].twin_group for i in train} - {None}
+        _refuse("twins", [examples[i] for i in test if examples[i].twin_group in groups])
     if speakers:
         voices = {examples[i].clip.speaker for i in train} & {examples[i].clip.speaker for i in test}
         if voices:
             names = ", ".join(sorted(str(voice) for voice in voices)[:5])
             raise LeakError(f"{len(voices)} speakers stand in training and in test: {names}")
+
+
+def _refuse(what: str, leaked: list[Example]) -> None:
+    if leaked:
+        names = ", ".join(display_name(example.clip.path) for example in leaked[:3])
+        raise LeakError(f"{len(leaked)} {what} stand in training and in test: {names}")

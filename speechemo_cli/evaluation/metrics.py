@@ -1,9 +1,9 @@
-"""Scores of a set of answers."""
+"""Scores of a set of answers, and how sure one can be of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    Targets = NDArray[np.int64]
+    Probabilities = NDArray[np.floating[Any]]
+
+# Bins of equal mass: with equal widths, most of a sure network's answers fall into one bin.
+ECE_BINS = 15
+# The metrics that get an interval.
+METRICS = ("accuracy", "uar", "macro_f1", "nll", "brier", "ece")
+_DRAWS = 1000
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,13 @@ class Scores:
         Unweighted average recall: the mean of the recalls of the labels that occur.
     macro_f1 : float
         Mean F1 of the labels that occur.
+    nll : float
+        Mean negative logarithm of the probability given to the truth, in nats.
+    brier : float
+        Mean squared distance of the probabilities from the truth, 0 to 2 (Brier 1950).
+    ece : float
+        Expected calibration error: how far confidence and accuracy are apart on average, in
+        `ECE_BINS` bins of equal mass (Nguyen & O'Connor 2015).
     per_class : tuple of ClassScore
     confusion : tuple of tuple of int
         Rows are the truth, columns the answers.
@@ -46,28 +62,39 @@ class Scores:
     accuracy: float
     uar: float
     macro_f1: float
+    nll: float
+    brier: float
+    ece: float
     per_class: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, with `per_class` by label."""
+        per_class = {
+            c.label: {"n": c.n, "precision": c.precision, "recall": c.recall} for c in self.per_class
+        }
+        return {**asdict(self), "per_class": per_class}
 
-def score(truth: NDArray[np.int64], answers: NDArray[np.int64], labels: Sequence[str]) -> Scores:
+
+def score(truth: Targets, probabilities: Probabilities, labels: Sequence[str]) -> Scores:
     """Score answers against the truth.
 
     Parameters
     ----------
-    truth, answers : np.ndarray [shape=(n,), dtype=int64]
+    truth : np.ndarray [shape=(n,), dtype=int64]
         Positions in `labels`; at least one.
+    probabilities : np.ndarray [shape=(n, n_labels)]
+        Rows sum to 1; the answer is the largest.
     labels : sequence of str
 
     Returns
     -------
     Scores
     """
-    from sklearn.metrics import confusion_matrix, f1_score
+    from sklearn.metrics import confusion_matrix
 
-    confusion = confusion_matrix(truth, answers, labels=range(len(labels)))
-    right, true_n, answered_n = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
-    present = np.flatnonzero(true_n)
+    matrix = confusion_matrix(truth, probabilities.argmax(axis=1), labels=range(len(labels)))
+    right, true_n, answered_n = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
     per_class = tuple(
         ClassScore(
             label,
@@ -77,11 +104,111 @@ def score(truth: NDArray[np.int64], answers: NDArray[np.int64], labels: Sequence
         )
         for i, label in enumerate(labels)
     )
+    rows = tuple(tuple(int(n) for n in row) for row in matrix)
     return Scores(
         n=len(truth),
-        accuracy=float(right.sum() / len(truth)),
-        uar=float((right[present] / true_n[present]).mean()),
-        macro_f1=float(f1_score(truth, answers, labels=present, average="macro", zero_division=0.0)),
+        **_from_matrix(matrix),
+        **_of_confidence(truth, probabilities),
         per_class=per_class,
-        confusion=tuple(tuple(int(n) for n in row) for row in confusion),
+        confusion=rows,
     )
+
+
+def _from_matrix(matrix: NDArray[np.int64]) -> dict[str, float]:
+    right, true_n, answered_n = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
+    present = true_n > 0
+    f1 = 2 * right[present] / (true_n + answered_n)[present]
+    return {
+        "accuracy": float(right.sum() / true_n.sum()),
+        "uar": float((right[present] / true_n[present]).mean()),
+        "macro_f1": float(f1.mean()),
+    }
+
+
+def _of_confidence(truth: Targets, probabilities: Probabilities) -> dict[str, float]:
+    p = probabilities.astype(np.float64)
+    of_truth = p[np.arange(len(truth)), truth]
+    distance = (p**2).sum(axis=1) - 2 * of_truth + 1
+    hits = (p.argmax(axis=1) == truth).astype(np.float64)
+    return {
+        "nll": float(-np.log(np.maximum(of_truth, 1e-12)).mean()),
+        "brier": float(distance.mean()),
+        "ece": ece(p.max(axis=1), hits),
+    }
+
+
+def ece(confidence: NDArray[np.float64], hits: NDArray[np.float64], bins: int = ECE_BINS) -> float:
+    """Return the expected calibration error in bins of equal mass.
+
+    Parameters
+    ----------
+    confidence : np.ndarray [shape=(n,)]
+        Probability of the answer.
+    hits : np.ndarray [shape=(n,)]
+        1 where the answer is right, else 0.
+    bins : int
+
+    Returns
+    -------
+    float
+        Mean over the clips of |accuracy - confidence| of their bin.
+    """
+    return sum(
+        len(h) * abs(float(h.mean() - c.mean())) for c, h in reliability(confidence, hits, bins)
+    ) / len(hits)
+
+
+def reliability(
+    confidence: NDArray[np.float64], hits: NDArray[np.float64], bins: int = ECE_BINS
+) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Sort answers by confidence and cut them into bins of equal mass: (confidences, hits) of each."""
+    order = np.argsort(confidence, kind="stable")
+    parts = np.array_split(order, min(bins, len(order)))
+    return [(confidence[part], hits[part]) for part in parts]
+
+
+def intervals(
+    truth: Targets,
+    probabilities: Probabilities,
+    groups: Sequence[str | None],
+    seed: int = 0,
+    draws: int = _DRAWS,
+) -> dict[str, tuple[float, float]]:
+    """95 % intervals of every metric, by bootstrap over speakers.
+
+    Clips of one speaker are right or wrong together, so clips drawn one by one would give intervals
+    far too narrow. Speakers are drawn with replacement, with all their clips (Efron & Tibshirani
+    1993, ch. 8); clips whose speaker is not known are drawn one by one.
+
+    Parameters
+    ----------
+    truth : np.ndarray [shape=(n,), dtype=int64]
+    probabilities : np.ndarray [shape=(n, n_labels)]
+    groups : sequence of str or None
+        The speaker of each clip.
+    seed, draws : int
+
+    Returns
+    -------
+    dict of str to (low, high)
+    """
+    names = np.array([f"clip {i}" if group is None else f"speaker {group}" for i, group in enumerate(groups)])
+    _, inverse = np.unique(names, return_inverse=True)
+    members = [np.flatnonzero(inverse == i) for i in range(inverse.max() + 1)]
+    n_labels = probabilities.shape[1]
+    answers = probabilities.argmax(axis=1)
+    rng = np.random.default_rng(seed)
+    values: dict[str, list[float]] = {name: [] for name in METRICS}
+    for _ in range(draws):
+        at = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
+        cells = np.bincount(truth[at] * n_labels + answers[at], minlength=n_labels**2)
+        drawn = {
+            **_from_matrix(cells.reshape(n_labels, n_labels)),
+            **_of_confidence(truth[at], probabilities[at]),
+        }
+        for name in METRICS:
+            values[name].append(drawn[name])
+    return {
+        name: (float(np.quantile(drawn, 0.025)), float(np.quantile(drawn, 0.975)))
+        for name, drawn in values.items()
+    }

@@ -1,0 +1,195 @@
+"""The protocols: how clips are divided into trainings and tests, and what that means."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from speechemo_cli.corpus.splits import guard, labels_of, require_labels, stratified
+from speechemo_cli.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from speechemo_cli.corpus.splits import Example, Positions
+
+    Pairs = list[tuple[Positions, Positions]]
+
+# Subject-wise folds of Luna-Jimenez et al. (2022), Appl. Sci. 12:327, by RAVDESS actor.
+LUNA_JIMENEZ_FOLDS = (
+    ("02", "05", "14", "15", "16"),
+    ("03", "06", "07", "13", "18"),
+    ("10", "11", "12", "19", "20"),
+    ("08", "17", "21", "23", "24"),
+    ("01", "04", "09", "22"),
+)
+# Official folds of EmoBox (Ma et al. 2024, Interspeech), by RAVDESS actor.
+EMOBOX_FOLDS = (
+    ("01", "11", "20", "21"),
+    ("04", "10", "12", "14"),
+    ("08", "09", "19", "23"),
+    ("03", "05", "07", "24"),
+    ("02", "15", "16", "18"),
+    ("06", "13", "17", "22"),
+)
+RANDOM_HOLDOUT_DRAWS = 5
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A way to divide clips, and what its numbers mean.
+
+    Attributes
+    ----------
+    name : str
+    shares_speakers, shares_twins : bool
+        Whether test speakers, and other recordings of the same sentence in the same manner, stand in
+        training.
+    n_folds : int
+        0 for one a speaker.
+    published : tuple of tuple of str
+        Speakers of each fold on RAVDESS; empty where nothing is published.
+    """
+
+    name: str
+    shares_speakers: bool
+    shares_twins: bool
+    n_folds: int
+    published: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def meaning(self) -> str:
+        """Say in words what is shared between training and test."""
+        if self.shares_twins:
+            return "speakers, and mostly a twin recording of the same sentence, stand in training too"
+        if self.shares_speakers:
+            return "speakers stand in training too, but no twin recording of a test clip does"
+        return "no speaker of the test was heard in training"
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol("random-holdout", True, True, RANDOM_HOLDOUT_DRAWS),
+        Protocol("random-5fold", True, True, 5),
+        Protocol("random-10fold", True, True, 10),
+        Protocol("twin-safe-5fold", True, False, 5),
+        Protocol("speaker-5fold", False, False, 5, LUNA_JIMENEZ_FOLDS),
+        Protocol("speaker-6fold", False, False, 6, EMOBOX_FOLDS),
+        Protocol("loso", False, False, 0),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One training and one test of a protocol, with the seed that belongs to it."""
+
+    name: str
+    train: Positions
+    test: Positions
+    seed: int
+    test_speakers: tuple[str, ...]
+
+
+def folds(examples: Sequence[Example], protocol: str, seed: int) -> list[Fold]:
+    """Make the trainings and tests of a protocol.
+
+    Parameters
+    ----------
+    examples : sequence of Example
+    protocol : str
+        `random-holdout`: five stratified 80/20 draws. `random-5fold`, `random-10fold`: stratified over
+        clips. `twin-safe-5fold`: the same, but clips of one speaker, label, intensity and statement
+        stay together. `speaker-5fold` (Luna-Jimenez folds on RAVDESS), `speaker-6fold` (EmoBox
+        folds): no speaker on both sides; actors that are not there are left out of their folds, and
+        other corpora's speakers are dealt into groups. `loso`: leave one speaker out.
+    seed : int
+        Of the draws; fold i trains with `seed + i`.
+
+    Returns
+    -------
+    list of Fold
+
+    Raises
+    ------
+    DataError
+        No such protocol, or too few labels, clips or speakers for it.
+    LeakError
+        A recording, twin or speaker would stand on both sides.
+    """
+    if protocol not in PROTOCOLS:
+        raise DataError(f"protocol is {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
+    rules = PROTOCOLS[protocol]
+    require_labels(examples)
+    if not rules.shares_speakers:
+        pairs = _by_speaker(examples, rules, seed)
+    elif not rules.shares_twins:
+        pairs = _twin_safe(examples, rules.n_folds, seed)
+    elif protocol == "random-holdout":
+        everything = np.arange(len(examples))
+        pairs = [
+            stratified(everything, labels_of(examples), 0.2, seed + i) for i in range(RANDOM_HOLDOUT_DRAWS)
+        ]
+    else:
+        pairs = _random(examples, rules.n_folds, seed)
+    made = []
+    for i, (train, test) in enumerate(pairs):
+        require_labels([examples[j] for j in train])
+        guard(examples, train, test, speakers=not rules.shares_speakers, twins=not rules.shares_twins)
+        who = [] if rules.shares_speakers else sorted({examples[j].clip.speaker or "?" for j in test})
+        made.append(Fold(str(i + 1), train, test, seed + i, tuple(who)))
+    return made
+
+
+def _random(examples: Sequence[Example], n_folds: int, seed: int) -> Pairs:
+    from sklearn.model_selection import StratifiedKFold
+
+    labels = labels_of(examples)
+    rarest, count = Counter(labels.tolist()).most_common()[-1]
+    if count < n_folds:
+        raise DataError(f"{n_folds} folds need {n_folds} clips of each label, found {count} of {rarest!r}")
+    return list(StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(labels, labels))
+
+
+def _twin_safe(examples: Sequence[Example], n_folds: int, seed: int) -> Pairs:
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    groups = [example.twin_group for example in examples]
+    if None in groups:
+        raise DataError(
+            "twin-safe folds need speaker, intensity and statement of every clip",
+            "RAVDESS names tell them; use random-5fold or speaker-5fold elsewhere",
+        )
+    per_label = Counter(label for label, _ in {(e.clip.label, e.twin_group) for e in examples})
+    rarest, count = per_label.most_common()[-1]
+    if count < n_folds:
+        raise DataError(
+            f"{n_folds} folds need {n_folds} groups of twins a label, found {count} of {rarest!r}"
+        )
+    names = ["/".join(map(str, group)) for group in groups if group is not None]
+    labels = labels_of(examples)
+    kfold = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    return list(kfold.split(labels, labels, groups=names))
+
+
+def _by_speaker(examples: Sequence[Example], rules: Protocol, seed: int) -> Pairs:
+    of_clip = np.array([example.clip.speaker or "" for example in examples])
+    speakers = sorted(set(of_clip.tolist()))
+    if "" in speakers or len(speakers) < 2:
+        raise DataError(
+            f"{rules.name} needs clips of at least two known speakers",
+            "Tell the speakers by a folder level or the manifest's speaker column",
+        )
+    everybody = {actor for group in rules.published for actor in group}
+    present = [tuple(actor for actor in group if actor in speakers) for group in rules.published]
+    groups = [group for group in present if group]
+    if not set(speakers) <= everybody or len(groups) < 2:
+        n = min(rules.n_folds or len(speakers), len(speakers))
+        dealt = speakers if n == len(speakers) else np.random.default_rng(seed).permutation(speakers).tolist()
+        groups = [tuple(dealt[i::n]) for i in range(n)]
+    tests = [np.isin(of_clip, group) for group in groups]
+    return [(np.flatnonzero(~test), np.flatnonzero(test)) for test in tests]

@@ -1,0 +1,226 @@
+"""Out-of-fold answers as a CSV file, and the paired comparison of two of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from math import comb
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from speechemo_cli.errors import DataError
+from speechemo_cli.files import access_error, atomic_path, display_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from speechemo_cli.evaluation.protocols import ProtocolResult
+
+_COLUMNS = (
+    "key",
+    "path",
+    "fold",
+    "speaker",
+    "gender",
+    "intensity",
+    "statement",
+    "truth",
+    "answer",
+    "confidence",
+)
+_PROBABILITY = "p_"
+
+
+def write(result: ProtocolResult, path: Path) -> None:
+    """Write every answer of a protocol: one line a tested clip, with all probabilities.
+
+    Parameters
+    ----------
+    result : ProtocolResult
+    path : Path
+
+    Raises
+    ------
+    AccessError
+        It cannot be written.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*_COLUMNS, *(f"{_PROBABILITY}{label}" for label in result.labels)])
+    fold_names = [fold.name for fold in result.folds for _ in fold.test]
+    for i, (example, fold) in enumerate(zip(result.examples, fold_names, strict=True)):
+        clip, row = example.clip, result.probabilities[i]
+        told = [clip.speaker, clip.gender, clip.intensity, clip.statement]
+        answer = int(row.argmax())
+        writer.writerow(
+            [
+                *(example.key, clip.path, fold),
+                *("" if value is None else value for value in told),
+                *(result.labels[int(result.truth[i])], result.labels[answer], f"{row[answer]:.6f}"),
+                *(f"{p:.6f}" for p in row),
+            ]
+        )
+    with atomic_path(path) as temp:
+        # The bytes of a name that is no UTF-8 are kept.
+        temp.write_text(out.getvalue(), encoding="utf-8", errors="surrogateescape", newline="")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A file of answers, by clip and fold.
+
+    Attributes
+    ----------
+    name : str
+    keys : tuple of (content hash, fold)
+    speakers : tuple of str
+    truth, answers : tuple of str
+    """
+
+    name: str
+    keys: tuple[tuple[str, str], ...]
+    speakers: tuple[str, ...]
+    truth: tuple[str, ...]
+    answers: tuple[str, ...]
+
+
+def read(path: Path) -> Predictions:
+    """Read a file that `write` made.
+
+    Raises
+    ------
+    DataError
+        It is no such file.
+    AccessError
+        It cannot be read.
+    """
+    name = display_name(path)
+    try:
+        text = path.read_text("utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise access_error("read", path, error) from error
+    reader = csv.DictReader(io.StringIO(text))
+    missing = set(_COLUMNS) - set(reader.fieldnames or ())
+    if missing:
+        raise DataError(
+            f"{name} is no file of predictions: no column {', '.join(sorted(missing))}",
+            "`speechemo evaluate --version V --predictions FILE.csv` makes one",
+        )
+    rows = list(reader)
+    if not rows:
+        raise DataError(f"{name} holds no prediction")
+    if any(row[column] is None for row in rows for column in _COLUMNS):
+        raise DataError(f"{name} is damaged: a line is too short", "Make it anew")
+    return Predictions(
+        name,
+        tuple((row["key"], row["fold"]) for row in rows),
+        tuple(row["speaker"] for row in rows),
+        tuple(row["truth"] for row in rows),
+        tuple(row["answer"] for row in rows),
+    )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two sets of answers on the same clips and folds.
+
+    Attributes
+    ----------
+    a, b : str
+        Their files.
+    n : int
+    accuracy_a, accuracy_b : float
+    difference : float
+        Accuracy of b less that of a.
+    ci95 : tuple of float
+        Interval of the difference, by bootstrap over speakers.
+    only_a, only_b : int
+        Clips that only one of them got right.
+    p_value : float
+        Exact McNemar test of `only_a` against `only_b` (McNemar 1947; the binomial form).
+    """
+
+    a: str
+    b: str
+    n: int
+    accuracy_a: float
+    accuracy_b: float
+    difference: float
+    ci95: tuple[float, float]
+    only_a: int
+    only_b: int
+    p_value: float
+
+
+def compare(a: Predictions, b: Predictions, seed: int = 0, draws: int = 10_000) -> Comparison:
+    """Compare two sets of answers, clip by clip.
+
+    Parameters
+    ----------
+    a, b : Predictions
+        Of the same clips in the same folds, in any order.
+    seed, draws : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    DataError
+        They are not about the same clips and folds.
+    """
+    if len(set(a.keys)) < len(a.keys) or len(set(b.keys)) < len(b.keys):
+        raise DataError("a clip stands twice in the same fold of one file", "Make the files anew")
+    if set(a.keys) != set(b.keys):
+        raise DataError(
+            f"{a.name} and {b.name} are about different clips or folds: {len(a.keys)} and {len(b.keys)} "
+            f"answers, {len(set(a.keys) & set(b.keys))} in common",
+            "Evaluate both with the same data, protocol and seed",
+        )
+    order = {key: i for i, key in enumerate(b.keys)}
+    at = [order[key] for key in a.keys]
+    if any(a.truth[i] != b.truth[j] for i, j in enumerate(at)):
+        raise DataError(f"{a.name} and {b.name} disagree about the labels of the clips")
+    right_a = np.array([truth == answer for truth, answer in zip(a.truth, a.answers, strict=True)])
+    right_b = np.array([b.truth[j] == b.answers[j] for j in at])
+    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    gain = right_b.astype(float) - right_a.astype(float)
+    return Comparison(
+        a.name,
+        b.name,
+        len(a.keys),
+        float(right_a.mean()),
+        float(right_b.mean()),
+        float(gain.mean()),
+        _interval(gain, a.speakers, seed, draws),
+        only_a,
+        only_b,
+        mcnemar(only_a, only_b),
+    )
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Return p of the two-sided exact McNemar test: could a fair coin have dealt those clips."""
+    n = only_a + only_b
+    tail = sum(comb(n, k) for k in range(min(only_a, only_b) + 1))
+    # Whole numbers up to here: 2**n alone passes the range of a float at 1,024 clips.
+    return min(1.0, float(2 * tail / 2**n))
+
+
+def _interval(
+    gain: NDArray[np.float64], speakers: tuple[str, ...], seed: int, draws: int
+) -> tuple[float, float]:
+    """Bootstrap over speakers (over clips where no speaker is known) of the mean gain."""
+    names = np.array([speaker or f"clip {i}" for i, speaker in enumerate(speakers)])
+    _, inverse = np.unique(names, return_inverse=True)
+    sums = np.bincount(inverse, weights=gain)
+    counts = np.bincount(inverse)
+    drawn = np.random.default_rng(seed).integers(len(sums), size=(draws, len(sums)))
+    means: NDArray[Any] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))

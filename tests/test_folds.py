@@ -1,0 +1,223 @@
+"""The protocols: who is tested when, and what no test shares with its training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import corpora, grid, labels, ravdess, seeds, speakers
+from hypothesis import given, settings
+
+from speechemo_cli.corpus.folds import PROTOCOLS, Fold, folds
+from speechemo_cli.corpus.layouts import Clip
+from speechemo_cli.corpus.splits import Example, guard, hold_out
+from speechemo_cli.errors import DataError, LeakError
+
+# Luna-Jimenez et al. (2022), Appl. Sci. 12:327, section 4.
+PUBLISHED = [{2, 5, 14, 15, 16}, {3, 6, 7, 13, 18}, {10, 11, 12, 19, 20}, {8, 17, 21, 23, 24}, {1, 4, 9, 22}]
+
+
+EMOBOX = [{1, 11, 20, 21}, {4, 10, 12, 14}, {8, 9, 19, 23}, {3, 5, 7, 24}, {2, 15, 16, 18}, {6, 13, 17, 22}]
+
+
+def check_folds(examples: list[Example], result: list[Fold]) -> None:
+    for fold in result:
+        assert sorted([*fold.train, *fold.test]) == list(range(len(examples)))
+        assert len(fold.test) > 0
+
+
+@settings(max_examples=50, deadline=None)
+@given(examples=corpora(), seed=seeds)
+def test_speaker_folds_test_every_clip_once_and_share_no_voice(examples: list[Example], seed: int) -> None:
+    result = folds(examples, "speaker-5fold", seed)
+    check_folds(examples, result)
+    tested = np.concatenate([fold.test for fold in result])
+    assert sorted(tested.tolist()) == list(range(len(examples)))
+    assert len(result) == min(5, len(speakers(examples, range(len(examples)))))
+    for fold in result:
+        assert not speakers(examples, fold.train) & speakers(examples, fold.test)
+        assert set(fold.test_speakers) == speakers(examples, fold.test)
+
+
+@settings(max_examples=50, deadline=None)
+@given(examples=corpora(speakers_from=1), seed=seeds)
+def test_random_folds_test_every_clip_once_and_every_label_in_each(
+    examples: list[Example], seed: int
+) -> None:
+    result = folds(examples, "random-5fold", seed)
+    check_folds(examples, result)
+    assert len(result) == 5
+    tested = np.concatenate([fold.test for fold in result])
+    assert sorted(tested.tolist()) == list(range(len(examples)))
+    everything = labels(examples, range(len(examples)))
+    for fold in result:
+        assert fold.test_speakers == ()
+        share = labels(examples, fold.test)
+        assert all(abs(share[label] - n / 5) < 1 for label, n in everything.items())
+
+
+@settings(max_examples=30, deadline=None)
+@given(examples=corpora(speakers_from=1), seed=seeds)
+def test_the_random_hold_out_draws_a_fifth_five_times(examples: list[Example], seed: int) -> None:
+    result = folds(examples, "random-holdout", seed)
+    check_folds(examples, result)
+    assert [len(fold.test) for fold in result] == [round(0.2 * len(examples))] * 5
+    assert len({tuple(fold.test) for fold in result}) > 1
+    # Each draw is the hold-out that a training with its seed makes.
+    for fold in result:
+        np.testing.assert_array_equal(fold.test, hold_out(examples, "random", 0.2, fold.seed).seen)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_fold_has_a_name_and_a_seed_of_its_own(protocol: str) -> None:
+    result = folds(ravdess(range(1, 7)), protocol, 10)
+    assert [fold.name for fold in result] == [str(i + 1) for i in range(len(result))]
+    assert [fold.seed for fold in result] == [10 + i for i in range(len(result))]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_same_seed_gives_the_same_folds(protocol: str) -> None:
+    examples = ravdess(range(1, 7))
+    one, two = folds(examples, protocol, 4), folds(examples, protocol, 4)
+    assert [fold.test.tolist() for fold in one] == [fold.test.tolist() for fold in two]
+
+
+@pytest.mark.parametrize("protocol", ["random-holdout", "random-5fold"])
+def test_another_seed_gives_other_random_folds(protocol: str) -> None:
+    examples = ravdess(range(1, 7))
+    one, two = folds(examples, protocol, 4), folds(examples, protocol, 400)
+    assert [fold.test.tolist() for fold in one] != [fold.test.tolist() for fold in two]
+
+
+def test_ravdess_gets_the_published_folds_whatever_the_seed() -> None:
+    examples = ravdess()
+    for seed in (0, 1):
+        result = folds(examples, "speaker-5fold", seed)
+        assert [{int(actor) for actor in fold.test_speakers} for fold in result] == PUBLISHED
+        assert [len(fold.test) for fold in result] == [300, 300, 300, 300, 240]
+
+
+@pytest.mark.parametrize(
+    "actors",
+    [[1, 2, 3], [2, 5, 14, 15, 16, 1], [*range(1, 5)], [n for n in range(1, 25) if n not in PUBLISHED[2]]],
+)
+def test_absent_actors_are_left_out_of_their_published_folds(actors: list[int]) -> None:
+    result = folds(ravdess(actors), "speaker-5fold", 0)
+    present = [fold & set(actors) for fold in PUBLISHED]
+    assert [{int(actor) for actor in fold.test_speakers} for fold in result] == [f for f in present if f]
+
+
+def test_actors_of_one_published_fold_alone_are_dealt_anew() -> None:
+    result = folds(ravdess(sorted(PUBLISHED[0])), "speaker-5fold", 0)
+    assert sorted(int(actor) for fold in result for actor in fold.test_speakers) == sorted(PUBLISHED[0])
+    assert len(result) == 5
+
+
+def test_speakers_of_other_corpora_are_dealt_evenly_by_the_seed() -> None:
+    examples = grid({(f"voice {i}", label): 1 for i in range(13) for label in ("sad", "angry")})
+    deals = [[fold.test_speakers for fold in folds(examples, "speaker-5fold", seed)] for seed in range(5)]
+    assert all(sorted(map(len, deal)) == [2, 2, 3, 3, 3] for deal in deals)
+    assert len({str(deal) for deal in deals}) > 1
+
+
+@pytest.mark.parametrize(
+    ("protocol", "counts", "message"),
+    [
+        (
+            "random-5fold",
+            {("a", "sad"): 9, ("a", "angry"): 4},
+            "5 folds need 5 clips of each label, found 4 of 'angry'",
+        ),
+        ("random-holdout", {("a", "sad"): 9, ("a", "angry"): 1}, "too few clips.*1 of 'angry'"),
+        ("speaker-5fold", {("a", "sad"): 9, ("a", "angry"): 9}, "at least two known speakers"),
+        ("speaker-5fold", {("a", "sad"): 9, (None, "angry"): 9}, "at least two known speakers"),
+        ("speaker-5fold", {("a", "sad"): 9, ("b", "sad"): 9}, "at least two labels, found sad"),
+        ("loso-ish", {("a", "sad"): 9, ("b", "angry"): 9}, "protocol is 'loso-ish', expected one of random"),
+    ],
+)
+def test_a_protocol_that_the_clips_do_not_allow_says_why(
+    protocol: str, counts: dict[Any, int], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        folds(grid(counts), protocol, 0)
+
+
+def test_what_a_protocol_shares_is_said() -> None:
+    assert [name for name, rules in PROTOCOLS.items() if not rules.shares_speakers] == [
+        "speaker-5fold",
+        "speaker-6fold",
+        "loso",
+    ]
+    assert "twin" in PROTOCOLS["random-5fold"].meaning
+    assert PROTOCOLS["twin-safe-5fold"].meaning.startswith("speakers stand in training too, but no twin")
+    assert PROTOCOLS["loso"].meaning == "no speaker of the test was heard in training"
+
+
+def test_the_six_folds_are_those_of_emobox() -> None:
+    result = folds(ravdess(), "speaker-6fold", 0)
+
+    assert [{int(actor) for actor in fold.test_speakers} for fold in result] == EMOBOX
+    assert [len(fold.test) for fold in result] == [240] * 6
+
+
+def test_loso_leaves_each_speaker_out_once() -> None:
+    result = folds(ravdess(range(1, 8)), "loso", 0)
+
+    assert [fold.test_speakers for fold in result] == [(f"{actor:02d}",) for actor in range(1, 8)]
+
+
+def test_twin_safe_folds_keep_both_repetitions_together_and_share_speakers() -> None:
+    examples = ravdess(range(1, 7))
+    result = folds(examples, "twin-safe-5fold", 0)
+
+    check_folds(examples, result)
+    tested = np.concatenate([fold.test for fold in result])
+    assert sorted(tested.tolist()) == list(range(len(examples)))
+    for fold in result:
+        groups = [{examples[i].twin_group for i in part} for part in (fold.train, fold.test)]
+        assert not groups[0] & groups[1]
+        assert speakers(examples, fold.train) & speakers(examples, fold.test)
+
+
+def test_random_folds_do_share_twins() -> None:
+    examples = ravdess(range(1, 7))
+    fold = folds(examples, "random-5fold", 0)[0]
+
+    heard = {examples[i].twin_group for i in fold.train}
+    share = np.mean([examples[i].twin_group in heard for i in fold.test])
+    # Four of five twins of a test clip are expected on the other side.
+    assert share == pytest.approx(0.8, abs=0.1)
+
+
+def test_twin_safe_folds_need_to_know_what_a_twin_is() -> None:
+    examples = grid({(who, label): 9 for who in "ab" for label in ("sad", "angry")})
+
+    with pytest.raises(DataError, match="need speaker, intensity and statement of every clip"):
+        folds(examples, "twin-safe-5fold", 0)
+
+
+def test_the_guard_refuses_a_twin_on_both_sides_when_asked() -> None:
+    clips = [Clip(f"{take}.wav", "sad", "01", "m", 1, 1, take) for take in (1, 2)]
+    twins = [Example(clip, clip.path) for clip in clips]
+
+    guard(twins, np.array([0]), np.array([1]))
+    with pytest.raises(LeakError, match=r"1 twins stand in training and in test: 2\.wav"):
+        guard(twins, np.array([0]), np.array([1]), twins=True)
+
+
+def test_speakers_who_each_have_a_label_of_their_own_allow_no_speaker_folds() -> None:
+    examples = grid({("a", "happy"): 10, ("b", "sad"): 10})
+
+    with pytest.raises(DataError, match="needs training clips of at least two labels"):
+        folds(examples, "speaker-5fold", 0)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_folds_refuse_a_planted_copy(protocol: str) -> None:
+    examples = ravdess(range(1, 7))
+    first = folds(examples, protocol, 0)[0]
+    here, there = first.train[0], first.test[0]
+    examples[there] = Example(examples[there].clip, examples[here].key)
+    with pytest.raises(LeakError, match="recordings stand in training and in test"):
+        folds(examples, protocol, 0)

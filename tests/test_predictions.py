@@ -1,0 +1,143 @@
+"""Files of answers, and what two of them say of each other."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import told, trained_with
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from speechemo_cli.errors import AccessError, DataError
+from speechemo_cli.evaluation import predictions, protocols
+from speechemo_cli.evaluation.predictions import Predictions, compare, mcnemar
+
+
+def answers(name: str, right: np.ndarray, speakers: list[str] | None = None) -> Predictions:
+    """Answers to clips that are all sad."""
+    n = len(right)
+    return Predictions(
+        name,
+        tuple((f"key {i}", "1") for i in range(n)),
+        tuple(speakers or [f"s{i % 10}" for i in range(n)]),
+        ("sad",) * n,
+        tuple("sad" if hit else "calm" for hit in right),
+    )
+
+
+def test_every_answer_of_a_protocol_is_written_and_read_back(rng: np.random.Generator) -> None:
+    result = protocols.run_protocol("v1", "speaker-5fold", told(rng, speakers=3), trained_with(epochs=2))
+
+    predictions.write(result, Path("v1.csv"))
+
+    with Path("v1.csv").open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert len(rows) == 90
+    assert {row["fold"] for row in rows} == {"1", "2", "3"}
+    sums = [sum(float(row[f"p_{label}"]) for label in result.labels) for row in rows]
+    assert sums == pytest.approx([1.0] * 90, abs=1e-4)
+    assert np.mean([row["truth"] == row["answer"] for row in rows]) == pytest.approx(result.pooled.accuracy)
+    first = result.examples[0]
+    told_of_it = (rows[0]["path"], rows[0]["speaker"], rows[0]["gender"], rows[0]["intensity"])
+    assert told_of_it == (first.clip.path, first.clip.speaker, first.clip.gender, str(first.clip.intensity))
+
+    again = predictions.read(Path("v1.csv"))
+    assert again.keys[0] == (first.key, "1")
+    assert compare(again, again).difference == 0.0
+
+
+@pytest.mark.parametrize(("a", "b"), [(0, 0), (1, 0), (5, 5), (3, 12), (40, 7), (700, 640)])
+def test_mcnemar_is_the_exact_binomial_test(a: int, b: int) -> None:
+    expected = stats.binomtest(a, a + b, 0.5).pvalue if a + b else 1.0
+
+    assert mcnemar(a, b) == pytest.approx(expected)
+    assert mcnemar(b, a) == mcnemar(a, b)
+
+
+def test_a_comparison_counts_what_each_alone_got_right(rng: np.random.Generator) -> None:
+    a, b = rng.random(500) < 0.5, rng.random(500) < 0.6
+
+    result = compare(answers("a", a), answers("b", b))
+
+    assert (result.only_a, result.only_b) == (int((a & ~b).sum()), int((b & ~a).sum()))
+    assert result.difference == pytest.approx(b.mean() - a.mean())
+    assert result.ci95[0] < result.difference < result.ci95[1]
+
+
+def test_a_large_difference_is_one_and_a_small_one_may_be_chance(rng: np.random.Generator) -> None:
+    a = rng.random(500) < 0.5
+    much, little = a | (rng.random(500) < 0.4), a ^ (rng.random(500) < 0.05)
+
+    assert compare(answers("a", a), answers("b", much)).ci95[0] > 0
+    low, high = compare(answers("a", a), answers("b", little)).ci95
+    assert low < 0 < high
+
+
+def test_the_interval_is_over_speakers() -> None:
+    # b is better on one speaker of ten alone: over clips that is sure, over speakers it is not.
+    a = np.zeros(1000, bool)
+    b = np.arange(1000) < 100
+    speakers = [f"s{i // 100}" for i in range(1000)]
+
+    by_speaker = compare(answers("a", a, speakers), answers("b", b, speakers)).ci95
+    by_clip = compare(answers("a", a, [""] * 1000), answers("b", b, [""] * 1000)).ci95
+
+    assert by_speaker[0] == 0.0
+    assert by_clip[0] > 0.05
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.randoms(use_true_random=False), st.integers(2, 40))
+def test_the_order_of_the_lines_does_not_matter(random, n: int) -> None:
+    hits = np.array([random.random() < 0.5 for _ in range(n)])
+    a, b = answers("a", hits), answers("b", ~hits)
+    order = list(range(n))
+    random.shuffle(order)
+    mixed = Predictions(
+        "b", *(tuple(column[i] for i in order) for column in (b.keys, b.speakers, b.truth, b.answers))
+    )
+
+    assert compare(a, mixed, draws=50) == compare(a, b, draws=50)
+
+
+def test_answers_about_other_clips_or_folds_cannot_be_compared(rng: np.random.Generator) -> None:
+    whole = answers("a", rng.random(20) < 0.5)
+
+    with pytest.raises(DataError, match="different clips or folds: 20 and 19 answers, 19 in common"):
+        compare(whole, answers("b", rng.random(19) < 0.5))
+
+
+def test_files_that_disagree_about_the_labels_cannot_be_compared() -> None:
+    a = answers("a", np.ones(3, bool))
+    b = Predictions("b", a.keys, a.speakers, ("calm",) * 3, a.answers)
+
+    with pytest.raises(DataError, match="disagree about the labels"):
+        compare(a, b)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("", "no column"),
+        ("path,label\na,b\n", "no column answer, confidence"),
+        ("key,path,fold,speaker,gender,intensity,statement,truth,answer,confidence\n", "holds no prediction"),
+        (
+            "key,path,fold,speaker,gender,intensity,statement,truth,answer,confidence\n1,2\n",
+            "a line is too short",
+        ),
+    ],
+)
+def test_other_files_are_refused(content: str, reason: str) -> None:
+    Path("x.csv").write_text(content)
+
+    with pytest.raises(DataError, match=reason):
+        predictions.read(Path("x.csv"))
+
+
+def test_a_missing_file_is_an_access_error() -> None:
+    with pytest.raises(AccessError, match=r"cannot read nowhere\.csv: no such file"):
+        predictions.read(Path("nowhere.csv"))
