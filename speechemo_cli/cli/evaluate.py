@@ -52,6 +52,9 @@ def run(
             metavar="FILE.csv", help="With --version: write every out-of-fold answer into this file."
         ),
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="With --version: write a page about the results.")
+    ] = None,
     seed: options.Seed = None,
     store: options.Store = None,
     jobs: options.Jobs = None,
@@ -71,11 +74,11 @@ def run(
         raise ConfigError(
             "--model and --version were both given", "--model scores a file, --version trains anew"
         )
-    if version is None and (protocol or epochs or predictions):
+    if version is None and (protocol or epochs or predictions or report):
         raise ConfigError(
-            "--protocol, --epochs and --predictions go with --version", "For example --version v2"
+            "--protocol, --epochs, --predictions and --report go with --version", "For example --version v2"
         )
-    files = _Files(plot, predictions)
+    files = _Files(plot, predictions, report)
     files.check()
     config = options.build_config(
         config_file, sets, data=data, store=store, jobs=jobs, song=song, seed=seed, train__epochs=epochs
@@ -92,12 +95,14 @@ class _Files(NamedTuple):
 
     plot: Path | None
     predictions: Path | None
+    report: Path | None
 
     def check(self) -> None:
         """Refuse wrong suffixes and unwritable folders before the work."""
         for option, path, suffix in (
             ("--plot", self.plot, ".png"),
             ("--predictions", self.predictions, ".csv"),
+            ("--report", self.report, ".html"),
         ):
             if path is None:
                 continue
@@ -112,7 +117,7 @@ def _model_file(model: str | None, config: Config, plot: Path | None, format_: o
     from speechemo_cli.errors import DataError
     from speechemo_cli.evaluation import holdout
     from speechemo_cli.features import dataset
-    from speechemo_cli.models import VERSIONS, artifact
+    from speechemo_cli.models import VERSIONS, artifact, version_module
 
     path = artifact.find(model, config.models, VERSIONS)
     card = artifact.inspect(path)
@@ -126,7 +131,14 @@ def _model_file(model: str | None, config: Config, plot: Path | None, format_: o
             f"It answers {', '.join(card.labels)}",
         )
     with render.progress("extracting", "clips") as update:
-        clips = dataset.load(corpus.clips, card.adopt(config), card.feature_set, card.labels, update)
+        clips = dataset.load(
+            corpus.clips,
+            card.adopt(config),
+            card.feature_set,
+            card.labels,
+            version_module(card.version).prepare,
+            update,
+        )
     render.say_extraction(clips.extraction)
     network, _ = artifact.load(path)
     result = holdout.score_model(network, card, clips)
@@ -185,15 +197,17 @@ def _by_protocol(
 ) -> None:
     started = time.perf_counter()
     from speechemo_cli.corpus.layouts import find_clips
-    from speechemo_cli.evaluation import predictions, protocols
+    from speechemo_cli.evaluation import predictions, protocols, report
     from speechemo_cli.evaluation.metrics import METRICS
     from speechemo_cli.features import dataset
+    from speechemo_cli.models import version_module
 
     corpus = find_clips(config.data, song=config.song)
     say_corpus(config.data, corpus)
     feature_set = protocols.preset_of(version, config).feature_set
+    prepare = version_module(version).prepare
     with render.progress("extracting", "clips") as update:
-        clips = dataset.load(corpus.clips, config, feature_set, on_progress=update)
+        clips = dataset.load(corpus.clips, config, feature_set, prepare=prepare, on_progress=update)
     render.say_extraction(clips.extraction)
     with render.progress("training", "epochs") as update:
         result = protocols.run_protocol(
@@ -205,6 +219,9 @@ def _by_protocol(
     if files.predictions:
         predictions.write(result, files.predictions)
         render.note(f"predictions: {display_name(files.predictions)}")
+    if files.report:
+        report.write_report(result, files.report)
+        render.note(f"report: {display_name(files.report)}")
     if options.is_table(format_):
         render.emit(_protocol_table(result))
     else:

@@ -57,6 +57,7 @@ class Version(StrEnum):
 
     v1 = "v1"
     v2 = "v2"
+    v3 = "v3"
 
 
 Data = Annotated[

@@ -60,7 +60,7 @@ def run(
     from speechemo_cli.errors import ConfigError
     from speechemo_cli.evaluation import holdout, plots, protocols
     from speechemo_cli.features import dataset
-    from speechemo_cli.models import artifact
+    from speechemo_cli.models import artifact, version_module
 
     render.set_quiet(quiet)
     config = options.build_config(
@@ -82,7 +82,13 @@ def run(
     say_corpus(config.data, corpus)
     preset = protocols.preset_of(version.value, config)
     with render.progress("extracting", "clips") as update:
-        clips = dataset.load(corpus.clips, config, preset.feature_set, on_progress=update)
+        clips = dataset.load(
+            corpus.clips,
+            config,
+            preset.feature_set,
+            prepare=version_module(version.value).prepare,
+            on_progress=update,
+        )
     render.say_extraction(clips.extraction)
     config = options.split_for(config, corpus.speakers, asked=split is not None)
     with render.progress("training", "epochs") as update:

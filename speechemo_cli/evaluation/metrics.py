@@ -178,7 +178,8 @@ def intervals(
 
     Clips of one speaker are right or wrong together, so clips drawn one by one would give intervals
     far too narrow. Speakers are drawn with replacement, with all their clips (Efron & Tibshirani
-    1993, ch. 8); clips whose speaker is not known are drawn one by one.
+    1993, ch. 8); clips whose speaker is not known are drawn one by one. The calibration error of a
+    draw is larger than that of the clips it was drawn from, so its interval leans upwards.
 
     Parameters
     ----------

@@ -198,9 +198,10 @@ def _train_fold(
 
 def _fold_key(version: str, preset: Preset, fold: Fold, data: Dataset, config: Config) -> str:
     """Hash what decides a fold's answers: network, settings, features, clips with labels, seed."""
-    network = Path(version_module(version).__file__).read_bytes()
+    network = version_module(version)
+    sources = [Path(network.__file__), *(Path(module.__file__) for module in getattr(network, "PARTS", ()))]
     part = {
-        "network": hashlib.sha256(network).hexdigest(),
+        "network": [hashlib.sha256(source.read_bytes()).hexdigest() for source in sources],
         "preset": asdict(preset),
         "features": FEATURE_SETS[preset.feature_set].fingerprint(config),
         "labels": data.labels,

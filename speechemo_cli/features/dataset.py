@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,13 @@ from speechemo_cli.features.store import FeatureStore
 from speechemo_cli.files import display_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from speechemo_cli.config import Config
     from speechemo_cli.corpus.layouts import Clip
+
+
+Prepare = Callable[[Sequence["NDArray[np.float32]"]], "NDArray[np.float32]"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Dataset:
     Attributes
     ----------
     examples : tuple of Example
-    x : np.ndarray [shape=(clips, dim), dtype=float32]
+    x : np.ndarray [shape=(clips, ...), dtype=float32]
     targets : np.ndarray [shape=(clips,), dtype=int64]
         Positions in `labels`.
     labels : tuple of str
@@ -51,6 +53,7 @@ def load(
     config: Config,
     feature_set: str,
     labels: Sequence[str] | None = None,
+    prepare: Prepare | None = None,
     on_progress: OnProgress | None = None,
 ) -> Dataset:
     """Bring the features of some clips into memory, extracting what the store lacks.
@@ -60,9 +63,11 @@ def load(
     clips : sequence of Clip
     config : Config
     feature_set : str
-        One with a single frame a clip.
     labels : sequence of str, optional
         The label list to count positions in; by default the labels that occur.
+    prepare : callable, optional
+        Makes one array of the clips' features [shape=(frames, dim)]; by default they are laid under
+        one another, which suits sets of one frame a clip.
     on_progress : callable, optional
         Called with (clips done, clips).
 
@@ -106,7 +111,7 @@ def load(
         known = ordered(example.clip.label for example in examples)
     return Dataset(
         examples=tuple(examples),
-        x=np.concatenate([entries[example.key].values for example in examples]),
+        x=(prepare or np.concatenate)([entries[example.key].values for example in examples]),
         targets=np.array([known.index(example.clip.label) for example in examples], dtype=np.int64),
         labels=known,
         extraction=extraction,

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from speechemo_cli.audio import reader
 from speechemo_cli.config import Config
 from speechemo_cli.errors import AudioError
 from speechemo_cli.features.extraction import compute
 from speechemo_cli.features.store import Entry
-from speechemo_cli.models import artifact, training
+from speechemo_cli.models import artifact, training, version_module
 
 if TYPE_CHECKING:
     import os
@@ -73,6 +71,7 @@ class Predictor:
         self.path = path
         self.card = card
         self._config = card.adopt(config)
+        self._prepare = version_module(card.version).prepare
         self._loaded: Any = None
 
     @classmethod
@@ -123,7 +122,7 @@ class Predictor:
                 read = list(pool.map(self._features, batch))
                 usable = [item for item in read if not isinstance(item, Refusal)]
                 rows = iter(
-                    training.predict(self._model(), np.concatenate([item.values for item in usable]))
+                    training.predict(self._model(), self._prepare([item.values for item in usable]))
                     if usable
                     else ()
                 )

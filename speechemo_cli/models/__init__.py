@@ -11,7 +11,7 @@ from speechemo_cli.errors import ConfigError
 if TYPE_CHECKING:
     from speechemo_cli.config import TrainConfig
 
-VERSIONS = ("v1", "v2")
+VERSIONS = ("v1", "v2", "v3")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,11 @@ class Preset:
 
 
 def version_module(version: str) -> Any:
-    """Return the module of a version, with its `PRESET` and its `build`.
+    """Return the module of a version.
+
+    It has `PRESET`, `prepare(clips)` to make one array of the stored features of clips,
+    `build(x, n_classes, preset)`, `compile_model(model, preset, steps)` and
+    `batches(x, targets, n_classes, preset, seed)`, which gives the arguments of `keras.Model.fit`.
 
     Raises
     ------

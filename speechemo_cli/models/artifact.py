@@ -108,8 +108,11 @@ def save(model: Any, card: ModelCard, path: Path) -> None:
         It cannot be written; a file that was there is as it was.
     """
     with atomic_path(path) as temp:
-        # The optimizer's state would triple the file and is of no use to anybody who has the answer.
-        model.save(temp, include_optimizer=False)
+        # A bare copy: the optimizer's state would make the file up to four times as large, and is of no
+        # use to anybody who has the answer.
+        bare = type(model).from_config(model.get_config())
+        bare.set_weights(model.get_weights())
+        bare.save(temp)
         with zipfile.ZipFile(temp, "a", zipfile.ZIP_DEFLATED) as archive:
             hashes = {name: hashlib.sha256(archive.read(name)).hexdigest() for name in _KERAS_MEMBERS}
             document = {"format": FORMAT, "members": hashes, **asdict(card)}

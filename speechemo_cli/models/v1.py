@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from speechemo_cli.models import Preset
 from speechemo_cli.models.backend import load_keras
+from speechemo_cli.models.plain import batches, compile_model, prepare
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+__all__ = ["PRESET", "batches", "build", "compile_model", "prepare"]
 
 PRESET = Preset(feature_set="mfcc", epochs=50, batch_size=32, learning_rate=1e-3, dropout=0.1)
 

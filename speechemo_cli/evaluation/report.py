@@ -1,0 +1,159 @@
+"""A protocol's result as one HTML page to look at: pictures, tables and the worst clips to listen to."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from speechemo_cli.evaluation import report_pictures as pictures
+from speechemo_cli.evaluation.anchors import anchors_for
+from speechemo_cli.evaluation.metrics import METRICS
+from speechemo_cli.files import atomic_path, display_name, open_regular
+from speechemo_cli.models.artifact import library_versions
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from speechemo_cli.evaluation.protocols import ProtocolResult
+
+_WORST = 12
+# Together at most 6.4 MB of text.
+_MAX_AUDIO_BYTES = 400_000
+_AUDIO_TYPES = {
+    ".wav": "audio/wav",
+    ".flac": "audio/flac",
+    ".mp3": "audio/mpeg",
+    **dict.fromkeys((".ogg", ".oga", ".opus"), "audio/ogg"),
+    **dict.fromkeys((".aif", ".aiff", ".aifc"), "audio/aiff"),
+}
+_WORDS = {
+    "gender": {"m": "men", "f": "women"},
+    "intensity": {"1": "normal", "2": "strong"},
+}
+
+
+@dataclass(frozen=True)
+class WorstClip:
+    """A wrong answer that was sure of itself; `audio` is a data URI, empty where none is embedded."""
+
+    name: str
+    speaker: str
+    truth: str
+    answer: str
+    confidence: float
+    audio: str
+
+
+def write_report(result: ProtocolResult, path: Path) -> None:
+    """Write a result as one HTML page that needs nothing from anywhere else.
+
+    The same result gives the same bytes.
+
+    Parameters
+    ----------
+    result : ProtocolResult
+        Clips that were answered wrong are read for their sound, where they still exist.
+    path : Path
+        Where the page goes.
+
+    Raises
+    ------
+    AccessError
+        It cannot be written.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("speechemo_cli", "evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=pictures.percent, shown=display_name)
+    confidence, hits = _confidence(result)
+    coverage, risk = risk_coverage(confidence, hits)
+    anchors = anchors_for(result.protocol.name, result.labels, result.examples)
+    page = environment.get_template("report.html.j2").render(
+        result=result,
+        scores=result.pooled,
+        spread={metric: result.spread(metric) for metric in METRICS},
+        guess=1 / len(result.labels),
+        anchors=anchors,
+        recordings=len({example.key for example in result.examples}),
+        speakers=len({example.clip.speaker for example in result.examples} - {None}),
+        slices={name: parts for name, parts in result.slices.items() if name != "speaker"},
+        words=_WORDS,
+        risk_at_half=float(risk[np.searchsorted(coverage, 0.5)]),
+        worst=worst_clips(result),
+        versions=library_versions(),
+        comparison=pictures.comparison(result, anchors),
+        speaker_bars=pictures.speaker_bars(result),
+        reliability=pictures.reliability_diagram(confidence, hits),
+        risk_coverage=pictures.risk_curve(coverage, risk),
+        curves=[pictures.training_curve(result, metric) for metric in ("accuracy", "loss")],
+    )
+    with atomic_path(path) as temp:
+        temp.write_text(page, encoding="utf-8", newline="\n")
+
+
+def risk_coverage(
+    confidence: NDArray[np.float64], hits: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Error among the most confident answers, for every number of answers that could be kept.
+
+    Parameters
+    ----------
+    confidence, hits : np.ndarray [shape=(n,)]
+        Probability of the answer; 1 where it is right, else 0.
+
+    Returns
+    -------
+    coverage, risk : np.ndarray [shape=(n,)]
+        Share of answers kept, 1/n to 1, and share of these that are wrong.
+    """
+    kept = np.arange(1, len(hits) + 1)
+    order = np.argsort(-confidence, kind="stable")
+    return kept / len(hits), np.cumsum(1 - hits[order]) / kept
+
+
+def worst_clips(result: ProtocolResult, count: int = _WORST) -> list[WorstClip]:
+    """Return the wrong answers with the highest confidence, most confident first."""
+    confidence, hits = _confidence(result)
+    order = np.argsort(-confidence, kind="stable")
+    answers = result.probabilities.argmax(axis=1)
+    return [
+        WorstClip(
+            display_name(Path(result.examples[i].clip.path).name),
+            result.examples[i].clip.speaker or "–",
+            result.labels[result.truth[i]],
+            result.labels[answers[i]],
+            float(confidence[i]),
+            _data_uri(Path(result.examples[i].clip.path)),
+        )
+        for i in order[hits[order] == 0][:count]
+    ]
+
+
+def _confidence(result: ProtocolResult) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the probability of each answer, and whether it is right."""
+    hits = result.probabilities.argmax(axis=1) == result.truth
+    return result.probabilities.max(axis=1).astype(np.float64), hits.astype(np.float64)
+
+
+def _data_uri(path: Path) -> str:
+    kind = _AUDIO_TYPES.get(path.suffix.lower())
+    if kind is None:
+        return ""
+    try:
+        with open_regular(path) as handle:
+            content = handle.read(_MAX_AUDIO_BYTES + 1)
+    except (OSError, ValueError):
+        return ""  # moved since, or out of reach: its name stands there all the same
+    if len(content) > _MAX_AUDIO_BYTES:
+        return ""
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

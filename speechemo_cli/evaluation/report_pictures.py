@@ -1,0 +1,162 @@
+"""The pictures of the report, as SVG markup that stands inside HTML and follows its colours."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from speechemo_cli.evaluation.metrics import reliability
+from speechemo_cli.files import display_name, scratch_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from speechemo_cli.evaluation.anchors import Anchor
+    from speechemo_cli.evaluation.protocols import ProtocolResult
+
+# Stand-ins in matplotlib for colours that the page decides, so that pictures follow light and dark.
+_INK, _BLUE, _ORANGE = "#010203", "#0072b2", "#d55e00"
+_COLOURS = {_INK: "currentColor", _BLUE: "var(--blue)", _ORANGE: "var(--orange)"}
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # a label may hold a dollar sign
+    "font.size": 10,
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
+}
+_NAMED_SPEAKERS = 60  # more names than that would overlap
+_CURVE_POINTS = 150
+
+
+def percent(share: float | None) -> str:
+    """Write a share as a percentage with one digit: `60.4 %`."""
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def comparison(result: ProtocolResult, anchors: tuple[Anchor, ...]) -> str:
+    """Draw accuracy and UAR with intervals and folds, and below them what was published."""
+
+    def draw(axis: Any) -> None:
+        names = []
+        for y, (metric, name) in enumerate((("accuracy", "accuracy"), ("uar", "UAR"))):
+            spread = result.spread(metric)
+            axis.plot(np.array(spread["ci95"]) * 100, [y, y], color=_ORANGE, linewidth=3)
+            of_folds = [getattr(fold.scores, metric) * 100 for fold in result.folds]
+            axis.plot(of_folds, [y] * len(of_folds), "|", color=_INK, alpha=0.5, markersize=11)
+            axis.plot(spread["pooled"] * 100, y, "D", color=_ORANGE, markersize=8)
+            names.append((f"{result.version}, {name}", spread["pooled"]))
+        for y, anchor in enumerate(anchors, start=len(names)):
+            face = _BLUE if anchor.pretrained else "none"
+            colour = _INK if anchor.pretrained is None else _BLUE
+            axis.plot(anchor.value * 100, y, "o", markerfacecolor=face, markeredgecolor=colour)
+            names.append((anchor.system + (", UAR" if anchor.metric == "UAR" else ""), anchor.value))
+        for y, (_, value) in enumerate(names):
+            axis.text(102, y, percent(value), va="center")
+        axis.axvline(100 / len(result.labels), color=_INK, linestyle="--", alpha=0.6)
+        axis.set_yticks(range(len(names)), [name for name, _ in names])
+        axis.set(xlim=(0, 100), ylim=(len(names) - 0.4, -0.6), xlabel="accuracy or UAR (%)")
+        axis.grid(axis="x", color=_INK, alpha=0.15)
+
+    return _svg("accuracy beside published results", 0.9 + 0.25 * (2 + len(anchors)), draw)
+
+
+def speaker_bars(result: ProtocolResult) -> str:
+    """Draw a bar a speaker, best on top; nothing where speakers are not known."""
+    parts = result.slices.get("speaker", {})
+    genders = {e.clip.speaker: e.clip.gender for e in result.examples}
+    order = sorted(parts, key=lambda name: (parts[name].accuracy, name))
+    groups = (("m", "men", _BLUE, ""), ("f", "women", _ORANGE, "////"), (None, "not known", _INK, ""))
+
+    def draw(axis: Any) -> None:
+        for gender, name, colour, hatch in groups:
+            at = [i for i, speaker in enumerate(order) if genders[speaker] == gender]
+            values = [parts[order[i]].accuracy * 100 for i in at]
+            if at:
+                axis.barh(at, values, 0.75, label=name, hatch=hatch, facecolor=colour, alpha=0.8)
+        axis.axvline(result.pooled.accuracy * 100, color=_INK, linestyle="--", label="all answers")
+        names = [display_name(name)[:24] for name in order] if len(order) <= _NAMED_SPEAKERS else []
+        axis.set_yticks(range(len(names)), names)
+        axis.set(xlim=(0, 100), ylim=(-0.6, len(order) - 0.4), xlabel="accuracy (%)", ylabel="speaker")
+        axis.figure.legend(loc="outside upper center", ncols=4)
+
+    return _svg("accuracy by speaker", 1.1 + 0.19 * min(len(order), _NAMED_SPEAKERS), draw) if order else ""
+
+
+def reliability_diagram(confidence: NDArray[np.float64], hits: NDArray[np.float64]) -> str:
+    """Draw how often answers are right by how sure they are, in bins of equal mass."""
+    points = np.array([(c.mean(), h.mean()) for c, h in reliability(confidence, hits)]) * 100
+
+    def draw(axis: Any) -> None:
+        axis.plot([0, 100], [0, 100], "--", color=_INK, alpha=0.6)
+        axis.vlines(points[:, 0], points[:, 0], points[:, 1], color=_ORANGE, linewidth=1.5)
+        axis.plot(points[:, 0], points[:, 1], "o-", color=_BLUE)
+        axis.set(xlim=(0, 101), ylim=(0, 101), xlabel="mean confidence (%)", ylabel="right answers (%)")
+        axis.grid(color=_INK, alpha=0.15)
+
+    return _svg("reliability", 3.6, draw)
+
+
+def risk_curve(coverage: NDArray[np.float64], risk: NDArray[np.float64]) -> str:
+    """Draw the share of wrong answers by the share of answers kept."""
+
+    def draw(axis: Any) -> None:
+        axis.plot(coverage * 100, risk * 100, color=_BLUE)
+        axis.axhline(risk[-1] * 100, color=_INK, linestyle="--", alpha=0.6)
+        axis.set(xlim=(0, 101), ylim=(0, None), xlabel="answers kept (%)", ylabel="wrong among them (%)")
+        axis.grid(color=_INK, alpha=0.15)
+
+    return _svg("risk by coverage", 3.6, draw)
+
+
+def training_curve(result: ProtocolResult, metric: str) -> str:
+    """Draw accuracy or loss on the training clips by epoch; nothing where no fold kept any."""
+    histories = [fold.history.get(f"train_{metric}", []) for fold in result.folds]
+    epochs = min(map(len, histories))
+    if not epochs:
+        return ""
+    lines = np.array([history[:epochs] for history in histories]) * (100 if metric == "accuracy" else 1)
+    at = np.unique(np.linspace(0, epochs - 1, _CURVE_POINTS).astype(np.int64))
+
+    def draw(axis: Any) -> None:
+        axis.plot(at + 1, lines[:, at].T, color=_INK, alpha=0.35, linewidth=0.8)
+        axis.plot(at + 1, lines.mean(axis=0)[at], color=_BLUE, linewidth=2.5)
+        axis.set(xlabel="epoch", ylabel={"accuracy": "accuracy (%)", "loss": "loss (nats)"}[metric])
+        axis.set_ylim(0, 100 if metric == "accuracy" else None)
+        axis.grid(color=_INK, alpha=0.15)
+
+    return _svg(f"training {metric} by epoch", 3.0, draw)
+
+
+def _svg(title: str, height: float, draw: Callable[[Any], None]) -> str:
+    """Draw on an axis of 4.6 inches' width, and return SVG markup that stands inside HTML."""
+    # matplotlib writes a font cache; its home may not exist or not be writable.
+    os.environ.setdefault("MPLCONFIGDIR", str(scratch_folder()))
+    import matplotlib as mpl
+    from markupsafe import Markup, escape
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(), io.StringIO() as out:
+        mpl.rcdefaults()  # a person's own style would change the bytes
+        # Identifiers come from the salt; pictures on one page must not share them.
+        mpl.rcParams.update({**_STYLE, "svg.hashsalt": title})
+        figure = Figure(figsize=(4.6, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        draw(figure.add_subplot())
+        figure.savefig(out, format="svg", metadata={"Date": None}, transparent=True)
+        text = out.getvalue()
+    box = re.search(r'viewBox="[^"]*"', text)
+    assert box is not None
+    inner = text[text.index(">", text.index("<svg")) + 1 :]
+    inner = re.sub(r"(?s)<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", inner)
+    inner = re.sub(r'<g id="[^"]*"', "<g", inner).replace("xlink:href", "href")
+    inner = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), inner)
+    for drawn, shown in _COLOURS.items():
+        inner = inner.replace(drawn, shown)
+    return Markup(f'<svg role="img" aria-label="{escape(title)}" {box[0]}>{inner}')  # noqa: S704

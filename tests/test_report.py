@@ -1,0 +1,224 @@
+"""The page is one file, says what the scores say, and trusts no name that stands in it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from speechemo_cli.corpus.folds import PROTOCOLS
+from speechemo_cli.corpus.labels import EMOTIONS
+from speechemo_cli.corpus.layouts import Clip
+from speechemo_cli.corpus.splits import Example
+from speechemo_cli.errors import AccessError
+from speechemo_cli.evaluation.anchors import ANCHORS, anchors_for
+from speechemo_cli.evaluation.metrics import score
+from speechemo_cli.evaluation.protocols import FoldResult, ProtocolResult
+from speechemo_cli.evaluation.report import risk_coverage, worst_clips, write_report
+
+
+def result(
+    labels: tuple[str, ...] = EMOTIONS, protocol: str = "speaker-5fold", **clip: object
+) -> ProtocolResult:
+    """Four speakers, 24 clips each, in two folds; a little more than half of the answers are right."""
+    rng = np.random.default_rng(3)
+    examples, folds = [], []
+    for i in range(96):
+        actor = i // 24 + 1
+        about = {
+            "path": f"clips/{i:02d}.wav",
+            "speaker": f"{actor:02d}",
+            "gender": "fm"[actor % 2],
+            "intensity": i % 2 + 1,
+        }
+        examples.append(Example(Clip(label=labels[i % len(labels)], **{**about, **clip}), f"{i:064x}"))
+    truth = np.arange(96) % len(labels)
+    logits = rng.normal(size=(96, len(labels)))
+    logits[np.arange(96), truth] += 1.7
+    probabilities = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32)
+    for name, test, speakers in (("1", np.arange(48), ("01", "02")), ("2", np.arange(48, 96), ("03", "04"))):
+        history = {"train_accuracy": [0.2, 0.5, 0.7], "train_loss": [2.0, 1.4, 1.1]}
+        scores = score(truth[test], probabilities[test], labels)
+        folds.append(FoldResult(name, speakers, test, probabilities[test], history, scores, 1.5))
+    return ProtocolResult(
+        "v1", PROTOCOLS[protocol], labels, 3, 0, tuple(folds), tuple(examples), truth, probabilities
+    )
+
+
+def rename(found: ProtocolResult, path: str) -> ProtocolResult:
+    """Give the most confident wrong answer another path."""
+    answers, confidence = found.probabilities.argmax(axis=1), found.probabilities.max(axis=1)
+    at = int(np.where(answers != found.truth, confidence, 0).argmax())
+    examples = list(found.examples)
+    examples[at] = replace(examples[at], clip=replace(examples[at].clip, path=path))
+    return replace(found, examples=tuple(examples))
+
+
+class Page(HTMLParser):
+    """What a browser would fetch, the tags in order, and the text outside of them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        names = ("src", "href", "xlink:href", "srcset", "data", "poster", "action")
+        self.links += [value or "" for name, value in attrs if name in names]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def page(found: ProtocolResult) -> str:
+    write_report(found, Path("report.html"))
+    return Path("report.html").read_text(encoding="utf-8")
+
+
+def test_the_page_asks_for_nothing_outside_itself() -> None:
+    text = page(result())
+    parsed = Page(text)
+
+    assert parsed.links
+    assert all(link.startswith(("#", "data:")) for link in parsed.links)
+    assert not re.search(r"https?://|[\"'(]//|@import", text)
+    assert all(target.startswith("#") for target in re.findall(r"url\(\"?([^)]*)", text))
+    assert not {"script", "iframe", "object", "embed", "base"} & {tag for tag, _ in parsed.tags}
+
+
+def test_identifiers_are_unique_and_references_meet_one() -> None:
+    parsed = Page(page(result()))
+    identifiers = [attrs["id"] for _, attrs in parsed.tags if "id" in attrs]
+
+    assert len(identifiers) == len(set(identifiers))
+    assert {link[1:] for link in parsed.links if link.startswith("#")} <= set(identifiers)
+
+
+def test_headings_tables_and_pictures_can_be_read_by_a_machine() -> None:
+    parsed = Page(page(result()))
+    headings = [int(tag[1]) for tag, _ in parsed.tags if re.fullmatch(r"h[1-6]", tag)]
+
+    assert headings[0] == 1
+    assert headings.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(headings))
+    assert all("scope" in attrs for tag, attrs in parsed.tags if tag == "th")
+    assert all(attrs.get("aria-label") for tag, attrs in parsed.tags if tag == "svg")
+    assert ("html", {"lang": "en"}) in parsed.tags
+
+
+def test_the_pooled_accuracy_stands_there_with_its_interval() -> None:
+    found = result()
+    text = " ".join(Page(page(found)).text.split())
+    low, high = found.intervals["accuracy"]
+
+    assert f"{100 * found.pooled.accuracy:.1f} %" in text
+    assert f"{100 * low:.1f} % to {100 * high:.1f} %" in text
+    assert found.protocol.meaning in text
+
+
+def test_a_hostile_file_name_is_only_text() -> None:
+    name = "<script>alert(1)<\\script>\x1b.wav"
+    text = page(rename(result(), f"clips/{name}"))
+
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(1)" in text
+    assert "\x1b" not in text
+
+
+def test_hostile_labels_and_speakers_are_only_text() -> None:
+    text = page(result(labels=("<b onclick=x>", "$\\frac{$", "&amp"), speaker="<script>"))
+
+    assert "<script" not in text
+    assert "<b onclick" not in text
+
+
+def test_the_worst_clips_are_the_most_confident_wrong_answers_in_order() -> None:
+    found = result()
+    answers, confidence = found.probabilities.argmax(axis=1), found.probabilities.max(axis=1)
+    wrong = sorted(np.flatnonzero(answers != found.truth).tolist(), key=lambda i: -confidence[i])
+
+    worst = worst_clips(found)
+
+    assert [clip.name for clip in worst] == [f"{i:02d}.wav" for i in wrong[:12]]
+    assert [clip.answer for clip in worst] == [EMOTIONS[answers[i]] for i in wrong[:12]]
+    assert worst[0].confidence == pytest.approx(float(confidence[wrong[0]]))
+    shown = page(found)
+    places = [shown.index(clip.name) for clip in worst]
+    assert places == sorted(places)
+
+
+def test_the_same_result_gives_the_same_bytes() -> None:
+    write_report(result(), Path("one.html"))
+    write_report(result(), Path("two.html"))
+
+    assert Path("one.html").read_bytes() == Path("two.html").read_bytes()
+
+
+def test_a_small_clip_can_be_heard() -> None:
+    Path("here.wav").write_bytes(b"RIFF" * 100_000)
+
+    assert 'src="data:audio/wav;base64,UklGRlJJRk' in page(rename(result(), "here.wav"))
+
+
+@pytest.mark.parametrize("path", ["gone.wav", "large.wav", "folder.wav", "notes.txt"])
+def test_what_is_large_gone_or_no_sound_is_only_named(path: str) -> None:
+    Path("large.wav").write_bytes(b"R" * 400_001)
+    Path("folder.wav").mkdir()
+    Path("notes.txt").write_text("no sound")
+
+    text = page(rename(result(), path))
+
+    assert path in text
+    assert "<audio" not in text
+
+
+def test_published_figures_stand_beside_the_same_clips_only() -> None:
+    assert "Published figures" in page(result())
+    assert "Published figures" not in page(result(labels=("happy", "sad", "angry")))
+    assert "Published figures" not in page(result(protocol="twin-safe-5fold"))
+
+
+@pytest.mark.parametrize("clip", [{"speaker": "anna"}, {"speaker": None}, {"song": True}])
+def test_foreign_speakers_and_songs_have_no_published_figures(clip: dict[str, object]) -> None:
+    assert anchors_for("loso", EMOTIONS, result().examples)
+    assert not anchors_for("loso", EMOTIONS, result(**clip).examples)
+
+
+def test_published_figures_are_shares_best_first_with_a_caveat() -> None:
+    assert set(ANCHORS) <= set(PROTOCOLS)
+    for anchors in ANCHORS.values():
+        values = [anchor.value for anchor in anchors]
+        assert values == sorted(values, reverse=True)
+        assert all(0.125 < value < 1 for value in values)
+        assert all(anchor.caveat for anchor in anchors)
+
+
+def test_a_layout_that_tells_no_speaker_still_gets_its_page() -> None:
+    text = page(result(speaker=None, gender=None, intensity=None))
+
+    assert "speakers are not known" in text
+    assert 'aria-label="accuracy by speaker"' not in text
+
+
+def test_at_full_coverage_the_risk_is_the_error_rate() -> None:
+    hits = np.array([1.0, 0.0, 1.0, 1.0, 0.0])
+    coverage, risk = risk_coverage(np.array([0.9, 0.3, 0.8, 0.5, 0.6]), hits)
+
+    assert coverage.tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert risk.tolist() == pytest.approx([0, 0, 1 / 3, 1 / 4, 2 / 5])
+    assert risk[-1] == pytest.approx(1 - hits.mean())
+
+
+def test_a_page_that_cannot_be_written_is_an_access_error() -> None:
+    Path("file").write_text("in the way")
+
+    with pytest.raises(AccessError, match=r"cannot write file/report\.html"):
+        write_report(result(), Path("file/report.html"))
