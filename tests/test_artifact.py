@@ -188,6 +188,13 @@ def test_other_feature_code_is_refused(saved: Path) -> None:
         artifact.inspect(saved)
 
 
+def test_a_network_of_another_age_is_refused(saved: Path) -> None:
+    rewrite(saved, {"speechemo.json": json.dumps({**document(saved), "version": "v99"}).encode()})
+
+    with pytest.raises(ModelFileError, match="holds a network of version 'v99', known are v1, v2, v3"):
+        artifact.inspect(saved)
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff\xfe", b'{"format": 1, "members": 3}'])
 def test_a_card_that_cannot_be_read_is_refused(saved: Path, content: bytes) -> None:
     rewrite(saved, {"speechemo.json": content})

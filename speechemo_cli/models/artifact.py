@@ -14,6 +14,7 @@ from speechemo_cli.config import Config
 from speechemo_cli.errors import ConfigError, ModelFileError
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.files import atomic_path, display_name
+from speechemo_cli.models import VERSIONS
 from speechemo_cli.models.backend import load_keras, quiet_stderr
 
 if TYPE_CHECKING:
@@ -198,6 +199,11 @@ def _card(name: str, document: dict[str, Any]) -> ModelCard:
         current = FEATURE_SETS[card.feature_set].version
     except (KeyError, TypeError, ConfigError) as error:
         raise ModelFileError(f"{name} is damaged: speechemo.json does not fit ({error})") from None
+    if card.version not in VERSIONS:
+        raise ModelFileError(
+            f"{name} holds a network of version {card.version!r}, known are {', '.join(VERSIONS)}",
+            "Update speechemo, or train it again",
+        )
     if card.feature_version != current:
         raise ModelFileError(
             f"{name} expects version {card.feature_version} of the {card.feature_set} features, "
