@@ -21,6 +21,7 @@ from speechemo_cli.errors import ConfigError, ExitCode
 OTHER: dict[str, Any] = {
     "data": "clips",
     "store": "cache",
+    "runs": "folds",
     "models": "nets",
     "jobs": 3,
     "seed": 7,

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import pickle
 import subprocess
 import sys
 import tempfile
+import uuid
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -496,12 +499,18 @@ class StoreAgainstDict(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.temporary = tempfile.TemporaryDirectory()
+        # Names in no order, but the same ones each time: hypothesis has to be able to repeat itself.
+        names = (hashlib.sha256(b"%d" % i).hexdigest()[:32] for i in itertools.count())
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(uuid, "uuid4", lambda: SimpleNamespace(hex=next(names)))
         self.root = Path(self.temporary.name)
         self.store = open_store(self.root)
         self.model: dict[str, Entry] = {}
+        self.hurt: set[str] = set()
 
     def teardown(self) -> None:
         if hasattr(self, "temporary"):
+            self.patch.undo()
             self.temporary.cleanup()
 
     @rule(numbers=st.sets(st.integers(0, 30), max_size=5))
@@ -537,12 +546,13 @@ class StoreAgainstDict(RuleBasedStateMachine):
         found = store.read(self.model)
         assert_same(found, {key: self.model[key] for key in found})
         assert self.model.keys() - found.keys() <= inside
-        assert [Path(name).name for name in store.damaged] == [f"{path.name}.damaged"]
-        # A clip that another shard holds too comes back when the store is opened again.
+        # Where other shards hold all its clips too, nobody looks into it, perhaps until much later.
+        self.hurt.add(f"{path.name}.damaged")
+        assert {Path(name).name for name in store.damaged} <= self.hurt
+        assert store.damaged or found.keys() == self.model.keys()
         self.store = open_store(self.root)
-        left = self.store.read(self.model)
-        assert found.keys() <= left.keys()
-        self.model = {key: self.model[key] for key in left}
+        assert self.store.read(self.model).keys() == found.keys()
+        self.model = {key: self.model[key] for key in found}
 
     @rule(shard_bytes=st.sampled_from([1, 50, 200, 2**26]), reopened=st.booleans())
     def compact(self, shard_bytes: int, reopened: bool) -> None:
@@ -632,3 +642,13 @@ def test_folders_that_only_look_like_a_set_are_left_alone(tmp_path: Path) -> Non
     assert clear(tmp_path) == 1
     assert (tmp_path / "my-holidayphoto" / "x.npz").exists()
     assert temporary.exists()
+
+
+def test_a_clip_in_two_shards_survives_the_loss_of_either(tmp_path: Path) -> None:
+    for victim in (0, 1):
+        root = tmp_path / str(victim)
+        for _ in range(2):
+            open_store(root).write(entries_of([1]))
+        flip_a_value(shards(root)[victim])
+
+        assert_same(open_store(root).read([key_of(1)]), entries_of([1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from typing import Annotated
@@ -55,7 +56,13 @@ def _top(
 def main() -> None:
     """Run the command line and exit with the code that tells what happened."""
     render.prepare_streams()
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if code == ExitCode.INTERRUPTED:
+        # An interrupt inside some extension module's import leaves the interpreter determined to end by
+        # SIGINT, whatever the exit code: tidy up as it would, and go.
+        atexit._run_exitfuncs()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:

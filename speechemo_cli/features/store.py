@@ -203,11 +203,21 @@ class FeatureStore:
         -------
         dict of str to Entry
         """
+        entries: dict[str, Entry] = {}
+        missing = set(keys)
+        # Once more after a shard was lost: another one may hold the same clips.
+        while lost := self._read_into(entries, missing):
+            self._look_again(lost)
+            missing -= entries.keys()
+        return entries
+
+    def _read_into(self, entries: dict[str, Entry], keys: set[str]) -> set[Path]:
+        """Read what can be read; return the shards that turned out to be damaged or gone."""
         wanted: dict[Path, set[str]] = {}
         for key in keys:
             if key in self._places:
                 wanted.setdefault(self._places[key].shard, set()).add(key)
-        entries: dict[str, Entry] = {}
+        lost = set()
         for path, inside in wanted.items():
             try:
                 with _reading(path) as shard:
@@ -215,10 +225,17 @@ class FeatureStore:
                         {key: entry for key, entry in _entries(shard, path, self.dim) if key in inside}
                     )
             except FileNotFoundError:
-                self._forget(path)
+                lost.add(path)
             except _DamagedError:
                 self._set_aside(path)
-        return entries
+                lost.add(path)
+        return lost
+
+    def _look_again(self, lost: set[Path]) -> None:
+        """Build the index anew, without the shards that were lost."""
+        self._places.clear()
+        self._known = set(lost)
+        self.refresh()
 
     def write(self, entries: Mapping[str, Entry]) -> None:
         """Write entries as one shard of their own.
@@ -247,9 +264,6 @@ class FeatureStore:
         for key, entry in entries.items():
             self._places[key] = _Place(path, entry.duration_s, entry.warnings)
 
-    def _forget(self, path: Path) -> None:
-        self._places = {key: place for key, place in self._places.items() if place.shard != path}
-
     def _set_aside(self, path: Path) -> None:
         aside = path.with_suffix(".npz.damaged")
         try:
@@ -257,7 +271,6 @@ class FeatureStore:
             self.damaged.append(display_name(aside))
         except OSError:
             self.damaged.append(display_name(path))  # read-only: it is passed over all the same
-        self._forget(path)
 
 
 @dataclass(frozen=True)
