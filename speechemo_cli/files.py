@@ -174,5 +174,11 @@ def scratch_folder() -> Path:
     global _scratch
     if _scratch is None:
         _scratch = Path(tempfile.mkdtemp(prefix="speechemo-"))
-        atexit.register(shutil.rmtree, _scratch, ignore_errors=True)
+        atexit.register(drop_scratch)
     return _scratch
+
+
+def drop_scratch() -> None:
+    """Remove the private folder now."""
+    if _scratch is not None:
+        shutil.rmtree(_scratch, ignore_errors=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 import speechemo_cli
+from speechemo_cli import files
 from speechemo_cli.cli import cache, compare, config, evaluate, extract, predict, render, synth, train
 from speechemo_cli.errors import ExitCode, SpeechemoError
 
@@ -56,11 +56,12 @@ def _top(
 def main() -> None:
     """Run the command line and exit with the code that tells what happened."""
     render.prepare_streams()
+    render.remember_interrupts()
     code = run(sys.argv[1:])
     if code == ExitCode.INTERRUPTED:
         # An interrupt inside some extension module's import leaves the interpreter determined to end by
-        # SIGINT, whatever the exit code: tidy up as it would, and go.
-        atexit._run_exitfuncs()
+        # SIGINT, whatever the exit code. So tidy up here and go; workers follow by themselves.
+        files.drop_scratch()
         os._exit(code)
     sys.exit(code)
 
@@ -88,8 +89,10 @@ def run(arguments: list[str]) -> int:
     except MemoryError as error:
         return _fail(error, "out of memory. Use fewer --jobs", ExitCode.INTERNAL)
     except Exception as error:
-        what = f"internal error: {type(error).__name__}: {error}"
-        return _fail(error, f"{what}. Run it with --debug for the traceback", ExitCode.INTERNAL)
+        if not render.was_interrupted():  # an import that was cut short fails in many ways
+            what = f"internal error: {type(error).__name__}: {error}"
+            return _fail(error, f"{what}. Run it with --debug for the traceback", ExitCode.INTERNAL)
+        code = ExitCode.INTERRUPTED
     if code == ExitCode.INTERRUPTED:  # caught above, or by typer
         render.error_line("interrupted; what is finished is kept, run it again to go on")
     return code

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -23,12 +24,40 @@ if TYPE_CHECKING:
 SCHEMA = 1
 
 _quiet = False
+_interrupted = False
 
 
 def set_quiet(quiet: bool) -> None:
     """Silence notes and progress for the rest of the process."""
     global _quiet
     _quiet = quiet
+
+
+def remember_interrupts() -> None:
+    """Let Ctrl-C end the command even if somebody swallows the exception it raises.
+
+    Imports of large libraries do: their `try: import ... except: pass` takes a KeyboardInterrupt for a
+    missing module. The next step of the progress raises it once more.
+    """
+
+    def pressed(*_: object) -> None:
+        global _interrupted
+        _interrupted = True
+        raise KeyboardInterrupt
+
+    # A shell that starts a job in the background has it ignore Ctrl-C: that stays so.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, pressed)
+
+
+def was_interrupted() -> bool:
+    """Whether Ctrl-C was pressed."""
+    return _interrupted
+
+
+def _go_on() -> None:
+    if _interrupted:
+        raise KeyboardInterrupt
 
 
 def prepare_streams() -> None:
@@ -198,7 +227,7 @@ def progress(what: str, unit: str) -> Iterator[Callable[..., None]]:
         `update(done, total, text="")`.
     """
     if _quiet or not sys.stderr.isatty():
-        yield lambda *_, **__: None
+        yield lambda *_, **__: _go_on()
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -222,6 +251,7 @@ def progress(what: str, unit: str) -> Iterator[Callable[..., None]]:
         task = bar.add_task(what, total=None, text="")
 
         def update(done: int, total: int, text: str = "", stage: str = what) -> None:
+            _go_on()
             bar.update(task, completed=done, total=total, text=text, description=stage)
 
         yield update
