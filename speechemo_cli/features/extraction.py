@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from speechemo_cli.corpus.layouts import Clip
 
 # Clips a worker computes before it writes them as one shard: what a kill can lose, at most, a worker.
-_SHARD_CLIPS = 64
+_SHARD_CLIPS = 128
 _SMALLEST_CHUNK = 8
 # Fewer clips than this are done before worker processes have started.
 _WORTH_WORKERS = 24
@@ -231,17 +231,22 @@ class _Job:
 def _hash_all(paths: list[str], workers: int) -> Iterator[tuple[str, str | None]]:
     """Hash every file in threads, in order; None for one that cannot be read."""
 
-    def attempt(path: str) -> tuple[str, str | None]:
-        try:
-            return path, sha256_file(path)
-        except (OSError, ValueError):
-            return path, None
+    def attempt(some: list[str]) -> list[tuple[str, str | None]]:
+        hashed: list[tuple[str, str | None]] = []
+        for path in some:
+            try:
+                hashed.append((path, sha256_file(path)))
+            except (OSError, ValueError):
+                hashed.append((path, None))
+        return hashed
 
     # In slices, so that the first chunk is out while the rest is still being read. Hashing releases
     # the interpreter lock, so threads do.
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(paths), 2 * _SHARD_CLIPS):
-            yield from pool.map(attempt, paths[start : start + 2 * _SHARD_CLIPS])
+            end = min(start + 2 * _SHARD_CLIPS, len(paths))
+            for done in pool.map(attempt, [paths[i : min(i + 16, end)] for i in range(start, end, 16)]):
+                yield from done
 
 
 def _why_unreadable(path: str) -> str:
