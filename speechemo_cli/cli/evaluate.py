@@ -23,16 +23,7 @@ if TYPE_CHECKING:
 
 def run(
     data: options.Data = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="MODEL",
-            show_default="the one trained last",
-            help="Model file to score, or v1, v2 for the one in models/.",
-        ),
-    ] = None,
+    model: options.Model = None,
     version: Annotated[
         options.Version | None, typer.Option(help="Train and score this version by a protocol instead.")
     ] = None,

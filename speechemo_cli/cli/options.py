@@ -76,6 +76,16 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Set any config key, e.g. --set mfcc.n_mfcc=20."),
 ]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        show_default="the one trained last",
+        help="Model file, or v1, v2, v3 for the one in models/.",
+    ),
+]
 Store = Annotated[
     str | None, typer.Option(metavar="DIR", show_default="features", help="Folder of the feature store.")
 ]

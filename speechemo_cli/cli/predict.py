@@ -25,16 +25,7 @@ _BARS = " ▁▂▃▄▅▆▇█"
 
 def run(
     clips: Annotated[list[str], typer.Argument(metavar="CLIP...", help="Audio files, or folders of them.")],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="MODEL",
-            show_default="the one trained last",
-            help="Model file, or v1, v2 for the one in models/.",
-        ),
-    ] = None,
+    model: options.Model = None,
     format_: Annotated[
         options.PredictFormat | None,
         typer.Option(

@@ -167,6 +167,23 @@ def reliability(
     return [(confidence[part], hits[part]) for part in parts]
 
 
+def drawn_together(groups: Sequence[str | None]) -> NDArray[np.intp]:
+    """Give each clip its unit of a bootstrap: its speaker, or the clip itself where nobody told.
+
+    Parameters
+    ----------
+    groups : sequence of str or None
+        The speaker of each clip; None or empty where nobody told.
+
+    Returns
+    -------
+    np.ndarray [shape=(n,)]
+        The unit of each clip, from 0.
+    """
+    names = np.array([f"speaker {group}" if group else f"clip {i}" for i, group in enumerate(groups)])
+    return np.unique(names, return_inverse=True)[1]
+
+
 def intervals(
     truth: Targets,
     probabilities: Probabilities,
@@ -193,8 +210,7 @@ def intervals(
     -------
     dict of str to (low, high)
     """
-    names = np.array([f"clip {i}" if group is None else f"speaker {group}" for i, group in enumerate(groups)])
-    _, inverse = np.unique(names, return_inverse=True)
+    inverse = drawn_together(groups)
     members = [np.flatnonzero(inverse == i) for i in range(inverse.max() + 1)]
     n_labels = probabilities.shape[1]
     answers = probabilities.argmax(axis=1)
