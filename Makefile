@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= data
 
-.PHONY: help install run test check format bench lock clean
+.PHONY: help install run test check format bench packaged-model lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,10 +36,15 @@ format: install ## Format the code
 bench: install ## Measure speed as ratios against references in the same run (DATA=folder of clips)
 	$(BIN)/python benchmarks/bench.py $(DATA)
 
+packaged-model: install ## Train anew the model that comes with the package (DATA=folder with RAVDESS)
+	$(BIN)/speechemo train $(DATA) --version v3 --split none --resume --output build/packaged.keras
+	cp build/packaged.keras speechemo_cli/models/packaged.keras
+	$(BIN)/speechemo model card packaged --output docs/packaged-model.md --plot docs/reliability.png
+
 lock: ## Resolve the dependencies anew (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --upgrade --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements.lock
 
 clean: ## Remove everything that was made here
-	rm -rf .venv build dist demo features models .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist demo features models runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

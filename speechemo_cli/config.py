@@ -105,6 +105,7 @@ class TrainConfig:
     batch_size: int | None = None
     learning_rate: float | None = None
     dropout: float | None = None
+    calibrate: bool | None = None
     split: Split = "both"
     test_share: float = 0.2
 
@@ -147,7 +148,7 @@ class Config:
     seed : int
         Seed of splits and trainings.
     song : bool
-        Take RAVDESS's sung clips along with the spoken ones.
+        Train on RAVDESS's sung clips too; no test holds one.
     """
 
     data: str = "data"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -170,3 +171,56 @@ def told(rng: np.random.Generator, speakers: int = 6, clips: int = 10, by_voice:
 def trained_with(**train: object) -> Config:
     """A config whose trainings are short."""
     return Config(train=TrainConfig(**{"epochs": 30, **train}))
+
+
+class Fitted(NamedTuple):
+    """What a training was given."""
+
+    x: np.ndarray
+    targets: np.ndarray
+    seed: int
+
+
+@pytest.fixture
+def fitted(monkeypatch: pytest.MonkeyPatch) -> list[Fitted]:
+    """Make v1 the nearest mean of each label, which takes no time; tell what its trainings were given."""
+    from speechemo_cli.models import training, v1
+    from speechemo_cli.models.backend import load_keras
+
+    calls: list[Fitted] = []
+
+    def build(x: np.ndarray, n_classes: int, _preset: Any) -> Any:
+        layers = load_keras().layers
+        answers = layers.Dense(n_classes, activation="softmax")
+        return load_keras().Sequential([load_keras().Input(x.shape[1:]), answers])
+
+    def fit(
+        _version: str,
+        preset: Any,
+        x: np.ndarray,
+        targets: np.ndarray,
+        n_classes: int,
+        seed: int,
+        watch: Any = None,
+        on_epoch: Any = None,
+        checkpoint: Any = None,
+    ) -> training.Training:
+        calls.append(Fitted(x, targets, seed))
+        means = np.array([x[targets == i].mean(axis=0) for i in range(n_classes)])
+        variance = x.var(axis=0) / 3  # three times as sure as it may be
+        model = build(x, n_classes, preset)
+        model.set_weights([(means / variance).T, -(means**2 / variance).sum(axis=1) / 2])
+        if on_epoch:
+            on_epoch(1, 1, {"train_accuracy": 0.5, "train_loss": 1.0})
+        return training.Training(model, preset, {"train_accuracy": [0.5], "train_loss": [1.0]})
+
+    monkeypatch.setattr(v1, "build", build)
+    monkeypatch.setattr(training, "fit", fit)
+    return calls
+
+
+def blurred(rng: np.random.Generator, deviation: float = 12.0, **more: Any) -> Dataset:
+    """Like `told`, but under so much noise that answers are often wrong."""
+    data = told(rng, **more)
+    noise = deviation * rng.standard_normal(data.x.shape)
+    return replace(data, x=(data.x + noise).astype(np.float32))

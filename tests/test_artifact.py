@@ -210,16 +210,61 @@ def test_labels_that_do_not_fit_the_network_are_refused(network) -> None:
         artifact.load("four.keras")
 
 
+def test_what_a_card_says_of_calibration_and_size_comes_back(network) -> None:
+    artifact.save(network[0], card(temperature=1.75, parameters=1234), Path("m.keras"))
+
+    received = artifact.inspect("m.keras")
+
+    assert (received.temperature, received.parameters) == (1.75, 1234)
+
+
+def test_a_card_from_before_calibration_still_loads(network, saved: Path) -> None:
+    old = {key: value for key, value in document(saved).items() if key not in ("temperature", "parameters")}
+    rewrite(saved, {"speechemo.json": json.dumps(old).encode()})
+
+    loaded, loaded_card = artifact.load(saved)
+
+    assert (loaded_card.temperature, loaded_card.parameters) == (None, 0)
+    assert np.array_equal(training.predict(loaded, network[1]), training.predict(network[0], network[1]))
+
+
+@pytest.mark.parametrize("name", ["version", "labels", "feature_set", "config", "seed"])
+def test_a_card_without_what_every_card_has_is_refused(saved: Path, name: str) -> None:
+    without = {key: value for key, value in document(saved).items() if key != name}
+    rewrite(saved, {"speechemo.json": json.dumps(without).encode()})
+
+    with pytest.raises(ModelFileError, match=r"is damaged: speechemo\.json does not fit"):
+        artifact.inspect(saved)
+
+
 def test_find_takes_a_path_a_version_or_the_newest(saved: Path) -> None:
     newer = saved.with_name("other.keras")
     newer.write_bytes(saved.read_bytes())
+    saved.with_name(".hidden.keras").touch()  # what a save that was killed leaves behind
     os.utime(saved, (1, 1))
 
-    assert artifact.find("some/where.keras", "models", ("v1",)) == Path("some/where.keras")
-    assert artifact.find("v1", "models", ("v1",)) == saved
-    assert artifact.find(None, "models", ("v1",)) == newer
+    assert artifact.find("some/where.keras", "models") == Path("some/where.keras")
+    assert artifact.find("v1", "models") == saved
+    assert artifact.find(None, "models") == newer
 
 
-def test_no_model_at_all_says_how_to_get_one() -> None:
-    with pytest.raises(ModelFileError, match=r"no model in models\. Train one with `speechemo train`"):
-        artifact.find(None, "models", ("v1",))
+def test_find_takes_the_packaged_model_where_none_was_trained() -> None:
+    assert artifact.find(None, "models") == artifact.PACKAGED
+    assert artifact.find("packaged", "models") == artifact.PACKAGED
+    assert artifact.find("v3", "models") == artifact.PACKAGED
+    # It is no v1 and no v2.
+    assert artifact.find("v1", "models") == Path("models/v1.keras")
+    assert artifact.find("v2", "models") == Path("models/v2.keras")
+
+
+def test_an_own_v3_comes_before_the_packaged_one() -> None:
+    Path("models").mkdir()
+    Path("models/v3.keras").touch()
+
+    assert artifact.find("v3", "models") == artifact.find(None, "models") == Path("models/v3.keras")
+    assert artifact.find("packaged", "models") == artifact.PACKAGED
+
+
+def test_the_packaged_model_is_shown_by_its_word() -> None:
+    assert artifact.shown(artifact.PACKAGED) == "packaged"
+    assert artifact.shown(Path("models/v3\n.keras")) == "models/v3\\n.keras"

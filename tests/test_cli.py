@@ -12,9 +12,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from conftest import Fitted
 
 from speechemo_cli.cli import app, options, render
 from speechemo_cli.corpus.folds import PROTOCOLS
@@ -27,6 +30,9 @@ COMMANDS = (
     "evaluate",
     "compare",
     "predict",
+    "model",
+    "model info",
+    "model card",
     "config",
     "synth",
     "cache",
@@ -97,7 +103,7 @@ def test_every_command_explains_itself(run: Run) -> None:
     code, out, _ = run("--help")
 
     assert code == 0
-    for command in ("extract", "train", "evaluate", "predict", "config", "cache", "synth"):
+    for command in ("extract", "train", "evaluate", "predict", "model", "config", "cache", "synth"):
         assert command in out
 
 
@@ -134,7 +140,23 @@ def test_the_choices_of_options_are_those_of_the_library() -> None:
         (["extract", "nowhere"], 6, "error: nowhere does not exist"),
         (["train"], 6, "error: data does not exist"),
         (["evaluate", "--model", "no.keras"], 4, "error: no.keras: no such model file"),
-        (["predict", "a.wav"], 4, "error: no model in models. Train one with `speechemo train`"),
+        (
+            ["predict", "a.wav", "--model", "v1"],
+            4,
+            "error: models/v1.keras: no such model file. Train one with `speechemo train`",
+        ),
+        (["predict", "a.wav", "--min-confidence", "1.5"], 2, "error: Invalid value for '--min-confidence'"),
+        (["model", "info", "v2"], 4, "error: models/v2.keras: no such model file"),
+        (
+            ["model", "card", "v1", "-o", "x.txt"],
+            2,
+            "error: --output is x.txt, expected a name that ends in .md",
+        ),
+        (
+            ["model", "card", "v1", "--plot", "x.pdf"],
+            2,
+            "error: --plot is x.pdf, expected a name that ends in .png",
+        ),
     ],
 )
 def test_a_mistake_gets_one_line_a_code_and_costs_no_tensorflow(
@@ -319,6 +341,78 @@ def test_without_speakers_the_default_split_falls_back_and_an_explicit_one_fails
     assert "needs clips of at least two known speakers" in refusal
 
 
+def test_a_killed_training_is_gone_on_with_or_given_up_and_both_are_said(
+    workdir: Path, corpus_folder: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from speechemo_cli.evaluation import runs
+    from speechemo_cli.models.checkpoint import Checkpoint
+
+    done: list[int] = []
+
+    class Killed(Checkpoint):
+        def keep(self, model: Any, epochs: int, history: Any) -> None:
+            super().keep(model, epochs, history)
+            done.append(epochs)
+            raise KeyboardInterrupt
+
+    def train(*more: str, killed: bool) -> tuple[int, str, list[int]]:
+        monkeypatch.setattr(runs, "Checkpoint", partial(Killed if killed else Counted, every_s=0))
+        done.clear()
+        arguments = ("--version", "v1", "--epochs", 2, "-o", tmp_path / "v1.keras", "-f", "json")
+        code, _, err = run("train", corpus_folder, *arguments, *more)
+        return code, err, list(done)
+
+    class Counted(Checkpoint):
+        def keep(self, model: Any, epochs: int, history: Any) -> None:
+            super().keep(model, epochs, history)
+            done.append(epochs)
+
+    code, err, epochs = train(killed=True)
+    assert (code, epochs) == (130, [1])
+    assert "unfinished" not in err
+
+    code, err, epochs = train(killed=True)
+    assert (code, epochs) == (130, [1])
+    assert "an unfinished training of this kind is given up (--resume goes on with it)" in err
+
+    code, err, epochs = train("--resume", killed=False)
+    assert (code, epochs) == (0, [2])
+    assert "going on with the unfinished training" in err
+
+    assert (tmp_path / "v1.keras").exists()
+
+
+def test_a_calibrated_training_is_told_of_from_end_to_end(
+    workdir: Path, corpus_folder: Path, tmp_path: Path, run: Run, fitted: list[Fitted]
+) -> None:
+    model = tmp_path / "v1.keras"
+    arguments = ("train", corpus_folder, "--version", "v1", "--calibrate", "--split", "none", "-o", model)
+    runs = ("--set", f"runs={tmp_path / 'runs'}")
+
+    code, out, err = run(*arguments, *runs, "-f", "json")
+    _, table, _ = run(*arguments, *runs, "-f", "table")
+    _, info, _ = run("model", "info", model, "-f", "json")
+    _, card, _ = run("model", "card", model, "--plot", tmp_path / "reliability.png")
+    _, _, worth = run("predict", corpus_folder / "Actor_01", "-m", model, "--min-confidence", 0.9)
+
+    document = json.loads(out)
+    measured = document["cross_validated"]
+    share = f"{100 * measured['accuracy']['pooled']:.1f} %"
+    assert (code, err.count("\n")) == (0, 1)
+    assert document["temperature"] > 1
+    assert measured["calibrated"] is measured["speaker_independent"] is True
+    assert measured["n_answers"] == 240
+    assert "each voice left out in its turn" in table
+    assert f"corrected by a temperature of {document['temperature']:.2f}" in table
+    assert json.loads(info)["temperature"] == document["temperature"]
+    assert json.loads(info)["results"]["cross_validated"] == measured
+    assert share in card
+    assert "Livingstone" in card
+    assert (tmp_path / "reliability.png").read_bytes().startswith(b"\x89PNG")
+    assert f"right {share} of the time on voices left out of its trainings" in worth
+    assert "never corrected" not in worth
+
+
 def test_one_label_is_not_enough(run: Run, write_clip: Callable[..., Path]) -> None:
     write_clip("data/happy/a.wav")
     write_clip("data/happy/b.wav", f0=99)
@@ -372,6 +466,26 @@ def test_evaluate_by_protocol_reports_every_fold(workdir: Path, corpus_folder: P
     assert set(document["slices"]) == {"speaker", "gender", "intensity", "statement"}
     assert 0 <= document["ece"]["pooled"] <= 1
     assert document["n_clips"] == 240
+
+
+def test_evaluate_tells_whether_confidences_are_corrected(
+    workdir: Path, corpus_folder: Path, tmp_path: Path, run: Run, fitted: list[Fitted]
+) -> None:
+    arguments = ("evaluate", corpus_folder, "--version", "v1", "--set", f"runs={tmp_path / 'runs'}")
+
+    _, with_it, _ = run(*arguments, "--calibrate", "-f", "json")
+    _, without, _ = run(*arguments, "--no-calibrate", "-f", "json")
+    _, table, _ = run(*arguments, "--calibrate", "-f", "table")
+    _, plain, _ = run(*arguments, "-f", "table")
+
+    temperatures = [fold["temperature"] for fold in json.loads(with_it)["folds"]]
+    assert json.loads(with_it)["calibrated"] is True
+    assert json.loads(without)["calibrated"] is False
+    assert [fold["temperature"] for fold in json.loads(without)["folds"]] == [None] * len(temperatures)
+    said = ", ".join(f"{temperature:.2f}" for temperature in temperatures)
+    # A terminal's width does not matter: what is said is one line.
+    assert f"temperatures from the training speakers: {said}." in table
+    assert "temperatures" not in plain  # v1 is not calibrated by itself
 
 
 def test_two_versions_can_be_compared_on_the_same_folds(corpus_folder: Path, run: Run) -> None:
@@ -511,6 +625,92 @@ def test_an_empty_folder_is_no_input(workdir: Path, run: Run, tmp_path: Path) ->
 
     assert code == 6
     assert err.startswith("error: no audio in")
+
+
+def test_doubtful_answers_are_uncertain_and_keep_their_probabilities(
+    workdir: Path, clips: list[str], run: Run
+) -> None:
+    _, out, quiet = run("predict", clips[0], clips[2], "--format", "jsonl")
+    plain = [json.loads(line) for line in out.splitlines()]
+    code, out, err = run("predict", clips[0], clips[2], "--min-confidence", 1, "--format", "jsonl")
+    doubted = [json.loads(line) for line in out.splitlines()]
+    _, words, _ = run("predict", clips[0], "--min-confidence", 1, "--format", "label")
+
+    assert code == 0
+    assert doubted == [{**record, "label": "uncertain"} for record in plain]
+    assert words == "uncertain\n"
+    assert "warning: this model's confidences were never corrected on new voices" in err
+    assert "never corrected" not in quiet
+
+
+def test_the_packaged_model_answers_where_none_was_trained(
+    trained: Path, clips: list[str], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from speechemo_cli.models import artifact
+
+    monkeypatch.setattr(artifact, "PACKAGED", trained / "models" / "v1.keras")
+
+    for named in ((), ("--model", "packaged"), ("--model", "v3")):
+        code, out, err = run("predict", clips[0], *named, "--format", "jsonl")
+
+        assert code == 0
+        assert json.loads(out)["model"] == "packaged"
+        assert err.startswith("model: packaged (v1; ")
+
+
+# --- model ---------------------------------------------------------------------------------------------
+
+
+def test_model_info_is_one_document(workdir: Path, run: Run) -> None:
+    code, out, err = run("model", "info", "v1", "--format", "json")
+
+    document = json.loads(out)
+    training = json.loads((workdir / "train.json").read_text())
+    assert (code, err) == (0, "")
+    assert (document["schema"], document["command"]) == (1, "model info")
+    assert set(document) == {
+        *("schema", "command", "model", "version", "labels", "features", "parameters", "size_bytes"),
+        *("sha256", "epochs", "seed", "temperature", "data", "results", "versions"),
+    }
+    assert document["model"] == "models/v1.keras"
+    assert document["labels"] == list(EMOTIONS)
+    assert document["parameters"] > 10_000
+    assert document["temperature"] is None
+    assert document["data"]["ravdess"] is True
+    assert document["data"]["train"]["n"] == training["train"]["n"]
+    assert sum(counts["spoken"] for counts in document["data"]["clips"].values()) == training["train"]["n"]
+    assert document["results"]["test"] == training["test"]
+
+
+def test_model_info_reads_well(workdir: Path, run: Run) -> None:
+    _, out, _ = run("model", "info", "--format", "table")
+
+    rows = dict(line.split("  ", 1) for line in out.splitlines())
+    assert rows["model"].strip() == "models/v1.keras"
+    assert rows["labels"].strip() == ", ".join(EMOTIONS)
+    assert rows["temperature"].strip() == "none"
+    assert "right on new voices" in rows
+
+
+def test_a_card_goes_to_stdout_or_into_a_file(workdir: Path, tmp_path: Path, run: Run) -> None:
+    code, out, _ = run("model", "card", "v1")
+    _, nothing, err = run("model", "card", "v1", "--output", tmp_path / "cards" / "v1.md")
+
+    assert code == 0
+    assert out.startswith("# Model card: v1.keras")
+    assert (tmp_path / "cards" / "v1.md").read_text(encoding="utf-8") == out
+    assert nothing == ""
+    assert "model card: " in err
+
+
+def test_there_is_nothing_to_draw_of_a_model_that_was_never_cross_validated(
+    workdir: Path, tmp_path: Path, run: Run
+) -> None:
+    code, _, err = run("model", "card", "v1", "--plot", tmp_path / "x.png")
+
+    assert code == 2
+    assert "was never cross-validated, so there is nothing to draw. Train it with --calibrate" in err
+    assert not (tmp_path / "x.png").exists()
 
 
 # --- cache and synth -----------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ OTHER: dict[str, Any] = {
     "train.batch_size": 16,
     "train.learning_rate": 0.01,
     "train.dropout": 0.25,
+    "train.calibrate": True,
     "train.split": "random",
     "train.test_share": 0.3,
 }

@@ -178,3 +178,16 @@ def test_no_clips_are_no_input(config: Config) -> None:
 def test_a_label_outside_the_list_is_named(write_clip: WriteClip, config: Config) -> None:
     with pytest.raises(DataError, match="clips are labelled bored, expected happy, sad"):
         load([Clip(str(write_clip()), "bored")], config, "mfcc", labels=("happy", "sad"))
+
+
+def test_a_subset_keeps_rows_targets_and_clips_together_and_every_label(
+    write_clip: WriteClip, config: Config
+) -> None:
+    dataset = load(make_clips(write_clip, ["sad", "angry", "happy", "sad"]), config, "mfcc")
+
+    part = dataset.subset(np.array([3, 1]))
+
+    assert part.examples == (dataset.examples[3], dataset.examples[1])
+    np.testing.assert_array_equal(part.x, dataset.x[[3, 1]])
+    assert part.targets.tolist() == [dataset.targets[3], dataset.targets[1]]
+    assert part.labels == dataset.labels == ("happy", "sad", "angry")

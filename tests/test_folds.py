@@ -10,7 +10,7 @@ from conftest import corpora, grid, labels, ravdess, seeds, speakers
 from hypothesis import given, settings
 
 from speechemo_cli.corpus.folds import PROTOCOLS, Fold, folds
-from speechemo_cli.corpus.layouts import Clip
+from speechemo_cli.corpus.layouts import Clip, parse_ravdess
 from speechemo_cli.corpus.splits import Example, guard, hold_out
 from speechemo_cli.errors import DataError, LeakError
 
@@ -70,10 +70,11 @@ def test_the_random_hold_out_draws_a_fifth_five_times(examples: list[Example], s
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_every_fold_has_a_name_and_a_seed_of_its_own(protocol: str) -> None:
+def test_every_fold_has_its_name_and_only_draws_have_seeds_of_their_own(protocol: str) -> None:
     result = folds(ravdess(range(1, 7)), protocol, 10)
     assert [fold.name for fold in result] == [str(i + 1) for i in range(len(result))]
-    assert [fold.seed for fold in result] == [10 + i for i in range(len(result))]
+    drawn = protocol == "random-holdout"
+    assert [fold.seed for fold in result] == [10 + i if drawn else 10 for i in range(len(result))]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -221,3 +222,65 @@ def test_folds_refuse_a_planted_copy(protocol: str) -> None:
     examples[there] = Example(examples[there].clip, examples[here].key)
     with pytest.raises(LeakError, match="recordings stand in training and in test"):
         folds(examples, protocol, 0)
+
+
+# --- sung clips
+
+
+def with_songs(actors: int = 6) -> list[Example]:
+    """Every actor's 32 spoken clips of four labels, and the songs of every other actor."""
+    examples = []
+    for actor in range(1, actors + 1):
+        for channel in (1, 2) if actor % 2 else (1,):
+            for emotion in (2, 3, 4, 5):
+                for manner in range(8):
+                    intensity, statement, repetition = 1 + manner // 4, 1 + manner // 2 % 2, 1 + manner % 2
+                    name = f"03-0{channel}-0{emotion}-0{intensity}-0{statement}-0{repetition}-{actor:02d}.wav"
+                    clip = parse_ravdess(name)
+                    assert clip is not None
+                    examples.append(Example(clip, name))
+    return examples
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_songs_are_trained_on_and_never_tested(protocol: str) -> None:
+    examples = with_songs()
+
+    for fold in folds(examples, protocol, 0):
+        assert not any(examples[i].clip.song for i in fold.test)
+        assert any(examples[i].clip.song for i in fold.train)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_songs_move_no_spoken_clip_to_another_fold(protocol: str) -> None:
+    examples = with_songs()
+    spoken = [example for example in examples if not example.clip.song]
+
+    for joined, alone in zip(folds(examples, protocol, 3), folds(spoken, protocol, 3), strict=True):
+        assert [examples[i] for i in joined.test] == [spoken[i] for i in alone.test]
+        said = [examples[i] for i in joined.train if not examples[i].clip.song]
+        assert said == [spoken[i] for i in alone.train]
+
+
+@pytest.mark.parametrize("protocol", ["speaker-5fold", "speaker-6fold", "loso"])
+def test_a_test_speaker_sings_in_no_training(protocol: str) -> None:
+    examples = with_songs()
+
+    for fold in folds(examples, protocol, 0):
+        sung_by = {examples[i].clip.speaker for i in fold.train if examples[i].clip.song}
+        assert sung_by == {"01", "03", "05"} - set(fold.test_speakers)
+
+
+def test_twin_safe_folds_keep_songs_of_a_test_sentence_out() -> None:
+    examples = with_songs()
+
+    for fold in folds(examples, "twin-safe-5fold", 0):
+        tested = {examples[i].twin_group for i in fold.test}
+        sung = [example for example in examples if example.clip.song and example.twin_group not in tested]
+        assert [examples[i] for i in fold.train if examples[i].clip.song] == sung
+
+
+def test_songs_alone_are_tested_like_speech() -> None:
+    songs = [example for example in with_songs() if example.clip.song]
+
+    check_folds(songs, folds(songs, "loso", 0))

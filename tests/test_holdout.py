@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
-from conftest import told, trained_with
+import pytest
+from conftest import Fitted, blurred, told, trained_with
 
 from speechemo_cli.corpus.layouts import Clip
-from speechemo_cli.evaluation import holdout
+from speechemo_cli.evaluation import holdout, runs
+from speechemo_cli.evaluation.calibration import apply_temperature
+from speechemo_cli.features.dataset import Dataset
+from speechemo_cli.models import training
+from speechemo_cli.models.checkpoint import Checkpoint
 
 
 def test_split_both_measures_known_and_new_voices_side_by_side(rng: np.random.Generator) -> None:
@@ -81,3 +89,110 @@ def test_labels_the_model_cannot_answer_are_named(rng: np.random.Generator) -> N
     card = holdout.train_with_holdout("v1", told(rng), trained_with(epochs=1)).card
 
     assert holdout.unknown_labels([Clip("a", "bored"), Clip("b", "happy")], card) == ("bored",)
+
+
+def with_clips(data: Dataset, **changes: object) -> Dataset:
+    examples = tuple(replace(e, clip=replace(e.clip, **changes)) for e in data.examples)
+    return replace(data, examples=examples)
+
+
+def test_the_card_counts_labels_and_weights(rng: np.random.Generator, fitted: list[Fitted]) -> None:
+    data = told(rng, speakers=3)
+    examples = [replace(e, clip=replace(e.clip, song=i < 30)) for i, e in enumerate(data.examples)]
+
+    trained = holdout.train_with_holdout(
+        "v1", replace(data, examples=tuple(examples)), trained_with(split="none")
+    )
+
+    # A third of each speaker's 30 clips has each label; the first speaker sings.
+    assert trained.card.data["clips"] == {label: {"spoken": 20, "sung": 10} for label in data.labels}
+    assert trained.card.parameters == 40 * 3 + 3
+
+
+def test_clips_are_taken_for_ravdess_by_its_names_alone(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    data, config = told(rng, speakers=3), trained_with(split="none")
+
+    assert holdout.train_with_holdout("v1", data, config).card.data["ravdess"] is True
+    other = holdout.train_with_holdout("v1", with_clips(data, statement=None), config)
+    assert other.card.data["ravdess"] is False
+
+
+def test_the_network_is_corrected_by_a_temperature_from_its_training_clips_alone(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    data = blurred(rng, speakers=5)
+
+    result = holdout.train_with_holdout("v1", data, trained_with(calibrate=True))
+    calls = list(fitted)
+    plain = holdout.train_with_holdout("v1", data, trained_with(calibrate=False))
+
+    assert result.calibration is not None
+    assert plain.calibration is plain.card.temperature is None
+    assert result.card.temperature == result.calibration.temperature > 1.5
+    expected = apply_temperature(training.predict(plain.model, data.x), result.card.temperature)
+    np.testing.assert_allclose(training.predict(result.model, data.x), expected, atol=1e-5)
+    # The scores are those of the network that is handed over.
+    assert result.new is not None
+    assert plain.new is not None
+    assert result.new.accuracy == plain.new.accuracy
+    assert result.new.nll < plain.new.nll
+    # Four speakers are trained on: one training with all, and one without each of them.
+    held_out = {data.x[i].tobytes() for i in (*result.holdout.seen, *result.holdout.new)}
+    assert len(calls) == 5
+    assert all(held_out.isdisjoint(row.tobytes() for row in call.x) for call in calls)
+    assert result.calibration.result.pooled.n == len(result.holdout.train)
+
+
+def test_held_out_clips_do_not_move_the_temperature(rng: np.random.Generator, fitted: list[Fitted]) -> None:
+    data = blurred(rng, speakers=4)
+    config = trained_with(calibrate=True)
+    before = holdout.train_with_holdout("v1", data, config)
+    x = data.x.copy()
+    x[before.holdout.new] *= 100
+    x[before.holdout.seen] *= 100
+
+    after = holdout.train_with_holdout("v1", replace(data, x=x), replace(config, runs="other"))
+
+    assert after.card.temperature == before.card.temperature
+
+
+def test_one_known_speaker_is_trained_without_a_calibration(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    config = trained_with(calibrate=True, split="random")
+
+    result = holdout.train_with_holdout("v1", told(rng, speakers=1), config)
+
+    assert result.calibration is result.card.temperature is None
+    assert len(fitted) == 1
+
+
+def test_a_killed_training_is_gone_on_with_only_when_asked(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, config = told(rng, speakers=3, clips=4), trained_with(epochs=3)
+    monkeypatch.setattr(runs, "Checkpoint", partial(Checkpoint, every_s=0))
+
+    def train(killed_at: int | None, *, resume: bool) -> list[int]:
+        seen: list[int] = []
+
+        def on_epoch(_stage: str, done: int, _total: int, _values: object) -> None:
+            seen.append(done)
+            if done == killed_at:
+                raise KeyboardInterrupt
+
+        if killed_at is None:
+            holdout.train_with_holdout("v1", data, config, on_epoch, resume=resume)
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                holdout.train_with_holdout("v1", data, config, on_epoch, resume=resume)
+        return seen
+
+    assert train(2, resume=True) == [1, 2]  # there is nothing yet to go on with
+    assert holdout.unfinished_training("v1", data, config).exists()
+    assert not holdout.unfinished_training("v1", data, replace(config, seed=1)).exists()
+    assert train(1, resume=False) == [1]
+    assert train(None, resume=True) == [2, 3]
+    assert not holdout.unfinished_training("v1", data, config).exists()

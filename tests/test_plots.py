@@ -49,6 +49,24 @@ def test_labels_that_never_occur_do_not_divide_by_zero() -> None:
     assert Path("half.png").stat().st_size > 0
 
 
+def test_a_reliability_diagram_tells_a_sure_network_from_a_well_measured_one() -> None:
+    for name, right in (("good", 1.0), ("sure", 0.6)):
+        bins = [(share, right * share) for share in (0.3, 0.5, 0.7, 0.9)]
+        plots.reliability_diagram(bins, "answers", Path(f"{name}.png"))
+
+    good, sure = imread("good.png"), imread("sure.png")
+    assert min(good.shape[:2]) > 300
+    assert good.shape == sure.shape
+    assert not np.array_equal(good, sure)
+
+
+def test_the_same_reliability_gives_the_same_bytes() -> None:
+    for name in ("one", "two"):
+        plots.reliability_diagram([(0.4, 0.3), (0.9, 0.7)], "answers", Path(f"{name}.png"))
+
+    assert Path("one.png").read_bytes() == Path("two.png").read_bytes()
+
+
 def test_a_folder_that_cannot_be_made_is_an_access_error() -> None:
     Path("file").write_text("in the way")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,21 @@ def test_an_answer_is_the_networks_on_the_features_of_the_training(
     assert list(answer.probabilities.values()) == pytest.approx(expected.tolist(), abs=1e-4)
     assert answer.confidence == max(answer.probabilities.values()) == answer.probabilities[answer.label]
     assert answer.duration_s == pytest.approx(1.5)
+
+
+def test_an_answer_below_the_least_confidence_is_uncertain_and_keeps_its_numbers(
+    model_file: Path, write_clip: Callable[..., Path]
+) -> None:
+    clip = str(write_clip(seconds=0.5))
+    (plain,) = Predictor.open(model_file).predict([clip])
+    assert isinstance(plain, Answer)
+
+    (enough,) = Predictor.open(model_file, min_confidence=plain.confidence).predict([clip])
+    (doubted,) = Predictor.open(model_file, min_confidence=plain.confidence + 1e-6).predict([clip])
+
+    assert plain.label in LABELS
+    assert enough == plain
+    assert doubted == replace(plain, label="uncertain")
 
 
 def test_order_is_kept_around_broken_clips_and_across_batches(

@@ -231,3 +231,31 @@ def test_speakers_who_each_have_a_label_of_their_own_cannot_be_held_out() -> Non
 
     with pytest.raises(DataError, match="needs training clips of at least two labels"):
         hold_out(examples, "both", 0.5, 0)
+
+
+# --- sung clips
+
+
+@pytest.mark.parametrize("split", ["both", "random"])
+def test_songs_join_the_training_but_for_those_of_new_voices(split: str) -> None:
+    examples = [
+        Example(Clip(f"{who} {label} {song} {i}", label, who, song=song), f"{who} {label} {song} {i}")
+        for who in "abcdef"
+        for label in ("sad", "angry")
+        for song in (False, True)
+        for i in range(6)
+    ]
+
+    holdout = hold_out(examples, split, 0.2, 0)
+
+    for part in (holdout.seen, holdout.new):
+        assert not any(examples[i].clip.song for i in part)
+    sung_by = {examples[i].clip.speaker for i in holdout.train if examples[i].clip.song}
+    assert sung_by == set("abcdef") - set(holdout.new_speakers)
+    assert (len(holdout.new) > 0) == (split == "both")
+
+
+def test_without_a_hold_out_songs_are_clips_like_any_other() -> None:
+    examples = [Example(Clip(f"{i}", "sad" if i % 2 else "angry", "a", song=i > 5), f"{i}") for i in range(9)]
+
+    assert hold_out(examples, "none", 0.2, 0).train.tolist() == list(range(9))

@@ -9,7 +9,8 @@ import pytest
 
 from speechemo_cli.config import TrainConfig
 from speechemo_cli.errors import ConfigError, SpeechemoError
-from speechemo_cli.models import training, version_module
+from speechemo_cli.evaluation.calibration import apply_temperature
+from speechemo_cli.models import VERSIONS, training, version_module
 from speechemo_cli.models.backend import load_keras
 
 
@@ -138,6 +139,32 @@ def test_the_config_lies_over_the_preset() -> None:
 
     assert (preset.epochs, preset.dropout) == (7, 0.0)
     assert preset.batch_size == version_module("v2").PRESET.batch_size
+
+
+def test_only_v3_is_calibrated_unless_the_config_says_otherwise() -> None:
+    presets = {version: version_module(version).PRESET for version in VERSIONS}
+
+    assert {version for version, preset in presets.items() if preset.calibrate} == {"v3"}
+    assert presets["v1"].with_config(TrainConfig(calibrate=True)).calibrate
+    assert not presets["v3"].with_config(TrainConfig(calibrate=False)).calibrate
+
+
+@pytest.mark.parametrize("temperature", [0.5, 3.0])
+@pytest.mark.parametrize("version", ["v1", "v3"])
+def test_divided_logits_answer_as_a_temperature_on_the_answers(
+    version: str, temperature: float, rng: np.random.Generator
+) -> None:
+    network = version_module(version)
+    x = rng.normal(0, 5, (6, 40) if version == "v1" else (6, 32, 16)).astype(np.float32)
+    model = network.build(x, 3, network.PRESET)
+    model.layers[-1].bias.assign([0.5, -1.0, 2.0])  # a network that leans somewhere
+    before = training.predict(model, x)
+
+    training.divide_logits(model, temperature)
+
+    after = training.predict(model, x)
+    np.testing.assert_allclose(after, apply_temperature(before, temperature), atol=1e-5)
+    assert np.abs(after - before).max() > 0.01
 
 
 def test_an_unknown_version_names_the_known_ones() -> None:

@@ -92,7 +92,7 @@ def test_the_averaged_weights_are_the_ones_that_stay(rng: np.random.Generator) -
 
 def test_every_epoch_sees_every_clip_once_and_each_time_another_way(rng: np.random.Generator) -> None:
     x, targets = voices(rng, 40)
-    data = v3.batches(x, targets, 3, replace(v3.PRESET, batch_size=16), seed=0)["x"]
+    data = v3.batches(x, targets, 3, replace(v3.PRESET, batch_size=16), seed=0, epochs_done=0)["x"]
 
     first = [data[i] for i in range(len(data))]
     data.on_epoch_end()
@@ -102,6 +102,18 @@ def test_every_epoch_sees_every_clip_once_and_each_time_another_way(rng: np.rand
     assert not np.allclose(first[0][0], second[0][0])
     for _, mixed in first:
         np.testing.assert_allclose(mixed.sum(axis=1), 1.0, rtol=1e-5)
+
+
+def test_an_epoch_is_the_same_whether_others_came_before_it_or_not(rng: np.random.Generator) -> None:
+    x, targets = voices(rng, 6)
+    preset = replace(v3.PRESET, batch_size=4)
+    from_the_start, later = (v3.batches(x, targets, 3, preset, 7, done)["x"] for done in (0, 1))
+    from_the_start[0], from_the_start[1]
+    from_the_start.on_epoch_end()
+
+    for i in range(2):
+        for expected, received in zip(from_the_start[i], later[i], strict=True):
+            np.testing.assert_array_equal(received, expected)
 
 
 def test_its_file_holds_no_optimizer_and_answers_the_same(rng: np.random.Generator) -> None:

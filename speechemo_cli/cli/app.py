@@ -10,7 +10,7 @@ import typer
 
 import speechemo_cli
 from speechemo_cli import files
-from speechemo_cli.cli import cache, compare, config, evaluate, extract, predict, render, synth, train
+from speechemo_cli.cli import cache, compare, config, evaluate, extract, model, predict, render, synth, train
 from speechemo_cli.errors import ExitCode, SpeechemoError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("train")(train.run)
 app.command("evaluate")(evaluate.run)
 app.command("compare")(compare.run)
 app.command("predict")(predict.run)
+app.add_typer(model.app, name="model")
 app.command("config")(config.run)
 app.add_typer(cache.app, name="cache")
 app.command("synth")(synth.run)

@@ -46,6 +46,7 @@ def run(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="With --version: write a page about the results.")
     ] = None,
+    calibrate: options.Calibrate = None,
     seed: options.Seed = None,
     store: options.Store = None,
     jobs: options.Jobs = None,
@@ -72,7 +73,15 @@ def run(
     files = _Files(plot, predictions, report)
     files.check()
     config = options.build_config(
-        config_file, sets, data=data, store=store, jobs=jobs, song=song, seed=seed, train__epochs=epochs
+        config_file,
+        sets,
+        data=data,
+        store=store,
+        jobs=jobs,
+        song=song,
+        seed=seed,
+        train__epochs=epochs,
+        train__calibrate=calibrate,
     )
     if version:
         chosen = (protocol or options.Protocol.speaker_5fold).value
@@ -108,13 +117,13 @@ def _model_file(model: str | None, config: Config, plot: Path | None, format_: o
     from speechemo_cli.errors import DataError
     from speechemo_cli.evaluation import holdout
     from speechemo_cli.features import dataset
-    from speechemo_cli.models import VERSIONS, artifact, version_module
+    from speechemo_cli.models import artifact, version_module
 
-    path = artifact.find(model, config.models, VERSIONS)
+    path = artifact.find(model, config.models)
     card = artifact.inspect(path)
     corpus = find_clips(config.data, song=config.song)
     say_corpus(config.data, corpus)
-    render.note(f"model: {display_name(path)} ({card.version}, {card.epochs} epochs, seed {card.seed})")
+    render.note(f"model: {artifact.shown(path)} ({card.version}, {card.epochs} epochs, seed {card.seed})")
     unknown = holdout.unknown_labels(corpus.clips, card)
     if unknown:
         raise DataError(
@@ -136,7 +145,7 @@ def _model_file(model: str | None, config: Config, plot: Path | None, format_: o
     headline = result.unseen or result.trained_on
     assert headline is not None
     if plot:
-        _draw(headline, card.labels, f"{display_name(path)} on {headline.n} clips", plot)
+        _draw(headline, card.labels, f"{artifact.shown(path)} on {headline.n} clips", plot)
     if options.is_table(format_):
         render.emit(_model_table(result, headline))
     else:
@@ -145,7 +154,7 @@ def _model_file(model: str | None, config: Config, plot: Path | None, format_: o
             "evaluate",
             {
                 "version": card.version,
-                "model": str(path),
+                "model": artifact.shown(path),
                 "labels": list(card.labels),
                 "n_clips": len(clips.examples),
                 "n_trained_on": result.trained_on.n if result.trained_on else 0,
@@ -189,21 +198,22 @@ def _by_protocol(
     started = time.perf_counter()
     from speechemo_cli.corpus.layouts import find_clips
     from speechemo_cli.evaluation import predictions, protocols, report
-    from speechemo_cli.evaluation.metrics import METRICS
     from speechemo_cli.features import dataset
     from speechemo_cli.models import version_module
 
     corpus = find_clips(config.data, song=config.song)
     say_corpus(config.data, corpus)
-    feature_set = protocols.preset_of(version, config).feature_set
+    preset = protocols.preset_of(version, config)
     prepare = version_module(version).prepare
     with render.progress("extracting", "clips") as update:
-        clips = dataset.load(corpus.clips, config, feature_set, prepare=prepare, on_progress=update)
+        clips = dataset.load(corpus.clips, config, preset.feature_set, prepare=prepare, on_progress=update)
     render.say_extraction(clips.extraction)
     with render.progress("training", "epochs") as update:
         result = protocols.run_protocol(
             version, protocol, clips, config, lambda stage, done, total, _: update(done, total, stage=stage)
         )
+    if preset.calibrate and not result.protocol.shares_speakers and not result.calibrated:
+        render.say_uncalibrated()
     if files.plot:
         title = f"{version}, {protocol}, {result.pooled.n} answers"
         _draw(result.pooled, result.labels, title, files.plot)
@@ -219,33 +229,7 @@ def _by_protocol(
         render.emit_json(
             "evaluate",
             {
-                "version": version,
-                "protocol": protocol,
-                "speaker_independent": not result.protocol.shares_speakers,
-                "meaning": result.protocol.meaning,
-                "seed": config.seed,
-                "epochs": protocols.preset_of(version, config).epochs,
-                "labels": list(result.labels),
-                "n_clips": len(clips.examples),
-                **{name: result.spread(name) for name in METRICS},
-                "per_class": result.pooled.to_dict()["per_class"],
-                "confusion": result.pooled.confusion,
-                "slices": {
-                    name: {
-                        value: {"n": s.n, "accuracy": s.accuracy, "uar": s.uar} for value, s in parts.items()
-                    }
-                    for name, parts in result.slices.items()
-                },
-                "folds": [
-                    {
-                        "test_speakers": list(fold.test_speakers),
-                        "n": fold.scores.n,
-                        "accuracy": fold.scores.accuracy,
-                        "uar": fold.scores.uar,
-                        "seconds": round(fold.seconds, 1),
-                    }
-                    for fold in result.folds
-                ],
+                **result.to_dict(),
                 "failed": [asdict(failure) for failure in clips.extraction.failed],
                 "seconds": round(time.perf_counter() - started, 3),
             },
@@ -285,13 +269,20 @@ def _protocol_table(result: ProtocolResult) -> str:
         [
             render.table(["fold", "clips", "accuracy", "UAR", "test speakers"], rows),
             render.table([title, "mean of folds", "sd of folds", "pooled", "95 % interval"], summary),
-            f"In this protocol {result.protocol.meaning}.",
+            f"In this protocol {result.protocol.meaning}.{_correction(result)}",
             "",
             render.per_class_table({"all folds": result.pooled}),
             render.confusion_table(result.pooled),
             *([render.table(["slice", "", "clips", "accuracy", "UAR"], slices)] if slices else []),
         ]
     )
+
+
+def _correction(result: ProtocolResult) -> str:
+    if not result.calibrated:
+        return ""
+    temperatures = ", ".join(f"{fold.temperature:.2f}" for fold in result.folds)
+    return f" Confidences are corrected by temperatures from the training speakers: {temperatures}."
 
 
 def _scores(scores: Scores | None) -> Any:

@@ -82,8 +82,8 @@ Model = Annotated[
         "--model",
         "-m",
         metavar="MODEL",
-        show_default="the one trained last",
-        help="Model file, or v1, v2, v3 for the one in models/.",
+        show_default="the one trained last, else the packaged one",
+        help="Model file; v1, v2, v3 for the one in models/; or packaged.",
     ),
 ]
 Store = Annotated[
@@ -96,9 +96,21 @@ Jobs = Annotated[
 Seed = Annotated[
     int | None, typer.Option(metavar="N", show_default="0", help="Seed of splits and trainings.")
 ]
+Calibrate = Annotated[
+    bool | None,
+    typer.Option(
+        "--calibrate/--no-calibrate",
+        show_default="the version's own",
+        help="Correct confidences by a temperature from training speakers left out in turn.",
+    ),
+]
 Song = Annotated[
     bool | None,
-    typer.Option("--song/--no-song", show_default="no-song", help="Take RAVDESS's sung clips too."),
+    typer.Option(
+        "--song/--no-song",
+        show_default="no-song",
+        help="Train on RAVDESS's sung clips too; they are never tested.",
+    ),
 ]
 DocumentFormat = Annotated[
     Format | None,

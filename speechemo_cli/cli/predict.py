@@ -32,6 +32,16 @@ def run(
             "--format", "-f", show_default="table; jsonl in a pipe", help="How to print the answers."
         ),
     ] = None,
+    min_confidence: Annotated[
+        float,
+        typer.Option(
+            metavar="P",
+            min=0.0,
+            max=1.0,
+            show_default=False,
+            help="Answer `uncertain` below this confidence.",
+        ),
+    ] = 0.0,
     jobs: options.Jobs = None,
     config_file: options.ConfigFile = None,
     sets: options.Sets = None,
@@ -43,16 +53,21 @@ def run(
     their answer, and the exit code is 3 (6 if there is no answer at all).
     """
     from speechemo_cli.inference.predictor import Predictor
-    from speechemo_cli.models import VERSIONS, artifact
+    from speechemo_cli.models import artifact
 
     render.set_quiet(quiet)
     config = options.build_config(config_file, sets, jobs=jobs)
-    path = artifact.find(model, config.models, VERSIONS)
-    predictor = Predictor.open(path, config)
+    path = artifact.find(model, config.models)
+    predictor = Predictor.open(path, config, min_confidence)
     paths = list(_expand(clips))
-    render.note(f"model: {display_name(path)} {_worth(predictor.card)}")
+    render.note(f"model: {artifact.shown(path)} {_worth(predictor.card)}")
+    if min_confidence and predictor.card.temperature is None:
+        render.warn(
+            "this model's confidences were never corrected on new voices, so --min-confidence may keep"
+            " too much. Train it with --calibrate"
+        )
     chosen = format_ or (options.PredictFormat.table if render.on_terminal() else options.PredictFormat.jsonl)
-    writer = _WRITERS[chosen.value](str(path), predictor.labels)
+    writer = _WRITERS[chosen.value](artifact.shown(path), predictor.labels)
     failed = 0
     with render.progress("listening", "clips") as update:
         for done, item in enumerate(predictor.predict(paths), start=1):
@@ -93,10 +108,14 @@ def _worth(card: ModelCard) -> str:
     """Say what the model's answers are worth, from its own results."""
     test = card.results.get("test", {})
     new, seen = test.get("new_speakers"), test.get("seen_speakers")
+    left_out = card.results.get("cross_validated")
     if new:
         return (
             f"({card.version}; right {render.percent(new['accuracy'])} of the time on voices it never heard)"
         )
+    if left_out:
+        share = render.percent(left_out["accuracy"]["pooled"])
+        return f"({card.version}; right {share} of the time on voices left out of its trainings)"
     if seen:
         share = render.percent(seen["accuracy"])
         return f"({card.version}; right {share} of the time on voices it knows, less on others)"
@@ -198,7 +217,7 @@ class _Table(_Writer):
 
     def __init__(self, model: str, labels: tuple[str, ...]) -> None:
         super().__init__(model, labels)
-        self._width = max(5, *(len(label) for label in labels))
+        self._width = max(len("uncertain"), *(len(label) for label in labels))
         names = " ".join(f"{label[:4]:<4}" for label in labels)
         render.emit(f"{'label':<{self._width}} {'conf.':>6}  {names}  clip")
 

@@ -267,6 +267,14 @@ def say_extraction(extraction: Extraction) -> None:
         warn(f"damaged, set aside and computed anew: {shard}")
 
 
+def say_uncalibrated() -> None:
+    """Say that confidences could not be corrected, where the version wants them to be."""
+    warn(
+        "confidences are left as they are: correcting them takes clips of at least two known speakers,"
+        " with two labels left whoever stays out"
+    )
+
+
 def exit_for(failed: int, total: int) -> None:
     """End with 3 where some clips failed and with 6 where all did.
 

@@ -41,6 +41,10 @@ def run(
             help="Where the model goes.",
         ),
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where a killed training of the same kind stopped.")
+    ] = False,
+    calibrate: options.Calibrate = None,
     seed: options.Seed = None,
     store: options.Store = None,
     jobs: options.Jobs = None,
@@ -73,6 +77,7 @@ def run(
         seed=seed,
         train__split=split.value if split else None,
         train__epochs=epochs,
+        train__calibrate=calibrate,
     )
     path = output or artifact.default_path(config.models, version.value)
     if path.suffix != artifact.SUFFIX:
@@ -91,13 +96,22 @@ def run(
         )
     render.say_extraction(clips.extraction)
     config = options.split_for(config, corpus.speakers, asked=split is not None)
+    if holdout.unfinished_training(version.value, clips, config).exists():
+        render.note(
+            "going on with the unfinished training"
+            if resume
+            else "an unfinished training of this kind is given up (--resume goes on with it)"
+        )
     with render.progress("training", "epochs") as update:
         result = holdout.train_with_holdout(
             version.value,
             clips,
             config,
-            lambda _, done, total, values: update(done, total, _epoch_text(values)),
+            lambda stage, done, total, values: update(done, total, _epoch_text(values), stage),
+            resume=resume,
         )
+    if preset.calibrate and result.calibration is None:
+        render.say_uncalibrated()
     numbers = _numbers(result)
     document = {
         "version": version.value,
@@ -143,12 +157,16 @@ def _numbers(result: HoldoutResult) -> dict[str, Any]:
             "seen_speakers": part(result.seen),
             "new_speakers": part(result.new, speakers=list(result.holdout.new_speakers)),
         },
+        "temperature": result.card.temperature,
+        "cross_validated": result.calibration.result.to_dict() if result.calibration else None,
     }
 
 
 def _table(result: HoldoutResult, path: Path, epochs: int, seed: int) -> str:
+    left_out = result.calibration.result.pooled if result.calibration else None
     parts = {
         "training clips": result.train,
+        "the same, each voice left out in its turn": left_out,
         "held out, known voices": result.seen,
         "held out, new voices": result.new,
     }
@@ -183,6 +201,19 @@ def _in_words(result: HoldoutResult) -> list[str]:
             "This split shares speakers, and mostly twin recordings, with the training:"
             " on new voices expect far less (--split both measures it)."
         )
+    elif result.calibration:
+        accuracy = result.calibration.result.spread("accuracy")
+        low, high = accuracy["ci95"]
+        lines.append(
+            f"Trained on every clip. Trainings that left voices out were right"
+            f" {render.percent(accuracy['pooled'])} of the time on them"
+            f" (95 % interval {render.percent(low)} to {render.percent(high)})."
+        )
     else:
         lines.append("Trained on every clip: nothing was held out, so nothing is known of how good it is.")
+    if result.calibration:
+        lines.append(
+            f"Confidences are corrected by a temperature of {result.calibration.temperature:.2f}:"
+            " of the answers with 80 %, about eight in ten are right on such voices."
+        )
     return lines

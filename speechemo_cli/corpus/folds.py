@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from speechemo_cli.corpus.splits import guard, labels_of, require_labels, stratified
+from speechemo_cli.corpus.splits import guard, join_songs, labels_of, require_labels, spoken, stratified
 from speechemo_cli.errors import DataError
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Fold:
 
 
 def folds(examples: Sequence[Example], protocol: str, seed: int) -> list[Fold]:
-    """Make the trainings and tests of a protocol.
+    """Make the trainings and tests of a protocol. Sung clips beside spoken ones are never tested.
 
     Parameters
     ----------
@@ -108,7 +108,8 @@ def folds(examples: Sequence[Example], protocol: str, seed: int) -> list[Fold]:
         folds): no speaker on both sides; actors that are not there are left out of their folds, and
         other corpora's speakers are dealt into groups. `loso`: leave one speaker out.
     seed : int
-        Of the draws; fold i trains with `seed + i`.
+        Of the folds and the trainings; draw i of `random-holdout` is drawn and trained with `seed + i`,
+        as `train --split random` with that seed would.
 
     Returns
     -------
@@ -125,24 +126,30 @@ def folds(examples: Sequence[Example], protocol: str, seed: int) -> list[Fold]:
         raise DataError(f"protocol is {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
     rules = PROTOCOLS[protocol]
     require_labels(examples)
+    said = spoken(examples)
+    drawn = protocol == "random-holdout"
+    made = []
+    for i, (train, test) in enumerate(_pairs([examples[j] for j in said], rules, seed)):
+        checks = {"speakers": not rules.shares_speakers, "twins": not rules.shares_twins}
+        train, test = join_songs(examples, said[train], said[test], **checks), said[test]
+        require_labels([examples[j] for j in train])
+        guard(examples, train, test, **checks)
+        who = [] if rules.shares_speakers else sorted({examples[j].clip.speaker or "?" for j in test})
+        made.append(Fold(str(i + 1), train, test, seed + i if drawn else seed, tuple(who)))
+    return made
+
+
+def _pairs(examples: Sequence[Example], rules: Protocol, seed: int) -> Pairs:
     if not rules.shares_speakers:
-        pairs = _by_speaker(examples, rules, seed)
-    elif not rules.shares_twins:
-        pairs = _twin_safe(examples, rules.n_folds, seed)
-    elif protocol == "random-holdout":
+        return _by_speaker(examples, rules, seed)
+    if not rules.shares_twins:
+        return _twin_safe(examples, rules.n_folds, seed)
+    if rules.name == "random-holdout":
         everything = np.arange(len(examples))
-        pairs = [
+        return [
             stratified(everything, labels_of(examples), 0.2, seed + i) for i in range(RANDOM_HOLDOUT_DRAWS)
         ]
-    else:
-        pairs = _random(examples, rules.n_folds, seed)
-    made = []
-    for i, (train, test) in enumerate(pairs):
-        require_labels([examples[j] for j in train])
-        guard(examples, train, test, speakers=not rules.shares_speakers, twins=not rules.shares_twins)
-        who = [] if rules.shares_speakers else sorted({examples[j].clip.speaker or "?" for j in test})
-        made.append(Fold(str(i + 1), train, test, seed + i, tuple(who)))
-    return made
+    return _random(examples, rules.n_folds, seed)
 
 
 def _random(examples: Sequence[Example], n_folds: int, seed: int) -> Pairs:

@@ -94,7 +94,7 @@ def distinct(clips: Sequence[Clip], keys: dict[str, str]) -> tuple[list[Example]
 
 
 def hold_out(examples: Sequence[Example], split: str, share: float, seed: int) -> Holdout:
-    """Hold out clips for one training.
+    """Hold out clips for one training. Sung clips beside spoken ones are trained on, never held out.
 
     Parameters
     ----------
@@ -120,14 +120,16 @@ def hold_out(examples: Sequence[Example], split: str, share: float, seed: int) -
     if split == "none":
         return Holdout(everything, nothing, nothing, ())
     new_speakers: tuple[str, ...] = ()
-    rest = everything
+    said = spoken(examples)
+    rest = said
     if split == "both":
-        new_speakers = _draw_speakers(examples, share, seed)
-        is_new = np.array([example.clip.speaker in new_speakers for example in examples])
-        rest = everything[~is_new]
+        new_speakers = _draw_speakers([examples[int(i)] for i in said], share, seed)
+        is_new = np.array([examples[int(i)].clip.speaker in new_speakers for i in said])
+        rest = said[~is_new]
     require_labels([examples[int(i)] for i in rest])
     train, seen = stratified(rest, labels_of(examples), share, seed)
-    new = np.setdiff1d(everything, rest)
+    new = np.setdiff1d(said, rest)
+    train = join_songs(examples, train, new, speakers=True)
     holdout = Holdout(train, seen, new, new_speakers)
     guard(examples, train, seen)
     guard(examples, np.concatenate([train, seen]), new, speakers=True)
@@ -155,6 +157,46 @@ def _draw_speakers(examples: Sequence[Example], share: float, seed: int) -> tupl
             if group and len(drawn) < n:
                 drawn.append(group.pop())
     return tuple(sorted(drawn))
+
+
+def spoken(examples: Sequence[Example]) -> Positions:
+    """Positions of the clips that a test may hold: the spoken ones, or all where none is spoken."""
+    said = np.array([not example.clip.song for example in examples], dtype=bool)
+    return np.flatnonzero(said) if said.any() else np.arange(len(examples))
+
+
+def join_songs(
+    examples: Sequence[Example],
+    train: Positions,
+    test: Positions,
+    *,
+    speakers: bool = False,
+    twins: bool = False,
+) -> Positions:
+    """Add to a training what is sung, as further voices, where it tells nothing of the test.
+
+    Parameters
+    ----------
+    examples : sequence of Example
+    train, test : np.ndarray of int
+        As `spoken` allows.
+    speakers : bool
+        Leave out songs of test speakers.
+    twins : bool
+        Leave out songs of a test clip's speaker, label, intensity and statement.
+
+    Returns
+    -------
+    np.ndarray of int
+        Sorted.
+    """
+    sung = np.setdiff1d(np.arange(len(examples)), spoken(examples))
+    voices = {examples[i].clip.speaker for i in test} if speakers else set()
+    groups = {examples[i].twin_group for i in test} if twins else set()
+    joined = [
+        i for i in sung if examples[i].clip.speaker not in voices and examples[i].twin_group not in groups
+    ]
+    return np.sort(np.concatenate([train, np.array(joined, dtype=np.int64)]))
 
 
 def labels_of(examples: Sequence[Example]) -> NDArray[np.str_]:

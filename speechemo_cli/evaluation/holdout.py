@@ -9,7 +9,8 @@ import numpy as np
 
 from speechemo_cli.corpus.splits import Holdout, hold_out
 from speechemo_cli.evaluation.metrics import Scores, score
-from speechemo_cli.evaluation.protocols import OnEpoch, preset_of
+from speechemo_cli.evaluation.protocols import Calibration, OnEpoch, calibrate, preset_of, within
+from speechemo_cli.evaluation.runs import Run
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.models import training
 from speechemo_cli.models.artifact import ModelCard, library_versions
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from speechemo_cli.config import Config
     from speechemo_cli.corpus.layouts import Clip
     from speechemo_cli.features.dataset import Dataset
+    from speechemo_cli.models.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class HoldoutResult:
     train, seen, new : Scores or None
         On the training clips, on held-out clips of known speakers, on speakers never heard.
     holdout : Holdout
+    calibration : Calibration or None
+        None where the preset asks for none, or fewer than two training speakers are known.
     """
 
     model: Any
@@ -45,12 +49,21 @@ class HoldoutResult:
     seen: Scores | None
     new: Scores | None
     holdout: Holdout
+    calibration: Calibration | None
 
 
 def train_with_holdout(
-    version: str, data: Dataset, config: Config, on_epoch: OnEpoch | None = None
+    version: str,
+    data: Dataset,
+    config: Config,
+    on_epoch: OnEpoch | None = None,
+    *,
+    resume: bool = False,
 ) -> HoldoutResult:
     """Hold out clips as `config.train.split` says, train on the rest, score what was held out.
+
+    Where the preset says so, the network's confidences are corrected by a temperature from
+    speaker-disjoint folds of the training clips.
 
     Parameters
     ----------
@@ -58,6 +71,8 @@ def train_with_holdout(
     data : Dataset
     config : Config
     on_epoch : callable, optional
+    resume : bool
+        Go on where a killed training of the same clips and settings stopped.
 
     Returns
     -------
@@ -70,7 +85,14 @@ def train_with_holdout(
     """
     holdout = hold_out(data.examples, config.train.split, config.train.test_share, config.seed)
     preset = preset_of(version, config)
+    progress = within(on_epoch, "training")
     parts = {"train": holdout.train, "seen": holdout.seen, "new": holdout.new}
+    calibration = None
+    if preset.calibrate:
+        calibration = calibrate(version, data.subset(holdout.train), config, on_epoch)
+    unfinished = unfinished_training(version, data, config)
+    if not resume:
+        unfinished.drop()
     trained = training.fit(
         version,
         preset,
@@ -79,8 +101,11 @@ def train_with_holdout(
         len(data.labels),
         config.seed,
         watch={name: (data.x[at], data.targets[at]) for name, at in parts.items() if name != "train"},
-        on_epoch=(lambda *values: on_epoch("training", *values)) if on_epoch else None,
+        on_epoch=lambda *values: progress("", *values),
+        checkpoint=unfinished,
     )
+    if calibration:
+        training.divide_logits(trained.model, calibration.temperature)
     scores = {
         name: score(data.targets[at], training.predict(trained.model, data.x[at]), data.labels)
         if len(at)
@@ -88,6 +113,7 @@ def train_with_holdout(
         for name, at in parts.items()
     }
     assert scores["train"] is not None
+    heard = [data.examples[i].clip for i in holdout.train]
     card = ModelCard(
         version=version,
         labels=data.labels,
@@ -96,17 +122,41 @@ def train_with_holdout(
         config=config.to_dict(),
         seed=config.seed,
         epochs=preset.epochs,
+        temperature=calibration.temperature if calibration else None,
         versions=library_versions(),
         data={
             "train": [data.examples[i].key for i in holdout.train],
             "seen_speakers": [data.examples[i].key for i in holdout.seen],
             "new_speakers": [data.examples[i].key for i in holdout.new],
-            "speakers": sorted({data.examples[i].clip.speaker or "" for i in holdout.train} - {""}),
+            "speakers": sorted({clip.speaker or "" for clip in heard} - {""}),
+            "clips": {
+                label: {
+                    "spoken": sum(clip.label == label and not clip.song for clip in heard),
+                    "sung": sum(clip.label == label and clip.song for clip in heard),
+                }
+                for label in data.labels
+            },
+            "ravdess": all(clip.statement is not None for clip in heard),
         },
+        parameters=trained.model.count_params(),
     )
     return HoldoutResult(
-        trained.model, card, trained.history, scores["train"], scores["seen"], scores["new"], holdout
+        trained.model,
+        card,
+        trained.history,
+        scores["train"],
+        scores["seen"],
+        scores["new"],
+        holdout,
+        calibration,
     )
+
+
+def unfinished_training(version: str, data: Dataset, config: Config) -> Checkpoint:
+    """Return where the state of this training is kept until it is finished."""
+    holdout = hold_out(data.examples, config.train.split, config.train.test_share, config.seed)
+    preset = preset_of(version, config)
+    return Run(version, preset, data, holdout.train, config.seed, config, "train").checkpoint
 
 
 @dataclass(frozen=True)

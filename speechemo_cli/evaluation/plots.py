@@ -1,4 +1,4 @@
-"""Pictures of numbers: learning curves and confusion matrices, as PNG."""
+"""Pictures of numbers: learning curves, confusion matrices and reliability, as PNG."""
 
 from __future__ import annotations
 
@@ -104,6 +104,34 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str], title: str
     axis.set_xlabel("answer")
     axis.set_ylabel("truth")
     axis.set_title(title)
+    _write(figure, path)
+
+
+def reliability_diagram(bins: Sequence[tuple[float, float]], title: str, path: Path) -> None:
+    """Draw how often answers are right by how sure they are.
+
+    Parameters
+    ----------
+    bins : sequence of (confidence, accuracy)
+        Means of bins of as many answers each, 0 to 1.
+    title : str
+    path : Path
+        Where the PNG goes.
+
+    Raises
+    ------
+    AccessError
+        It cannot be written.
+    """
+    figure, axis = _figure(4.8, 4.6)
+    confidence, accuracy = np.array(bins).T * 100
+    axis.plot([0, 100], [0, 100], "--", color=_COLOURS["train"], label="as sure as it is right")
+    axis.vlines(confidence, confidence, accuracy, color=_COLOURS["new"], linewidth=1.5)
+    axis.plot(confidence, accuracy, "o-", color=_COLOURS["seen"], label="measured")
+    axis.set(xlim=(0, 101), ylim=(0, 101), xlabel="mean confidence (%)", ylabel="right answers (%)")
+    axis.grid(alpha=0.25)
+    axis.legend(frameon=False, loc="upper left")
+    axis.set_title(title, fontsize=10)
     _write(figure, path)
 
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from speechemo_cli.corpus.folds import PROTOCOLS, Fold, Protocol, folds
-from speechemo_cli.evaluation.metrics import Scores, intervals, score
-from speechemo_cli.features import FEATURE_SETS
-from speechemo_cli.files import atomic_path
+from speechemo_cli.errors import DataError
+from speechemo_cli.evaluation.calibration import apply_temperature, fit_temperature
+from speechemo_cli.evaluation.metrics import METRICS, Scores, intervals, reliability, score
+from speechemo_cli.evaluation.runs import Finished, Run
 from speechemo_cli.models import Preset, training, version_module
 
 if TYPE_CHECKING:
@@ -29,8 +26,20 @@ if TYPE_CHECKING:
 # (stage, epochs done, epochs, values of the epoch)
 OnEpoch = Callable[[str, int, int, Mapping[str, float]], None]
 
+# Speaker-disjoint folds by which confidences are corrected.
+_CALIBRATION_PROTOCOL = "speaker-5fold"
 # What a clip can be grouped by, where its layout tells.
 SLICES = ("speaker", "gender", "intensity", "statement")
+
+
+def within(on_epoch: OnEpoch | None, stage: str) -> OnEpoch:
+    """Name a stage before the stages inside it, for a callback that may be none."""
+
+    def call(inner: str, done: int, total: int, values: Mapping[str, float]) -> None:
+        if on_epoch:
+            on_epoch(f"{stage}, {inner}" if inner else stage, done, total, values)
+
+    return call
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,8 @@ class FoldResult:
     scores : Scores
     seconds : float
         Of the training; what it took then, where the fold was done by an earlier run.
+    temperature : float or None
+        What the probabilities were corrected by.
     """
 
     name: str
@@ -59,6 +70,7 @@ class FoldResult:
     history: dict[str, list[float]]
     scores: Scores
     seconds: float
+    temperature: float | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +121,60 @@ class ProtocolResult:
         }
 
     @cached_property
+    def confidence(self) -> NDArray[np.float64]:
+        """Probability of each answer."""
+        highest: NDArray[np.float64] = self.probabilities.max(axis=1).astype(np.float64)
+        return highest
+
+    @cached_property
+    def hits(self) -> NDArray[np.float64]:
+        """1 where the answer is right, else 0."""
+        right: NDArray[np.float64] = (self.probabilities.argmax(axis=1) == self.truth).astype(np.float64)
+        return right
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether every fold's confidences were corrected by a temperature."""
+        return all(fold.temperature is not None for fold in self.folds)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON has: the pooled scores with intervals, the folds and the slices."""
+        return {
+            "version": self.version,
+            "protocol": self.protocol.name,
+            "speaker_independent": not self.protocol.shares_speakers,
+            "meaning": self.protocol.meaning,
+            "seed": self.seed,
+            "epochs": self.epochs,
+            "calibrated": self.calibrated,
+            "labels": list(self.labels),
+            "n_clips": len({example.key for example in self.examples}),
+            "n_answers": self.pooled.n,
+            **{name: self.spread(name) for name in METRICS},
+            "per_class": self.pooled.to_dict()["per_class"],
+            "confusion": self.pooled.confusion,
+            "reliability": [
+                {"n": len(hits), "confidence": float(sure.mean()), "accuracy": float(hits.mean())}
+                for sure, hits in reliability(self.confidence, self.hits)
+            ],
+            "slices": {
+                name: {value: {"n": s.n, "accuracy": s.accuracy, "uar": s.uar} for value, s in parts.items()}
+                for name, parts in self.slices.items()
+            },
+            "folds": [
+                {
+                    "test_speakers": list(fold.test_speakers),
+                    "n": fold.scores.n,
+                    "accuracy": fold.scores.accuracy,
+                    "uar": fold.scores.uar,
+                    "temperature": fold.temperature,
+                    "seconds": round(fold.seconds, 1),
+                }
+                for fold in self.folds
+            ],
+        }
+
+    @cached_property
     def slices(self) -> dict[str, dict[str, Scores]]:
         """Scores by speaker, gender, intensity and statement, where the layout tells."""
         found: dict[str, dict[str, Scores]] = {}
@@ -132,9 +198,10 @@ def run_protocol(
 ) -> ProtocolResult:
     """Train and score a version once a fold. Epochs are fixed by the preset; no fold picks them.
 
-    Each finished fold is kept in `config.runs`, under a key of everything that decides its answers.
-    A run that was killed goes on at the fold it was in; one with other clips, features or settings
-    begins anew.
+    Each trained network is kept in `config.runs`, and the state of the unfinished one from time to
+    time: a run that was killed goes on where it was. One with other clips, features or settings
+    begins anew. Where no speaker is shared and the preset says so, the confidences of a fold are corrected
+    by a temperature from its training part.
 
     Raises
     ------
@@ -149,19 +216,117 @@ def run_protocol(
     plan = folds(data.examples, protocol, config.seed)
     results = []
     for fold in plan:
-        path = (
-            Path(config.runs)
-            / f"{version}-{protocol}-{fold.name}-{_fold_key(version, preset, fold, data, config)}.npz"
-        )
-        stored = _read_fold(path, (len(fold.test), len(data.labels)))
-        if stored is None:
-            stored = _train_fold(version, preset, fold, data, f"fold {fold.name} of {len(plan)}", on_epoch)
-            _write_fold(path, *stored)
-        probabilities, history, seconds = stored
-        scores = score(data.targets[fold.test], probabilities, data.labels)
+        inside = within(on_epoch, f"fold {fold.name} of {len(plan)}")
+        answers, finished = _train_fold(version, preset, fold, data, config, inside)
+        temperature = None
+        if preset.calibrate and not PROTOCOLS[protocol].shares_speakers:
+            inner = calibrate(version, data.subset(fold.train), config, inside)
+            temperature = inner.temperature if inner else None
+        probabilities = apply_temperature(answers, temperature or 1.0)
         results.append(
-            FoldResult(fold.name, fold.test_speakers, fold.test, probabilities, history, scores, seconds)
+            FoldResult(
+                fold.name,
+                fold.test_speakers,
+                fold.test,
+                probabilities,
+                finished.history,
+                score(data.targets[fold.test], probabilities, data.labels),
+                finished.seconds,
+                temperature,
+            )
         )
+    return _pool(version, protocol, preset, data, config, results)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How sure a network may be, measured on voices that stayed out of its training.
+
+    Attributes
+    ----------
+    temperature : float
+        Fitted on all answers of `result` together, before they were corrected.
+    result : ProtocolResult
+        Each fold's answers are corrected by a temperature fitted on the other folds', so that its
+        scores are not those of a correction that knew the truth.
+    """
+
+    temperature: float
+    result: ProtocolResult
+
+
+def calibrate(
+    version: str, data: Dataset, config: Config, on_epoch: OnEpoch | None = None
+) -> Calibration | None:
+    """Fit a temperature on answers for voices that stayed out: speaker-disjoint folds of a training part.
+
+    Parameters
+    ----------
+    version : str
+    data : Dataset
+        The clips the network itself is trained on, and no other.
+    config : Config
+    on_epoch : callable, optional
+
+    Returns
+    -------
+    Calibration or None
+        None where no voice can stay out: clips have no speaker or all the same, or what remains without
+        some of the speakers has a single label.
+    """
+    plain = replace(config, train=replace(config.train, calibrate=False))
+
+    try:
+        folds(data.examples, _CALIBRATION_PROTOCOL, config.seed)
+    except DataError:
+        return None
+    result = run_protocol(version, _CALIBRATION_PROTOCOL, data, plain, within(on_epoch, "calibrating"))
+    temperature = fit_temperature(result.probabilities, result.truth)
+    corrected = []
+    for fold in result.folds:
+        others = np.concatenate([other.test for other in result.folds if other is not fold])
+        answers = np.concatenate([other.probabilities for other in result.folds if other is not fold])
+        own = fit_temperature(answers, data.targets[others])
+        probabilities = apply_temperature(fold.probabilities, own)
+        scores = score(data.targets[fold.test], probabilities, data.labels)
+        corrected.append(replace(fold, probabilities=probabilities, scores=scores, temperature=own))
+    preset = preset_of(version, plain)
+    return Calibration(temperature, _pool(version, _CALIBRATION_PROTOCOL, preset, data, config, corrected))
+
+
+def _train_fold(
+    version: str, preset: Preset, fold: Fold, data: Dataset, config: Config, on_epoch: OnEpoch
+) -> tuple[NDArray[np.float32], Finished]:
+    """Train one network, unless an earlier run did, and ask it for the clips of the test."""
+    run = Run(version, preset, data, fold.train, fold.seed, config)
+    x, n_labels = data.x[fold.train], len(data.labels)
+    finished = run.read()
+    if finished is not None:
+        model = version_module(version).build(x, n_labels, preset)
+        try:
+            model.set_weights(finished.weights)
+        except ValueError:  # not what this network wrote
+            finished = None
+    if finished is None:
+        trained = training.fit(
+            version,
+            preset,
+            x,
+            data.targets[fold.train],
+            n_labels,
+            fold.seed,
+            on_epoch=lambda *values: on_epoch("", *values),
+            checkpoint=run.checkpoint,
+        )
+        model = trained.model
+        finished = Finished(model.get_weights(), trained.history, run.checkpoint.seconds)
+        run.write(finished)
+    return training.predict(model, data.x[fold.test]), finished
+
+
+def _pool(
+    version: str, protocol: str, preset: Preset, data: Dataset, config: Config, results: list[FoldResult]
+) -> ProtocolResult:
     order = np.concatenate([result.test for result in results])
     return ProtocolResult(
         version,
@@ -174,61 +339,3 @@ def run_protocol(
         data.targets[order],
         np.concatenate([result.probabilities for result in results]),
     )
-
-
-_Stored = tuple["NDArray[np.float32]", dict[str, list[float]], float]
-
-
-def _train_fold(
-    version: str, preset: Preset, fold: Fold, data: Dataset, stage: str, on_epoch: OnEpoch | None
-) -> _Stored:
-    started = time.perf_counter()
-    trained = training.fit(
-        version,
-        preset,
-        data.x[fold.train],
-        data.targets[fold.train],
-        len(data.labels),
-        fold.seed,
-        on_epoch=(lambda *values: on_epoch(stage, *values)) if on_epoch else None,
-    )
-    probabilities = training.predict(trained.model, data.x[fold.test])
-    return probabilities, trained.history, time.perf_counter() - started
-
-
-def _fold_key(version: str, preset: Preset, fold: Fold, data: Dataset, config: Config) -> str:
-    """Hash what decides a fold's answers: network, settings, features, clips with labels, seed."""
-    network = version_module(version)
-    sources = [Path(network.__file__), *(Path(module.__file__) for module in getattr(network, "PARTS", ()))]
-    part = {
-        "network": [hashlib.sha256(source.read_bytes()).hexdigest() for source in sources],
-        "preset": asdict(preset),
-        "features": FEATURE_SETS[preset.feature_set].fingerprint(config),
-        "labels": data.labels,
-        "train": [(data.examples[i].key, data.examples[i].clip.label) for i in fold.train],
-        "test": [data.examples[i].key for i in fold.test],
-        "seed": fold.seed,
-    }
-    return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _read_fold(path: Path, shape: tuple[int, int]) -> _Stored | None:
-    """Read what an earlier run kept; None where there is nothing, or nothing whole."""
-    try:
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
-            probabilities = stored["probabilities"]
-            history = json.loads(str(stored["history"]))
-            seconds = float(stored["seconds"])
-    except Exception:
-        return None  # whatever is wrong with it, the fold can be trained again
-    return (probabilities, history, seconds) if probabilities.shape == shape else None
-
-
-def _write_fold(path: Path, probabilities: Any, history: dict[str, list[float]], seconds: float) -> None:
-    with atomic_path(path) as temp, temp.open("wb") as handle:
-        np.savez(
-            handle,
-            probabilities=probabilities,
-            history=np.array(json.dumps(history)),
-            seconds=np.array(seconds),
-        )

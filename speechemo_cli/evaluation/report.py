@@ -75,7 +75,7 @@ def write_report(result: ProtocolResult, path: Path) -> None:
         lstrip_blocks=True,
     )
     environment.filters.update(percent=pictures.percent, shown=display_name)
-    confidence, hits = _confidence(result)
+    confidence, hits = result.confidence, result.hits
     coverage, risk = risk_coverage(confidence, hits)
     anchors = anchors_for(result.protocol.name, result.labels, result.examples)
     page = environment.get_template("report.html.j2").render(
@@ -123,7 +123,7 @@ def risk_coverage(
 
 def worst_clips(result: ProtocolResult, count: int = _WORST) -> list[WorstClip]:
     """Return the wrong answers with the highest confidence, most confident first."""
-    confidence, hits = _confidence(result)
+    confidence, hits = result.confidence, result.hits
     order = np.argsort(-confidence, kind="stable")
     answers = result.probabilities.argmax(axis=1)
     return [
@@ -137,12 +137,6 @@ def worst_clips(result: ProtocolResult, count: int = _WORST) -> list[WorstClip]:
         )
         for i in order[hits[order] == 0][:count]
     ]
-
-
-def _confidence(result: ProtocolResult) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the probability of each answer, and whether it is right."""
-    hits = result.probabilities.argmax(axis=1) == result.truth
-    return result.probabilities.max(axis=1).astype(np.float64), hits.astype(np.float64)
 
 
 def _data_uri(path: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from speechemo_cli.config import Config
     from speechemo_cli.corpus.layouts import Clip
+    from speechemo_cli.corpus.splits import Positions
 
 
 Prepare = Callable[[Sequence["NDArray[np.float32]"]], "NDArray[np.float32]"]
@@ -46,6 +47,15 @@ class Dataset:
     targets: NDArray[np.int64]
     labels: tuple[str, ...]
     extraction: Extraction
+
+    def subset(self, positions: Positions) -> Dataset:
+        """Return the clips at some positions, with the same list of labels."""
+        return replace(
+            self,
+            examples=tuple(self.examples[i] for i in positions),
+            x=self.x[positions],
+            targets=self.targets[positions],
+        )
 
 
 def load(

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Clips that go through the network together. Also what is in memory at a time.
 _BATCH = 64
+# The answer where no label is probable enough.
+UNCERTAIN = "uncertain"
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,9 @@ class Answer:
     path : str
         As it was given.
     label : str
-        The most probable label.
+        The most probable label, or `uncertain` where its probability is below what was asked for.
     confidence : float
-        Its probability.
+        The highest probability.
     probabilities : dict of str to float
         Every label with its probability, in the one order; they sum to 1.
     duration_s : float
@@ -67,15 +69,24 @@ class Predictor:
     ...     print(answer.label, answer.confidence)
     """
 
-    def __init__(self, path: str | os.PathLike[str], card: artifact.ModelCard, config: Config) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        card: artifact.ModelCard,
+        config: Config,
+        min_confidence: float = 0.0,
+    ) -> None:
         self.path = path
+        self._min_confidence = min_confidence
         self.card = card
         self._config = card.adopt(config)
         self._prepare = version_module(card.version).prepare
         self._loaded: Any = None
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], config: Config | None = None) -> Predictor:
+    def open(
+        cls, path: str | os.PathLike[str], config: Config | None = None, min_confidence: float = 0.0
+    ) -> Predictor:
         """Check a model file and get ready. The network itself is loaded for the first clip.
 
         Parameters
@@ -83,13 +94,15 @@ class Predictor:
         path : path-like
         config : Config, optional
             How clips are read. The features are those the model was trained on, whatever it says.
+        min_confidence : float
+            Answers below this probability are `uncertain`.
 
         Raises
         ------
         ModelFileError
             No such file, damaged, foreign, or not fitting.
         """
-        return cls(path, artifact.inspect(path), config or Config())
+        return cls(path, artifact.inspect(path), config or Config(), min_confidence)
 
     def _model(self) -> Any:
         # Late, so that a folder of broken clips costs no TensorFlow.
@@ -143,4 +156,7 @@ class Predictor:
     def _answer(self, path: str, row: Any, entry: Entry) -> Answer:
         probabilities = {label: float(p) for label, p in zip(self.labels, row, strict=True)}
         label = max(probabilities, key=probabilities.__getitem__)
-        return Answer(path, label, probabilities[label], probabilities, entry.duration_s, entry.warnings)
+        confidence = probabilities[label]
+        if confidence < self._min_confidence:
+            label = UNCERTAIN
+        return Answer(path, label, confidence, probabilities, entry.duration_s, entry.warnings)

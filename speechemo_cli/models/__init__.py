@@ -26,6 +26,8 @@ class Preset:
     learning_rate : float
         Of Adam.
     dropout : float
+    calibrate : bool
+        Whether its confidences are corrected by a temperature.
     """
 
     feature_set: str
@@ -33,6 +35,7 @@ class Preset:
     batch_size: int
     learning_rate: float
     dropout: float
+    calibrate: bool = False
 
     def with_config(self, config: TrainConfig) -> Preset:
         """Lay what the config sets over the preset."""
@@ -40,7 +43,7 @@ class Preset:
 
         given = {
             name: value
-            for name in ("epochs", "batch_size", "learning_rate", "dropout")
+            for name in ("epochs", "batch_size", "learning_rate", "dropout", "calibrate")
             if (value := getattr(config, name)) is not None
         }
         return replace(self, **given)
@@ -51,7 +54,8 @@ def version_module(version: str) -> Any:
 
     It has `PRESET`, `prepare(clips)` to make one array of the stored features of clips,
     `build(x, n_classes, preset)`, `compile_model(model, preset, steps)` and
-    `batches(x, targets, n_classes, preset, seed)`, which gives the arguments of `keras.Model.fit`.
+    `batches(x, targets, n_classes, preset, seed, epochs_done)`, which gives the arguments of
+    `keras.Model.fit`. Modules that decide its answers besides itself stand in `PARTS`.
 
     Raises
     ------

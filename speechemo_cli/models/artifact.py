@@ -19,10 +19,14 @@ from speechemo_cli.models.backend import load_keras, quiet_stderr
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
 
 FORMAT = 1
 SUFFIX = ".keras"
+PARTS_OF_DATA = ("train", "seen_speakers", "new_speakers")
+# The model that comes with the package; `make packaged-model` makes it.
+PACKAGED_NAME = "packaged"
+PACKAGED = Path(__file__).with_name(f"packaged{SUFFIX}")
+_PACKAGED_VERSION = "v3"
 _CARD = "speechemo.json"
 _KERAS_MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
 _MAX_CARD_BYTES = 16 * 2**20
@@ -47,10 +51,15 @@ class ModelCard:
     versions : dict of str to str
         Of Python and the libraries that trained it.
     data : dict
-        Hashes of the clips by the part they played: `train`, `seen_speakers`, `new_speakers`; the
-        speakers heard in training under `speakers`.
+        Hashes of the clips by the part they played: `PARTS_OF_DATA`; the speakers heard in training
+        under `speakers`, the number of clips by label under `clips`, and under `ravdess` whether all
+        are named as RAVDESS names its own.
     results : dict
         Scores on the held-out clips, as `train` printed them.
+    temperature : float or None
+        What the network's confidences were corrected by: its last layer is divided by it already.
+    parameters : int
+        Weights of the network; 0 where an older file does not tell.
     """
 
     version: str
@@ -63,6 +72,8 @@ class ModelCard:
     versions: dict[str, str] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
+    temperature: float | None = None
+    parameters: int = 0
 
     def resolved_config(self) -> Config:
         """Return the config of the training."""
@@ -192,7 +203,11 @@ def _checked(archive: zipfile.ZipFile) -> dict[str, Any]:
 def _card(name: str, document: dict[str, Any]) -> ModelCard:
     try:
         card = ModelCard(
-            **{key: document[key] for key in ModelCard.__dataclass_fields__ if key != "labels"},
+            **{
+                key: document[key]
+                for key in ModelCard.__dataclass_fields__
+                if key in document and key != "labels"
+            },
             labels=tuple(document["labels"]),
         )
         card.resolved_config()
@@ -252,33 +267,33 @@ def default_path(models: str, version: str) -> Path:
     return Path(models) / f"{version}{SUFFIX}"
 
 
-def find(model: str | None, models: str, versions: Sequence[str]) -> Path:
+def find(model: str | None, models: str) -> Path:
     """Resolve what the user calls a model.
 
     Parameters
     ----------
     model : str or None
-        A path, or a version's name for `models/vN.keras`, or None for the model trained last.
+        A path; a version's name for `models/vN.keras`, or for the packaged model where that is of
+        this version and there is no such file; `packaged`; None for the model trained last, or the
+        packaged one where there is none.
     models : str
         Folder of the model files.
-    versions : sequence of str
-        Names that stand for a file in `models`.
 
     Returns
     -------
     Path
-
-    Raises
-    ------
-    ModelFileError
-        None was given and there is none in `models`.
     """
+    if model == PACKAGED_NAME:
+        return PACKAGED
+    if model in VERSIONS:
+        own = default_path(models, model)
+        return PACKAGED if model == _PACKAGED_VERSION and not own.exists() else own
     if model is not None:
-        return default_path(models, model) if model in versions else Path(model)
+        return Path(model)
     trained = [path for path in Path(models).glob(f"*{SUFFIX}") if not path.name.startswith(".")]
-    if not trained:
-        raise ModelFileError(
-            f"no model in {display_name(models)}",
-            "Train one with `speechemo train`, or give a path with --model",
-        )
-    return max(trained, key=lambda path: path.stat().st_mtime_ns)
+    return max(trained, key=lambda path: path.stat().st_mtime_ns, default=PACKAGED)
+
+
+def shown(path: Path) -> str:
+    """Name a model file for display: the packaged one by the word that stands for it."""
+    return PACKAGED_NAME if path == PACKAGED else display_name(path)

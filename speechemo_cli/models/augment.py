@@ -37,12 +37,12 @@ class Augmentation:
     """
 
     stretch: tuple[float, float] = (0.8, 1.25)
-    warp: tuple[float, float] = (0.9, 1.1)
-    shift: float = 2.0
+    warp: tuple[float, float] = (0.94, 1.06)
+    shift: float = 1.0
     tilt: float = 0.25
     noise: float = 0.25
-    bands: int = 10
-    frames: int = 30
+    bands: int = 7
+    frames: int = 21
     mixup_share: float = 0.7
     mixup_beta: float = 0.3
 

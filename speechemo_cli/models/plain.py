@@ -31,7 +31,12 @@ def compile_model(model: Any, preset: Preset, _steps: int) -> None:
 
 
 def batches(
-    x: NDArray[np.float32], targets: NDArray[np.int64], _n_classes: int, preset: Preset, _seed: int
+    x: NDArray[np.float32],
+    targets: NDArray[np.int64],
+    _n_classes: int,
+    preset: Preset,
+    _seed: int,
+    _epochs_done: int,
 ) -> dict[str, Any]:
     """Return what `keras.Model.fit` is called with: every clip once an epoch, as it is."""
     return {"x": x, "y": targets, "batch_size": preset.batch_size}

@@ -1,0 +1,142 @@
+"""`speechemo model`: what is in a model file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from speechemo_cli.cli import options, render
+from speechemo_cli.errors import ConfigError
+from speechemo_cli.files import display_name, require_writable
+
+app = typer.Typer(help="Show what is in a model file.", no_args_is_help=True, rich_markup_mode=None)
+
+ModelArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[MODEL]",
+        show_default="the one trained last, else the packaged one",
+        help="Model file; v1, v2, v3 for the one in models/; or packaged.",
+    ),
+]
+
+
+@app.command()
+def info(
+    model: ModelArgument = None,
+    format_: options.DocumentFormat = None,
+    config_file: options.ConfigFile = None,
+) -> None:
+    """Show labels, features, size, data, results and hashes of a model file."""
+    from speechemo_cli.evaluation import model_card
+
+    facts = model_card.describe(_path(model, config_file))
+    if options.is_table(format_):
+        rows = _rows(facts)
+        width = max(len(name) for name, _ in rows)
+        render.emit("\n".join(f"{name:<{width}}  {value}" for name, value in rows))
+    else:
+        render.emit_json("model info", facts)
+
+
+@app.command()
+def card(
+    model: ModelArgument = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE.md", show_default="stdout", help="Where the card goes."),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Draw what a confidence is worth into this file."),
+    ] = None,
+    config_file: options.ConfigFile = None,
+) -> None:
+    """Write the model card: data, results with intervals, limits and licence, in Markdown."""
+    from speechemo_cli.evaluation import model_card, plots
+    from speechemo_cli.files import atomic_path
+    from speechemo_cli.models import artifact
+
+    for option, path, suffix in (("--output", output, ".md"), ("--plot", plot, ".png")):
+        if path is not None:
+            if path.suffix.lower() != suffix:
+                raise ConfigError(f"{option} is {display_name(path)}, expected a name that ends in {suffix}")
+            require_writable(path.parent)
+    source = _path(model, config_file)
+    text = model_card.markdown(source)
+    if plot:
+        measured = artifact.inspect(source).results.get("cross_validated")
+        if not measured:
+            raise ConfigError(
+                f"{artifact.shown(source)} was never cross-validated, so there is nothing to draw",
+                "Train it with --calibrate",
+            )
+        plots.reliability_diagram(
+            [(one["confidence"], one["accuracy"]) for one in measured["reliability"]],
+            f"{measured['version']}, {measured['n_answers']} answers for voices left out",
+            plot,
+        )
+        render.note(f"reliability diagram: {display_name(plot)}")
+    if output is None:
+        render.emit(text)
+        return
+    with atomic_path(output) as temp:
+        temp.write_text(text, encoding="utf-8", newline="\n")
+    render.note(f"model card: {display_name(output)}")
+
+
+def _path(model: str | None, config_file: Path | None) -> Path:
+    from speechemo_cli.models import artifact
+
+    return artifact.find(model, options.build_config(config_file, None).models)
+
+
+def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    features = facts["features"]
+    settings = ", ".join(f"{key} {value}" for key, value in features.items() if key not in ("set", "version"))
+    data = facts["data"]
+    rows = [
+        ("model", facts["model"]),
+        ("network", f"{facts['version']}, {facts['parameters']:,} parameters"),
+        ("labels", ", ".join(facts["labels"])),
+        ("features", f"{features['set']} (version {features['version']}): {settings}"),
+        ("training", f"{facts['epochs']} epochs, seed {facts['seed']}"),
+        ("temperature", f"{facts['temperature']:.3f}" if facts["temperature"] else "none"),
+        ("speakers", f"{len(data['speakers'])}: {' '.join(data['speakers'])}"),
+    ]
+    for part, words in (
+        ("train", "trained on"),
+        ("seen_speakers", "held out, known voices"),
+        ("new_speakers", "held out, new voices"),
+    ):
+        if data[part]["n"]:
+            rows.append((words, f"{data[part]['n']} clips, SHA-256 {data[part]['sha256']}"))
+    rows += _results(facts["results"])
+    rows += [
+        ("file", f"{facts['size_bytes']:,} bytes, SHA-256 {facts['sha256']}"),
+        ("made with", ", ".join(f"{name} {version}" for name, version in facts["versions"].items())),
+    ]
+    return rows
+
+
+def _results(results: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = []
+    measured = results.get("cross_validated")
+    if measured:
+        accuracy = measured["accuracy"]
+        low, high = accuracy["ci95"]
+        rows.append(
+            (
+                "right on voices left out",
+                f"{render.percent(accuracy['pooled'])} ({render.percent(low)} to {render.percent(high)}),"
+                f" UAR {render.percent(measured['uar']['pooled'])},"
+                f" ECE {render.percent(measured['ece']['pooled'])}",
+            )
+        )
+    for part, words in (("seen_speakers", "right on known voices"), ("new_speakers", "right on new voices")):
+        scores = results.get("test", {}).get(part)
+        if scores:
+            rows.append((words, f"{render.percent(scores['accuracy'])}, UAR {render.percent(scores['uar'])}"))
+    return rows

@@ -1,0 +1,125 @@
+"""The model card: what a model file is, what it was trained on, how good it is and what it is not for."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from speechemo_cli.evaluation.metrics import METRICS
+from speechemo_cli.features import FEATURE_SETS
+from speechemo_cli.files import display_name, sha256_file
+from speechemo_cli.models import artifact
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_METRIC_NAMES = dict(
+    zip(METRICS, ("accuracy", "UAR", "macro-F1", "NLL (nats)", "Brier score", "ECE"), strict=True)
+)
+_MARKUP = str.maketrans({"<": "&lt;", "`": "'", **{character: f"\\{character}" for character in "|[]*_"}})
+_IN_NATS = ("nll", "brier")
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Say what a model file holds, as plain values. Imports no Keras.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    dict
+        Labels, features, size, data, results and hashes; of lists of clips their number and one hash.
+
+    Raises
+    ------
+    ModelFileError
+        As `artifact.inspect`.
+    """
+    card = artifact.inspect(path)
+    section = FEATURE_SETS[card.feature_set].section(card.resolved_config())
+    # Files from before a card told so much have less.
+    data = {"speakers": [], "clips": {}, "ravdess": False, **card.data}
+    parts = {name: data.pop(name, []) for name in artifact.PARTS_OF_DATA}
+    return {
+        "model": artifact.shown(path),
+        "version": card.version,
+        "labels": list(card.labels),
+        "features": {
+            "set": card.feature_set,
+            "version": card.feature_version,
+            **{name: getattr(section, name) for name in section.__dataclass_fields__},
+        },
+        "parameters": card.parameters,
+        "size_bytes": path.stat().st_size,
+        "sha256": sha256_file(path),
+        "epochs": card.epochs,
+        "seed": card.seed,
+        "temperature": card.temperature,
+        "data": {
+            **{name: {"n": len(keys), "sha256": _digest(keys)} for name, keys in parts.items()},
+            **data,
+        },
+        "results": card.results,
+        "versions": card.versions,
+    }
+
+
+def markdown(path: Path) -> str:
+    """Write the model card of a file.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    str
+        Markdown; the same file gives the same text.
+
+    Raises
+    ------
+    ModelFileError
+        As `artifact.inspect`.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("speechemo_cli", "evaluation"),
+        autoescape=False,  # noqa: S701 - it is Markdown; names of labels and speakers go through `cell`
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=lambda share: f"{100 * share:.1f} %", cell=_cell)
+    facts = describe(path)
+    return environment.get_template("model_card.md.j2").render(
+        **facts,
+        name=path.name,
+        metrics=_metric_rows(facts["results"].get("cross_validated")),
+    )
+
+
+def _metric_rows(measured: dict[str, Any] | None) -> list[tuple[str, str, str]]:
+    """Name, value and interval of every metric of a cross-validation."""
+    if measured is None:
+        return []
+    rows = []
+    for metric, name in _METRIC_NAMES.items():
+        spread = measured[metric]
+        values = [spread["pooled"], *spread["ci95"]]
+        shown = [f"{v:.3f}" if metric in _IN_NATS else f"{100 * v:.1f} %" for v in values]
+        rows.append((name, shown[0], f"{shown[1]} to {shown[2]}"))
+    return rows
+
+
+def _cell(text: str) -> str:
+    """Make a name harmless inside a Markdown table: labels and speakers may be names of folders."""
+    return display_name(text).translate(_MARKUP)
+
+
+def _digest(keys: Sequence[str]) -> str:
+    """One hash of a set of clips, whatever their order."""
+    return hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()

@@ -1,0 +1,107 @@
+"""What trainings leave in `config.runs`: the weights of finished ones, the state of unfinished ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from speechemo_cli.features import FEATURE_SETS
+from speechemo_cli.files import atomic_path
+from speechemo_cli.models import Preset, version_module
+from speechemo_cli.models.checkpoint import Checkpoint, History
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from speechemo_cli.config import Config
+    from speechemo_cli.corpus.splits import Positions
+    from speechemo_cli.features.dataset import Dataset
+
+
+class Finished(NamedTuple):
+    """What is kept of a training.
+
+    Attributes
+    ----------
+    weights : list of np.ndarray
+        Of the network, in Keras's order.
+    history : dict of str to list of float
+    seconds : float
+        The training took.
+    """
+
+    weights: list[NDArray[np.float32]]
+    history: History
+    seconds: float
+
+
+class Run:
+    """One training on some clips, with its files.
+
+    Their names hold a hash of everything that decides what comes out: the network's source, its
+    preset, the features, the clips with their labels, the seed. So nothing is ever taken for
+    something else, and a change of any of them begins anew. Trainings that two protocols have in
+    common, or a protocol and its calibration, are done once.
+    """
+
+    def __init__(
+        self,
+        version: str,
+        preset: Preset,
+        data: Dataset,
+        train: Positions,
+        seed: int,
+        config: Config,
+        purpose: str = "fold",
+    ) -> None:
+        # What is watched differs by purpose, and so does the history of an unfinished training.
+        network = version_module(version)
+        sources = [Path(module.__file__) for module in (network, *network.PARTS)]
+        settings = asdict(preset)
+        del settings["calibrate"]  # decides what is made of the answers, not the answers
+        part = {
+            "network": [hashlib.sha256(source.read_bytes()).hexdigest() for source in sources],
+            "preset": settings,
+            "features": FEATURE_SETS[preset.feature_set].fingerprint(config),
+            "labels": data.labels,
+            "train": [(data.examples[i].key, data.examples[i].clip.label) for i in train],
+            "seed": seed,
+        }
+        key = hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:16]
+        self._path = Path(config.runs) / f"{version}-{key}.npz"
+        self.checkpoint = Checkpoint(self._path.with_suffix(f".{purpose}.npz"))
+
+    def read(self) -> Finished | None:
+        """Read what an earlier run kept; None where there is nothing, or nothing whole."""
+        try:
+            with self._path.open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
+                return Finished(
+                    [stored[f"w{i}"] for i in range(int(stored["n_weights"]))],
+                    json.loads(str(stored["history"])),
+                    float(stored["seconds"]),
+                )
+        except Exception:
+            return None  # whatever is wrong with it, the network can be trained again
+
+    def write(self, finished: Finished) -> None:
+        """Keep a finished training.
+
+        Raises
+        ------
+        AccessError
+            `config.runs` cannot be written.
+        """
+        weights: dict[str, Any] = {f"w{i}": values for i, values in enumerate(finished.weights)}
+        with atomic_path(self._path) as temp, temp.open("wb") as handle:
+            np.savez(
+                handle,
+                history=np.array(json.dumps(finished.history)),
+                seconds=np.array(finished.seconds),
+                n_weights=np.array(len(finished.weights)),
+                **weights,
+            )

@@ -1,0 +1,222 @@
+"""The card of a model says what its file says, and trusts no name that stands in it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Fitted, blurred, trained_with
+
+from speechemo_cli.config import Config, MfccConfig
+from speechemo_cli.errors import ModelFileError
+from speechemo_cli.evaluation import model_card
+from speechemo_cli.evaluation.metrics import METRICS
+from speechemo_cli.evaluation.protocols import calibrate
+from speechemo_cli.models import artifact, v1
+
+LABELS = ("neutral", "happy", "angry")
+KEYS = {"train": ["b" * 64, "a" * 64], "seen_speakers": ["c" * 64], "new_speakers": []}
+
+
+@pytest.fixture(scope="module")
+def network() -> Any:
+    return v1.build(np.random.default_rng(0).normal(size=(9, 40)).astype(np.float32), 3, v1.PRESET)
+
+
+@pytest.fixture
+def measured(fitted: list[Fitted]) -> dict[str, Any]:
+    """Results of a cross-validation with numbers of every kind."""
+    found = calibrate("v1", blurred(np.random.default_rng(2), speakers=4), trained_with())
+    assert found is not None
+    return found.result.to_dict()
+
+
+def card(ravdess: bool = True, labels: tuple[str, ...] = LABELS, **changes: Any) -> artifact.ModelCard:
+    values = {
+        "version": "v1",
+        "labels": labels,
+        "feature_set": "mfcc",
+        "feature_version": 1,
+        "config": Config(mfcc=MfccConfig(hop_length=256)).to_dict(),
+        "seed": 3,
+        "epochs": 50,
+        "versions": artifact.library_versions(),
+        "data": {
+            **KEYS,
+            "speakers": ["01", "02"],
+            "clips": {label: {"spoken": 7, "sung": 2} for label in labels},
+            "ravdess": ravdess,
+        },
+        "results": {"test": {"seen_speakers": None, "new_speakers": None}, "cross_validated": None},
+        "temperature": 1.625,
+        "parameters": 24_963,
+    }
+    return artifact.ModelCard(**{**values, **changes})
+
+
+def saved(network: Any, made: artifact.ModelCard, path: str = "m.keras") -> Path:
+    artifact.save(network, made, Path(path))
+    return Path(path)
+
+
+def tables(text: str) -> list[list[list[str]]]:
+    """Cells of every table, as a Markdown reader cuts them."""
+    found: list[list[list[str]]] = [[]]
+    for line in text.splitlines():
+        if line.startswith("|"):
+            found[-1].append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
+        elif found[-1]:
+            found.append([])
+    return [table for table in found if table]
+
+
+def test_what_a_file_holds_is_told_with_hashes_of_its_clips(network) -> None:
+    path = saved(network, card())
+
+    facts = model_card.describe(path)
+
+    assert facts["model"] == "m.keras"
+    assert facts["labels"] == list(LABELS)
+    assert (facts["version"], facts["epochs"], facts["seed"]) == ("v1", 50, 3)
+    assert (facts["temperature"], facts["parameters"]) == (1.625, 24_963)
+    assert facts["features"]["set"] == "mfcc"
+    assert facts["features"]["hop_length"] == 256
+    assert facts["size_bytes"] == path.stat().st_size
+    assert facts["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    # The order of the clips does not matter.
+    in_order = "\n".join(sorted(KEYS["train"])).encode()
+    assert facts["data"]["train"] == {"n": 2, "sha256": hashlib.sha256(in_order).hexdigest()}
+    assert facts["data"]["new_speakers"]["n"] == 0
+    assert facts["data"]["speakers"] == ["01", "02"]
+
+
+def test_a_file_is_described_without_keras(network) -> None:
+    saved(network, card())
+    code = (
+        "import sys; from pathlib import Path; from speechemo_cli.evaluation import model_card\n"
+        "text = model_card.markdown(Path('m.keras'))\n"
+        "print(len(text) > 1000, sorted({'keras', 'tensorflow', 'librosa'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "True []\n"
+
+
+def test_clips_named_as_ravdess_bring_its_citation_and_its_licence(network) -> None:
+    own = model_card.markdown(saved(network, card(ravdess=False)))
+    of_ravdess = model_card.markdown(saved(network, card(ravdess=True)))
+
+    for words in ("Livingstone", "10.1371/journal.pone.0196391", "CC BY-NC-SA 4.0", "North American English"):
+        assert words in of_ravdess
+        assert words not in own
+    assert "What holds for the recordings it was trained on holds for the model." in own
+
+
+def test_the_numbers_are_those_of_the_results(network, measured: dict[str, Any]) -> None:
+    results = {"test": {}, "cross_validated": measured}
+    text = model_card.markdown(saved(network, card(results=results)))
+
+    metrics, labels, parts, bins = tables(text)[-4:]
+    for (_, value, interval), metric in zip(metrics[2:], METRICS, strict=True):
+        scale, unit = (1, "") if metric in ("nll", "brier") else (100, " %")
+        places = 1 if unit else 3
+        pooled, low, high = (
+            f"{scale * v:.{places}f}{unit}" for v in (measured[metric]["pooled"], *measured[metric]["ci95"])
+        )
+        assert (value, interval) == (pooled, f"{low} to {high}")
+    assert [row[:2] for row in labels[2:]] == [
+        [label, str(row["n"])] for label, row in measured["per_class"].items()
+    ]
+    recalls = [f"{100 * row['recall']:.1f} %" for row in measured["per_class"].values()]
+    assert [row[3] for row in labels[2:]] == recalls
+    assert len(parts) - 2 == sum(len(values) for values in measured["slices"].values())
+    assert [row[1] for row in bins[2:]] == [f"{100 * b['accuracy']:.1f} %" for b in measured["reliability"]]
+    assert f"{measured['n_answers']} answers" in text
+    assert "temperature of 1.625" in text
+    assert "it is not known how good it is" not in text
+
+
+def test_scores_on_held_out_clips_stand_there_where_there_are_some(network) -> None:
+    scores = {"n": 60, "accuracy": 0.625, "uar": 0.5}
+    new = {**scores, "speakers": ["07", "08"]}
+    text = model_card.markdown(
+        saved(network, card(results={"test": {"seen_speakers": scores, "new_speakers": new}}))
+    )
+
+    assert "60 recordings of speakers who were held out (07 08): accuracy 62.5 %, UAR 50.0 %" in text
+    assert "60 held-out recordings of speakers it was trained on: accuracy 62.5 %" in text
+    assert "it is not known how good it is" not in text
+
+
+def test_a_model_that_was_never_measured_says_so(network) -> None:
+    text = model_card.markdown(saved(network, card(temperature=None)))
+
+    assert "it is not known how good it is" in text
+    assert "never corrected on new voices" in text
+
+
+def test_a_label_that_was_never_answered_has_no_precision(network, measured: dict[str, Any]) -> None:
+    first = next(iter(measured["per_class"]))
+    measured["per_class"][first]["precision"] = None
+    text = model_card.markdown(saved(network, card(results={"cross_validated": measured})))
+
+    assert tables(text)[-3][2][:3] == [first, str(measured["per_class"][first]["n"]), "–"]
+
+
+def test_hostile_labels_and_speakers_break_no_table_and_are_no_markup(
+    network, measured: dict[str, Any]
+) -> None:
+    labels = ("a|b", "<script>alert(1)</script>", "new\nline `c`")
+    measured["per_class"] = dict(zip(labels, measured["per_class"].values(), strict=True))
+    measured["slices"]["speaker"]["<img src=x>|"] = measured["slices"]["speaker"]["s0"]
+    made = card(labels=labels, results={"test": {}, "cross_validated": measured})
+    made = replace(made, data={**made.data, "speakers": ["<b>", "c|d"]})
+
+    text = model_card.markdown(saved(network, made))
+
+    for markup in ("<script", "<img", "<b>"):
+        assert markup not in text
+    assert "&lt;script>alert(1)" in text
+    assert "new\nline" not in text
+    for table in tables(text):
+        assert {len(row) for row in table} == {len(table[0])}
+    assert [row[0] for row in tables(text)[-3][2:]] == [
+        "a\\|b",
+        "&lt;script>alert(1)&lt;/script>",
+        "new\\nline 'c'",
+    ]
+
+
+def test_the_same_file_gives_the_same_text_wherever_it_lies(network, measured: dict[str, Any]) -> None:
+    path = saved(network, card(results={"test": {}, "cross_validated": measured}))
+    Path("elsewhere").mkdir()
+    copy = Path(shutil.copy(path, "elsewhere/m.keras"))
+
+    assert model_card.markdown(path) == model_card.markdown(path) == model_card.markdown(copy)
+
+
+def test_a_file_from_before_cards_told_so_much_still_has_a_card(network) -> None:
+    old = card(data={**KEYS, "speakers": ["01"]}, results={"test": {}}, temperature=None, parameters=0)
+
+    text = model_card.markdown(saved(network, old))
+
+    assert "2 recordings of 1 speakers (01)" in text
+    assert "unknown number of parameters" in text
+    assert "RAVDESS" not in text
+
+
+def test_what_is_no_model_file_is_refused() -> None:
+    Path("text.keras").write_text("hello")
+
+    with pytest.raises(ModelFileError, match=r"text\.keras is damaged"):
+        model_card.markdown(Path("text.keras"))
+    with pytest.raises(ModelFileError, match="no such model file"):
+        model_card.describe(Path("nowhere.keras"))
