@@ -37,7 +37,7 @@ bench: install ## Measure speed as ratios against references in the same run (DA
 	$(BIN)/python benchmarks/bench.py $(DATA)
 
 packaged-model: install ## Train anew the model that comes with the package (DATA=folder with RAVDESS)
-	$(BIN)/speechemo train $(DATA) --version v3 --split none --resume --output build/packaged.keras
+	$(BIN)/speechemo train $(DATA) --song --version v3 --split none --resume --output build/packaged.keras
 	cp build/packaged.keras speechemo_cli/models/packaged.keras
 	$(BIN)/speechemo model card packaged --output docs/packaged-model.md --plot docs/reliability.png
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 History = dict[str, list[float]]
 
-# Writing 6 MB takes a tenth of a second; a kill costs at most so much work.
-_EVERY_S = 20.0
+# A kill costs at most so much work; writing 8 MB takes seconds on a slow disk.
+_EVERY_S = 60.0
 
 
 class Checkpoint:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # What decides its answers besides this module.
 PARTS = (augment,)
 PRESET = Preset(
-    feature_set="logmel", epochs=100, batch_size=32, learning_rate=2e-3, dropout=0.2, calibrate=True
+    feature_set="logmel", epochs=120, batch_size=16, learning_rate=2e-3, dropout=0.2, calibrate=True
 )
 
 # Frames the network looks at: 2.24 s of speech at 10 ms, the median of RAVDESS's trimmed clips.
