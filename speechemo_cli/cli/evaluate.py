@@ -12,7 +12,7 @@ import typer
 from speechemo_cli.cli import options, render
 from speechemo_cli.cli.extract import say_corpus
 from speechemo_cli.errors import ConfigError
-from speechemo_cli.files import display_name, require_writable
+from speechemo_cli.files import display_name
 
 if TYPE_CHECKING:
     from speechemo_cli.config import Config
@@ -99,16 +99,9 @@ class _Files(NamedTuple):
 
     def check(self) -> None:
         """Refuse wrong suffixes and unwritable folders before the work."""
-        for option, path, suffix in (
-            ("--plot", self.plot, ".png"),
-            ("--predictions", self.predictions, ".csv"),
-            ("--report", self.report, ".html"),
-        ):
-            if path is None:
-                continue
-            if path.suffix.lower() != suffix:
-                raise ConfigError(f"{option} is {display_name(path)}, expected a name that ends in {suffix}")
-            require_writable(path.parent)
+        options.check_output("--plot", self.plot, ".png")
+        options.check_output("--predictions", self.predictions, ".csv")
+        options.check_output("--report", self.report, ".html")
 
 
 def _model_file(model: str | None, config: Config, plot: Path | None, format_: options.Format | None) -> None:

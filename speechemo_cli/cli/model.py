@@ -9,7 +9,7 @@ import typer
 
 from speechemo_cli.cli import options, render
 from speechemo_cli.errors import ConfigError
-from speechemo_cli.files import display_name, require_writable
+from speechemo_cli.files import display_name
 
 app = typer.Typer(help="Show what is in a model file.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -59,11 +59,8 @@ def card(
     from speechemo_cli.files import atomic_path
     from speechemo_cli.models import artifact
 
-    for option, path, suffix in (("--output", output, ".md"), ("--plot", plot, ".png")):
-        if path is not None:
-            if path.suffix.lower() != suffix:
-                raise ConfigError(f"{option} is {display_name(path)}, expected a name that ends in {suffix}")
-            require_writable(path.parent)
+    options.check_output("--output", output, ".md")
+    options.check_output("--plot", plot, ".png")
     source = _path(model, config_file)
     text = model_card.markdown(source)
     if plot:

@@ -10,6 +10,7 @@ import typer
 
 from speechemo_cli.cli import render
 from speechemo_cli.errors import ConfigError
+from speechemo_cli.files import display_name, require_writable
 
 if TYPE_CHECKING:
     from speechemo_cli.config import Config
@@ -158,6 +159,23 @@ def resolve_config(
         given[key.strip()] = value.strip()
     given.update({key.replace("__", "."): value for key, value in options.items() if value is not None})
     return config.load(given, file=file)
+
+
+def check_output(option: str, path: Path | None, suffix: str) -> None:
+    """Refuse a file that could not be written in the end, before the work.
+
+    Raises
+    ------
+    ConfigError
+        The name does not end in `suffix`.
+    AccessError
+        Its folder cannot be written.
+    """
+    if path is None:
+        return
+    if path.suffix != suffix:
+        raise ConfigError(f"{option} is {display_name(path)}, expected a name that ends in {suffix}")
+    require_writable(path.parent)
 
 
 def split_for(config: Config, speakers: tuple[str, ...], *, asked: bool) -> Config:

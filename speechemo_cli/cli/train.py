@@ -11,7 +11,7 @@ import typer
 
 from speechemo_cli.cli import options, render
 from speechemo_cli.cli.extract import say_corpus
-from speechemo_cli.files import display_name, require_writable
+from speechemo_cli.files import display_name
 
 if TYPE_CHECKING:
     from speechemo_cli.evaluation.holdout import HoldoutResult
@@ -61,7 +61,6 @@ def run(
     """
     started = time.perf_counter()
     from speechemo_cli.corpus.layouts import find_clips
-    from speechemo_cli.errors import ConfigError
     from speechemo_cli.evaluation import holdout, plots, protocols
     from speechemo_cli.features import dataset
     from speechemo_cli.models import artifact, version_module
@@ -80,9 +79,7 @@ def run(
         train__calibrate=calibrate,
     )
     path = output or artifact.default_path(config.models, version.value)
-    if path.suffix != artifact.SUFFIX:
-        raise ConfigError(f"--output is {display_name(path)}, expected a name that ends in {artifact.SUFFIX}")
-    require_writable(path.parent)
+    options.check_output("--output", path, artifact.SUFFIX)
     corpus = find_clips(config.data, song=config.song)
     say_corpus(config.data, corpus)
     preset = protocols.preset_of(version.value, config)
