@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= data
 
-.PHONY: help install run test check format bench packaged-model lock clean
+.PHONY: help install run test test-slow check format bench packaged-model lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,9 @@ run: install ## Extract, train, evaluate and predict: on RAVDESS if data/ holds 
 
 test: install ## Run the tests
 	$(BIN)/python -m pytest
+
+test-slow: install ## Run the tests that train for longer
+	$(BIN)/python -m pytest -m slow
 
 check: install ## Lint and type-check
 	$(BIN)/ruff check .

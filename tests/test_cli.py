@@ -488,6 +488,7 @@ def test_evaluate_tells_whether_confidences_are_corrected(
     assert "temperatures" not in plain  # v1 is not calibrated by itself
 
 
+@pytest.mark.slow
 def test_two_versions_can_be_compared_on_the_same_folds(corpus_folder: Path, run: Run) -> None:
     for name, epochs in (("short", 1), ("long", 15)):
         run(

@@ -23,7 +23,14 @@ from speechemo_cli.models.checkpoint import Checkpoint
 
 
 # The larger ones differ in their folds alone, which test_folds.py looks at.
-@pytest.mark.parametrize("protocol", ["random-holdout", "twin-safe-5fold", "speaker-5fold"])
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        pytest.param("random-holdout", marks=pytest.mark.slow),
+        pytest.param("twin-safe-5fold", marks=pytest.mark.slow),
+        "speaker-5fold",
+    ],
+)
 def test_a_protocol_scores_every_fold_and_says_what_it_means(protocol: str, rng: np.random.Generator) -> None:
     data = told(rng)
 

@@ -39,7 +39,7 @@ def test_every_version_learns_separable_clouds(version: str, rng: np.random.Gene
     assert np.allclose(answers.sum(axis=1), 1.0, atol=1e-5)
 
 
-@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("version", ["v1", pytest.param("v2", marks=pytest.mark.slow)])
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
     version: str, rng: np.random.Generator
 ) -> None:

@@ -48,6 +48,7 @@ def test_it_is_small_and_normalised_by_its_training_clips(rng: np.random.Generat
     np.testing.assert_allclose(mean, x.mean(axis=(0, 1)), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_it_learns_what_moves_over_time(rng: np.random.Generator) -> None:
     # The mean over time of a rising and a falling bump is the same: v1 and v2 could not tell them apart.
     x, targets = voices(rng, 144)
@@ -60,6 +61,7 @@ def test_it_learns_what_moves_over_time(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(answers.sum(axis=1), 1.0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_answers(rng: np.random.Generator) -> None:
     x, targets = voices(rng, 32)
     preset = replace(v3.PRESET, epochs=1, batch_size=16)  # two steps show it
