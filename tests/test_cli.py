@@ -880,3 +880,13 @@ def test_the_traceback_is_there_for_who_asks(run: Run, monkeypatch: pytest.Monke
     assert code == 1
     assert err == "error: internal error: RuntimeError: a bug. Run it with --debug for the traceback\n"
     assert "Traceback" in debug
+
+
+def test_suffixes_may_be_in_capitals_where_no_library_minds(tmp_path: Path) -> None:
+    from speechemo_cli.cli import options
+    from speechemo_cli.errors import ConfigError
+
+    options.check_output("--plot", tmp_path / "CONFUSION.PNG", ".png")
+
+    with pytest.raises(ConfigError, match=r"expected a name that ends in \.keras"):
+        options.check_output("--output", tmp_path / "V1.KERAS", ".keras", any_case=False)

@@ -13,19 +13,10 @@ from speechemo_cli.files import display_name
 
 app = typer.Typer(help="Show what is in a model file.", no_args_is_help=True, rich_markup_mode=None)
 
-ModelArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[MODEL]",
-        show_default="the one trained last, else the packaged one",
-        help="Model file; v1, v2, v3 for the one in models/; or packaged.",
-    ),
-]
-
 
 @app.command()
 def info(
-    model: ModelArgument = None,
+    model: options.ModelArgument = None,
     format_: options.DocumentFormat = None,
     config_file: options.ConfigFile = None,
 ) -> None:
@@ -43,7 +34,7 @@ def info(
 
 @app.command()
 def card(
-    model: ModelArgument = None,
+    model: options.ModelArgument = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE.md", show_default="stdout", help="Where the card goes."),

@@ -77,15 +77,14 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Set any config key, e.g. --set mfcc.n_mfcc=20."),
 ]
+_MODEL_DEFAULT = "the one trained last, else the packaged one"
+_MODEL_HELP = "Model file; v1, v2, v3 for the one in models/; or packaged."
 Model = Annotated[
     str | None,
-    typer.Option(
-        "--model",
-        "-m",
-        metavar="MODEL",
-        show_default="the one trained last, else the packaged one",
-        help="Model file; v1, v2, v3 for the one in models/; or packaged.",
-    ),
+    typer.Option("--model", "-m", metavar="MODEL", show_default=_MODEL_DEFAULT, help=_MODEL_HELP),
+]
+ModelArgument = Annotated[
+    str | None, typer.Argument(metavar="[MODEL]", show_default=_MODEL_DEFAULT, help=_MODEL_HELP)
 ]
 Store = Annotated[
     str | None, typer.Option(metavar="DIR", show_default="features", help="Folder of the feature store.")
@@ -161,8 +160,18 @@ def resolve_config(
     return config.load(given, file=file)
 
 
-def check_output(option: str, path: Path | None, suffix: str) -> None:
+def check_output(option: str, path: Path | None, suffix: str, *, any_case: bool = True) -> None:
     """Refuse a file that could not be written in the end, before the work.
+
+    Parameters
+    ----------
+    option : str
+    path : Path or None
+        None is nothing to refuse.
+    suffix : str
+        In small letters.
+    any_case : bool
+        Take `FILE.PNG` for `.png` too. Keras knows its own suffix in small letters alone.
 
     Raises
     ------
@@ -173,7 +182,7 @@ def check_output(option: str, path: Path | None, suffix: str) -> None:
     """
     if path is None:
         return
-    if path.suffix != suffix:
+    if (path.suffix.lower() if any_case else path.suffix) != suffix:
         raise ConfigError(f"{option} is {display_name(path)}, expected a name that ends in {suffix}")
     require_writable(path.parent)
 

@@ -79,7 +79,7 @@ def run(
         train__calibrate=calibrate,
     )
     path = output or artifact.default_path(config.models, version.value)
-    options.check_output("--output", path, artifact.SUFFIX)
+    options.check_output("--output", path, artifact.SUFFIX, any_case=False)
     corpus = find_clips(config.data, song=config.song)
     say_corpus(config.data, corpus)
     preset = protocols.preset_of(version.value, config)
