@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from speechemo_cli.cli import options, render
+from speechemo_cli.evaluation.wording import percent
 
 if TYPE_CHECKING:
     from speechemo_cli.evaluation.predictions import Comparison
@@ -36,8 +37,8 @@ def run(
 
 def _table(result: Comparison) -> str:
     rows = [
-        [result.a, render.percent(result.accuracy_a), str(result.only_a)],
-        [result.b, render.percent(result.accuracy_b), str(result.only_b)],
+        [result.a, percent(result.accuracy_a), str(result.only_a)],
+        [result.b, percent(result.accuracy_b), str(result.only_b)],
     ]
     low, high = (f"{100 * edge:+.1f}" for edge in result.ci95)
     certain = result.ci95[0] > 0 or result.ci95[1] < 0

@@ -12,6 +12,7 @@ import typer
 from speechemo_cli.cli import options, render
 from speechemo_cli.cli.extract import say_corpus
 from speechemo_cli.errors import ConfigError
+from speechemo_cli.evaluation.wording import TITLES, measure, percent
 from speechemo_cli.files import display_name
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def _model_table(result: ModelResult, headline: Scores) -> str:
         "new voices": result.new_speakers,
     }
     rows = [
-        [name, str(s.n), render.percent(s.accuracy), render.percent(s.uar), render.percent(s.macro_f1)]
+        [name, str(s.n), percent(s.accuracy), percent(s.uar), percent(s.macro_f1)]
         for name, s in parts.items()
         if s is not None
     ]
@@ -235,24 +236,20 @@ def _protocol_table(result: ProtocolResult) -> str:
         [
             fold.name,
             str(fold.scores.n),
-            render.percent(fold.scores.accuracy),
-            render.percent(fold.scores.uar),
+            percent(fold.scores.accuracy),
+            percent(fold.scores.uar),
             " ".join(fold.test_speakers),
         ]
         for fold in result.folds
     ]
-    from speechemo_cli.evaluation.metrics import METRICS
-
-    names = dict(zip(METRICS, ("accuracy", "UAR", "macro-F1", "NLL (nats)", "Brier", "ECE"), strict=True))
     summary = []
-    for metric, name in names.items():
+    for metric, name in TITLES.items():
         spread = result.spread(metric)
-        show = (lambda v: f"{v:.3f}") if metric in ("nll", "brier") else render.percent
-        low, high = spread["ci95"]
-        numbers = [show(spread[key]) for key in ("mean", "sd", "pooled")]
-        summary.append([name, *numbers, f"{show(low)} to {show(high)}"])
+        values = (spread["mean"], spread["sd"], spread["pooled"], *spread["ci95"])
+        *numbers, low, high = (measure(metric, value) for value in values)
+        summary.append([name, *numbers, f"{low} to {high}"])
     slices = [
-        [name, value, str(scores.n), render.percent(scores.accuracy), render.percent(scores.uar)]
+        [name, value, str(scores.n), percent(scores.accuracy), percent(scores.uar)]
         for name, parts in result.slices.items()
         if name != "speaker"
         for value, scores in parts.items()
@@ -288,7 +285,7 @@ def _draw(scores: Scores, labels: tuple[str, ...], title: str, path: Path) -> No
     plots.confusion(
         scores.confusion,
         labels,
-        f"{title}\naccuracy {render.percent(scores.accuracy)}, UAR {render.percent(scores.uar)}",
+        f"{title}\naccuracy {percent(scores.accuracy)}, UAR {percent(scores.uar)}",
         path,
     )
     render.note(f"confusion matrix: {display_name(path)}")

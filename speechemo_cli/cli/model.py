@@ -9,6 +9,7 @@ import typer
 
 from speechemo_cli.cli import options, render
 from speechemo_cli.errors import ConfigError
+from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import display_name
 
 app = typer.Typer(help="Show what is in a model file.", no_args_is_help=True, rich_markup_mode=None)
@@ -118,13 +119,13 @@ def _results(results: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(
             (
                 "right on voices left out",
-                f"{render.percent(accuracy['pooled'])} ({render.percent(low)} to {render.percent(high)}),"
-                f" UAR {render.percent(measured['uar']['pooled'])},"
-                f" ECE {render.percent(measured['ece']['pooled'])}",
+                f"{percent(accuracy['pooled'])} ({percent(low)} to {percent(high)}),"
+                f" UAR {percent(measured['uar']['pooled'])},"
+                f" ECE {percent(measured['ece']['pooled'])}",
             )
         )
     for part, words in (("seen_speakers", "right on known voices"), ("new_speakers", "right on new voices")):
         scores = results.get("test", {}).get(part)
         if scores:
-            rows.append((words, f"{render.percent(scores['accuracy'])}, UAR {render.percent(scores['uar'])}"))
+            rows.append((words, f"{percent(scores['accuracy'])}, UAR {percent(scores['uar'])}"))
     return rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from speechemo_cli.evaluation.metrics import METRICS
+from speechemo_cli.evaluation.wording import TITLES, measure, percent
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.files import display_name, sha256_file
 from speechemo_cli.models import artifact
@@ -14,11 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-_METRIC_NAMES = dict(
-    zip(METRICS, ("accuracy", "UAR", "macro-F1", "NLL (nats)", "Brier score", "ECE"), strict=True)
-)
 _MARKUP = str.maketrans({"<": "&lt;", "`": "'", **{character: f"\\{character}" for character in "|[]*_"}})
-_IN_NATS = ("nll", "brier")
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -93,7 +89,7 @@ def markdown(path: Path) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=lambda share: f"{100 * share:.1f} %", cell=_cell)
+    environment.filters.update(percent=percent, cell=_cell)
     facts = describe(path)
     return environment.get_template("model_card.md.j2").render(
         **facts,
@@ -107,11 +103,10 @@ def _metric_rows(measured: dict[str, Any] | None) -> list[tuple[str, str, str]]:
     if measured is None:
         return []
     rows = []
-    for metric, name in _METRIC_NAMES.items():
+    for metric, name in TITLES.items():
         spread = measured[metric]
-        values = [spread["pooled"], *spread["ci95"]]
-        shown = [f"{v:.3f}" if metric in _IN_NATS else f"{100 * v:.1f} %" for v in values]
-        rows.append((name, shown[0], f"{shown[1]} to {shown[2]}"))
+        pooled, low, high = (measure(metric, value) for value in (spread["pooled"], *spread["ci95"]))
+        rows.append((name, pooled, f"{low} to {high}"))
     return rows
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from speechemo_cli.evaluation import report_pictures as pictures
 from speechemo_cli.evaluation.anchors import anchors_for
 from speechemo_cli.evaluation.metrics import METRICS
+from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import atomic_path, display_name, open_regular
 from speechemo_cli.models.artifact import library_versions
 
@@ -74,7 +75,7 @@ def write_report(result: ProtocolResult, path: Path) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=pictures.percent, shown=display_name)
+    environment.filters.update(percent=percent, shown=display_name)
     confidence, hits = result.confidence, result.hits
     coverage, risk = risk_coverage(confidence, hits)
     anchors = anchors_for(result.protocol.name, result.labels, result.examples)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from speechemo_cli.evaluation.metrics import reliability
+from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import display_name, scratch_folder
 
 if TYPE_CHECKING:
@@ -32,11 +33,6 @@ _STYLE: dict[Any, Any] = {
 }
 _NAMED_SPEAKERS = 60  # more names than that would overlap
 _CURVE_POINTS = 150
-
-
-def percent(share: float | None) -> str:
-    """Write a share as a percentage with one digit: `60.4 %`."""
-    return "–" if share is None else f"{100 * share:.1f} %"
 
 
 def comparison(result: ProtocolResult, anchors: tuple[Anchor, ...]) -> str:
