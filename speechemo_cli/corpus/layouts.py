@@ -17,8 +17,12 @@ from speechemo_cli.files import access_error, display_name
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# What libsndfile decodes; a folder's other files are counted as skipped.
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc"})
+# What libsndfile reads, then what ffmpeg does; a folder's other files are counted as skipped. Videos are
+# left out: RAVDESS's hold the sounds of its clips once more.
+AUDIO_SUFFIXES = frozenset(
+    [".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc"]
+    + [".m4a", ".aac", ".amr", ".weba", ".wma"]  # noqa: RUF005 - two kinds, two lines
+)
 
 Layout = Literal["ravdess", "folders", "manifest"]
 

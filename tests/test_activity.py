@@ -1,0 +1,169 @@
+"""Speech is found at any level and in noise, and noise alone is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from conftest import harmonic
+
+from speechemo_cli.audio import activity
+from speechemo_cli.corpus.synthetic import synthesise, voice_of
+
+SR = 16000
+SECONDS = 12
+
+
+def sentence(actor: int = 1) -> np.ndarray:
+    """About two seconds, with a third of a second of room noise before and after."""
+    return synthesise(voice_of(actor, 0), "neutral", 1, 1, np.random.default_rng(actor))
+
+
+def between_pauses(*sentences: np.ndarray) -> np.ndarray:
+    pause = np.zeros(SR, np.float32)
+    return np.concatenate([pause, *(part for one in sentences for part in (one, pause))])
+
+
+def runs(y: np.ndarray, sr: int = SR) -> np.ndarray:
+    return activity.runs_of_speech(activity.measure([y.astype(np.float32)], sr).levels)
+
+
+# --- speech
+
+
+@pytest.mark.parametrize("gain_db", [0, -20, -40])
+@pytest.mark.parametrize("noise_db", [None, -30])
+def test_sentences_are_found_where_they_are_at_any_level(
+    gain_db: int, noise_db: int | None, rng: np.random.Generator
+) -> None:
+    first, second = sentence(1), sentence(2)
+    y = between_pauses(first, second)
+    if noise_db is not None:
+        y = y + 10 ** (noise_db / 20) * first.std() * rng.standard_normal(len(y))
+
+    found = activity.join(runs(10 ** (gain_db / 20) * y), 0.3) / 100
+
+    edge = 0.33
+    begin = [1 + edge, 2 + edge + len(first) / SR]
+    end = [1 - edge + len(first) / SR, 2 - edge + (len(first) + len(second)) / SR]
+    np.testing.assert_allclose(found, np.stack([begin, end], axis=1), atol=0.15)
+
+
+def test_a_voice_that_is_thirty_decibel_quieter_than_another_is_heard() -> None:
+    y = between_pauses(sentence(1), 10**-1.5 * sentence(2), sentence(1))
+
+    assert len(activity.join(runs(y), 0.3)) == 3
+
+
+def test_closed_consonants_are_part_of_the_speech_and_pauses_are_not() -> None:
+    for silence_s, parts in ((0.08, 1), (0.5, 2)):
+        gap = np.zeros(round(silence_s * SR), np.float32)
+        assert len(runs(between_pauses(np.concatenate([harmonic(1, SR), gap, harmonic(1, SR)])))) == parts
+
+
+def test_a_recording_that_is_speech_from_end_to_end_is_found_to_be() -> None:
+    y = sentence(3)[round(0.4 * SR) : round(-0.4 * SR)]
+    ((first, last),) = activity.join(runs(y), 0.3)
+
+    assert first < 10
+    assert last > len(y) / SR * 100 - 10
+
+
+def test_a_constant_offset_changes_nothing() -> None:
+    y = between_pauses(sentence())
+
+    np.testing.assert_array_equal(runs(y + 0.4), runs(y))
+
+
+# --- no speech
+
+
+NOISES: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
+    "digital silence": lambda rng, n: np.zeros(n),
+    "dither": lambda rng, n: np.round(0.5 * rng.standard_normal(n)) / 32768,
+    "quiet noise": lambda rng, n: 1e-4 * rng.standard_normal(n),
+    "loud noise": lambda rng, n: 0.2 * rng.standard_normal(n),
+    "offset": lambda rng, n: np.full(n, 0.5),
+    "hum": lambda rng, n: 0.1 * np.sin(2 * np.pi * 50 * np.arange(n) / SR) + 1e-3 * rng.standard_normal(n),
+    "whistle": lambda rng, n: 0.3 * np.sin(2 * np.pi * 1000 * np.arange(n) / SR),
+    "clicks": lambda rng, n: (np.arange(n) % SR == 0) * 0.9,
+    "noise after silence": lambda rng, n: (np.arange(n) > n / 2) * 0.05 * rng.standard_normal(n),
+    "waves": lambda rng, n: 0.1 * (1 + 0.3 * np.sin(np.pi * np.arange(n) / SR)) * rng.standard_normal(n),
+}
+
+
+@pytest.mark.parametrize("what", NOISES)
+def test_what_is_no_voice_is_no_speech(what: str, rng: np.random.Generator) -> None:
+    assert len(runs(NOISES[what](rng, SECONDS * SR))) == 0
+
+
+def test_a_machine_that_is_switched_on_is_not_taken_for_a_voice_for_long(rng: np.random.Generator) -> None:
+    n = 40 * SR
+    y = np.where(np.arange(n) < n / 2, 1e-3, 0.05) * rng.standard_normal(n)
+
+    found = runs(y)
+
+    assert (found[:, 1] - found[:, 0]).sum() < 200
+
+
+def test_nothing_gives_nothing() -> None:
+    sound = activity.measure([], SR)
+
+    assert len(sound.levels) == 0
+    assert sound.envelope.shape == (0, 2)
+    assert activity.runs_of_speech(sound.levels).shape == (0, 2)
+
+
+# --- what is kept of a recording
+
+
+@pytest.mark.parametrize("n", [50, 159, 160, 7000])
+def test_what_is_measured_does_not_hang_on_the_blocks(n: int) -> None:
+    y = sentence()[: SR // 2]
+    whole = activity.measure([y], SR)
+    parts = activity.measure((y[i : i + n] for i in range(0, len(y), n)), SR)
+
+    np.testing.assert_array_equal(parts.levels, whole.levels)
+    np.testing.assert_array_equal(parts.envelope, whole.envelope)
+
+
+@pytest.mark.parametrize("sr", [8000, 16000, 22050, 44100])
+def test_levels_are_decibel_of_full_scale_ten_milliseconds_a_frame(sr: int) -> None:
+    y = (0.1 * np.sin(2 * np.pi * 400 * np.arange(2 * sr) / sr)).astype(np.float32)
+    sound = activity.measure([y], sr)
+
+    assert sound.frame_length / sr == pytest.approx(0.01, rel=0.003)
+    assert len(sound.levels) == pytest.approx(200, abs=1)
+    np.testing.assert_allclose(sound.levels, -23.0, atol=0.1)
+
+
+def test_the_envelope_has_the_extremes_of_a_bounded_number_of_parts() -> None:
+    y = np.zeros(60 * SR, np.float32)
+    y[30 * SR + 5], y[45 * SR] = 0.75, -0.5
+    envelope = activity.measure([y], SR).envelope
+
+    assert len(envelope) == 2000
+    assert envelope.max() == 0.75
+    assert envelope[:, 1].argmax() == 1000
+    assert envelope.min() == -0.5
+    assert envelope[:, 0].argmin() == 1500
+
+
+# --- runs
+
+
+def test_runs_are_joined_across_short_pauses_only() -> None:
+    three = np.array([[0, 50], [60, 90], [140, 200]])
+
+    np.testing.assert_array_equal(activity.join(three, 0.1), [[0, 90], [140, 200]])
+    np.testing.assert_array_equal(activity.join(three, 0.5), [[0, 200]])
+    np.testing.assert_array_equal(activity.join(three, 0.05), three)
+
+
+def test_runs_grow_into_pauses_but_not_into_one_another() -> None:
+    two = np.array([[3, 50], [60, 90]])
+
+    np.testing.assert_array_equal(activity.widen(two, 0.02, 0.02, 95), [[1, 52], [58, 92]])
+    np.testing.assert_array_equal(activity.widen(two, 0.1, 0.1, 95), [[0, 55], [55, 95]])
+    assert activity.widen(two[:0], 0.1, 0.1, 95).shape == (0, 2)

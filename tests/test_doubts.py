@@ -1,0 +1,384 @@
+"""What is wrong with a recording: every doubt where it belongs, and none on a good one."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import harmonic
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from speechemo_cli.audio.doubts import doubts, long
+
+RATES = [8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000, 192000]
+WIDE_RATES = RATES[1:]
+BAND = "band-limited"
+NARROW = (f"{BAND}: nothing above 4.0 kHz, as on a telephone",)
+
+
+def voice(seconds: float = 3.0, sr: int = 16000, noise_db: float = -60.0) -> np.ndarray:
+    """Words with something of a voice's spectrum: a buzz with hisses in it, pauses and a room around it."""
+    rng = np.random.default_rng(7)
+    y = harmonic(seconds, sr)
+    hiss = 0.03 * rng.standard_normal(len(y))
+    beat = np.sin(2 * np.pi * 1.5 * np.arange(len(y)) / sr)
+    y = y * (beat > -0.5) + hiss * (beat > 0.8) + 10 ** (noise_db / 20) * 0.1 * rng.standard_normal(len(y))
+    return y.astype(np.float32)
+
+
+def low_passed(y: np.ndarray, sr: int, hz: float) -> np.ndarray:
+    spectrum = np.fft.rfft(y)
+    spectrum[np.fft.rfftfreq(len(y), 1 / sr) > hz] = 0
+    return np.fft.irfft(spectrum, len(y)).astype(np.float32)
+
+
+def in_bits(y: np.ndarray, bits: int = 16) -> np.ndarray:
+    steps = 2 ** (bits - 1)
+    return (np.clip(np.round(y * steps), -steps, steps - 1) / steps).astype(np.float32)
+
+
+def coded(y: np.ndarray, sr: int, subtype: str, container: str = "WAV") -> np.ndarray:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, y, sr, format=container, subtype=subtype)
+    buffer.seek(0)
+    return soundfile.read(buffer, dtype="float32")[0]
+
+
+def tone(hz: float, sr: int = 48000, seconds: float = 1.0) -> np.ndarray:
+    return np.sin(2 * np.pi * hz * np.arange(round(seconds * sr)) / sr)
+
+
+def kinds(y: np.ndarray, sr: int) -> list[str]:
+    return [doubt.split(":")[0] for doubt in doubts(y, sr)]
+
+
+# --- good recordings
+
+
+@pytest.mark.parametrize("sr", WIDE_RATES)
+@pytest.mark.parametrize("bits", [8, 16, 24])
+def test_a_good_recording_is_not_doubted_at_any_rate(sr: int, bits: int) -> None:
+    assert doubts(in_bits(voice(sr=sr), bits), sr) == ()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])
+@pytest.mark.parametrize("sr", RATES)
+def test_every_float_type_is_taken(dtype: str, sr: int) -> None:
+    y = voice(sr=sr)
+    assert doubts(y.astype(dtype), sr) == (() if sr > 8000 else NARROW)
+
+
+def test_a_channel_of_an_interleaved_array_is_taken_and_left_as_it_was() -> None:
+    pairs = np.stack([voice(), np.zeros(48000, np.float32)], axis=1)
+    pairs.flags.writeable = False
+    assert doubts(pairs[:, 0], 16000) == ()
+
+
+@pytest.mark.parametrize("offset", [-0.5, 0.02, 0.3])
+@pytest.mark.parametrize("peak_db", [0, -30])
+def test_an_offset_changes_nothing(offset: float, peak_db: float) -> None:
+    y = 10 ** (peak_db / 20) * voice(sr=48000)
+    assert doubts((y + offset).astype(np.float32), 48000) == ()
+    narrow = low_passed(y, 48000, 3400)
+    assert doubts((narrow + offset).astype(np.float32), 48000) == doubts(narrow, 48000) != ()
+
+
+def test_rumble_is_no_speech_and_does_not_hide_a_band_limit() -> None:
+    y = low_passed(np.pad(voice(1.0, 48000), 4 * 48000), 48000, 3400)
+    y += (0.01 * tone(10, seconds=9.0)).astype(np.float32)
+    assert kinds(y, 48000) == ["mostly silence", BAND]
+
+
+# --- clipped
+
+
+@pytest.mark.parametrize("sr", [8000, 16000, 48000])
+@pytest.mark.parametrize("raised_db", [6, 12, 20])
+@pytest.mark.parametrize("bits", [8, 16, 24])
+def test_a_clipped_recording_says_how_much(sr: int, raised_db: float, bits: int) -> None:
+    y = 10 ** (raised_db / 20) * voice(sr=sr) / np.abs(voice(sr=sr)).max()
+    share = 100 * np.mean(np.abs(y) >= 1)
+    doubt = doubts(in_bits(y, bits), sr)[0]
+    assert doubt.startswith("clipped: ")
+    assert doubt.endswith(" % of the samples at full scale")
+    # Eight bits round what is up to half a step below.
+    assert float(doubt.split()[1]) == pytest.approx(share, abs=0.06, rel=0.1 if bits == 8 else 0)
+
+
+@pytest.mark.parametrize("bits", [16, 24])
+@pytest.mark.parametrize(("turned_down", "shown"), [(0.5, "-6.0"), (0.1, "-20.0"), (0.01, "-40.0")])
+def test_a_clipped_recording_that_was_turned_down_is_still_clipped(
+    bits: int, turned_down: float, shown: str
+) -> None:
+    y = in_bits(turned_down * np.clip(10 * voice(), -1, 1), bits)
+    (doubt,) = doubts(y, 16000)
+    assert doubt.startswith("clipped: ")
+    assert doubt.endswith(f" % of the samples cut off at {shown} dB of full scale")
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_clipping_of_one_side_is_seen(side: int) -> None:
+    y = np.maximum(side * voice(), -0.6 * np.abs(voice()).max()) * side
+    assert kinds(y.astype(np.float32), 16000) == ["clipped"]
+
+
+@pytest.mark.parametrize("subtype", ["ULAW", "ALAW"])
+def test_clipping_in_a_telephone_s_code_is_at_full_scale(subtype: str) -> None:
+    loud = coded(np.clip(10 * voice(sr=8000), -1, 1), 8000, subtype)
+    clipped, narrow = doubts(loud, 8000)
+    assert clipped.endswith("at full scale")
+    assert (narrow,) == NARROW
+    assert doubts(coded(voice(sr=8000), 8000, subtype), 8000) == NARROW
+
+
+def test_few_clipped_samples_are_no_matter() -> None:
+    y = 0.5 * voice()
+    y[np.argsort(-np.abs(y))[:20]] = 1.0
+    assert doubts(y, 16000) == ()
+
+
+def test_samples_beyond_full_scale_are_too_loud() -> None:
+    y = voice() * (1.5 / np.abs(voice()).max())
+    share = 100 * np.mean(np.abs(y) > 1)
+    assert doubts(y, 16000) == (f"too loud: {share:.1f} % of the samples beyond full scale",)
+
+
+def test_a_clipped_recording_after_mp3_is_too_loud() -> None:
+    y = coded(np.clip(10 * voice(sr=48000), -1, 1), 48000, "MPEG_LAYER_III", "MP3")
+    assert kinds(y, 48000) == ["too loud"]
+
+
+@pytest.mark.parametrize("amplitude", [0.999, 0.1, 30 / 32768, 100 / 32768, 229.5 / 32768])
+@pytest.mark.parametrize("hz", [20, 100, 1000, 997.3, 4000, 6000, 12000])
+@pytest.mark.parametrize("sr", [8000, 48000, 192000])
+def test_a_tone_is_not_clipped_however_few_levels_it_has(amplitude: float, hz: float, sr: int) -> None:
+    y = amplitude * tone(min(hz, sr / 4), sr)
+    for bits in (16, 24):
+        assert "clipped" not in kinds(in_bits(y, bits), sr)
+    assert "clipped" not in kinds(y.astype(np.float32), sr)
+
+
+@settings(max_examples=20000, deadline=None)
+@given(hz=st.floats(30, 8000), amplitude=st.floats(2, 2000), phase=st.floats(0, 6.3))
+def test_no_tone_in_16_bits_is_clipped(hz: float, amplitude: float, phase: float) -> None:
+    y = np.round(amplitude * np.sin(2 * np.pi * hz * np.arange(8000) / 16000 + phase)) / 32768
+    assert "clipped" not in kinds(y.astype(np.float32), 16000)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 30, 3000])
+def test_noise_and_a_quiet_voice_of_few_levels_are_not_clipped(steps: int, rng: np.random.Generator) -> None:
+    for y in (rng.standard_normal(16000) / 3, 3 * voice()):
+        assert "clipped" not in kinds((np.round(steps * y) / 32768).astype(np.float32), 16000)
+
+
+def test_silence_at_the_end_of_a_one_sided_range_is_not_clipped() -> None:
+    y = np.pad(np.abs(voice(1.0)), 8000)
+    assert "clipped" not in kinds(y, 16000)
+
+
+# --- very quiet
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.25])
+def test_a_very_quiet_recording_begins_at_50_db(offset: float) -> None:
+    y = voice() / np.abs(voice()).max()
+    assert doubts((10 ** (-49 / 20) * y + offset).astype(np.float32), 16000) == ()
+    (doubt,) = doubts((10 ** (-52 / 20) * y + offset).astype(np.float32), 16000)
+    assert doubt == "very quiet: peak at -52 dB of full scale"
+
+
+# --- mostly silence
+
+
+@pytest.mark.parametrize("sr", [8000, 16000, 48000, 192000])
+@pytest.mark.parametrize("noise_db", [-np.inf, -40.0, -20.0])
+def test_a_word_in_ten_seconds_is_mostly_silence(sr: int, noise_db: float, rng: np.random.Generator) -> None:
+    word = harmonic(0.6, sr)
+    y = np.pad(word, (3 * sr, 10 * sr - 3 * sr - len(word)))
+    y += (10 ** (noise_db / 20) * word.std() * rng.standard_normal(len(y))).astype(np.float32)
+    doubt = next(doubt for doubt in doubts(y, sr) if doubt.startswith("mostly"))
+    said, of = (float(part) for part in doubt.removeprefix("mostly silence: speech in ")[:-2].split(" % of "))
+    assert of == 10.0
+    assert 4 <= said <= 6
+
+
+@pytest.mark.parametrize("noise_db", [-90.0, -40.0, -20.0])
+def test_a_second_of_silence_around_the_words_is_usual(noise_db: float) -> None:
+    y = np.pad(voice(1.5, noise_db=noise_db), 16000)
+    assert doubts(y, 16000) == ()
+
+
+def test_a_click_is_not_taken_for_the_speech() -> None:
+    y = 0.1 * voice()
+    y[20000:20050] = 0.99
+    assert doubts(y, 16000) == ()
+
+
+def test_a_click_in_digital_silence_is_mostly_silence() -> None:
+    y = np.zeros(48000, np.float32)
+    y[20000:20100] = 0.3 * np.sin(np.arange(100))
+    assert "mostly silence: speech in 0 % of 3.0 s" in doubts(y, 16000)
+
+
+@pytest.mark.parametrize("noise", [False, True])
+def test_a_steady_sound_is_no_silence(noise: bool, rng: np.random.Generator) -> None:
+    y = 0.1 * (rng.standard_normal(80000) if noise else tone(300, 16000, 5.0))
+    assert "mostly silence" not in kinds(y.astype(np.float32), 16000)
+
+
+# --- short, long
+
+
+@pytest.mark.parametrize("sr", RATES)
+@pytest.mark.parametrize(("seconds", "shown"), [(0.2, "0.2"), (0.3, "0.3"), (0.6, "0.6"), (0.999, "0.9")])
+def test_a_short_clip_says_its_length_rounded_down(sr: int, seconds: float, shown: str) -> None:
+    assert f"short: {shown} s" in doubts(voice(seconds, sr), sr)
+
+
+def test_a_second_is_not_short() -> None:
+    assert doubts(voice(1.0), 16000) == ()
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 10, 79, 159])
+def test_less_than_a_block_is_short_and_no_more_is_said(n: int) -> None:
+    assert doubts(np.ones(n, np.float32), 16000) == ("short: 0.0 s",)
+
+
+def test_a_constant_is_silent() -> None:
+    for value in (0.0, 0.5):
+        assert doubts(np.full(20000, value, np.float32), 16000) == ("silent: every sample is the same",)
+
+
+def test_a_clip_is_long_if_it_shows() -> None:
+    assert long(9.23, 5.27) == "long: 9.2 s, longer than any clip the model was trained on (5.3 s)"
+    for duration_s in (0.5, 5.27, 5.34):
+        assert long(duration_s, 5.27) is None
+    assert long(5.36, 5.27) is not None
+
+
+# --- band-limited
+
+
+def edge_khz(y: np.ndarray, sr: int) -> float:
+    (doubt,) = doubts(y, sr)
+    assert doubt.startswith(f"{BAND}: nothing above ")
+    assert doubt.endswith(" kHz, as on a telephone")
+    return float(doubt.split()[3])
+
+
+@pytest.mark.parametrize("sr", WIDE_RATES)
+@pytest.mark.parametrize("hz", [3400, 4000])
+def test_a_telephone_s_band_is_told_at_any_rate(sr: int, hz: float) -> None:
+    y = in_bits(low_passed(voice(sr=sr), sr, hz))
+    assert edge_khz(y, sr) == pytest.approx(hz / 1000, abs=0.25)
+
+
+@pytest.mark.parametrize("sr", [16000, 22050, 32000, 44100, 48000, 96000, 192000])
+@pytest.mark.parametrize("hz", [5500, 7000, 8000])
+def test_a_wider_band_is_not_doubted(sr: int, hz: float) -> None:
+    assert doubts(in_bits(low_passed(voice(sr=sr), sr, hz)), sr) == ()
+
+
+@pytest.mark.parametrize("subtype", ["ULAW", "ALAW", "GSM610"])
+@pytest.mark.parametrize("sr", [16000, 48000])
+def test_a_telephone_s_code_does_not_hide_its_band(subtype: str, sr: int) -> None:
+    y = coded(voice(sr=8000), 8000, subtype)
+    spectrum = np.fft.rfft(y)
+    n = len(y) * sr // 8000
+    up = np.fft.irfft(spectrum, n).astype(np.float32) * (sr / 8000)
+    assert edge_khz(in_bits(up), sr) == pytest.approx(4.0, abs=0.25)
+
+
+def test_mp3_does_not_hide_a_band_limit() -> None:
+    y = coded(low_passed(voice(sr=48000), 48000, 3400), 48000, "MPEG_LAYER_III", "MP3")
+    assert edge_khz(y, 48000) == pytest.approx(3.5, abs=0.3)
+
+
+def test_noise_laid_over_a_telephone_s_band_is_heard_and_the_edge_still_found() -> None:
+    rng = np.random.default_rng(3)
+    y = low_passed(voice(sr=48000), 48000, 3400)
+    y += (10 ** (-45 / 20) * y.std() * rng.standard_normal(len(y))).astype(np.float32)
+    assert edge_khz(y, 48000) == pytest.approx(3.4, abs=0.3)
+
+
+def test_less_than_a_telephone_s_band_is_not_likened_to_one() -> None:
+    y = in_bits(low_passed(voice(sr=48000), 48000, 1500))
+    (doubt,) = doubts(y, 48000)
+    assert doubt in {f"{BAND}: nothing above {khz} kHz" for khz in (1.5, 1.6, 1.7)}
+
+
+def test_a_low_rate_is_a_band_limit_whatever_it_holds() -> None:
+    assert doubts(voice(sr=8000), 8000) == NARROW
+    assert doubts(voice(sr=6000), 6000) == (f"{BAND}: nothing above 3.0 kHz, as on a telephone",)
+
+
+# --- all together
+
+
+def test_every_doubt_has_its_line_in_one_order() -> None:
+    word = np.clip(10 * harmonic(0.1, 8000), -1, 1)
+    y = 1e-3 * np.pad(word, (3000, 3000))
+    assert kinds(y.astype(np.float32), 8000) == ["clipped", "very quiet", "mostly silence", "short", BAND]
+
+
+@settings(max_examples=5000, deadline=None)
+@given(
+    y=hnp.arrays(
+        np.float32,
+        st.integers(0, 4000),
+        elements=st.floats(width=32, allow_nan=False, allow_infinity=False),
+        fill=st.floats(width=32, allow_nan=False, allow_infinity=False),
+    ),
+    sr=st.integers(50, 192000),
+)
+def test_any_finite_samples_give_lines_and_no_warning(y: np.ndarray, sr: int) -> None:
+    check_lines(y, sr)
+
+
+@settings(max_examples=20000, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(1600, 20000),
+    exponent=st.integers(-45, 38),
+    offset=st.sampled_from([0.0, 0.01, 0.5, -1.0]),
+    zeros=st.floats(0, 1),
+    sr=st.sampled_from([*RATES, 8001, 9001, 9601, 47999]),
+)
+def test_any_level_gives_lines_and_no_warning(
+    seed: int, n: int, exponent: int, offset: float, zeros: float, sr: int
+) -> None:
+    y = np.random.default_rng(seed).uniform(-1, 1, n)
+    y[: int(zeros * n)] = 0
+    check_lines(((y + offset) * (10.0**exponent)).clip(-3.4e38, 3.4e38).astype(np.float32), sr)
+
+
+def check_lines(y: np.ndarray, sr: int) -> None:
+    before = y.copy()
+    with warnings.catch_warnings(), np.errstate(over="warn", divide="warn", invalid="warn"):
+        warnings.simplefilter("error")
+        found = doubts(y, sr)
+    np.testing.assert_array_equal(y, before)
+    assert len({doubt.split(":")[0] for doubt in found}) == len(found)
+    for doubt in found:
+        assert doubt.isprintable()
+        assert "nan" not in doubt
+        assert "inf" not in doubt
+        assert len(doubt) < 80
+
+
+def test_nothing_heavy_is_imported() -> None:
+    code = (
+        "import sys, numpy as np\n"
+        "from speechemo_cli.audio.doubts import doubts\n"
+        "doubts(np.sin(np.arange(16000.)).astype('f'), 16000)\n"
+        "print(*{'scipy', 'librosa', 'sklearn', 'soundfile', 'typer', 'rich'} & set(sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
