@@ -1,0 +1,249 @@
+"""Emotion over time in a recording of any length."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from speechemo_cli.audio import activity
+from speechemo_cli.audio.blocks import cut, open_blocks
+from speechemo_cli.config import AudioConfig
+from speechemo_cli.errors import ConfigError
+from speechemo_cli.inference import segmentation
+from speechemo_cli.inference.predictor import UNCERTAIN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from numpy.typing import NDArray
+
+    from speechemo_cli.audio.blocks import Blocks
+
+# Windows that go through the network together, and are in memory at a time.
+_BATCH = 16
+# A longer pause ends an utterance: no window reaches across it. Runs of speech are a tenth of a second
+# longer than what was heard of them, so this is a third of a second of silence.
+_UTTERANCE_PAUSE_S = 0.25
+# A pause of this length ends a segment, even if the next has the same label.
+_SEGMENT_PAUSE_S = 1.0
+# Silence around an utterance that is heard with it, as every clip has some.
+_MARGIN_S = 0.1
+NO_SPEECH = "no speech found"
+
+
+class Listener(Protocol):
+    """What a timeline needs of a `Predictor`."""
+
+    sr: int
+    labels: tuple[str, ...]
+
+    def probabilities(self, windows: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Return one row of probabilities a waveform [shape=(windows, n_labels)]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a recording with one label.
+
+    Attributes
+    ----------
+    start_s, end_s : float
+    label : str
+        Or `uncertain`, where the confidence is below what was asked for.
+    confidence : float
+        The highest mean probability.
+    probabilities : dict of str to float
+        Mean over the speech of the segment; they sum to 1.
+    speech_share : float
+        Share of the segment that is speech; the rest is pauses.
+    """
+
+    start_s: float
+    end_s: float
+    label: str
+    confidence: float
+    probabilities: dict[str, float]
+    speech_share: float
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Emotion over time.
+
+    Attributes
+    ----------
+    path : str
+        As it was given.
+    duration_s : float
+    labels : tuple of str
+        All that could have been answered.
+    segments : tuple of Segment
+        In order, none within another. Where there is none, nobody speaks.
+    summary : dict of str to dict
+        For each label `speech_s`, the seconds of speech with it, and `share`, its share of all speech.
+    warnings : tuple of str
+        Why the answers deserve doubt.
+    channel : str or None
+        Which channel was listened to; None for the mean of all.
+    envelope : np.ndarray [shape=(columns, 2), dtype=float32]
+        Lowest and highest sample of up to 2000 equal parts of the recording.
+    """
+
+    path: str
+    duration_s: float
+    labels: tuple[str, ...]
+    segments: tuple[Segment, ...]
+    summary: dict[str, dict[str, float]]
+    warnings: tuple[str, ...] = ()
+    channel: str | None = None
+    envelope: NDArray[np.float32] = field(
+        default_factory=lambda: np.empty((0, 2), np.float32), compare=False, repr=False
+    )
+
+
+def timeline(
+    predictor: Listener,
+    path: str | os.PathLike[str],
+    *,
+    window_s: float = 3.0,
+    hop_s: float = 1.0,
+    channel: str = "mix",
+    min_confidence: float = 0.0,
+    config: AudioConfig | None = None,
+    on_progress: Callable[[int, int | None, str], None] | None = None,
+) -> Timeline:
+    """Tell who sounds how, and when, in a recording of any length.
+
+    It is read twice. The first time finds the speech by its energy. Pauses cut it into utterances, and
+    the second time the model listens to each: as a whole if it is no longer than a window, else to
+    windows that overlap. Memory does not grow but for some bytes a frame of 10 ms.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    path : path-like
+        A regular file. `audio.max_duration_s` does not apply.
+    window_s : float
+        The longest part that is listened to at once: 0.5 to 60.
+    hop_s : float
+        From one window to the next, within long utterances: 0.1 up to the window.
+    channel : str
+        `mix` for the mean of all channels, or one of `blocks.channel_names(path)`.
+    min_confidence : float
+        Segments below this confidence are `uncertain`.
+    config : AudioConfig, optional
+        The shortest recording to accept.
+    on_progress : callable, optional
+        Called with (seconds done, seconds in all or None, "finding speech" or "listening").
+
+    Returns
+    -------
+    Timeline
+        Without segments and with a warning where nobody speaks.
+
+    Raises
+    ------
+    AudioError
+        The recording cannot be read, or changed between the two times.
+    ConfigError
+        A window or hop that is out of bounds.
+    """
+    _require(0.5 <= window_s <= 60, "window_s", window_s, "0.5 to 60 seconds")
+    _require(0.1 <= hop_s <= window_s, "hop_s", hop_s, f"0.1 to {window_s:g} seconds, which is the window")
+    step = on_progress or (lambda *_: None)
+    window, hop, pause = (round(s * activity.FRAMES_A_SECOND) for s in (window_s, hop_s, _SEGMENT_PAUSE_S))
+
+    def opened() -> AbstractContextManager[Blocks]:
+        return open_blocks(path, predictor.sr, config or AudioConfig(), channel)
+
+    with opened() as blocks:
+        sound = activity.measure(_counted(blocks, "finding speech", step), predictor.sr)
+        duration_s, warnings = blocks.duration_s, blocks.warnings
+    runs = activity.runs_of_speech(sound.levels)
+    segments: tuple[Segment, ...] = ()
+    if len(runs):
+        utterances = activity.join(runs, _UTTERANCE_PAUSE_S)
+        utterances = activity.widen(utterances, _MARGIN_S, _MARGIN_S, len(sound.levels))
+        windows = segmentation.plan(utterances, window, hop)
+        with opened() as blocks:
+            stream = _counted(blocks, "listening", step)
+            rows = _listen(predictor, cut(stream, windows.spans * sound.frame_length))
+        found = segmentation.stretches(runs, utterances, windows, rows, sound.levels, pause)
+        found = segmentation.join_doubtful(found, min_confidence, pause)
+        ends = (
+            np.array([(one.first, one.last) for one in found]) * sound.frame_length / predictor.sr
+        ).tolist()
+        segments = tuple(
+            _segment(one, start_s, min(end_s, duration_s), predictor.labels, min_confidence)
+            for one, (start_s, end_s) in zip(found, ends, strict=True)
+        )
+    else:
+        warnings = (*warnings, NO_SPEECH)
+    return Timeline(
+        os.fsdecode(path),
+        duration_s,
+        tuple(predictor.labels),
+        segments,
+        _summary(segments, predictor.labels),
+        warnings,
+        None if channel == "mix" else channel,
+        sound.envelope,
+    )
+
+
+def _require(condition: bool, name: str, value: float, expected: str) -> None:
+    if not condition:
+        raise ConfigError(f"{name} is {value:g}, expected {expected}")
+
+
+def _counted(
+    blocks: Blocks, what: str, step: Callable[[int, int | None, str], None]
+) -> Iterator[NDArray[np.float32]]:
+    """Pass blocks on and tell how far they go."""
+    total = None if blocks.promised_s is None else round(blocks.promised_s)
+    for block in blocks:
+        step(round(blocks.duration_s), total, what)
+        yield block
+
+
+def _listen(predictor: Listener, windows: Iterator[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return the probabilities of each window [shape=(windows, n_labels)]."""
+    rows = []
+    while batch := list(islice(windows, _BATCH)):
+        rows.append(predictor.probabilities(batch))
+    return np.concatenate(rows)
+
+
+def _segment(
+    stretch: segmentation.Stretch, start_s: float, end_s: float, labels: Sequence[str], min_confidence: float
+) -> Segment:
+    probabilities = dict(zip(labels, stretch.probabilities.tolist(), strict=True))
+    label = max(probabilities, key=probabilities.__getitem__)
+    confidence = probabilities[label]
+    return Segment(
+        start_s,
+        end_s,
+        label if confidence >= min_confidence else UNCERTAIN,
+        confidence,
+        probabilities,
+        stretch.speech / (stretch.last - stretch.first),
+    )
+
+
+def _summary(segments: Sequence[Segment], labels: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Seconds and share of all speech for each label; `uncertain` only where there is some."""
+    speech = dict.fromkeys(labels, 0.0)
+    for one in segments:
+        seconds = one.speech_share * (one.end_s - one.start_s)
+        speech[one.label] = speech.get(one.label, 0.0) + seconds
+    total = sum(speech.values())
+    return {
+        label: {"speech_s": seconds, "share": seconds / total if total else 0.0}
+        for label, seconds in speech.items()
+    }
