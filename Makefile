@@ -41,11 +41,11 @@ bench: install ## Measure speed as ratios against references in the same run (DA
 
 packaged-model: install ## Train anew the model that comes with the package (DATA=folder with RAVDESS)
 	$(BIN)/speechemo train $(DATA) --song --version v3 --split none --resume --output build/packaged.keras
-	cp build/packaged.keras speechemo_cli/models/packaged.keras
+	cp build/packaged.keras build/packaged.tflite speechemo_cli/models/
 	$(BIN)/speechemo model card packaged --output docs/packaged-model.md --plot docs/reliability.png
 
 lock: ## Resolve the dependencies anew (needs uv)
-	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --upgrade --generate-hashes \
+	uv pip compile pyproject.toml --group dev --extra onnx --universal --python-version 3.11 --upgrade --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements.lock
 
 clean: ## Remove everything that was made here

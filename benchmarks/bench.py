@@ -6,6 +6,7 @@ Without RAVDESS clips in the folder it uses synthetic ones, and says so.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -35,6 +36,36 @@ for path in paths:
     mean_mfcc(path)
 print(time.perf_counter() - started)
 """
+
+
+# What no answer can be had without: the samples, at the rate of v3's features.
+DECODE_LOOP = """
+import sys, time
+from speechemo_cli.audio import reader
+from speechemo_cli.config import AudioConfig
+paths, config = sys.stdin.read().splitlines(), AudioConfig()
+def samples(path):
+    recording = reader.read(path, config)
+    return reader.resample(recording.y, recording.sr, 16000)
+samples(paths[0])
+started = time.perf_counter()
+for path in paths:
+    samples(path)
+print(time.perf_counter() - started)
+"""
+
+
+def watched(command: list[str]) -> tuple[float, float]:
+    """Wall time of a command in seconds, and its largest memory in MB."""
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    scale = 2**20 if sys.platform == "darwin" else 2**10  # bytes on macOS, kilobytes on Linux
+    return seconds, usage.ru_maxrss / scale
 
 
 def timed(command: list[str], repeats: int = 1) -> tuple[float, str]:
@@ -107,6 +138,49 @@ def bench_help() -> None:
         print(f"  {name:30s} {seconds:6.3f} s  ratio to `python -c pass` {seconds / reference:.1f}")
 
 
+def bench_predict(data: Path) -> None:
+    """Hold an answer in a fresh process against bare imports, and a folder against decoding it."""
+    paths = walk_audio(str(data)).audio
+    predict = [*SPEECHEMO, "predict", "--model", "packaged", "--quiet", "--format", "label"]
+    cold: dict[str, list[float]] = {"imports": [], "litert": [], "keras": []}
+    for i in range(7):  # in turn; Keras takes long, three times do
+        cold["imports"].append(watched([sys.executable, "-c", "import numpy, soundfile"])[0])
+        cold["litert"].append(watched([*predict, paths[0]])[0])
+        if i < 3:
+            cold["keras"].append(watched([*predict, "--runtime", "keras", paths[0]])[0])
+    imports, litert, keras = (statistics.median(cold[name]) for name in ("imports", "litert", "keras"))
+    memory = watched([*predict, paths[0]])[1]
+    print("one clip in a fresh process, medians")
+    show = "  {:40s} {:6.3f} s  {}".format
+    print(show("python -c 'import numpy, soundfile'", imports, "(reference)"))
+    print(show("speechemo predict --format label", litert, f"ratio {litert / imports:.2f}  (at most 2)"))
+    print(show("the same, --runtime keras", keras, f"twin to it {litert / keras:.3f}  (at most 0.05)"))
+    print(f"  memory of the twin                       {memory:6.1f} MB (at most 80)")
+
+    folder: dict[str, list[tuple[float, float]]] = {"decode": [], "1": [], "2": []}
+    for _ in range(3):
+        loop = subprocess.run(
+            [sys.executable, "-c", DECODE_LOOP],
+            input="\n".join(paths),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        folder["decode"].append((float(loop.stdout), 0.0))
+        for jobs in ("1", "2"):
+            folder[jobs].append(watched([*predict, "--jobs", jobs, str(data)]))
+    decode = statistics.median(seconds for seconds, _ in folder["decode"])
+    print(f"{len(paths)} clips in a folder, medians of 3 runs")
+    print(show("decode and resample, one process", decode, "(reference)"))
+    for jobs in ("1", "2"):
+        seconds, memory = (statistics.median(values) for values in zip(*folder[jobs], strict=True))
+        print(
+            show(
+                f"speechemo predict --jobs {jobs}", seconds, f"ratio {seconds / decode:.2f}  {memory:.0f} MB"
+            )
+        )
+
+
 def main() -> None:
     """Run every benchmark."""
     data = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("data")
@@ -120,6 +194,7 @@ def main() -> None:
         bench_extract(data, work)
         bench_scale(work)
         bench_help()
+        bench_predict(data)
 
 
 if __name__ == "__main__":

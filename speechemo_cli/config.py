@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import math
@@ -11,6 +10,7 @@ import os
 import types
 import typing
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from speechemo_cli.errors import ConfigError
 from speechemo_cli.files import display_name
 
 if typing.TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 ENV_PREFIX = "SPEECHEMO_"
 # Variables that steer the program rather than hold a config value.
@@ -69,7 +69,10 @@ class MfccConfig:
 
 @dataclass(frozen=True)
 class LogmelConfig:
-    """Feature set `logmel`: log-mel frames, trimmed to where somebody speaks."""
+    """Feature set `logmel`: log-mel frames and pitch, trimmed to where somebody speaks.
+
+    `n_fft` and `n_mels` are those of the short window; the long one has twice of both.
+    """
 
     sr: int = 16000
     n_mels: int = 64
@@ -83,7 +86,12 @@ class LogmelConfig:
     def __post_init__(self) -> None:
         _require(4000 <= self.sr <= 192000, "logmel.sr", self.sr, "a rate from 4000 to 192000 Hz")
         _require(1 <= self.n_mels <= 512, "logmel.n_mels", self.n_mels, "1 to 512 bands")
-        _require(16 <= self.n_fft <= 65536, "logmel.n_fft", self.n_fft, "16 to 65536 samples")
+        _require(
+            16 <= self.n_fft <= 65536 and self.n_fft % 2 == 0,
+            "logmel.n_fft",
+            self.n_fft,
+            "an even number of 16 to 65536 samples",
+        )
         _require(
             2 <= self.win_length <= self.n_fft, "logmel.win_length", self.win_length, "2 to logmel.n_fft"
         )
@@ -233,16 +241,24 @@ def flatten(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
     flat = _flat(values)
     for key in flat:
         if key not in _types():
-            near = difflib.get_close_matches(key, _types(), n=1, cutoff=0.5)
-            hint = f"Did you mean {near[0]}?" if near else "`speechemo config` lists the keys"
+            hint = _nearest(key, _types())
             raise ConfigError(f"{origin}: unknown key {display_name(key)}", hint)
     return flat
 
 
+def _nearest(key: str, known: Iterable[str]) -> str:
+    import difflib  # a spelling mistake is the only one to pay for it
+
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"Did you mean {near[0]}?" if near else "`speechemo config` lists the keys"
+
+
+@lru_cache(maxsize=1)
 def _hints() -> dict[str, Any]:
     return typing.get_type_hints(Config)
 
 
+@lru_cache(maxsize=1)
 def _types() -> dict[str, Any]:
     flat = {}
     for name, kind in _hints().items():
@@ -427,8 +443,7 @@ def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, Mapping[str
         ):
             continue
         if variable not in by_variable:
-            near = difflib.get_close_matches(variable, by_variable, n=1, cutoff=0.5)
-            hint = f"Did you mean {near[0]}?" if near else "`speechemo config` lists the keys"
+            hint = _nearest(variable, by_variable)
             raise ConfigError(f"environment: unknown variable {variable}", hint)
         layers.append((f"environment {variable}", {by_variable[variable]: value}))
     return layers

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import math
 import os
+import shutil
+import tempfile
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,7 +26,21 @@ from speechemo_cli.features.extraction import Extraction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
+
+
+def _bring_ffmpeg() -> None:
+    """Put the ffmpeg of the package imageio-ffmpeg on the PATH where the machine has none of its own."""
+    if shutil.which("ffmpeg"):
+        return
+    import imageio_ffmpeg
+
+    folder = tempfile.TemporaryDirectory(prefix="speechemo-tests-")
+    atexit.register(folder.cleanup)
+    Path(folder.name, "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
+    os.environ["PATH"] += f"{os.pathsep}{folder.name}"
+
+
+_bring_ffmpeg()
 
 
 @pytest.fixture(autouse=True)
@@ -165,6 +184,7 @@ def told(rng: np.random.Generator, speakers: int = 6, clips: int = 10, by_voice:
         np.array(targets),
         TRAINING_LABELS,
         Extraction(len(examples)),
+        np.full(len(examples), 2.5),
     )
 
 
@@ -224,3 +244,62 @@ def blurred(rng: np.random.Generator, deviation: float = 12.0, **more: Any) -> D
     data = told(rng, **more)
     noise = deviation * rng.standard_normal(data.x.shape)
     return replace(data, x=(data.x + noise).astype(np.float32))
+
+
+def noisy(rng: np.random.Generator, seconds: float, sr: int, f0: float = 140.0) -> np.ndarray:
+    """A buzz in a room."""
+    y = harmonic(seconds, sr, f0)
+    return (y + 0.01 * rng.standard_normal(len(y))).astype(np.float32)
+
+
+def own_weights(network: Any, rng: np.random.Generator) -> None:
+    """Give a network weights that make it sure of itself, and other answers for other clips."""
+    for layer in network.layers:
+        shapes = [weights.shape for weights in layer.get_weights()]
+        if type(layer).__name__ == "BatchNormalization":
+            layer.set_weights(
+                [
+                    rng.uniform(0.5, 1.5, shapes[0]),
+                    *(rng.normal(0, 0.3, shape) for shape in shapes[1:3]),
+                    rng.uniform(0.5, 2, shapes[3]),
+                ]
+            )
+        elif type(layer).__name__ != "Normalization":
+            layer.set_weights(
+                [
+                    rng.normal(0, (2 / math.prod(shape[:-1])) ** 0.5 if shape[1:] else 0.1, shape)
+                    for shape in shapes
+                ]
+            )
+
+
+@pytest.fixture(scope="session")
+def model_with_twin(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Make an untrained model of a version, and its twin beside it: `model_with_twin("v1")`.
+
+    Each is made once, in a folder of its own. Treat it as read-only.
+    """
+    from functools import cache
+
+    from speechemo_cli.features import FEATURE_SETS
+    from speechemo_cli.models import artifact, twin, version_module
+
+    @cache
+    def make(version: str) -> Path:
+        rng = np.random.default_rng(440)
+        module, config = version_module(version), Config()
+        features = FEATURE_SETS[module.PRESET.feature_set]
+        section = features.section(config)
+        clips = [noisy(rng, 0.5 + i / 8, section.sr, 80 + 15 * i) for i in range(16)]
+        x = module.prepare([features.compute(y, section.sr, section) for y in clips])
+        network = module.build(x, len(EMOTIONS), module.PRESET)
+        own_weights(network, rng)
+        path = tmp_path_factory.mktemp("models") / f"{version}.keras"
+        card = artifact.ModelCard(
+            version, EMOTIONS, features.name, features.version, config.to_dict(), seed=0, epochs=1
+        )
+        card = replace(card, twin=twin.write(network, card, twin.beside(path)))
+        artifact.save(network, card, path)
+        return path
+
+    return make

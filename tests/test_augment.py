@@ -89,7 +89,8 @@ def test_mixing_keeps_targets_and_clips_together(rng: np.random.Generator) -> No
     targets = np.eye(8, dtype=np.float32)
     rules = replace(STILL, mixup_share=1.0, mixup_beta=0.5)
 
-    out, mixed = augment.batch(x, targets, np.zeros(16), np.ones(16, np.float32), rules, rng)
+    parts = [(slice(0, 16), rules)]
+    out, mixed = augment.batch(x, targets, np.zeros(16), np.ones(16, np.float32), parts, rng)
 
     assert (mixed.max(axis=1) < 1).any()
     np.testing.assert_allclose(mixed.sum(axis=1), 1.0, rtol=1e-5)
@@ -100,7 +101,22 @@ def test_the_clips_that_came_in_stay_as_they_were(rng: np.random.Generator) -> N
     x = np.stack([ridge(band=20 + 3 * i) for i in range(4)])
     before, targets = x.copy(), np.eye(4, dtype=np.float32)
 
-    augment.batch(x, targets, x.mean((0, 1)), x.std((0, 1)), Augmentation(mixup_share=1.0), rng)
+    parts = [(slice(0, 64), Augmentation(mixup_share=1.0))]
+    augment.batch(x, targets, x.mean((0, 1)), x.std((0, 1)), parts, rng)
 
     assert np.array_equal(x, before)
     assert np.array_equal(targets, np.eye(4))
+
+
+def test_the_parts_of_a_frame_stay_in_time_and_are_bent_by_their_own_rules(rng: np.random.Generator) -> None:
+    x = np.stack([np.concatenate([ridge(), ridge(n_mels=128, band=60)], axis=1)] * 12)
+    rules = replace(STILL, stretch=(0.5, 2.0))
+    parts = [(slice(0, 64), rules), (slice(64, 192), replace(rules, shift=12.0))]
+
+    out, _ = augment.batch(x, np.eye(12, dtype=np.float32), x.mean((0, 1)), x.std((0, 1)), parts, rng)
+
+    centres = np.array([[centre(clip[:, part]) for part, _ in parts] for clip in out])
+    np.testing.assert_allclose(centres[:, 0, 0], centres[:, 1, 0], atol=0.2)  # the same moment
+    assert np.ptp(centres[:, 0, 0]) > 1  # though not the same in every clip
+    np.testing.assert_allclose(centres[:, 0, 1], 30, atol=0.1)
+    assert np.ptp(centres[:, 1, 1]) > 6

@@ -118,7 +118,7 @@ def test_the_choices_of_options_are_those_of_the_library() -> None:
         (["train", "--version", "v9"], 2, "error: Invalid value for '--version'"),
         (["extract", "--nonsense"], 2, "error: No such option: --nonsense"),
         (["nonsense"], 2, "error: No such command 'nonsense'"),
-        (["predict"], 2, "error: Missing argument 'CLIP...'"),
+        (["predict"], 2, "error: no CLIP was given"),
         (
             ["extract", "--set", "mfcc.n_mfc=3"],
             2,
@@ -550,7 +550,8 @@ def test_jsonl_has_a_record_a_clip_in_order(workdir: Path, clips: list[str], run
     assert set(records[1]) == {"schema", "path", "status", "error"}
     good = records[0]
     assert set(good) == {
-        "schema", "path", "status", "label", "confidence", "probabilities", "duration_s", "model", "warnings"
+        "schema", "path", "status", "label", "confidence", "probabilities", "duration_s", "model", "warnings",
+        "sha256", "key"
     }  # fmt: skip
     assert list(good["probabilities"]) == list(EMOTIONS)
     assert sum(good["probabilities"].values()) == pytest.approx(1, abs=1e-5)
@@ -638,7 +639,8 @@ def test_doubtful_answers_are_uncertain_and_keep_their_probabilities(
     _, words, _ = run("predict", clips[0], "--min-confidence", 1, "--format", "label")
 
     assert code == 0
-    assert doubted == [{**record, "label": "uncertain"} for record in plain]
+    assert doubted == [{**record, "label": "uncertain", "key": doubted[0]["key"]} for record in plain]
+    assert doubted[0]["key"] != plain[0]["key"]
     assert words == "uncertain\n"
     assert "warning: this model's confidences were never corrected on new voices" in err
     assert "never corrected" not in quiet

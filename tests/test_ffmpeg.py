@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +15,6 @@ from speechemo_cli.audio import ffmpeg, reader, source
 from speechemo_cli.audio.blocks import open_blocks
 from speechemo_cli.config import AudioConfig
 from speechemo_cli.errors import AudioError
-
-needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
 
 
 @pytest.fixture
@@ -86,7 +83,6 @@ def test_it_is_asked_for_files_alone_and_cleans_up(tmp_path: Path, monkeypatch: 
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-@needs_ffmpeg
 def test_a_clip_comes_back_as_it_went_in(m4a: Callable[..., Path]) -> None:
     path = m4a(seconds=1.5, sr=22050)
 
@@ -99,7 +95,6 @@ def test_a_clip_comes_back_as_it_went_in(m4a: Callable[..., Path]) -> None:
     assert np.corrcoef(original[:n], recording.y[:n])[0, 1] > 0.98
 
 
-@needs_ffmpeg
 def test_the_limits_hold_and_a_cut_file_is_refused(m4a: Callable[..., Path]) -> None:
     path = m4a(seconds=3.0)
 
@@ -110,7 +105,6 @@ def test_the_limits_hold_and_a_cut_file_is_refused(m4a: Callable[..., Path]) -> 
         reader.read(path, AudioConfig())
 
 
-@needs_ffmpeg
 def test_a_recording_is_read_in_blocks_too(m4a: Callable[..., Path]) -> None:
     path = m4a(seconds=2.5)
 

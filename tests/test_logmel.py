@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import librosa
 import numpy as np
 import pytest
@@ -34,6 +36,12 @@ def librosas(y: np.ndarray, config: LogmelConfig) -> np.ndarray:
     return np.log(power + 1e-10).T
 
 
+def doubled(config: LogmelConfig) -> LogmelConfig:
+    """The long window's config: twice the bands, twice the window, nothing of it zero."""
+    n_fft = 2 * config.n_fft
+    return replace(config, n_mels=2 * config.n_mels, n_fft=n_fft, win_length=n_fft)
+
+
 def speech(seconds: float, seed: int = 3) -> np.ndarray:
     """A buzz without the fade, in enough noise that every band holds something."""
     n = round(seconds * SR)
@@ -53,7 +61,9 @@ def test_untrimmed_frames_are_the_logarithm_of_librosas_mel_power(make, gain: fl
     y = np.float32(gain) * make(0.8)
     ours = logmel.compute(y, SR, UNTRIMMED)
     assert ours.dtype == np.float32
-    np.testing.assert_allclose(ours, librosas(y, UNTRIMMED), atol=1e-3)
+    short, long, _ = logmel.columns(ours.shape[1])
+    np.testing.assert_allclose(ours[:, short], librosas(y, UNTRIMMED), atol=1e-3)
+    np.testing.assert_allclose(ours[:, long], librosas(y, doubled(UNTRIMMED)), atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -70,13 +80,44 @@ def test_untrimmed_frames_are_the_logarithm_of_librosas_mel_power(make, gain: fl
 def test_it_follows_its_config(config: LogmelConfig, rng: np.random.Generator) -> None:
     y = 0.1 * rng.standard_normal(config.sr // 2).astype(np.float32)
     ours = logmel.compute(y, config.sr, config)
-    assert ours.shape[1] == FEATURE_SETS["logmel"].dim(config) == config.n_mels
-    np.testing.assert_allclose(ours, librosas(y, config), atol=1e-3)
+    assert ours.shape[1] == FEATURE_SETS["logmel"].dim(config) == 4 * config.n_mels
+    short, long, _ = logmel.columns(ours.shape[1])
+    np.testing.assert_allclose(ours[:, short], librosas(y, config), atol=1e-3)
+    np.testing.assert_allclose(ours[:, long], librosas(y, doubled(config)), atol=1e-3)
+
+
+@pytest.mark.parametrize("f0", [75.0, 110.0, 180.0, 300.0, 520.0])
+@pytest.mark.parametrize("gain", [1e-3, 1.0])
+def test_the_pitch_of_a_voice_is_where_it_is(f0: float, gain: float) -> None:
+    t = np.arange(SR) / SR
+    y = sum(np.cos(2 * np.pi * f0 * k * t + k) / k for k in range(1, int(3800 / f0)))
+    frames = logmel.compute((gain * 0.1 * y).astype(np.float32), SR, UNTRIMMED)
+
+    pitch = frames[20:-20, logmel.columns(frames.shape[1])[2]]
+
+    heard = np.geomspace(60, 600, 64)[pitch.argmax(axis=1)]
+    # An octave lower every second harmonic fits as well: the peak there may be as high, never higher.
+    octave = np.round(np.log2(f0 / heard))
+    assert set(octave) <= {0.0, 1.0, 2.0, 3.0}
+    np.testing.assert_allclose(heard * 2**octave, f0, rtol=0.03)
+    # Between two of the 64 pitches the upper harmonics of a low voice fall out of step.
+    assert pitch.max(axis=1).min() > 0.4
+
+
+def test_noise_has_no_pitch_and_silence_none_at_all(rng: np.random.Generator) -> None:
+    noise = logmel.compute(0.1 * rng.standard_normal(SR).astype(np.float32), SR, UNTRIMMED)
+    silence = logmel.compute(np.zeros(SR, np.float32), SR, UNTRIMMED)
+    _, _, pitch = logmel.columns(noise.shape[1])
+
+    # The lowest periods are short beside the window, so a little is left there.
+    assert np.abs(noise[:, pitch]).mean() < 0.15
+    assert (silence[:, pitch] == 0).all()
 
 
 def test_digital_silence_lies_at_the_floor_and_not_at_minus_infinity() -> None:
     frames = logmel.compute(np.zeros(SR, np.float32), SR, UNTRIMMED)
-    np.testing.assert_allclose(frames, np.log(1e-10), atol=1e-3)
+    mel = frames[:, : 3 * UNTRIMMED.n_mels]
+    np.testing.assert_allclose(mel, np.log(1e-10), atol=1e-3)
 
 
 @pytest.mark.parametrize("level", [0.0, 1e-5, 1e-4])
@@ -87,7 +128,7 @@ def test_silence_before_and_after_speech_goes(before: float, after: float, level
     frames = logmel.compute(y, SR, config)
     assert abs(len(frames) - 100) <= 2 * BLUR
     whole = logmel.compute(y, SR, UNTRIMMED)
-    first, last = logmel.speech_bounds(whole, config.trim_nepers)
+    first, last = logmel.speech_bounds(whole[:, : config.n_mels], config.trim_nepers)
     assert abs(first - 100 * before) <= BLUR
     assert abs(last - 100 * (before + 1.0)) <= BLUR
     np.testing.assert_array_equal(frames, whole[first:last])
@@ -97,7 +138,7 @@ def test_a_pause_inside_speech_stays() -> None:
     y = np.concatenate([room(0.5), speech(0.6), room(1.0), speech(0.6), room(0.5)])
     frames = logmel.compute(y, SR, LogmelConfig())
     assert abs(len(frames) - 220) <= 2 * BLUR
-    level = frames.mean(axis=1)
+    level = frames[:, : LogmelConfig().n_mels].mean(axis=1)
     assert level[70:150].max() < level.max() - LogmelConfig().trim_nepers
 
 
@@ -118,8 +159,10 @@ def test_gain_shifts_the_frames_and_moves_no_bound(gain: float, emotion: str) ->
     config = LogmelConfig()
     one, other = (logmel.compute(np.float32(g) * y, SR, config) for g in (1.0, gain))
     assert one.shape == other.shape
-    power = np.exp(one.astype(np.float64)) - 1e-10
-    np.testing.assert_allclose(other, np.log(gain**2 * power + 1e-10), atol=5e-3)
+    mel = slice(0, 3 * config.n_mels)
+    power = np.exp(one[:, mel].astype(np.float64)) - 1e-10
+    np.testing.assert_allclose(other[:, mel], np.log(gain**2 * power + 1e-10), atol=5e-3)
+    np.testing.assert_allclose(other[:, mel.stop :], one[:, mel.stop :], atol=1e-3)
 
 
 def test_a_synthetic_clip_loses_the_room_noise_around_it() -> None:

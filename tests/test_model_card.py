@@ -220,3 +220,18 @@ def test_what_is_no_model_file_is_refused() -> None:
         model_card.markdown(Path("text.keras"))
     with pytest.raises(ModelFileError, match="no such model file"):
         model_card.describe(Path("nowhere.keras"))
+
+
+def test_it_says_whether_the_twin_is_there_and_belongs(network) -> None:
+    path = saved(network, card(twin=hashlib.sha256(b"twin").hexdigest()), "m.keras")
+
+    missing = model_card.describe(path)["twin"]
+    Path("m.tflite").write_bytes(b"another")
+    foreign = model_card.describe(path)["twin"]
+    Path("m.tflite").write_bytes(b"twin")
+    own = model_card.describe(path)["twin"]
+
+    assert (missing["usable"], foreign["usable"], own["usable"]) == (False, False, True)
+    assert "cannot be read" in missing["problem"]
+    assert "does not belong to" in foreign["problem"]
+    assert model_card.describe(saved(network, card(), "n.keras"))["twin"] is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,10 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
+from conftest import noisy
 
 import speechemo_cli
 from speechemo_cli.config import AudioConfig, Config, MfccConfig
-from speechemo_cli.errors import ModelFileError
+from speechemo_cli.corpus.labels import EMOTIONS
+from speechemo_cli.errors import AudioError, ConfigError, ModelFileError
 from speechemo_cli.features import mfcc
 from speechemo_cli.inference.predictor import Answer, Predictor, Refusal
 from speechemo_cli.models import artifact, training, version_module
@@ -121,3 +126,296 @@ def test_the_public_names_are_there_and_load_late() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
         speechemo_cli.Nonsense  # noqa: B018 - looking it up is the test
     assert "speechemo_cli.inference.predictor" in sys.modules
+
+
+# --- samples, content, parts of a recording: the network that has a twin answers, which takes no time -----
+
+
+@pytest.fixture
+def fast(model_with_twin: Callable[[str], Path]) -> Path:
+    return model_with_twin("v1")
+
+
+def answered(predictor: Predictor, path: object) -> Answer:
+    """The only answer for a file."""
+    (answer,) = predictor.predict([str(path)])
+    assert isinstance(answer, Answer), answer
+    return answer
+
+
+def content(y: np.ndarray, sr: int = 16000) -> bytes:
+    """What a WAV file of these samples holds, to the last bit of each."""
+    file = io.BytesIO()
+    soundfile.write(file, y, sr, format="WAV", subtype="FLOAT")
+    return file.getvalue()
+
+
+@pytest.fixture
+def stereo(rng: np.random.Generator) -> np.ndarray:
+    """Two voices that do not sound alike."""
+    return np.stack([noisy(rng, 1.0, 16000, 100), 0.3 * noisy(rng, 1.0, 16000, 310)], axis=1)
+
+
+@pytest.mark.parametrize("sr", [22050, 16000, 48000])
+def test_samples_get_the_answer_of_a_file_that_holds_them(
+    sr: int, fast: Path, rng: np.random.Generator
+) -> None:
+    y = noisy(rng, 0.8, sr)
+    Path("clip.wav").write_bytes(content(y, sr))
+    predictor = Predictor.open(fast)
+
+    expected = replace(answered(predictor, "clip.wav"), path="", sha256="")
+
+    assert predictor.predict_samples(y, sr) == expected
+    assert predictor.predict_samples(y.astype(float).tolist(), np.int64(sr)) == expected
+    assert max(expected.probabilities.values()) > 0.2  # it is sure of something
+
+
+@pytest.mark.parametrize(
+    ("y", "reason"),
+    [
+        (np.zeros((16000, 2)), r"samples of shape \(16000, 2\), expected one dimension"),
+        (0.5, r"samples of shape \(\), expected one dimension"),
+        ([], "no samples"),
+        (np.ones(100), r"0\.006 s is shorter than 0\.2 s"),
+        (np.sin(np.arange(32001)), r"2 s is longer than 2 s"),
+        (np.zeros(16000), "silent"),
+        (np.full(16000, 0.5), "silent"),
+        (np.r_[np.sin(np.arange(16000)), np.nan], r"contains NaN at 1\.000 s"),
+    ],
+)
+def test_samples_that_say_nothing_are_refused(y: object, reason: str, fast: Path) -> None:
+    predictor = Predictor.open(fast, Config(audio=AudioConfig(max_duration_s=2.0)))
+
+    with pytest.raises(AudioError, match=reason):
+        predictor.predict_samples(y, 16000)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sr", [0, -16000, 16000.0, "16000", None])
+def test_a_rate_that_is_none_is_refused(sr: object, fast: Path, rng: np.random.Generator) -> None:
+    with pytest.raises(ConfigError, match=f"sr is {sr!r}, expected a positive number of samples a second"):
+        Predictor.open(fast).predict_samples(noisy(rng, 1.0, 16000), sr)  # type: ignore[arg-type]
+
+
+def test_content_gets_the_answer_of_a_file_that_holds_it(fast: Path, write_clip: Callable[..., Path]) -> None:
+    clip = write_clip(seconds=0.5)
+    predictor = Predictor.open(fast)
+    expected = answered(predictor, clip)
+
+    assert predictor.predict_content(clip.read_bytes()) == [replace(expected, path="-")]
+    assert predictor.predict_content(clip.read_bytes(), "call 7") == [replace(expected, path="call 7")]
+    assert expected.sha256 == hashlib.sha256(clip.read_bytes()).hexdigest()
+    assert predictor.predict_content(b"", "x") == [Refusal("x", "empty file")]
+    (refusal,) = predictor.predict_content(b"no audio", "x")
+    assert isinstance(refusal, Refusal)
+    assert refusal.error.startswith("not audio that can be read")
+
+
+def test_one_clip_by_itself_is_answered_as_among_others(fast: Path, write_clip: Callable[..., Path]) -> None:
+    clip = write_clip(seconds=0.5)
+    predictor = Predictor.open(fast)
+
+    assert predictor.predict_one(clip) == [answered(predictor, clip)]
+    assert predictor.predict_one("missing.wav") == [Refusal("missing.wav", "no such file")]
+
+
+def test_threads_keep_the_order_and_change_no_answer(
+    fast: Path, write_clip: Callable[..., Path], rng: np.random.Generator
+) -> None:
+    voices = [noisy(rng, 0.2 + i % 7 / 10, 16000, 90 + 4 * i) for i in range(70)]
+    clips = [str(write_clip(f"{i}.wav", y=y)) for i, y in enumerate(voices)]
+    predictor = Predictor.open(fast, Config(jobs=5))
+
+    answers = list(predictor.predict(clips))
+
+    assert answers == [item for clip in clips for item in predictor.predict_one(clip)]
+    assert len({answer.confidence for answer in answers}) > 60  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("runtime", ["litert", "keras"])
+def test_windows_get_the_answer_of_samples_unchecked(
+    runtime: str, fast: Path, rng: np.random.Generator
+) -> None:
+    predictor = Predictor.open(fast, runtime=runtime)
+    windows = [noisy(rng, seconds, predictor.sr, 100 * seconds) for seconds in (1.0, 2.5, 1.0)]
+    expected = [list(predictor.predict_samples(y, predictor.sr).probabilities.values()) for y in windows]
+
+    received = predictor.probabilities([*windows, np.zeros(predictor.sr, np.float32)])
+
+    assert received.shape == (4, 8)
+    np.testing.assert_allclose(received[:3], expected, atol=1e-6)
+    np.testing.assert_allclose(received.sum(axis=1), 1, atol=1e-6)
+    assert np.ptp(received, axis=0).max() > 0.1
+
+
+# --- labels --------------------------------------------------------------------------------------------
+
+
+def test_fewer_labels_share_what_the_others_leave(fast: Path, rng: np.random.Generator) -> None:
+    y = noisy(rng, 1.0, 22050)
+    everything = Predictor.open(fast).predict_samples(y, 22050)
+    asked = ["sad", "happy", "neutral", "sad"]
+    predictor = Predictor.open(fast, labels=asked)
+
+    answer = predictor.predict_samples(y, 22050)
+
+    assert predictor.labels == ("neutral", "happy", "sad")  # the one order, whatever was asked first
+    assert list(answer.probabilities) == ["neutral", "happy", "sad"]
+    whole = sum(everything.probabilities[label] for label in predictor.labels)
+    assert whole < 0.99
+    assert answer.probabilities == pytest.approx(
+        {label: everything.probabilities[label] / whole for label in predictor.labels}
+    )
+    assert sum(answer.probabilities.values()) == pytest.approx(1)
+    assert answer.confidence == answer.probabilities[answer.label] == max(answer.probabilities.values())
+    (row,) = predictor.probabilities([y])
+    assert dict(zip(predictor.labels, row.tolist(), strict=True)) == pytest.approx(
+        answer.probabilities, abs=1e-6
+    )
+
+
+def test_all_labels_are_no_restriction(fast: Path, rng: np.random.Generator) -> None:
+    y = noisy(rng, 1.0, 22050)
+
+    restricted = Predictor.open(fast, labels=EMOTIONS[::-1]).predict_samples(y, 22050)
+
+    assert restricted == Predictor.open(fast).predict_samples(y, 22050)
+
+
+def test_the_least_confidence_is_asked_of_what_is_left(fast: Path, rng: np.random.Generator) -> None:
+    y = noisy(rng, 1.0, 22050)
+    plain = Predictor.open(fast, labels=["happy", "sad"]).predict_samples(y, 22050)
+    assert plain.confidence > 0.5
+
+    for least, label in ((plain.confidence, plain.label), (plain.confidence + 1e-6, "uncertain")):
+        predictor = Predictor.open(fast, labels=["happy", "sad"], min_confidence=least)
+        assert predictor.predict_samples(y, 22050) == replace(plain, label=label)
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        (["happy", "bored", "x"], r"the model does not know 'bored', 'x'\. Its labels are neutral, calm, ha"),
+        (["happy", "Sad"], "the model does not know 'Sad'"),
+        (["happy"], "labels is 'happy', expected at least two to choose from"),
+        (["happy", "happy"], "expected at least two"),
+        ([], "expected at least two"),
+        ([""], "the model does not know ''"),
+    ],
+)
+def test_labels_that_leave_no_choice_are_refused(labels: list[str], reason: str, fast: Path) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        Predictor.open(fast, labels=labels)
+
+
+def test_options_that_there_are_not_are_refused(fast: Path) -> None:
+    with pytest.raises(ConfigError, match="channel is 'middle', expected one of mix, left, right, each"):
+        Predictor.open(fast, channel="middle")
+    with pytest.raises(ConfigError, match="runtime is 'torch', expected one of auto, litert, keras"):
+        Predictor.open(fast, runtime="torch")
+
+
+# --- channels ------------------------------------------------------------------------------------------
+
+
+def test_a_channel_is_answered_as_if_it_were_alone(fast: Path, stereo: np.ndarray) -> None:
+    Path("call.wav").write_bytes(content(stereo))
+    alone = Predictor.open(fast)
+    left, right = (alone.predict_samples(stereo[:, i], 16000) for i in range(2))
+    mixed = alone.predict_samples(stereo.mean(axis=1), 16000)
+    assert len({left.confidence, right.confidence, mixed.confidence}) == 3
+
+    def heard(channel: str) -> list[object]:
+        answers = Predictor.open(fast, channel=channel).predict(["call.wav"])
+        return [replace(answer, path="", sha256="") for answer in answers]
+
+    assert heard("mix") == [mixed]
+    assert heard("left") == [replace(left, channel="left")]
+    assert heard("right") == [replace(right, channel="right")]
+    assert heard("each") == [replace(left, channel="left"), replace(right, channel="right")]
+
+
+def test_a_silent_channel_is_refused_alone(fast: Path, stereo: np.ndarray) -> None:
+    stereo[:, 1] = 0.0
+    both = Predictor.open(fast, channel="each")
+
+    groups = list(both.predict_groups([("a", content(stereo)), ("b", content(stereo[:, ::-1]))]))
+
+    assert [[(item.path, item.channel, type(item)) for item in items] for items in groups] == [
+        [("a", "left", Answer), ("a", "right", Refusal)],
+        [("b", "left", Refusal), ("b", "right", Answer)],
+    ]
+    assert groups[0][1].error.startswith("silent")  # type: ignore[union-attr]
+    assert groups[0][0].probabilities == groups[1][1].probabilities  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("channels", "channel", "expected"),
+    [
+        (1, "left", "has 1 channel, no left one"),
+        (3, "right", "has 3 channels, no right one"),
+        (1, "each", ["1"]),
+        (3, "each", ["1", "2", "3"]),
+        (3, "mix", [None]),
+    ],
+)
+def test_left_and_right_are_of_two(
+    channels: int, channel: str, expected: object, fast: Path, rng: np.random.Generator
+) -> None:
+    y = np.stack([noisy(rng, 0.5, 16000, 100 + 50 * i) for i in range(channels)], axis=1)
+
+    items = Predictor.open(fast, channel=channel).predict_content(content(y), "x")
+
+    if isinstance(expected, str):
+        assert items == [Refusal("x", expected)]
+    else:
+        assert [item.channel for item in items] == expected
+        assert all(isinstance(item, Answer) for item in items)
+
+
+# --- answers of an earlier run -------------------------------------------------------------------------
+
+
+def test_a_clip_that_has_not_changed_is_not_heard_again(fast: Path, write_clip: Callable[..., Path]) -> None:
+    voices = {"same.wav": 100, "changed.wav": 150, "new.wav": 200}
+    clips = [str(write_clip(name, f0=f0)) for name, f0 in voices.items()]
+    predictor = Predictor.open(fast)
+    same, changed, new = (answered(predictor, clip) for clip in clips)
+    # What no clip would be answered with shows where an answer comes from.
+    earlier = {answer.path: replace(answer, label="from before") for answer in (same, changed)}
+    write_clip("changed.wav", f0=300)
+
+    groups = predictor.predict_groups(
+        [*clips, ("gone.wav", b""), "missing.wav"],
+        lambda path: {earlier[path].sha256: [earlier[path]]} if path in earlier else {},
+    )
+
+    received = [items[0] for items in groups]
+    assert received[0] == replace(same, label="from before")
+    assert received[1] == answered(predictor, clips[1]) != changed
+    assert received[2:] == [new, Refusal("gone.wav", "empty file"), Refusal("missing.wav", "no such file")]
+
+
+def test_a_known_clip_that_is_gone_is_refused_all_the_same(fast: Path) -> None:
+    earlier = Answer("gone.wav", "happy", 1.0, {"happy": 1.0, "sad": 0.0}, 1.0, sha256="0" * 64)
+
+    groups = Predictor.open(fast).predict_groups(["gone.wav"], lambda _: {"0" * 64: [earlier]})
+
+    assert list(groups) == [[Refusal("gone.wav", "no such file")]]
+
+
+def test_all_channels_of_a_clip_are_known_or_it_is_heard_again(fast: Path, stereo: np.ndarray) -> None:
+    call = content(stereo)
+    predictor = Predictor.open(fast, channel="each")
+    left, right = predictor.predict_content(call, "call")
+    marked = {item.channel: replace(item, label="from before") for item in (left, right)}  # type: ignore[type-var]
+    digest = hashlib.sha256(call).hexdigest()
+
+    def again(*channels: str) -> list[object]:
+        known = {digest: [marked[channel] for channel in channels]}
+        (items,) = predictor.predict_groups([("call", call)], lambda _: known)
+        return list(items)
+
+    assert again("left", "right") == again("right", "left") == [marked["left"], marked["right"]]
+    # A run that was broken off between the two, or refused one that can be heard now.
+    assert again("left") == again("right") == again() == [left, right]

@@ -14,8 +14,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# A clip is clipped if this share of its samples was cut off. RAVDESS clips have 0.0024 % at most on
-# their highest and lowest values. Raised over full scale by 3 dB they lose 0.09 % in the median, by 6 dB 0.6 %
+# A clip is clipped if this share of its samples was cut off. RAVDESS clips have 0.0024 % at most on their
+# highest and lowest values. Raised over full scale by 3 dB they lose 0.09 % in the median, by 6 dB 0.6 %
 # (97 of 100 are found), by 12 dB at least 1 %.
 CLIPPED_SHARE = 1e-3
 # Where the waveform was cut, samples pile up on one value, side by side, and few lie just below it:
@@ -55,9 +55,10 @@ SPEECH_SHARE = 0.15
 # Frames whose spectra are averaged, evenly spaced in the speech: every fifth block of a RAVDESS clip.
 FRAMES = 32
 # Power per hertz of the frame with the most in ABOVE_HZ, against the mean of all frames in TELEPHONE_HZ.
-# RAVDESS clips have -24 dB or more, at any rate from 11 kHz, after MP3 at its lowest rate -34 dB. Through
-# a rate of 8 kHz or a telephone's band they have -44 dB or less, with the noise of 16 bits, mu-law, GSM,
-# MP3 and Opus; those with white noise 40 dB below the speech laid over it -37 dB.
+# RAVDESS clips have -24 dB or more, after a passage through a rate of 11 kHz -28 dB, after MP3 at its
+# lowest rate -34 dB. Through a rate of 8 kHz or a telephone's band they have -44 dB or less, with the
+# noise of 16 bits, mu-law, GSM, MP3 and Opus; under white noise laid over it 40 dB below the speech,
+# -35 dB, which is as far as it is heard.
 BAND_DB = -35.0
 # ITU-T G.712 and the like: what a telephone line carries.
 TELEPHONE_HZ = (300.0, 3400.0)

@@ -141,7 +141,7 @@ def channels_of(content: bytes) -> tuple[str, ...]:
     Raises
     ------
     AudioError
-        Not audio.
+        Not audio that libsndfile reads.
     """
     import soundfile
 

@@ -10,7 +10,19 @@ import typer
 
 import speechemo_cli
 from speechemo_cli import files
-from speechemo_cli.cli import cache, compare, config, evaluate, extract, model, predict, render, synth, train
+from speechemo_cli.cli import (
+    cache,
+    compare,
+    config,
+    evaluate,
+    export,
+    extract,
+    model,
+    predict,
+    render,
+    synth,
+    train,
+)
 from speechemo_cli.errors import ExitCode, SpeechemoError
 
 app = typer.Typer(
@@ -26,6 +38,7 @@ app.command("evaluate")(evaluate.run)
 app.command("compare")(compare.run)
 app.command("predict")(predict.run)
 app.add_typer(model.app, name="model")
+app.command("export")(export.run)
 app.command("config")(config.run)
 app.add_typer(cache.app, name="cache")
 app.command("synth")(synth.run)

@@ -105,9 +105,16 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     rows += _results(facts["results"])
     rows += [
         ("file", f"{facts['size_bytes']:,} bytes, SHA-256 {facts['sha256']}"),
+        ("twin", _twin(facts["twin"])),
         ("made with", ", ".join(f"{name} {version}" for name, version in facts["versions"].items())),
     ]
     return rows
+
+
+def _twin(twin: dict[str, Any] | None) -> str:
+    if twin is None:
+        return "none: predict runs it with Keras"
+    return f"SHA-256 {twin['sha256']}" if twin["usable"] else twin["problem"]
 
 
 def _results(results: dict[str, Any]) -> list[tuple[str, str]]:

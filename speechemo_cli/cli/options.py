@@ -31,6 +31,26 @@ class PredictFormat(StrEnum):
     jsonl = "jsonl"
     csv = "csv"
     label = "label"
+    srt = "srt"
+    audacity = "audacity"
+    rttm = "rttm"
+
+
+class Runtime(StrEnum):
+    """What runs the network; a test holds them against `runtime.RUNTIMES`."""
+
+    auto = "auto"
+    litert = "litert"
+    keras = "keras"
+
+
+class Channel(StrEnum):
+    """What of a recording is listened to; a test holds them against `reader.CHANNELS`."""
+
+    mix = "mix"
+    left = "left"
+    right = "right"
+    each = "each"
 
 
 class Split(StrEnum):
@@ -61,6 +81,21 @@ class Version(StrEnum):
     v3 = "v3"
 
 
+def complete_labels(incomplete: str) -> list[str]:
+    """Complete the last label of a list with commas, for the shell."""
+    from speechemo_cli.corpus.labels import EMOTIONS
+
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{label}" for label in EMOTIONS if label.startswith(last)]
+
+
+def complete_models(incomplete: str) -> list[str]:
+    """Complete what `--model` takes by name, for the shell; it completes paths by itself."""
+    from speechemo_cli.models import VERSIONS, artifact
+
+    return [name for name in (*VERSIONS, artifact.PACKAGED_NAME) if name.startswith(incomplete)]
+
+
 Data = Annotated[
     str | None,
     typer.Argument(
@@ -81,7 +116,14 @@ _MODEL_DEFAULT = "the one trained last, else the packaged one"
 _MODEL_HELP = "Model file; v1, v2, v3 for the one in models/; or packaged."
 Model = Annotated[
     str | None,
-    typer.Option("--model", "-m", metavar="MODEL", show_default=_MODEL_DEFAULT, help=_MODEL_HELP),
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        show_default=_MODEL_DEFAULT,
+        help=_MODEL_HELP,
+        autocompletion=lambda incomplete: complete_models(incomplete),
+    ),
 ]
 ModelArgument = Annotated[
     str | None, typer.Argument(metavar="[MODEL]", show_default=_MODEL_DEFAULT, help=_MODEL_HELP)

@@ -2,35 +2,91 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import hashlib
 import json
-from collections.abc import Iterator
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from speechemo_cli.cli import options, render
+from speechemo_cli.cli import answers, inputs, options, outputs, render, stream, timeline
+from speechemo_cli.errors import ConfigError
+from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import display_name
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeIs
+    from collections.abc import Iterator
 
-    from speechemo_cli.inference.predictor import Answer, Refusal
+    from speechemo_cli.inference.predictor import Predictor
     from speechemo_cli.models.artifact import ModelCard
-
-_BARS = " ▁▂▃▄▅▆▇█"
 
 
 def run(
-    clips: Annotated[list[str], typer.Argument(metavar="CLIP...", help="Audio files, or folders of them.")],
+    clips: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CLIP]...",
+            show_default=False,
+            help="Audio files, folders of them, or - for audio on stdin.",
+        ),
+    ] = None,
+    files_from: Annotated[
+        str | None,
+        typer.Option(
+            "--files-from",
+            metavar="FILE",
+            show_default=False,
+            help="List of clips, one a line or separated by NUL; - for stdin.",
+        ),
+    ] = None,
+    stream_: Annotated[
+        bool,
+        typer.Option(
+            "--stream", help="Answer each line on stdin, a path or a JSON object, at once by a line of JSON."
+        ),
+    ] = False,
     model: options.Model = None,
+    runtime: Annotated[
+        options.Runtime, typer.Option(help="What runs the network: the LiteRT twin of the model, or Keras.")
+    ] = options.Runtime.auto,
     format_: Annotated[
         options.PredictFormat | None,
         typer.Option(
             "--format", "-f", show_default="table; jsonl in a pipe", help="How to print the answers."
         ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE|DIR",
+            show_default="stdout",
+            help="One file for all answers, or a folder for one file a clip.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Keep the answers in --output that this model gave for the same clips."
+        ),
+    ] = False,
+    channel: Annotated[
+        options.Channel, typer.Option(help="Which channel to listen to; each answers for every one.")
+    ] = options.Channel.mix,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LABEL,...",
+            show_default="all",
+            help="Choose among these labels only.",
+            autocompletion=options.complete_labels,
+        ),
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, show_default="all", help="Write the N most probable labels only."),
     ] = None,
     min_confidence: Annotated[
         float,
@@ -42,6 +98,25 @@ def run(
             help="Answer `uncertain` below this confidence.",
         ),
     ] = 0.0,
+    timeline_: Annotated[
+        bool, typer.Option("--timeline", help="Follow the emotion through long recordings, in segments.")
+    ] = False,
+    window: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S", show_default="3", help="With --timeline: seconds that are listened to at once."
+        ),
+    ] = None,
+    hop: Annotated[
+        float | None,
+        typer.Option(metavar="S", show_default="1", help="With --timeline: seconds from window to window."),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png", show_default=False, help="With --timeline: draw it over the waveform."
+        ),
+    ] = None,
     jobs: options.Jobs = None,
     config_file: options.ConfigFile = None,
     sets: options.Sets = None,
@@ -50,58 +125,160 @@ def run(
     """Tell the emotion in each CLIP: label, confidence, and the probability of every label.
 
     Answers come in the order of the clips. A clip that cannot be read gets an error record, the others
-    their answer, and the exit code is 3 (6 if there is no answer at all).
+    their answer, and the exit code is 3 (6 if there is no answer at all). With --timeline a recording of
+    any length is cut into segments, each with a label.
     """
     from speechemo_cli.inference.predictor import Predictor
     from speechemo_cli.models import artifact
 
     render.set_quiet(quiet)
+    clips = clips or []
+    _check(timeline_, stream_, format_, top, resume, (window, hop, plot))
+    options.check_output("--plot", plot, ".png")
+    if stream_ and (clips or files_from or output or channel is options.Channel.each):
+        raise ConfigError(
+            "--stream reads its clips from stdin and answers each by one line on stdout",
+            "Leave out CLIP, --files-from, --output and --channel each",
+        )
+    found = iter(()) if stream_ else inputs.collect(clips, files_from)
+    chosen = _format(format_, output, stream_)
+    if not timeline_ and chosen not in answers.WRITERS:
+        raise ConfigError(
+            f"--output {display_name(output or '')} is for times in a recording", "Add --timeline"
+        )
+    if resume and (output is None or chosen not in outputs.RESUMABLE):
+        raise ConfigError(
+            "--resume needs answers it can read again", "Give --output and --format jsonl or csv"
+        )
     config = options.build_config(config_file, sets, jobs=jobs)
     path = artifact.find(model, config.models)
-    predictor = Predictor.open(path, config, min_confidence)
-    paths = list(_expand(clips))
+    predictor = Predictor.open(
+        path,
+        config,
+        runtime=runtime.value,
+        min_confidence=min_confidence,
+        labels=labels.split(",") if labels is not None else None,
+        channel=channel.value,
+    )
+    _say(predictor, path, min_confidence)
+    style = answers.Style(
+        artifact.shown(path),
+        predictor.labels,
+        predictor.labels != predictor.card.labels,
+        top,
+        _key(path, predictor.labels, min_confidence, channel.value, top),
+    )
+    if stream_:
+        stream.run(predictor, style)
+        return
+    if timeline_:
+        failed, n = timeline.run(
+            predictor,
+            found,
+            outputs.sink(output, chosen, style, resume=False, writers=timeline.WRITERS),
+            config,
+            window_s=3.0 if window is None else window,
+            hop_s=1.0 if hop is None else hop,
+            channel=channel.value,
+            min_confidence=min_confidence,
+            single=chosen in timeline.SINGLE and not (output and outputs.is_folder(output)),
+            plot=plot,
+        )
+        render.exit_for(failed, n)
+        return
+    sink = outputs.sink(output, chosen, style, resume=resume)
+    total = inputs.count(clips, files_from) if render.shows_progress() else None
+    failed, n = _answer_all(predictor, found, sink, total)
+    render.exit_for(failed, n)
+
+
+def _check(
+    follows: bool,
+    streams: bool,
+    format_: options.PredictFormat | None,
+    top: int | None,
+    resume: bool,
+    only_then: tuple[object, ...],
+) -> None:
+    """Refuse options that do not go with --timeline, or go with it alone."""
+    if follows and (streams or resume or top is not None or format_ is options.PredictFormat.label):
+        raise ConfigError(
+            "--stream, --resume, --top and --format label are for clips, --timeline is for recordings",
+            "Leave out one or the other",
+        )
+    if not follows and any(value is not None for value in only_then):
+        raise ConfigError("--window, --hop and --plot go with --timeline", "Add --timeline")
+    if not follows and format_ is not None and format_.value not in answers.WRITERS:
+        raise ConfigError(f"--format {format_} is for times in a recording", "Add --timeline")
+
+
+def _format(asked: options.PredictFormat | None, output: str | None, streams: bool) -> str:
+    """Choose the format: as asked, as the name of the output says, or as fits who reads."""
+    if streams and asked not in (None, options.PredictFormat.jsonl):
+        raise ConfigError(f"--stream answers by lines of JSON, not as {asked}", "Leave out --format")
+    if asked is not None:
+        return asked.value
+    if output is not None and not outputs.is_folder(output):
+        suffix = Path(output).suffix
+        if suffix not in outputs.SUFFIXES:
+            known = ", ".join(outputs.SUFFIXES)
+            raise ConfigError(
+                f"--output is {display_name(output)}, expected a name that ends in {known}, or a folder",
+                "Or say the format with --format",
+            )
+        return outputs.SUFFIXES[suffix]
+    if output is not None:
+        return "jsonl"
+    return "table" if render.on_terminal() and not streams else "jsonl"
+
+
+def _key(path: Path, *settings: Any) -> str:
+    """Stand for the model and everything else that decides what a record says."""
+    from speechemo_cli.files import sha256_file
+
+    part = json.dumps([sha256_file(path), *settings])
+    return hashlib.sha256(part.encode()).hexdigest()[:16]
+
+
+def _answer_all(
+    predictor: Predictor, found: Iterator[inputs.Input], sink: outputs.Sink, total: int | None
+) -> tuple[int, int]:
+    """Answer every clip; return how many records are no answers, and how many there are."""
+    waiting: deque[inputs.Input] = deque()
+
+    def clips() -> Iterator[str | tuple[str, bytes]]:
+        for clip in found:
+            sink.expect(clip)
+            waiting.append(clip)
+            yield (clip.path, inputs.stdin().read()) if clip.path == inputs.STDIN else clip.path
+
+    failed = n = done = 0
+    with render.progress("listening", "clips") as update:
+        for items in predictor.predict_groups(clips(), sink.known):
+            done += 1
+            n += len(items)
+            for item in items:
+                if answers.refused(item):
+                    failed += 1
+                    render.warn(f"{answers.name(item)}: {item.error}")
+            sink.put(waiting.popleft(), items)
+            update(done, total)
+    sink.close()
+    return failed, n
+
+
+def _say(predictor: Predictor, path: Path, min_confidence: float) -> None:
+    """Tell which model answers, what its answers are worth, and what there is to know of it."""
+    from speechemo_cli.models import artifact
+
     render.note(f"model: {artifact.shown(path)} {_worth(predictor.card)}")
+    if predictor.slow_because:
+        render.note(f"{predictor.slow_because}: running it with Keras, which takes longer to start")
     if min_confidence and predictor.card.temperature is None:
         render.warn(
             "this model's confidences were never corrected on new voices, so --min-confidence may keep"
             " too much. Train it with --calibrate"
         )
-    chosen = format_ or (options.PredictFormat.table if render.on_terminal() else options.PredictFormat.jsonl)
-    writer = _WRITERS[chosen.value](artifact.shown(path), predictor.labels)
-    failed = 0
-    with render.progress("listening", "clips") as update:
-        for done, item in enumerate(predictor.predict(paths), start=1):
-            if _refused(item):
-                failed += 1
-                render.warn(f"{display_name(item.path)}: {item.error}")
-            writer.write(item)
-            update(done, len(paths))
-    writer.close()
-    render.exit_for(failed, len(paths))
-
-
-def _expand(clips: list[str]) -> Iterator[str]:
-    """Replace each folder by the audio files in it; an empty one is said and passed over."""
-    from speechemo_cli.corpus.layouts import walk_audio
-    from speechemo_cli.errors import NoInputError
-
-    found_any = False
-    for clip in clips:
-        if not Path(clip).is_dir():
-            found_any = True
-            yield clip
-            continue
-        walk = walk_audio(clip)
-        if walk.other:
-            render.note(
-                f"{display_name(clip)}: left out {walk.other} files that are not audio, by the suffix"
-            )
-        for folder in walk.unreadable:
-            render.warn(f"{display_name(folder)}: the folder cannot be read")
-        found_any = found_any or bool(walk.audio)
-        yield from walk.audio
-    if not found_any:
-        raise NoInputError(f"no audio in {', '.join(map(display_name, clips))}")
 
 
 def _worth(card: ModelCard) -> str:
@@ -110,139 +287,11 @@ def _worth(card: ModelCard) -> str:
     new, seen = test.get("new_speakers"), test.get("seen_speakers")
     left_out = card.results.get("cross_validated")
     if new:
-        return (
-            f"({card.version}; right {render.percent(new['accuracy'])} of the time on voices it never heard)"
-        )
+        return f"({card.version}; right {percent(new['accuracy'])} of the time on voices it never heard)"
     if left_out:
-        share = render.percent(left_out["accuracy"]["pooled"])
+        share = percent(left_out["accuracy"]["pooled"])
         return f"({card.version}; right {share} of the time on voices left out of its trainings)"
     if seen:
-        share = render.percent(seen["accuracy"])
+        share = percent(seen["accuracy"])
         return f"({card.version}; right {share} of the time on voices it knows, less on others)"
     return f"({card.version}; never measured on clips it was not trained on)"
-
-
-def _refused(item: Answer | Refusal) -> TypeIs[Refusal]:
-    # By its field, not by its class, which would have to be imported to print a --help.
-    return hasattr(item, "error")
-
-
-class _Writer:
-    """Prints records as they come."""
-
-    def __init__(self, model: str, labels: tuple[str, ...]) -> None:
-        self.model = model
-        self.labels = labels
-
-    def write(self, item: Answer | Refusal) -> None:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Print what belongs after the last record."""
-
-    def record(self, item: Answer | Refusal) -> dict[str, Any]:
-        """Return the record as JSON has it."""
-        if _refused(item):
-            return {"schema": render.SCHEMA, "path": item.path, "status": "error", "error": item.error}
-        return {
-            "schema": render.SCHEMA,
-            "path": item.path,
-            "status": "ok",
-            "label": item.label,
-            "confidence": round(item.confidence, 6),
-            "probabilities": {label: round(p, 6) for label, p in item.probabilities.items()},
-            "duration_s": round(item.duration_s, 3),
-            "model": self.model,
-            "warnings": list(item.warnings),
-        }
-
-
-class _Jsonl(_Writer):
-    def write(self, item: Answer | Refusal) -> None:
-        render.emit(json.dumps(self.record(item)))
-
-
-class _Json(_Writer):
-    def __init__(self, model: str, labels: tuple[str, ...]) -> None:
-        super().__init__(model, labels)
-        self._records: list[dict[str, Any]] = []
-
-    def write(self, item: Answer | Refusal) -> None:
-        self._records.append(self.record(item))
-
-    def close(self) -> None:
-        render.emit_json("predict", {"model": self.model, "clips": self._records})
-
-
-class _Csv(_Writer):
-    def __init__(self, model: str, labels: tuple[str, ...]) -> None:
-        super().__init__(model, labels)
-        self._line(["path", "status", "label", "confidence", *labels, "duration_s", "warnings", "error"])
-
-    def write(self, item: Answer | Refusal) -> None:
-        record = self.record(item)
-        if record["status"] == "error":
-            self._line([item.path, "error", *[""] * (len(self.labels) + 4), record["error"]])
-        else:
-            probabilities = record["probabilities"].values()
-            warnings = "; ".join(record["warnings"])
-            self._line(
-                [
-                    item.path,
-                    "ok",
-                    record["label"],
-                    record["confidence"],
-                    *probabilities,
-                    record["duration_s"],
-                    warnings,
-                    "",
-                ]
-            )
-
-    def _line(self, cells: list[Any]) -> None:
-        out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerow(cells)
-        render.emit(out.getvalue())
-
-
-class _Label(_Writer):
-    """The bare word, one line a clip; `error` keeps the place of a clip without an answer."""
-
-    def write(self, item: Answer | Refusal) -> None:
-        render.emit("error" if _refused(item) else item.label)
-
-
-class _Table(_Writer):
-    """Fixed columns with the path last, so that rows can be printed as they come and no name is cut."""
-
-    def __init__(self, model: str, labels: tuple[str, ...]) -> None:
-        super().__init__(model, labels)
-        self._width = max(len("uncertain"), *(len(label) for label in labels))
-        names = " ".join(f"{label[:4]:<4}" for label in labels)
-        render.emit(f"{'label':<{self._width}} {'conf.':>6}  {names}  clip")
-
-    def write(self, item: Answer | Refusal) -> None:
-        name = display_name(item.path)
-        if _refused(item):
-            render.emit(
-                f"{'–' if render.draws_blocks() else '-':<{self._width}} {'':>6}  {item.error}: {name}"
-            )
-            return
-        cells = " ".join(f"{self._bar(p):<4}" for p in item.probabilities.values())
-        doubt = f"  ({'; '.join(item.warnings)})" if item.warnings else ""
-        render.emit(f"{item.label:<{self._width}} {item.confidence:>6.0%}  {cells}  {name}{doubt}")
-
-    @staticmethod
-    def _bar(p: float) -> str:
-        if not render.draws_blocks():
-            return f"{100 * p:3.0f}"
-        return _BARS[round(p * (len(_BARS) - 1))] * 3
-
-
-_WRITERS: dict[str, type[_Writer]] = {
-    "table": _Table,
-    "json": _Json,
-    "jsonl": _Jsonl,
-    "csv": _Csv,
-    "label": _Label,
-}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from speechemo_cli.errors import ExitCode
+from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import access_error, display_name
 
 if TYPE_CHECKING:
@@ -73,7 +74,12 @@ def prepare_streams() -> None:
 
 
 def emit(text: str) -> None:
-    """Write a result to stdout, now.
+    """Write a result to stdout, as whole lines, now; as `write`."""
+    write(text if text.endswith("\n") else text + "\n")
+
+
+def write(text: str) -> None:
+    """Write a part of a result to stdout, now.
 
     Raises
     ------
@@ -83,7 +89,7 @@ def emit(text: str) -> None:
         It cannot be written: the disk behind a redirection is full.
     """
     try:
-        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+        sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
         # What is left in the buffer would fail once more when the interpreter exits.
@@ -135,11 +141,6 @@ def on_terminal() -> bool:
 def draws_blocks() -> bool:
     """Whether stdout can show block characters."""
     return (sys.stdout.encoding or "ascii").lower().startswith("utf")
-
-
-def percent(share: float | None) -> str:
-    """Write a share as a percentage with one digit: `60.4 %`."""
-    return "–" if share is None else f"{100 * share:.1f} %"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> str:
@@ -217,6 +218,11 @@ def confusion_table(scores: Scores) -> str:
     return table(["truth \\ answer", *labels], rows)
 
 
+def shows_progress() -> bool:
+    """Whether somebody would see a bar."""
+    return not _quiet and sys.stderr.isatty()
+
+
 @contextmanager
 def progress(what: str, unit: str) -> Iterator[Callable[..., None]]:
     """Show a bar with rate and time left on stderr, if that is a terminal; else nothing.
@@ -226,7 +232,7 @@ def progress(what: str, unit: str) -> Iterator[Callable[..., None]]:
     callable
         `update(done, total, text="")`.
     """
-    if _quiet or not sys.stderr.isatty():
+    if not shows_progress():
         yield lambda *_, **__: _go_on()
         return
     from rich.console import Console
@@ -250,7 +256,7 @@ def progress(what: str, unit: str) -> Iterator[Callable[..., None]]:
     with bar:
         task = bar.add_task(what, total=None, text="")
 
-        def update(done: int, total: int, text: str = "", stage: str = what) -> None:
+        def update(done: int, total: int | None, text: str = "", stage: str = what) -> None:
             _go_on()
             bar.update(task, completed=done, total=total, text=text, description=stage)
 

@@ -11,6 +11,8 @@ import typer
 
 from speechemo_cli.cli import options, render
 from speechemo_cli.cli.extract import say_corpus
+from speechemo_cli.errors import AccessError, ModelFileError
+from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import display_name
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ def run(
     from speechemo_cli.corpus.layouts import find_clips
     from speechemo_cli.evaluation import holdout, plots, protocols
     from speechemo_cli.features import dataset
-    from speechemo_cli.models import artifact, version_module
+    from speechemo_cli.models import artifact, twin, version_module
 
     render.set_quiet(quiet)
     config = options.build_config(
@@ -122,7 +124,12 @@ def run(
         "failed": [{"path": f.path, "error": f.error} for f in clips.extraction.failed],
         "seconds": round(time.perf_counter() - started, 3),
     }
-    artifact.save(result.model, replace(result.card, results=numbers), path)
+    card = replace(result.card, results=numbers)
+    try:
+        card = replace(card, twin=twin.write(result.model, card, twin.beside(path)))
+    except (AccessError, ModelFileError) as error:
+        render.warn(f"{error.message}. predict will run it with Keras, which takes longer to start")
+    artifact.save(result.model, card, path)
     plots.learning_curve(
         result.history, f"{version.value}, {len(result.holdout.train)} clips", path.with_suffix(".png")
     )
@@ -168,7 +175,7 @@ def _table(result: HoldoutResult, path: Path, epochs: int, seed: int) -> str:
         "held out, new voices": result.new,
     }
     shown = {name: scores for name, scores in parts.items() if scores is not None}
-    rows = [[name, str(s.n), render.percent(s.accuracy), render.percent(s.uar)] for name, s in shown.items()]
+    rows = [[name, str(s.n), percent(s.accuracy), percent(s.uar)] for name, s in shown.items()]
     text = render.table(
         ["", "clips", "accuracy", "UAR"], rows, title=f"{result.card.version}, {epochs} epochs, seed {seed}"
     )
@@ -185,12 +192,12 @@ def _table(result: HoldoutResult, path: Path, epochs: int, seed: int) -> str:
 def _in_words(result: HoldoutResult) -> list[str]:
     lines = []
     if result.seen:
-        share = render.percent(result.seen.accuracy)
+        share = percent(result.seen.accuracy)
         lines.append(f"Voices it was trained on, other recordings: right {share} of the time.")
     if result.new:
         speakers = ", ".join(result.holdout.new_speakers)
         lines.append(
-            f"Voices it never heard ({speakers}): right {render.percent(result.new.accuracy)} of the time."
+            f"Voices it never heard ({speakers}): right {percent(result.new.accuracy)} of the time."
             " Expect this number on your own recordings, or less."
         )
     elif result.seen:
@@ -203,8 +210,8 @@ def _in_words(result: HoldoutResult) -> list[str]:
         low, high = accuracy["ci95"]
         lines.append(
             f"Trained on every clip. Trainings that left voices out were right"
-            f" {render.percent(accuracy['pooled'])} of the time on them"
-            f" (95 % interval {render.percent(low)} to {render.percent(high)})."
+            f" {percent(accuracy['pooled'])} of the time on them"
+            f" (95 % interval {percent(low)} to {percent(high)})."
         )
     else:
         lines.append("Trained on every clip: nothing was held out, so nothing is known of how good it is.")

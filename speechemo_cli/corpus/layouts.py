@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 # What libsndfile reads, then what ffmpeg does; a folder's other files are counted as skipped. Videos are
 # left out: RAVDESS's hold the sounds of its clips once more.
 AUDIO_SUFFIXES = frozenset(
-    [".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc"]
-    + [".m4a", ".aac", ".amr", ".weba", ".wma"]  # noqa: RUF005 - two kinds, two lines
+    {
+        *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc"),
+        *(".m4a", ".aac", ".amr", ".weba", ".wma"),
+    }
 )
 
 Layout = Literal["ravdess", "folders", "manifest"]

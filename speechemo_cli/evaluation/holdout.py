@@ -136,6 +136,7 @@ def train_with_holdout(
                 }
                 for label in data.labels
             },
+            "longest_s": round(float(data.durations_s[holdout.train].max()), 3),
             "ravdess": all(clip.statement is not None for clip in heard),
         },
         parameters=trained.model.count_params(),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from speechemo_cli.errors import ModelFileError
 from speechemo_cli.evaluation.wording import TITLES, measure, percent
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.files import display_name, sha256_file
-from speechemo_cli.models import artifact
+from speechemo_cli.models import artifact, twin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +38,7 @@ def describe(path: Path) -> dict[str, Any]:
     card = artifact.inspect(path)
     section = FEATURE_SETS[card.feature_set].section(card.resolved_config())
     # Files from before a card told so much have less.
-    data = {"speakers": [], "clips": {}, "ravdess": False, **card.data}
+    data = {"speakers": [], "clips": {}, "longest_s": None, "ravdess": False, **card.data}
     parts = {name: data.pop(name, []) for name in artifact.PARTS_OF_DATA}
     return {
         "model": artifact.shown(path),
@@ -54,6 +55,7 @@ def describe(path: Path) -> dict[str, Any]:
         "epochs": card.epochs,
         "seed": card.seed,
         "temperature": card.temperature,
+        "twin": _twin(path, card),
         "data": {
             **{name: {"n": len(keys), "sha256": _digest(keys)} for name, keys in parts.items()},
             **data,
@@ -108,6 +110,18 @@ def _metric_rows(measured: dict[str, Any] | None) -> list[tuple[str, str, str]]:
         pooled, low, high = (measure(metric, value) for value in (spread["pooled"], *spread["ci95"]))
         rows.append((name, pooled, f"{low} to {high}"))
     return rows
+
+
+def _twin(path: Path, card: artifact.ModelCard) -> dict[str, Any] | None:
+    """Say whether the LiteRT twin that a model file names lies beside it."""
+    if card.twin is None:
+        return None
+    problem = ""
+    try:
+        twin.read(path, card)
+    except ModelFileError as error:
+        problem = error.message
+    return {"sha256": card.twin, "usable": not problem, "problem": problem}
 
 
 def _cell(text: str) -> str:

@@ -48,5 +48,5 @@ class FeatureSet:
 
 FEATURE_SETS: dict[str, FeatureSet] = {
     "mfcc": FeatureSet("mfcc", mfcc.VERSION, mfcc.compute, lambda section: int(section.n_mfcc)),
-    "logmel": FeatureSet("logmel", logmel.VERSION, logmel.compute, lambda section: int(section.n_mels)),
+    "logmel": FeatureSet("logmel", logmel.VERSION, logmel.compute, lambda section: 4 * int(section.n_mels)),
 }

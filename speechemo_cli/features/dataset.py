@@ -40,6 +40,8 @@ class Dataset:
     labels : tuple of str
     extraction : Extraction
         What had to be computed for it, with the clips that failed.
+    durations_s : np.ndarray [shape=(clips,), dtype=float64]
+        Of the recordings, in seconds.
     """
 
     examples: tuple[Example, ...]
@@ -47,6 +49,7 @@ class Dataset:
     targets: NDArray[np.int64]
     labels: tuple[str, ...]
     extraction: Extraction
+    durations_s: NDArray[np.float64]
 
     def subset(self, positions: Positions) -> Dataset:
         """Return the clips at some positions, with the same list of labels."""
@@ -55,6 +58,7 @@ class Dataset:
             examples=tuple(self.examples[i] for i in positions),
             x=self.x[positions],
             targets=self.targets[positions],
+            durations_s=self.durations_s[positions],
         )
 
 
@@ -125,4 +129,5 @@ def load(
         targets=np.array([known.index(example.clip.label) for example in examples], dtype=np.int64),
         labels=known,
         extraction=extraction,
+        durations_s=np.array([entries[example.key].duration_s for example in examples]),
     )

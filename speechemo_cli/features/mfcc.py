@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 VERSION = 1
 
 # librosa.power_to_db's defaults: the floor of the power and how far below the loudest it may fall.
-_AMIN = 1e-10
-_TOP_DB = 80.0
+AMIN = 1e-10
+TOP_DB = 80.0
 
 
 def compute(y: NDArray[np.float32], sr: int, config: MfccConfig) -> NDArray[np.float32]:
@@ -49,16 +49,16 @@ def compute(y: NDArray[np.float32], sr: int, config: MfccConfig) -> NDArray[np.f
         hop_length=config.hop_length,
         pad_mode="constant",
     )
-    decibel = np.log(np.maximum(mel, _AMIN))
+    decibel = np.log(np.maximum(mel, AMIN))
     decibel *= np.float32(10.0 / np.log(10.0))  # numpy's log10 takes twice the time
-    np.maximum(decibel, decibel.max() - _TOP_DB, out=decibel)
-    mean = decibel.mean(axis=0, dtype=np.float64) @ _dct(config.n_mels)[:, : config.n_mfcc]
+    np.maximum(decibel, decibel.max() - TOP_DB, out=decibel)
+    mean = decibel.mean(axis=0, dtype=np.float64) @ dct(config.n_mels)[:, : config.n_mfcc]
     return np.asarray(mean[None, :], dtype=np.float32)
 
 
 @lru_cache(maxsize=4)
-def _dct(n: int) -> NDArray[np.float64]:
-    """Orthonormal DCT-II as a matrix: `x @ _dct(n)` is `scipy.fft.dct(x, norm="ortho")`."""
+def dct(n: int) -> NDArray[np.float64]:
+    """Orthonormal DCT-II as a matrix: `x @ dct(n)` is `scipy.fft.dct(x, norm="ortho")`."""
     k = np.arange(n)
     matrix = np.sqrt(2.0 / n) * np.cos(np.pi / n * (k[:, None] + 0.5) * k[None, :])
     matrix[:, 0] = np.sqrt(1.0 / n)

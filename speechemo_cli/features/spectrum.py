@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 # Frames worked on at a time: windowed frames, spectrum and power of one block stay in the cache of a
@@ -79,6 +81,11 @@ class MelBank:
     n_mels: int
     bands: tuple[tuple[slice, slice, NDArray[np.float32]], ...]
 
+    def apply(self, power: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+        """Sum power [shape=(frames, bins)] to mel bands [shape=(frames, n_mels)], into `out`."""
+        for rows, bins, block in self.bands:
+            np.matmul(power[:, bins], block, out=out[:, rows])
+
 
 @lru_cache(maxsize=8)
 def mel_bank(sr: int, n_fft: int, n_mels: int, fmin: float, fmax: float) -> MelBank:
@@ -129,6 +136,38 @@ def mel_spectrogram(
     np.ndarray [shape=(1 + n // hop_length, n_mels), dtype=float32]
         Frames first, unlike librosa.
     """
+    # An odd window reaches a sample less far.
+    n_frames = 1 + (len(y) - n_fft % 2) // hop_length
+    mel = np.empty((n_frames, bank.n_mels), np.float32)
+    for rows, power in power_blocks(
+        y, n_fft=n_fft, win_length=win_length, hop_length=hop_length, pad_mode=pad_mode
+    ):
+        bank.apply(power, mel[rows])
+    return mel
+
+
+def power_blocks(
+    y: NDArray[np.float32],
+    *,
+    n_fft: int,
+    win_length: int,
+    hop_length: int,
+    pad_mode: Literal["constant", "reflect"],
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Power spectra of centred frames, some frames at a time.
+
+    Parameters
+    ----------
+    y, n_fft, win_length, hop_length, pad_mode
+        As in `mel_spectrogram`.
+
+    Yields
+    ------
+    rows : slice
+        Which of the `1 + n // hop_length` frames.
+    power : np.ndarray [shape=(rows, 1 + n_fft // 2), dtype=float32]
+        Only until the next are asked for: the memory is used again.
+    """
     from scipy import fft  # half the time of numpy's for batches of float32
 
     half = n_fft // 2
@@ -139,7 +178,6 @@ def mel_spectrogram(
     padded[half + len(y) :] = y[-2 : -half - 2 : -1] if reflect else 0.0
     frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
     window = hann_window(win_length, n_fft)
-    mel = np.empty((len(frames), bank.n_mels), np.float32)
     for start in range(0, len(frames), _BLOCK_FRAMES):
         n = min(_BLOCK_FRAMES, len(frames) - start)
         windowed = _scratch("windowed", (n, n_fft))
@@ -149,9 +187,7 @@ def mel_spectrogram(
         spectrum = fft.rfft(windowed)
         np.square(spectrum.view(np.float32).reshape(n, half + 1, 2), out=squares)
         np.add(squares[:, :, 0], squares[:, :, 1], out=power)
-        for rows, bins, block in bank.bands:
-            np.matmul(power[:, bins], block, out=mel[start : start + n, rows])
-    return mel
+        yield slice(start, start + n), power
 
 
 _buffers = threading.local()

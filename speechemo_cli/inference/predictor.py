@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from speechemo_cli.audio import reader
+import numpy as np
+
+from speechemo_cli.audio import doubts, reader
 from speechemo_cli.config import Config
-from speechemo_cli.errors import AudioError
-from speechemo_cli.features.extraction import compute
-from speechemo_cli.features.store import Entry
-from speechemo_cli.models import artifact, training, version_module
+from speechemo_cli.errors import AudioError, ConfigError
+from speechemo_cli.features import FEATURE_SETS
+from speechemo_cli.inference import runtime as runtimes
+from speechemo_cli.models import artifact
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    Known = Callable[[str], Mapping[str, Sequence["Answer"]]]
 
 # Clips that go through the network together. Also what is in memory at a time.
 _BATCH = 64
@@ -41,6 +48,10 @@ class Answer:
     duration_s : float
     warnings : tuple of str
         Why the answer deserves doubt.
+    channel : str or None
+        Which channel was listened to; None for the mean of all.
+    sha256 : str
+        Hash of the file's content; empty where samples were given.
     """
 
     path: str
@@ -49,6 +60,8 @@ class Answer:
     probabilities: dict[str, float]
     duration_s: float
     warnings: tuple[str, ...] = ()
+    channel: str | None = None
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,10 +70,34 @@ class Refusal:
 
     path: str
     error: str
+    channel: str | None = None
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """A clip after the part of the work that threads share."""
+
+    path: str
+    recording: reader.Recording
+    item: Any
 
 
 class Predictor:
     """A loaded model that answers for clips.
+
+    Attributes
+    ----------
+    path : path-like
+        The model file.
+    card : ModelCard
+    sr : int
+        Rate in Hz of the waveforms the network hears.
+    labels : tuple of str
+        What it answers with, in the one order.
+    runtime : str
+        What runs the network: `litert` or `keras`.
+    slow_because : str
+        Why it is not `litert`, where that was wished for; else empty.
 
     Examples
     --------
@@ -74,89 +111,266 @@ class Predictor:
         path: str | os.PathLike[str],
         card: artifact.ModelCard,
         config: Config,
+        *,
+        runtime: str = "auto",
         min_confidence: float = 0.0,
+        labels: Sequence[str] | None = None,
+        channel: str = "mix",
     ) -> None:
         self.path = path
-        self._min_confidence = min_confidence
         self.card = card
         self._config = card.adopt(config)
-        self._prepare = version_module(card.version).prepare
-        self._loaded: Any = None
+        self.sr = FEATURE_SETS[card.feature_set].section(self._config).sr
+        self._min_confidence = min_confidence
+        self._channel = channel
+        self.labels = card.labels if labels is None else _in_order(labels, card.labels)
+        self._columns = [card.labels.index(label) for label in self.labels]
+        self._runtime, self.slow_because = runtimes.choose(runtime, path, card, self._config)
+        self.runtime = self._runtime.name
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str], config: Config | None = None, min_confidence: float = 0.0
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        config: Config | None = None,
+        *,
+        runtime: str = "auto",
+        min_confidence: float = 0.0,
+        labels: Sequence[str] | None = None,
+        channel: str = "mix",
     ) -> Predictor:
-        """Check a model file and get ready. The network itself is loaded for the first clip.
+        """Check a model file and get ready.
 
         Parameters
         ----------
-        path : path-like
+        path : path-like, optional
+            The model that comes with the package, unless another is given.
         config : Config, optional
             How clips are read. The features are those the model was trained on, whatever it says.
+        runtime : {"auto", "litert", "keras"}
+            What runs the network. `auto` takes the model's LiteRT twin if it has one that belongs to
+            it, else Keras, and says why in `slow_because`.
         min_confidence : float
             Answers below this probability are `uncertain`.
+        labels : sequence of str, optional
+            Answer with one of these alone; the probabilities of the others are left out and the rest
+            brought to a sum of 1.
+        channel : {"mix", "left", "right", "each"}
+            The mean of all channels, one of two, or an answer for each.
 
         Raises
         ------
         ModelFileError
-            No such file, damaged, foreign, or not fitting.
+            No such file, damaged, foreign, or not fitting; or no twin where `litert` was asked for.
+        ConfigError
+            A label the model does not know, or a channel or runtime that there is not.
         """
-        return cls(path, artifact.inspect(path), config or Config(), min_confidence)
+        _one_of("runtime", runtime, runtimes.RUNTIMES)
+        _one_of("channel", channel, reader.CHANNELS)
+        path = artifact.PACKAGED if path is None else path
+        return cls(
+            path,
+            artifact.inspect(path),
+            config or Config(),
+            runtime=runtime,
+            min_confidence=min_confidence,
+            labels=labels,
+            channel=channel,
+        )
 
-    def _model(self) -> Any:
-        # Late, so that a folder of broken clips costs no TensorFlow.
-        if self._loaded is None:
-            self._loaded, _ = artifact.load(self.path)
-        return self._loaded
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The labels it can answer, in the one order."""
-        return self.card.labels
-
-    def predict(self, paths: Iterable[str]) -> Iterator[Answer | Refusal]:
+    def predict(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Answer | Refusal]:
         """Answer for each clip, in order, as soon as its batch is through.
 
         Parameters
         ----------
-        paths : iterable of str
+        paths : iterable of path-like
             Files; any number, taken a batch at a time.
 
         Yields
         ------
         Answer or Refusal
-            One for each path.
+            One for each path; with `channel="each"` one for each channel.
         """
-        paths = iter(paths)
+        for items in self.predict_groups(map(os.fsdecode, paths)):
+            yield from items
+
+    def predict_groups(
+        self, clips: Iterable[str | tuple[str, bytes]], known: Known | None = None
+    ) -> Iterator[list[Answer | Refusal]]:
+        """Answer as `predict` does, but keep the answers of a clip together.
+
+        Parameters
+        ----------
+        clips : iterable of str or (str, bytes)
+            Files, or a name and what a file of that name would hold.
+        known : callable, optional
+            `known(path)` gives answers of an earlier run by the SHA-256 of the content they were given
+            for: a clip that has not changed is not listened to again.
+
+        Yields
+        ------
+        list of Answer or Refusal
+            One list a clip, one answer a channel.
+        """
+        clips = iter(clips)
         # Decoding, resampling and transforms leave the interpreter lock alone, so threads do.
         with ThreadPoolExecutor(self._config.workers) as pool:
-            while batch := list(islice(paths, _BATCH)):
-                read = list(pool.map(self._features, batch))
-                usable = [item for item in read if not isinstance(item, Refusal)]
-                rows = iter(
-                    training.predict(self._model(), self._prepare([item.values for item in usable]))
-                    if usable
-                    else ()
-                )
-                for path, item in zip(batch, read, strict=True):
-                    if isinstance(item, Refusal):
-                        yield item
-                    else:
-                        yield self._answer(path, next(rows), item)
+            while batch := list(islice(clips, _BATCH)):
+                heard = list(pool.map(lambda clip: self._hear(clip, known), batch))
+                answered = self._answers([item for items in heard for item in items])
+                for items in heard:
+                    yield list(islice(answered, len(items)))
 
-    def _features(self, path: str) -> Entry | Refusal:
+    def predict_one(self, path: str | os.PathLike[str]) -> list[Answer | Refusal]:
+        """Answer for one clip in this thread: one answer a channel."""
+        return list(self._answers(self._hear(os.fsdecode(path), None)))
+
+    def predict_content(self, content: bytes, name: str = "-") -> list[Answer | Refusal]:
+        """Answer for the bytes of an audio file.
+
+        Parameters
+        ----------
+        content : bytes
+            Of any format a file could have.
+        name : str
+            What the answer calls it.
+
+        Returns
+        -------
+        list of Answer or Refusal
+            One answer a channel.
+        """
+        return list(self._answers(self._hear((name, content), None)))
+
+    def predict_samples(self, y: ArrayLike, sr: int) -> Answer:
+        """Answer for samples.
+
+        Parameters
+        ----------
+        y : array-like [shape=(n,)]
+            Mono samples, full scale at 1.0.
+        sr : int
+            Their rate in Hz.
+
+        Returns
+        -------
+        Answer
+            With an empty path.
+
+        Raises
+        ------
+        AudioError
+            Not one dimension, too short, too long, silent, or not finite.
+        ConfigError
+            A rate that is no positive integer.
+        """
+        samples = np.asarray(y, dtype=np.float32)
+        if samples.ndim != 1:
+            raise AudioError(f"samples of shape {samples.shape}, expected one dimension: mix the channels")
+        if not (isinstance(sr, int | np.integer) and sr > 0):
+            raise ConfigError(f"sr is {sr!r}, expected a positive number of samples a second")
+        reader.check(samples, int(sr), self._config.audio)
+        (answer,) = self._answers([self._listen("", reader.Recording(samples, int(sr), ""))])
+        assert isinstance(answer, Answer)
+        return answer
+
+    def probabilities(self, windows: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Answer for waveforms at `sr` as they are, without any check: parts of a recording.
+
+        Parameters
+        ----------
+        windows : sequence of np.ndarray [shape=(n,), dtype=float32]
+            At least one.
+
+        Returns
+        -------
+        np.ndarray [shape=(windows, n_labels), dtype=float32]
+            In the order of `labels`; rows sum to 1.
+        """
+        rows = self._runtime.answer([self._runtime.listen(y) for y in windows])[:, self._columns]
+        return np.asarray(rows / np.maximum(rows.sum(axis=1, keepdims=True), 1e-12))
+
+    def _hear(
+        self, clip: str | tuple[str, bytes], known: Known | None
+    ) -> Sequence[_Heard | Answer | Refusal]:
+        path, content = (clip, None) if isinstance(clip, str) else clip
         try:
-            recording = reader.read(path, self._config.audio)
+            if known and (earlier := known(path)):
+                content = reader.read_bytes(path) if content is None else content
+                same = self._whole(earlier.get(hashlib.sha256(content).hexdigest(), ()), content)
+                if same:
+                    return same
+            recordings = reader.read_channels(path, self._config.audio, self._channel, content)
         except AudioError as error:
-            return Refusal(path, str(error))
-        values = compute(recording, self.card.feature_set, self._config)
-        return Entry(values, recording.duration_s, recording.warnings)
+            return [Refusal(path, str(error))]
+        return [self._listen(path, recording) for recording in recordings]
 
-    def _answer(self, path: str, row: Any, entry: Entry) -> Answer:
-        probabilities = {label: float(p) for label, p in zip(self.labels, row, strict=True)}
+    def _whole(self, earlier: Sequence[Answer], content: bytes) -> Sequence[Answer]:
+        """Return the earlier answers of a clip if no channel lacks one: it was refused, or never reached."""
+        if self._channel != "each" or not earlier:
+            return earlier
+        found = {answer.channel: answer for answer in earlier}
+        try:
+            names = reader.channels_of(content)
+        except AudioError:
+            return ()  # only ffmpeg reads it: hearing it again costs no more than asking
+        return [found[name] for name in names] if found.keys() == set(names) else ()
+
+    def _listen(self, path: str, recording: reader.Recording) -> _Heard | Refusal:
+        try:
+            reader.check(recording.y, recording.sr, self._config.audio)
+        except AudioError as error:
+            return Refusal(path, str(error), recording.channel)
+        longest_s = self.card.data.get("longest_s")
+        found = (
+            *recording.warnings,
+            *doubts.doubts(recording.y, recording.sr),
+            *filter(None, [longest_s and doubts.long(recording.duration_s, longest_s)]),
+        )
+        recording = replace(recording, warnings=found)
+        y = reader.resample(recording.y, recording.sr, self.sr)
+        return _Heard(path, recording, self._runtime.listen(y))
+
+    def _answers(self, heard: Sequence[_Heard | Answer | Refusal]) -> Iterator[Answer | Refusal]:
+        usable = [one.item for one in heard if isinstance(one, _Heard)]
+        rows = iter(self._runtime.answer(usable) if usable else ())
+        for one in heard:
+            yield self._answer(one, next(rows)) if isinstance(one, _Heard) else one
+
+    def _answer(self, heard: _Heard, row: NDArray[np.float32]) -> Answer:
+        chosen = row[self._columns].astype(np.float64)
+        if len(self._columns) < len(row):
+            chosen /= max(float(chosen.sum()), 1e-12)
+        probabilities = dict(zip(self.labels, chosen.tolist(), strict=True))
         label = max(probabilities, key=probabilities.__getitem__)
         confidence = probabilities[label]
         if confidence < self._min_confidence:
             label = UNCERTAIN
-        return Answer(path, label, confidence, probabilities, entry.duration_s, entry.warnings)
+        recording = heard.recording
+        return Answer(
+            heard.path,
+            label,
+            confidence,
+            probabilities,
+            recording.duration_s,
+            recording.warnings,
+            recording.channel,
+            recording.sha256,
+        )
+
+
+def _one_of(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ConfigError(f"{name} is {value!r}, expected one of {', '.join(known)}")
+
+
+def _in_order(asked: Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the labels that were asked for in the model's order."""
+    unknown = [label for label in asked if label not in known]
+    if unknown:
+        raise ConfigError(
+            f"the model does not know {', '.join(map(repr, unknown))}", f"Its labels are {', '.join(known)}"
+        )
+    if len(set(asked)) < 2:
+        raise ConfigError(f"labels is {', '.join(asked)!r}, expected at least two to choose from")
+    return tuple(label for label in known if label in asked)

@@ -53,7 +53,8 @@ def version_module(version: str) -> Any:
     """Return the module of a version.
 
     It has `PRESET`, `prepare(clips)` to make one array of the stored features of clips,
-    `build(x, n_classes, preset)`, `compile_model(model, preset, steps)` and
+    `build(x, n_classes, preset)`, `learner(model)` for what of it is trained,
+    `compile_model(learner, preset, steps)` and
     `batches(x, targets, n_classes, preset, seed, epochs_done)`, which gives the arguments of
     `keras.Model.fit`. Modules that decide its answers besides itself stand in `PARTS`.
 

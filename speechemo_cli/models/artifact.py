@@ -52,14 +52,16 @@ class ModelCard:
         Of Python and the libraries that trained it.
     data : dict
         Hashes of the clips by the part they played: `PARTS_OF_DATA`; the speakers heard in training
-        under `speakers`, the number of clips by label under `clips`, and under `ravdess` whether all
-        are named as RAVDESS names its own.
+        under `speakers`, the number of clips by label under `clips`, the length of the longest under
+        `longest_s`, and under `ravdess` whether all are named as RAVDESS names its own.
     results : dict
         Scores on the held-out clips, as `train` printed them.
     temperature : float or None
         What the network's confidences were corrected by: its last layer is divided by it already.
     parameters : int
         Weights of the network; 0 where an older file does not tell.
+    twin : str or None
+        SHA-256 of the LiteRT file that was exported from the same network.
     """
 
     version: str
@@ -74,6 +76,7 @@ class ModelCard:
     results: dict[str, Any] = field(default_factory=dict)
     temperature: float | None = None
     parameters: int = 0
+    twin: str | None = None
 
     def resolved_config(self) -> Config:
         """Return the config of the training."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     Frames = NDArray[np.float32]
@@ -109,19 +111,22 @@ def batch(
     targets: NDArray[np.float32],
     mean: Frames,
     deviation: Frames,
-    rules: Augmentation,
+    parts: Sequence[tuple[slice, Augmentation]],
     rng: np.random.Generator,
 ) -> tuple[Frames, NDArray[np.float32]]:
     """Bend, mask and mix the clips of a batch.
 
     Parameters
     ----------
-    x : np.ndarray [shape=(clips, frames, n_mels), dtype=float32]
+    x : np.ndarray [shape=(clips, frames, dim), dtype=float32]
     targets : np.ndarray [shape=(clips, n_classes), dtype=float32]
         One-hot, or smoothed.
-    mean, deviation : np.ndarray [shape=(n_mels,), dtype=float32]
-        Of each band over the training clips.
-    rules : Augmentation
+    mean, deviation : np.ndarray [shape=(dim,), dtype=float32]
+        Of each column over the training clips.
+    parts : sequence of (columns, rules)
+        Neighbouring columns that mean neighbouring frequencies, and how far they may be bent. The tempo
+        and the masks in time are the same for all parts of a clip; the first's rules say how clips are
+        mixed.
     rng : np.random.Generator
 
     Returns
@@ -129,11 +134,16 @@ def batch(
     x, targets : np.ndarray
         New arrays of the same shapes.
     """
-    out = np.stack([bend(clip, deviation, rules, rng) for clip in x])
-    for clip in out:
-        mask(clip, mean, rules, rng)
-    if rng.random() < rules.mixup_share:
-        weights = rng.beta(rules.mixup_beta, rules.mixup_beta, len(out)).astype(np.float32)
+    out = np.empty_like(x)
+    for clip, changed, seed in zip(x, out, rng.integers(2**40, size=len(x)), strict=True):
+        for columns, rules in parts:
+            # The same draws for every part, so that they stay in time with one another.
+            bent = bend(clip[:, columns], deviation[columns], rules, np.random.default_rng((seed, 0)))
+            mask(bent, mean[columns], rules, np.random.default_rng((seed, 1)))
+            changed[:, columns] = bent
+    mixing = parts[0][1]
+    if rng.random() < mixing.mixup_share:
+        weights = rng.beta(mixing.mixup_beta, mixing.mixup_beta, len(out)).astype(np.float32)
         other = rng.permutation(len(out))
         out = weights[:, None, None] * out + (1 - weights[:, None, None]) * out[other]
         targets = weights[:, None] * targets + (1 - weights[:, None]) * targets[other]

@@ -10,6 +10,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from speechemo_cli.errors import SpeechemoError
 from speechemo_cli.files import scratch_folder
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Hold back what is written to file descriptor 2; show it only if the block raises.
+    """Hold back what is written to file descriptor 2; show it only if the block breaks.
+
+    An error of this package does not: it has said in one line what there is to say.
 
     TensorFlow's C++ code writes there before any log level is read ("oneDNN custom operations are
     on", "Could not find cuda drivers"), so neither a logger nor `sys.stderr` can stop it.
@@ -35,7 +38,7 @@ def quiet_stderr() -> Iterator[None]:
             yield
         except BaseException as error:
             _restore(kept)
-            if not isinstance(error, KeyboardInterrupt):
+            if not isinstance(error, KeyboardInterrupt | SpeechemoError):
                 held.seek(0)
                 os.write(2, held.read())
             raise

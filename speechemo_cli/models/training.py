@@ -94,8 +94,9 @@ def fit(
     keras.utils.set_random_seed(seed)
     network = version_module(version)
     model = network.build(x, n_classes, preset)
-    network.compile_model(model, preset, math.ceil(len(x) / preset.batch_size))
-    epochs_done, history = checkpoint.restore(model) if checkpoint else (0, {})
+    learner = network.learner(model)
+    network.compile_model(learner, preset, math.ceil(len(x) / preset.batch_size))
+    epochs_done, history = checkpoint.restore(learner) if checkpoint else (0, {})
     training = Training(model, preset, history)
     some = np.random.default_rng(seed).permutation(len(x))[: _WATCHED_VALUES // x[0].size]
     watched = {
@@ -115,11 +116,11 @@ def fit(
         for name, value in values.items():
             training.history.setdefault(name, []).append(value)
         if checkpoint:
-            checkpoint.keep(model, epoch + 1, training.history)
+            checkpoint.keep(learner, epoch + 1, training.history)
         if on_epoch:
             on_epoch(epoch + 1, preset.epochs, values)
 
-    model.fit(
+    learner.fit(
         **network.batches(x, targets, n_classes, preset, seed, epochs_done),
         initial_epoch=epochs_done,
         epochs=preset.epochs,
@@ -135,17 +136,18 @@ def divide_logits(model: Any, temperature: float) -> None:
     """Make a network less sure of itself by a temperature above 1, surer by one below, in place.
 
     softmax((W h + b) / T) is softmax(W' h + b') with W' = W / T and b' = b / T, so the temperature
-    goes into the last layer and stays with the network wherever it is taken (Guo et al. 2017).
+    goes into the last Dense layers and stays with the network wherever it is taken (Guo et al. 2017).
 
     Parameters
     ----------
     model : keras.Model
-        Ends in a Dense layer with a softmax.
+        The names of the layers that give its logits begin with `emotion`.
     temperature : float
         Above 0.
     """
-    last = model.layers[-1]
-    last.set_weights([weights / np.float32(temperature) for weights in last.get_weights()])
+    for layer in model.layers:
+        if layer.name.startswith("emotion"):
+            layer.set_weights([weights / np.float32(temperature) for weights in layer.get_weights()])
 
 
 def predict(model: Any, x: Features) -> NDArray[np.float32]:

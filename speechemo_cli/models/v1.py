@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from speechemo_cli.models import Preset, plain
 from speechemo_cli.models.backend import load_keras
-from speechemo_cli.models.plain import batches, compile_model, prepare
+from speechemo_cli.models.plain import batches, compile_model, learner, prepare
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["PARTS", "PRESET", "batches", "build", "compile_model", "prepare"]
+__all__ = ["PARTS", "PRESET", "batches", "build", "compile_model", "learner", "prepare"]
 
 PARTS = (plain,)
 PRESET = Preset(feature_set="mfcc", epochs=50, batch_size=32, learning_rate=1e-3, dropout=0.1)

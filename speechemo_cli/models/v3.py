@@ -1,12 +1,14 @@
-"""v3: a compact 2-D residual network over log-mel frames, with attentive statistics pooling."""
+"""v3: two compact 2-D residual networks over log-mel frames, with attentive statistics pooling."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from speechemo_cli.features import logmel
 from speechemo_cli.models import Preset, augment
 from speechemo_cli.models.backend import load_keras
 
@@ -18,33 +20,35 @@ if TYPE_CHECKING:
 # What decides its answers besides this module.
 PARTS = (augment,)
 PRESET = Preset(
-    feature_set="logmel", epochs=120, batch_size=16, learning_rate=2e-3, dropout=0.2, calibrate=True
+    feature_set="logmel", epochs=100, batch_size=16, learning_rate=2e-3, dropout=0.2, calibrate=True
 )
 
 # Frames the network looks at: 2.24 s of speech at 10 ms, the median of RAVDESS's trimmed clips.
 FRAMES = 224
-_STEM = 32
 _WIDTHS = (32, 64, 128)
+_NARROW = (16, 32, 64)
+_LISTENERS = ("emotion_moves", "emotion_tones")
 _EMBEDDING = 256
 
 
 def prepare(clips: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Bring clips of any length to `FRAMES` frames.
 
-    A longer clip is cut to its middle; a shorter one is padded on both sides with its own minimum,
-    which is what silence looks like in that recording.
+    A longer clip is cut to its middle; a shorter one is padded on both sides with its own minimum of
+    each part of a frame, which is what silence looks like in that recording.
 
     Parameters
     ----------
-    clips : sequence of np.ndarray [shape=(frames, n_mels), dtype=float32]
+    clips : sequence of np.ndarray [shape=(frames, dim), dtype=float32]
 
     Returns
     -------
-    np.ndarray [shape=(clips, FRAMES, n_mels), dtype=float32]
+    np.ndarray [shape=(clips, FRAMES, dim), dtype=float32]
     """
     prepared = np.empty((len(clips), FRAMES, clips[0].shape[1]), np.float32)
     for row, frames in zip(prepared, clips, strict=True):
-        row[:] = frames.min()
+        for part in logmel.columns(frames.shape[1]):
+            row[:, part] = frames[:, part].min()
         n = min(len(frames), FRAMES)
         first, at = (len(frames) - n) // 2, (FRAMES - n) // 2
         row[at : at + n] = frames[first : first + n]
@@ -54,22 +58,25 @@ def prepare(clips: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
 def build(x: NDArray[np.float32], n_classes: int, preset: Preset) -> Any:
     """Build the network, normalised by the clips it is going to be trained on.
 
-    A convolution of 5 x 5 and three residual blocks each halve time and frequency (He et al. 2016, with
-    the activation before the convolution). The channels of the four remaining frequency rows are
-    joined, and the mean and deviation over time are taken with learnt weights (Okabe et al. 2018,
-    attentive statistics pooling): what is said loudest about an emotion is said in a few frames.
+    Two listeners that share nothing but the clip: one hears the short window and the pitch, the other
+    the long window. Each is trained by itself, as members of an ensemble are, and the answer is the
+    geometric mean of theirs: they err on different voices. A listener is a convolution and three
+    residual blocks that each halve time and frequency (He et al. 2016, with the activation before the
+    convolution). The channels of the remaining frequency rows are joined, and the mean and deviation
+    over time are taken with learnt weights (Okabe et al. 2018, attentive statistics pooling): what
+    is said loudest about an emotion is said in a few frames.
 
     Parameters
     ----------
-    x : np.ndarray [shape=(clips, FRAMES, n_mels), dtype=float32]
-        Training clips; the mean and deviation of each band are taken from them alone.
+    x : np.ndarray [shape=(clips, FRAMES, dim), dtype=float32]
+        Training clips; the mean and deviation of each column are taken from them alone.
     n_classes : int
     preset : Preset
 
     Returns
     -------
     keras.Model
-        (batch, FRAMES, n_mels) -> (batch, n_classes) probabilities.
+        (batch, FRAMES, dim) -> (batch, n_classes) probabilities.
     """
     keras = load_keras()
     layers = keras.layers
@@ -77,18 +84,28 @@ def build(x: NDArray[np.float32], n_classes: int, preset: Preset) -> Any:
     normalise = layers.Normalization(name="normalise")
     normalise.adapt(x)
     h = layers.Reshape((*x.shape[1:], 1))(normalise(frames))
-    h = layers.Conv2D(_STEM, 5, strides=2, padding="same", use_bias=False)(h)
-    for width in _WIDTHS:
-        h = _block(layers, h, width)
-    h = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(h))
-    # (time, frequency, channels) -> (time, everything heard at that time)
-    h = layers.Reshape((h.shape[1], h.shape[2] * h.shape[3]))(h)
-    h = layers.Dropout(preset.dropout)(h)
-    h = layers.Conv1D(_EMBEDDING, 1, use_bias=False)(h)
-    h = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(h))
-    h = layers.BatchNormalization(momentum=0.9)(_pool(keras, h))
-    h = layers.Dropout(preset.dropout)(h)
-    return keras.Model(frames, layers.Dense(n_classes, activation="softmax", name="emotion")(h), name="v3")
+    short, long, pitch = (
+        layers.Cropping2D(((0, 0), (part.start, x.shape[2] - part.stop)))(h)
+        for part in logmel.columns(x.shape[2])
+    )
+    moves = layers.Concatenate()([_trunk(layers, short, 5, 2, _WIDTHS), _trunk(layers, pitch, 5, 2, _NARROW)])
+    # Twice the bands, so twice the step, to the same number of rows.
+    tones = _trunk(layers, long, (5, 7), (2, 4), _WIDTHS)
+    logits = [
+        layers.Dense(n_classes, name=name)(_listen(keras, heard, preset))
+        for name, heard in zip(_LISTENERS, (moves, tones), strict=True)
+    ]
+    answer = layers.Activation("softmax", name="answer")(layers.Average()(logits))
+    return keras.Model(frames, answer, name="v3")
+
+
+def learner(model: Any) -> Any:
+    """Return what is trained: the same layers, but each listener answers for itself."""
+    keras = load_keras()
+    return keras.Model(
+        model.input,
+        [keras.layers.Activation("softmax")(model.get_layer(name).output) for name in _LISTENERS],
+    )
 
 
 def compile_model(model: Any, preset: Preset, steps: int) -> None:
@@ -135,6 +152,7 @@ def batches(
     """Return what `keras.Model.fit` is called with: every clip once an epoch, each time another way."""
     keras = load_keras()
     mean, deviation = x.mean(axis=(0, 1)), x.std(axis=(0, 1))
+    parts = _parts(x.shape[2])
     one_hot = np.eye(n_classes, dtype=np.float32)[targets]
 
     class Augmented(keras.utils.PyDataset):  # type: ignore[misc, name-defined]
@@ -154,12 +172,46 @@ def batches(
         def __getitem__(self, i: int) -> Any:
             at = self.order[i * preset.batch_size : (i + 1) * preset.batch_size]
             rng = np.random.default_rng((seed, self.epoch, i))
-            return augment.batch(x[at], one_hot[at], mean, deviation, augment.Augmentation(), rng)
+            bent, truth = augment.batch(x[at], one_hot[at], mean, deviation, parts, rng)
+            return bent, (truth,) * len(_LISTENERS)
 
         def on_epoch_end(self) -> None:
             self._begin(self.epoch + 1)
 
     return {"x": Augmented(), "shuffle": False}
+
+
+def _parts(dim: int) -> list[tuple[slice, augment.Augmentation]]:
+    """How far each part of a frame may be bent: twice the bands move twice as far.
+
+    A voice's pitch says little about the length of its vocal tract, so it is moved by itself.
+    """
+    rules = augment.Augmentation()
+    short, long, pitch = logmel.columns(dim)
+    return [
+        (short, rules),
+        (long, replace(rules, shift=2 * rules.shift, bands=2 * rules.bands)),
+        (pitch, replace(rules, warp=(1.0, 1.0), shift=4 * rules.shift, tilt=0.0)),
+    ]
+
+
+def _trunk(layers: Any, h: Any, kernel: Any, strides: Any, widths: tuple[int, ...]) -> Any:
+    """(frames, bands, 1) -> (time, everything heard at that time)."""
+    h = layers.Conv2D(widths[0], kernel, strides=strides, padding="same", use_bias=False)(h)
+    for width in widths:
+        h = _block(layers, h, width)
+    h = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(h))
+    return layers.Reshape((h.shape[1], h.shape[2] * h.shape[3]))(h)
+
+
+def _listen(keras: Any, h: Any, preset: Preset) -> Any:
+    """(time, channels) -> what a listener makes of the clip."""
+    layers = keras.layers
+    h = layers.Dropout(preset.dropout)(h)
+    h = layers.Conv1D(_EMBEDDING, 1, use_bias=False)(h)
+    h = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(h))
+    h = layers.BatchNormalization(momentum=0.9)(_pool(keras, h))
+    return layers.Dropout(preset.dropout)(h)
 
 
 def _block(layers: Any, h: Any, width: int) -> Any:

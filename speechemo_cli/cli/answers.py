@@ -1,0 +1,220 @@
+"""How answers are written: the record of a clip and one writer a format, as in docs/formats.md."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from speechemo_cli.cli import render
+from speechemo_cli.files import display_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import TypeIs
+
+    from speechemo_cli.inference.predictor import Answer, Refusal
+
+_BARS = " ▁▂▃▄▅▆▇█"
+
+
+def refused(item: Answer | Refusal) -> TypeIs[Refusal]:
+    """Whether a clip got no answer."""
+    # By its field, not by its class, which would have to be imported to print a --help.
+    return hasattr(item, "error")
+
+
+def name(item: Answer | Refusal) -> str:
+    """Name a clip for display, and its channel where only that was listened to."""
+    return display_name(item.path) + (f" [{item.channel}]" if item.channel else "")
+
+
+class Style(NamedTuple):
+    """What all records of a run share.
+
+    Attributes
+    ----------
+    model : str
+        As it is shown.
+    labels : tuple of str
+        What the model could choose from.
+    restricted : bool
+        Whether it could have answered more, but for --labels.
+    top : int or None
+        How many of the most probable labels to write; None for all, in the one order.
+    key : str
+        Stands for the model and the options: an answer with another key is not taken up by --resume.
+    """
+
+    model: str
+    labels: tuple[str, ...]
+    restricted: bool = False
+    top: int | None = None
+    key: str = ""
+
+    def probabilities(self, answer: Answer) -> dict[str, float]:
+        """Return the probabilities to write."""
+        found = answer.probabilities
+        if self.top is not None:
+            best = sorted(found, key=found.__getitem__, reverse=True)[: self.top]
+            found = {label: found[label] for label in best}
+        return {label: round(p, 6) for label, p in found.items()}
+
+    def record(self, item: Answer | Refusal) -> dict[str, Any]:
+        """Return a record as JSON has it."""
+        head = {"schema": render.SCHEMA, "path": item.path}
+        if item.channel is not None:
+            head["channel"] = item.channel
+        if refused(item):
+            return {**head, "status": "error", "error": item.error}
+        record = {
+            **head,
+            "status": "ok",
+            "label": item.label,
+            "confidence": round(item.confidence, 6),
+            "probabilities": self.probabilities(item),
+            "duration_s": round(item.duration_s, 3),
+            "model": self.model,
+            "warnings": list(item.warnings),
+            "sha256": item.sha256,
+            "key": self.key,
+        }
+        if self.restricted:
+            record["restricted_to"] = list(self.labels)
+        return record
+
+
+class Writer:
+    """Writes records as they come.
+
+    Parameters
+    ----------
+    style : Style
+    emit : callable
+        Takes a text of whole lines.
+    """
+
+    def __init__(self, style: Style, emit: Callable[[str], None]) -> None:
+        self.style = style
+        self.emit = emit
+        self.begin()
+
+    def begin(self) -> None:
+        """Write what belongs before the first record."""
+
+    def write(self, item: Answer | Refusal) -> None:
+        """Write one record."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Write what belongs after the last record."""
+
+
+class _Jsonl(Writer):
+    def write(self, item: Answer | Refusal) -> None:
+        self.emit(json.dumps(self.style.record(item)) + "\n")
+
+
+class _Json(Writer):
+    """One document, written piece by piece, so that memory does not grow with the clips."""
+
+    def begin(self) -> None:
+        head = {"schema": render.SCHEMA, "command": "predict", "model": self.style.model}
+        self.emit(json.dumps(head, indent=2)[: -len("\n}")] + ',\n  "clips": [')
+        self._between = "\n"
+
+    def write(self, item: Answer | Refusal) -> None:
+        lines = json.dumps(self.style.record(item), indent=2).splitlines()
+        self.emit(self._between + "\n".join(f"    {line}" for line in lines))
+        self._between = ",\n"
+
+    def close(self) -> None:
+        self.emit("]\n}\n" if self._between == "\n" else "\n  ]\n}\n")
+
+
+class _Csv(Writer):
+    def begin(self) -> None:
+        labels = self.style.labels
+        ends = ["duration_s", "warnings", "error", "channel", "sha256", "key"]
+        self._line(["path", "status", "label", "confidence", *labels, *ends])
+
+    def write(self, item: Answer | Refusal) -> None:
+        record = self.style.record(item)
+        probabilities = record.get("probabilities", {})
+        self._line(
+            [
+                record["path"],
+                record["status"],
+                record.get("label", ""),
+                record.get("confidence", ""),
+                *(probabilities.get(label, "") for label in self.style.labels),
+                record.get("duration_s", ""),
+                "; ".join(record.get("warnings", ())),
+                record.get("error", ""),
+                record.get("channel", ""),
+                record.get("sha256", ""),
+                record.get("key", ""),
+            ]
+        )
+
+    def _line(self, cells: list[Any]) -> None:
+        import csv
+        import io
+
+        out = io.StringIO()
+        # Quotes what holds a mark of its line's end: a carriage return too, which no reader takes bare.
+        csv.writer(out, lineterminator="\r\n").writerow(cells)
+        self.emit(out.getvalue().removesuffix("\r\n") + "\n")
+
+
+class _Label(Writer):
+    """The bare word, one line a clip; `error` keeps the place of a clip without an answer."""
+
+    def write(self, item: Answer | Refusal) -> None:
+        if refused(item):
+            self.emit("error\n")
+        elif self.style.top is None:
+            self.emit(f"{item.label}\n")
+        else:
+            self.emit(" ".join(self.style.probabilities(item)) + "\n")
+
+
+class _Table(Writer):
+    """Fixed columns with the path last, so that rows can be printed as they come and no name is cut."""
+
+    def begin(self) -> None:
+        self._width = max(len("uncertain"), *(len(label) for label in self.style.labels))
+        self._blocks = render.draws_blocks()
+        names = "most probable" if self.style.top is not None else self._cells(self._short)
+        self.emit(f"{'label':<{self._width}} {'conf.':>6}  {names}  clip\n")
+
+    def write(self, item: Answer | Refusal) -> None:
+        if refused(item):
+            self.emit(f"{'–' if self._blocks else '-':<{self._width}} {'':>6}  {item.error}: {name(item)}\n")
+            return
+        probabilities = self.style.probabilities(item)
+        if self.style.top is None:
+            cells = self._cells(lambda label: self._bar(probabilities[label]))
+        else:
+            cells = ", ".join(f"{label} {p:.0%}" for label, p in probabilities.items())
+        doubt = f"  ({'; '.join(item.warnings)})" if item.warnings else ""
+        self.emit(f"{item.label:<{self._width}} {item.confidence:>6.0%}  {cells}  {name(item)}{doubt}\n")
+
+    def _cells(self, cell: Callable[[str], str]) -> str:
+        return " ".join(f"{cell(label):<4}" for label in self.style.labels)
+
+    @staticmethod
+    def _short(label: str) -> str:
+        return label[:4]
+
+    def _bar(self, p: float) -> str:
+        return _BARS[round(p * (len(_BARS) - 1))] * 3 if self._blocks else f"{100 * p:3.0f}"
+
+
+WRITERS: dict[str, type[Writer]] = {
+    "table": _Table,
+    "json": _Json,
+    "jsonl": _Jsonl,
+    "csv": _Csv,
+    "label": _Label,
+}

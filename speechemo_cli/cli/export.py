@@ -1,0 +1,77 @@
+"""`speechemo export`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from speechemo_cli.cli import options, render
+from speechemo_cli.errors import ConfigError
+from speechemo_cli.files import display_name, require_writable
+
+
+class ExportFormat(StrEnum):
+    """What a model is exported to; a test holds them against `export.FORMATS`."""
+
+    litert = "litert"
+    onnx = "onnx"
+    savedmodel = "savedmodel"
+
+
+def run(
+    model: options.ModelArgument = None,
+    format_: Annotated[
+        ExportFormat | None,
+        typer.Option(
+            "--format", "-f", show_default="by the name of --output, else litert", help="What to export to."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            show_default="MODEL.tflite, MODEL.onnx or MODEL-savedmodel",
+            help="Where it goes; for savedmodel a folder.",
+        ),
+    ] = None,
+    config_file: options.ConfigFile = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Export a model for other programs: a waveform in, probabilities out, features and all.
+
+    FILE.json beside it says what goes in and what comes out, with signals to try it with. Before
+    anything appears, its answers are compared with those of the model. onnx needs the extra
+    'speechemo[onnx]'.
+    """
+    from speechemo_cli.models import artifact, export
+
+    render.set_quiet(quiet)
+    source = artifact.find(model, options.build_config(config_file, None).models)
+    by_suffix = {suffix: name for name, suffix in export.SUFFIXES.items()}
+    chosen = format_.value if format_ else by_suffix.get(output.suffix if output else "", "litert")
+    path = output or export.default_output(source, chosen)
+    artifact.inspect(source)
+    _check_output(path, chosen, export.SUFFIXES)
+    export.check(path, chosen)
+    with render.progress("exporting", "steps") as update:
+        done = export.write(source, path, chosen, update)
+    render.note(
+        f"{artifact.shown(source)} to {chosen}, {done.size_bytes / 2**20:.1f} MiB. On {done.checked} signals"
+        f" its probabilities differ by at most {done.difference:.1g} from the model's"
+    )
+    render.note(f"what goes in and comes out: {display_name(done.description)}")
+    render.emit(display_name(done.path))
+
+
+def _check_output(path: Path, format_: str, suffixes: dict[str, str]) -> None:
+    if format_ in suffixes:
+        options.check_output("--output", path, suffixes[format_], any_case=False)
+        return
+    if path.suffix in (*suffixes.values(), ".keras", ".zip", ".pb", ".json"):
+        raise ConfigError(f"--output is {display_name(path)}, expected the name of a folder")
+    require_writable(path.parent)

@@ -1,0 +1,271 @@
+"""`speechemo predict --timeline`: emotion over time in long recordings."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from speechemo_cli.cli import inputs, render
+from speechemo_cli.cli.answers import Style, Writer, name, refused
+from speechemo_cli.errors import AudioError, ConfigError
+from speechemo_cli.files import display_name, scratch_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from speechemo_cli.cli.outputs import Sink
+    from speechemo_cli.config import Config
+    from speechemo_cli.inference.predictor import Predictor
+    from speechemo_cli.inference.timeline import Timeline
+
+# Formats that hold one recording a file.
+SINGLE = ("srt", "audacity")
+_RIBBON = 20
+
+
+def run(
+    predictor: Predictor,
+    found: Iterator[inputs.Input],
+    sink: Sink,
+    config: Config,
+    *,
+    window_s: float,
+    hop_s: float,
+    channel: str,
+    min_confidence: float,
+    single: bool,
+    plot: Path | None,
+) -> tuple[int, int]:
+    """Follow the emotion through every recording.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    found : iterator of Input
+    sink : Sink
+    config : Config
+    window_s, hop_s : float
+    channel : str
+    min_confidence : float
+    single : bool
+        Whether the output can hold one recording only.
+    plot : Path or None
+
+    Returns
+    -------
+    failed, done : int
+
+    Raises
+    ------
+    ConfigError
+        There is more than one recording where there can be one only.
+    """
+    from speechemo_cli.inference.predictor import Refusal
+    from speechemo_cli.inference.timeline import timeline
+
+    failed = done = 0
+    for clip in found:
+        sink.expect(clip)
+        items: list[Any] = []
+        with render.progress("listening", "s") as update:
+
+            def step(seconds: int, total: int | None, stage: str, update: Any = update) -> None:
+                update(seconds, total, stage=stage)
+
+            try:
+                path = _on_disk(clip)
+                for side in _channels(path, channel):
+                    if (single or plot) and done + len(items) > 0:
+                        raise ConfigError(
+                            "this holds one recording only, and there are more",
+                            "Give --output a folder, and leave out --plot and --channel each",
+                        )
+                    one = timeline(
+                        predictor,
+                        path,
+                        window_s=window_s,
+                        hop_s=hop_s,
+                        channel=side,
+                        min_confidence=min_confidence,
+                        config=config.audio,
+                        on_progress=step,
+                    )
+                    items.append(replace(one, path=clip.path, channel=None if side == "mix" else side))
+            except AudioError as error:
+                items.append(Refusal(clip.path, str(error)))
+        done += len(items)
+        for item in items:
+            if refused(item):
+                failed += 1
+                render.warn(f"{name(item)}: {item.error}")
+            elif plot:
+                _draw(item, plot)
+        sink.put(clip, items)
+    sink.close()
+    return failed, done
+
+
+def _on_disk(clip: inputs.Input) -> str:
+    """Return where a recording can be read twice: stdin goes into a file first."""
+    if clip.path != inputs.STDIN:
+        return clip.path
+    import shutil
+
+    held = scratch_folder() / "stdin"
+    with held.open("wb") as file:
+        shutil.copyfileobj(inputs.stdin(), file)
+    return str(held)
+
+
+def _channels(path: str, channel: str) -> tuple[str, ...]:
+    if channel != "each":
+        return (channel,)
+    from speechemo_cli.audio.blocks import channel_names
+
+    return channel_names(path)
+
+
+def _draw(one: Timeline, path: Path) -> None:
+    from speechemo_cli.inference.timeline_plot import draw
+
+    draw(one, path)
+    render.note(f"timeline: {display_name(path)}")
+
+
+def record(item: Any, style: Style) -> dict[str, Any]:
+    """Return a recording as JSON has it."""
+    if refused(item):
+        return style.record(item)
+    one = item
+    head = {"schema": render.SCHEMA, "path": one.path}
+    if one.channel is not None:
+        head["channel"] = one.channel
+    found = {
+        **head,
+        "status": "ok",
+        "duration_s": round(one.duration_s, 3),
+        "segments": [_rounded(asdict(segment)) for segment in one.segments],
+        "summary": {label: _rounded(part) for label, part in one.summary.items()},
+        "model": style.model,
+        "warnings": list(one.warnings),
+    }
+    if style.restricted:
+        found["restricted_to"] = list(style.labels)
+    return found
+
+
+def _rounded(values: dict[str, Any]) -> dict[str, Any]:
+    """Seconds to the millisecond, shares and probabilities to six places."""
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            out[key] = _rounded(value)
+        elif isinstance(value, float):
+            out[key] = round(value, 3 if key.endswith("_s") else 6)
+        else:
+            out[key] = value
+    return out
+
+
+class _Jsonl(Writer):
+    def write(self, item: Any) -> None:
+        self.emit(json.dumps(record(item, self.style)) + "\n")
+
+
+class _Json(Writer):
+    def begin(self) -> None:
+        self._records: list[dict[str, Any]] = []
+
+    def write(self, item: Any) -> None:
+        self._records.append(record(item, self.style))
+
+    def close(self) -> None:
+        head = {"schema": render.SCHEMA, "command": "predict", "model": self.style.model}
+        self.emit(json.dumps({**head, "recordings": self._records}, indent=2) + "\n")
+
+
+class _Csv(Writer):
+    """One line a segment; a recording without an answer is told of on stderr alone."""
+
+    def begin(self) -> None:
+        self._begun = False
+
+    def write(self, item: Any) -> None:
+        from speechemo_cli.inference import timeline_formats
+
+        if refused(item):
+            return
+        if not self._begun:
+            self._begun = True
+            self._line(timeline_formats.columns(item))
+        for row in timeline_formats.rows(item):
+            self._line(row)
+
+    def _line(self, cells: list[Any]) -> None:
+        import csv
+        import io
+
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerow(cells)
+        self.emit(out.getvalue())
+
+
+def _text(of: Callable[[Any], Callable[[Timeline], str]]) -> type[Writer]:
+    """Make a writer of a format that is one text a recording."""
+
+    class Text(Writer):
+        def write(self, item: Any) -> None:
+            if not refused(item):
+                from speechemo_cli.inference import timeline_formats
+
+                self.emit(of(timeline_formats)(item))
+
+    return Text
+
+
+class _Table(Writer):
+    """For people: the segments with a bar for the confidence, and the shares below."""
+
+    def write(self, item: Any) -> None:
+        if refused(item):
+            return
+        rows = [
+            [f"{_clock(one.start_s)} - {_clock(one.end_s)}", one.label, f"{one.confidence:.0%}"]
+            for one in item.segments
+        ]
+        self.emit(f"{name(item)}\n{render.table(['time', 'label', 'conf.'], rows)}\n")
+        for warning in item.warnings:
+            self.emit(f"warning: {warning}\n")
+        spoken = {label: part for label, part in item.summary.items() if part["share"] > 0}
+        block = "█" if render.draws_blocks() else "#"
+        shares = sorted(spoken.items(), key=lambda one: -one[1]["share"])
+        bars = [
+            [
+                label,
+                f"{part['speech_s']:.1f} s",
+                f"{part['share']:.0%}",
+                block * round(_RIBBON * part["share"]),
+            ]
+            for label, part in shares
+        ]
+        if bars:
+            self.emit("\n" + render.table(["of the speech", "", "", ""], bars) + "\n")
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds, 1), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
+
+
+WRITERS: dict[str, type[Writer]] = {
+    "table": _Table,
+    "json": _Json,
+    "jsonl": _Jsonl,
+    "csv": _Csv,
+    "srt": _text(lambda formats: formats.to_srt),
+    "audacity": _text(lambda formats: formats.to_audacity),
+    "rttm": _text(lambda formats: formats.to_rttm),
+}

@@ -1,0 +1,184 @@
+"""What carries a waveform through the network: LiteRT, which starts like a Unix tool, or Keras."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from speechemo_cli.errors import ModelFileError
+from speechemo_cli.features import FEATURE_SETS
+from speechemo_cli.files import display_name
+from speechemo_cli.models import artifact, twin, version_module
+from speechemo_cli.models.backend import quiet_stderr
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from speechemo_cli.config import Config
+
+    Samples = NDArray[np.float32]
+
+# Samples to plan the memory for before the first clip is there.
+_FIRST_PLAN = 2**16
+RUNTIMES = ("auto", "litert", "keras")
+
+
+class Runtime(Protocol):
+    """Answers for waveforms in two steps, so that the first can run in several threads.
+
+    Attributes
+    ----------
+    name : str
+        One of `RUNTIMES`, but never `auto`.
+    """
+
+    name: str
+
+    def listen(self, y: Samples) -> Any:
+        """Do for one waveform what threads can do side by side.
+
+        Parameters
+        ----------
+        y : np.ndarray [shape=(n,), dtype=float32]
+            Mono samples at the rate of the model's features.
+        """
+        ...
+
+    def answer(self, heard: Sequence[Any]) -> NDArray[np.float32]:
+        """Return the probabilities of what was listened to.
+
+        Returns
+        -------
+        np.ndarray [shape=(clips, n_labels), dtype=float32]
+        """
+        ...
+
+
+class LiteRuntime:
+    """Runs the twin. Imports neither TensorFlow nor Keras."""
+
+    name = "litert"
+
+    def __init__(self, content: bytes, source: str, n_labels: int) -> None:
+        self._content = content
+        self._source = source
+        self._n_labels = n_labels
+        # An interpreter holds the tensors of one clip, so each thread has its own.
+        self._of_thread = threading.local()
+        self._one_at_a_time = threading.Lock()
+        self._interpreter()
+
+    def _interpreter(self) -> Any:
+        mine = self._of_thread
+        found = getattr(mine, "interpreter", None)
+        if found is None:
+            # Its first plan says which delegate it made, and stderr belongs to all threads.
+            with self._one_at_a_time, quiet_stderr():
+                from ai_edge_litert.interpreter import Interpreter
+
+                try:
+                    found = Interpreter(model_content=self._content, num_threads=1)
+                    mine.input = found.get_input_details()[0]["index"]
+                    mine.output = found.get_output_details()[0]["index"]
+                    self._plan(found, _FIRST_PLAN)
+                except (ValueError, RuntimeError) as error:
+                    reason = " ".join(str(error).split())
+                    raise ModelFileError(f"LiteRT refuses the twin of {self._source}: {reason}") from None
+            mine.interpreter = found
+        return found
+
+    def _plan(self, interpreter: Any, samples: int) -> None:
+        """Lay out the memory for so many samples."""
+        interpreter.resize_tensor_input(self._of_thread.input, (1, samples))
+        interpreter.allocate_tensors()
+        self._of_thread.samples = samples
+
+    def listen(self, y: Samples) -> NDArray[np.float32]:
+        """Return the probabilities [shape=(n_labels,)] of one waveform."""
+        interpreter, mine = self._interpreter(), self._of_thread
+        if mine.samples != len(y):
+            self._plan(interpreter, len(y))
+        interpreter.set_tensor(mine.input, y[None])
+        interpreter.invoke()
+        probabilities: Samples = interpreter.get_tensor(mine.output)[0]
+        if len(probabilities) != self._n_labels:
+            raise ModelFileError(
+                f"the LiteRT twin of {self._source} has {len(probabilities)} outputs, "
+                f"expected {self._n_labels}"
+            )
+        return probabilities
+
+    def answer(self, heard: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Lay the rows under one another."""
+        return np.stack(heard)
+
+
+class KerasRuntime:
+    """Runs the model file itself. TensorFlow is imported for the first answer, not before."""
+
+    name = "keras"
+
+    def __init__(self, path: str | os.PathLike[str], card: artifact.ModelCard, config: Config) -> None:
+        self._path = path
+        self._set = FEATURE_SETS[card.feature_set]
+        self._section = self._set.section(config)
+        self._prepare = version_module(card.version).prepare
+        self._network: Any = None
+
+    def listen(self, y: Samples) -> NDArray[np.float32]:
+        """Return the features [shape=(frames, dim)] of one waveform."""
+        return self._set.compute(y, self._section.sr, self._section)
+
+    def answer(self, heard: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Run the network on all of them at once."""
+        from speechemo_cli.models import training
+
+        if self._network is None:
+            self._network, _ = artifact.load(self._path)
+        return training.predict(self._network, self._prepare(heard))
+
+
+def choose(
+    wanted: str, path: str | os.PathLike[str], card: artifact.ModelCard, config: Config
+) -> tuple[Runtime, str]:
+    """Return the runtime for a model, and why it is not the fast one where `auto` had to give way.
+
+    Parameters
+    ----------
+    wanted : str
+        One of `RUNTIMES`.
+    path : path-like
+        The `.keras` file.
+    card : ModelCard
+    config : Config
+        With the features of the card.
+
+    Returns
+    -------
+    runtime : Runtime
+    reason : str
+        Empty where there is nothing to say.
+
+    Raises
+    ------
+    ModelFileError
+        `litert` was asked for and there is no twin that belongs to the model, or no LiteRT.
+    """
+    if wanted == "keras":
+        return KerasRuntime(path, card, config), ""
+    try:
+        return LiteRuntime(twin.read(path, card), display_name(path), len(card.labels)), ""
+    except ImportError:
+        reason = "the package ai-edge-litert is missing"
+    except ModelFileError as error:
+        if wanted == "litert":
+            raise
+        reason = error.message
+    if wanted == "litert":
+        raise ModelFileError(reason, "Install it, or take --runtime keras")
+    return KerasRuntime(path, card, config), reason

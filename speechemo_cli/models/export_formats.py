@@ -1,0 +1,231 @@
+"""The formats a model is exported to: how each is made, and how it is run to see that it is right."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from speechemo_cli.config import Config
+from speechemo_cli.errors import ModelFileError
+from speechemo_cli.features import FEATURE_SETS
+from speechemo_cli.models import frontend, training, twin, version_module
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from speechemo_cli.models.artifact import ModelCard
+
+    Samples = NDArray[np.float32]
+    Answer = Callable[[Samples], Samples]
+
+INPUT = "waveform"
+# What Keras calls the only output of a model, and TensorFlow the way to call it.
+OUTPUT = "output_0"
+SIGNATURE = "serving_default"
+ONNX_OUTPUT = "probabilities"
+# The first with the operator DFT; the latest that tf2onnx 1.17 writes is 18.
+_OPSET = 17
+_ONNX_FLOAT = 1
+
+# What has to be installed, by pip's names. TensorFlow is, or there would be no model.
+PACKAGES = {
+    "litert": ("ai-edge-litert",),
+    "onnx": ("tf2onnx", "onnx", "onnxruntime"),
+    "savedmodel": (),
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """The model that is exported.
+
+    Attributes
+    ----------
+    path : Path
+        Its `.keras` file.
+    network : keras.Model
+    card : ModelCard
+    """
+
+    path: Path
+    network: Any
+    card: ModelCard
+
+    @property
+    def config(self) -> Config:
+        """With the features of the card."""
+        return self.card.adopt(Config())
+
+    @property
+    def section(self) -> Any:
+        """Settings of its features."""
+        return FEATURE_SETS[self.card.feature_set].section(self.config)
+
+    @property
+    def shortest(self) -> int:
+        """Samples of the shortest waveform: one less could not be mirrored at its ends."""
+        return int(self.section.n_fft) // 2 + 1
+
+    def waveform_model(self) -> Any:
+        """Put the front end before the network."""
+        return frontend.waveform_model(self.network, self.card.feature_set, self.config)
+
+    def answer(self, y: Samples) -> Samples:
+        """Answer as `predict` does it with Keras: features, network."""
+        section = self.section
+        frames = FEATURE_SETS[self.card.feature_set].compute(y, section.sr, section)
+        row: Samples = training.predict(self.network, version_module(self.card.version).prepare([frames]))[0]
+        return row
+
+
+def to_litert(source: Source, path: Path) -> None:
+    """Copy the twin, or make one where the model has none that belongs to it."""
+    try:
+        path.write_bytes(twin.read(source.path, source.card))
+    except ModelFileError:
+        twin.write(source.network, source.card, path)
+
+
+def to_savedmodel(source: Source, path: Path) -> None:
+    """Write the folder of a TensorFlow SavedModel."""
+    # Told no shape, Keras would declare room for several waveforms, of which the front end hears one.
+    source.waveform_model().export(
+        path, format="tf_saved_model", verbose=False, input_signature=[_waveform_spec()]
+    )
+
+
+def to_onnx(source: Source, path: Path) -> None:
+    """Freeze the graph, convert it with tf2onnx and give its input a name.
+
+    Keras' own export hands tf2onnx a function instead, whose constants (the mean and deviation of a
+    Normalization layer) then are inputs that somebody would have to feed.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    model = source.waveform_model()
+    function = tf.function(
+        lambda waveform: model(waveform, training=False), input_signature=[_waveform_spec()]
+    )
+    frozen = convert_variables_to_constants_v2(function.get_concrete_function())
+    names = {frozen.inputs[0].name: INPUT, frozen.outputs[0].name: ONNX_OUTPUT}
+    onnx_model, _ = importlib.import_module("tf2onnx.convert").from_graph_def(
+        frozen.graph.as_graph_def(add_shapes=True),
+        name=source.card.version,
+        input_names=[frozen.inputs[0].name],
+        output_names=[frozen.outputs[0].name],
+        tensors_to_rename=names,
+        opset=_OPSET,
+        custom_op_handlers={
+            "RFFT": (_onnx_rfft, []),
+            "Real": (partial(_onnx_part, 0), []),
+            "Imag": (partial(_onnx_part, 1), []),
+        },
+    )
+    onnx_model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "samples"
+    onnx = importlib.import_module("onnx")
+    onnx.checker.check_model(onnx_model, full_check=True)
+    path.write_bytes(onnx_model.SerializeToString())
+
+
+def _onnx_rfft(graph: Any, node: Any, name: str, _arguments: list[Any]) -> None:
+    """Write ONNX's DFT, of (..., n, 1) and to (..., bins, 2), for TensorFlow's RFFT.
+
+    tf2onnx itself knows no RFFT but one whose absolute value is taken next, and makes it a product with
+    a matrix: 17 MB for 2048 points.
+    """
+    shape = graph.get_shape(node.input[0])
+    axis = graph.make_const(f"{name}_axis", np.array([-1], np.int64)).output[0]
+    frames = graph.make_node("Unsqueeze", [node.input[0], axis]).output[0]
+    graph.remove_node(node.name)
+    graph.make_node(
+        "DFT",
+        [frames],
+        name=name,
+        outputs=[node.output[0]],
+        attr={"axis": len(shape) - 1, "onesided": 1},
+        dtypes=[_ONNX_FLOAT],
+        shapes=[[*shape[:-1], shape[-1] // 2 + 1, 2]],
+    )
+
+
+def _onnx_part(part: int, graph: Any, node: Any, name: str, _arguments: list[Any]) -> None:
+    """Write a Gather from the last axis for TensorFlow's Real (0) and Imag (1)."""
+    which = graph.make_const(f"{name}_which", np.array(part, np.int64)).output[0]
+    shape = graph.get_shape(node.input[0])
+    graph.remove_node(node.name)
+    graph.make_node(
+        "Gather",
+        [node.input[0], which],
+        name=name,
+        outputs=node.output,
+        attr={"axis": -1},
+        dtypes=[_ONNX_FLOAT],
+        shapes=[shape[:-1]],
+    )
+
+
+def _waveform_spec() -> Any:
+    import tensorflow as tf
+
+    return tf.TensorSpec((1, None), tf.float32, name=INPUT)
+
+
+def open_litert(path: Path) -> Answer:
+    """Run it as LiteRT does, each waveform at its own length."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=path.read_bytes())
+    (into,), (out,) = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def answer(waveform: Samples) -> Samples:
+        interpreter.resize_tensor_input(into["index"], waveform.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(into["index"], waveform)
+        interpreter.invoke()
+        probabilities: Samples = interpreter.get_tensor(out["index"])
+        return probabilities
+
+    return answer
+
+
+def open_onnx(path: Path) -> Answer:
+    """Run it as ONNX Runtime does."""
+    session = importlib.import_module("onnxruntime").InferenceSession(
+        path.read_bytes(), providers=["CPUExecutionProvider"]
+    )
+    return lambda waveform: session.run([ONNX_OUTPUT], {INPUT: waveform})[0]
+
+
+def open_savedmodel(path: Path) -> Answer:
+    """Run it as TensorFlow does, without Keras."""
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(path)
+    signature = loaded.signatures[SIGNATURE]
+
+    def answer(waveform: Samples) -> Samples:
+        assert loaded is not None  # its variables live as long as it does
+        probabilities: Samples = signature(**{INPUT: tf.constant(waveform)})[OUTPUT].numpy()
+        return probabilities
+
+    return answer
+
+
+CONVERT: dict[str, Callable[[Source, Path], None]] = {
+    "litert": to_litert,
+    "onnx": to_onnx,
+    "savedmodel": to_savedmodel,
+}
+OPEN: dict[str, Callable[[Path], Answer]] = {
+    "litert": open_litert,
+    "onnx": open_onnx,
+    "savedmodel": open_savedmodel,
+}

@@ -1,0 +1,128 @@
+"""The runtime twin of a model file: the network and its front end in one LiteRT file, waveform in."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from speechemo_cli.config import Config
+from speechemo_cli.errors import ModelFileError
+from speechemo_cli.features import FEATURE_SETS
+from speechemo_cli.files import atomic_path, display_name, open_regular, sha256_file
+from speechemo_cli.models.backend import quiet_stderr
+
+if TYPE_CHECKING:
+    import os
+    from pathlib import Path
+
+    from speechemo_cli.models.artifact import ModelCard
+
+SUFFIX = ".tflite"
+# As many as the longest FFT takes.
+_TRIED_SAMPLES = 2**16
+
+
+def beside(model: Path) -> Path:
+    """Return where the twin of a model file is: `models/v3.tflite` for `models/v3.keras`."""
+    return model.with_suffix(SUFFIX)
+
+
+def write(network: Any, card: ModelCard, path: Path) -> str:
+    """Export a network with its front end, complete or not at all.
+
+    Parameters
+    ----------
+    network : keras.Model
+    card : ModelCard
+        Says which features it reads.
+    path : Path
+        Ends in `.tflite`.
+
+    Returns
+    -------
+    str
+        SHA-256 of the file, for the card: a twin that does not have it is not used.
+
+    Raises
+    ------
+    ModelFileError
+        The network cannot be exported, or LiteRT cannot run it: the FFT is not a power of two, or
+        Keras does not run on TensorFlow.
+    AccessError
+        It cannot be written.
+    """
+    from speechemo_cli.models import frontend
+
+    with atomic_path(path) as temp, quiet_stderr():
+        try:
+            model = frontend.waveform_model(network, card.feature_set, card.adopt(Config()))
+            model.export(temp, format="litert", verbose=False)
+            _try_out(temp)
+        except OSError:
+            raise
+        except Exception as error:
+            raise ModelFileError(
+                f"the network cannot be exported to LiteRT: {_reason(error, card)}"
+            ) from error
+    return sha256_file(path)
+
+
+def _try_out(path: Path) -> None:
+    """Run it once: LiteRT says only then whether it can."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=path.read_bytes(), num_threads=1)
+    (into,) = interpreter.get_input_details()
+    interpreter.resize_tensor_input(into["index"], (1, _TRIED_SAMPLES))
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(into["index"], np.zeros((1, _TRIED_SAMPLES), np.float32))
+    interpreter.invoke()
+
+
+def _reason(error: Exception, card: ModelCard) -> str:
+    """Say why an export failed."""
+    if "IsPowerOfTwo" in str(error):
+        n_fft = FEATURE_SETS[card.feature_set].section(card.resolved_config()).n_fft
+        return f"{card.feature_set}.n_fft is {n_fft}, and its FFT takes powers of two alone"
+    return str(error).strip().split("\n")[0][:200]
+
+
+def read(model: str | os.PathLike[str], card: ModelCard) -> bytes:
+    """Read the twin of a model file, if it is the one the model file names.
+
+    Parameters
+    ----------
+    model : path-like
+        The `.keras` file.
+    card : ModelCard
+        Its card.
+
+    Returns
+    -------
+    bytes
+        The very bytes that have the hash.
+
+    Raises
+    ------
+    ModelFileError
+        The model was saved without a twin, there is none, or it is another one.
+    """
+    from pathlib import Path
+
+    path = beside(Path(model))
+    name = display_name(path)
+    if card.twin is None:
+        raise ModelFileError(f"{display_name(model)} has no LiteRT twin", "Train it again")
+    try:
+        with open_regular(path) as file:
+            content = file.read()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ModelFileError(f"the LiteRT twin {name} cannot be read: {reason}", "Train it again") from None
+    if hashlib.sha256(content).hexdigest() != card.twin:
+        raise ModelFileError(
+            f"the LiteRT twin {name} does not belong to {display_name(model)}", "Train it again"
+        )
+    return content

@@ -1,0 +1,188 @@
+"""What predict writes, to the byte: the files in tests/golden say what each format looks like."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from speechemo_cli.cli import answers, render
+from speechemo_cli.cli.answers import WRITERS, Style
+from speechemo_cli.inference.predictor import Answer, Refusal
+
+GOLDEN = Path(__file__).with_name("golden")
+LABELS = ("neutral", "happy", "sad", "angry")
+FORMATS = {"jsonl": "jsonl", "json": "json", "csv": "csv", "label": "label.txt", "table": "table.txt"}
+ODD_NAME = 'a [b]\nc, "d" é\r.wav'
+
+
+def answer(path: str, label: str, shares: Sequence[float], **more: object) -> Answer:
+    probabilities = dict(zip(LABELS, shares, strict=True))
+    given = {"duration_s": 1.5, "sha256": f"{len(path):064x}", **more}
+    return Answer(path, label, max(shares), probabilities, **given)  # type: ignore[arg-type]
+
+
+ITEMS: list[Answer | Refusal] = [
+    answer("clips/a.wav", "angry", (0.1, 0.05, 0.15, 0.7)),
+    Refusal("clips/broken.wav", "no such file"),
+    # More digits than anybody needs, and a tie.
+    answer("-", "neutral", (1 / 3, 1 / 3, 0.0000004, 1 / 3 - 0.0000004), duration_s=2.00049),
+    answer("call.wav", "sad", (0.0, 0.0, 1.0, 0.0), channel="left"),
+    Refusal("call.wav", "silent (peak below 0.0001 of full scale)", channel="right"),
+    answer("hall.wav", "neutral", (0.4, 0.2, 0.2, 0.2), warnings=("too short, by much", '"noisy"')),
+    answer(ODD_NAME, "uncertain", (0.28, 0.24, 0.24, 0.24)),
+    answer(os.fsdecode(b"caf\xe9.wav"), "sad", (0.0, 0.004, 0.99, 0.006)),
+]
+STYLE = Style("models/v2.keras", LABELS, key="0123456789abcdef")
+FEW = ("happy", "angry")
+# name in tests/golden: what the records share, and the records
+VARIANTS: dict[str, tuple[Style, list[Answer | Refusal]]] = {
+    "predict": (STYLE, ITEMS),
+    "predict.top": (STYLE._replace(top=2), ITEMS),
+    "predict.labels": (
+        STYLE._replace(labels=FEW, restricted=True),
+        [
+            Answer("a.wav", "angry", 0.75, {"happy": 0.25, "angry": 0.75}, 1.5, sha256="f" * 64),
+            Refusal("broken.wav", "empty file"),
+        ],
+    ),
+    "predict.none": (STYLE, []),
+}
+
+
+def pieces(format_: str, style: Style, items: Sequence[Answer | Refusal]) -> list[str]:
+    """What is written at the start, for each record, and at the end."""
+    parts: list[str] = []
+    found: list[str] = []
+    writer = WRITERS[format_](style, parts.append)
+    for item in items:
+        found.append("".join(parts))
+        parts.clear()
+        writer.write(item)
+    found.append("".join(parts))
+    parts.clear()
+    writer.close()
+    return [*found, "".join(parts)]
+
+
+def written(format_: str, variant: str = "predict") -> str:
+    return "".join(pieces(format_, *VARIANTS[variant]))
+
+
+@pytest.fixture(autouse=True)
+def blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the table drawn as on a terminal that knows the block characters."""
+    monkeypatch.setattr(render, "draws_blocks", lambda: True)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("format_", FORMATS)
+def test_it_is_written_as_in_the_golden_file(format_: str, variant: str) -> None:
+    golden = GOLDEN / f"{variant}.{FORMATS[format_]}"
+
+    assert written(format_, variant).encode("utf-8", "surrogateescape") == golden.read_bytes()
+
+
+def test_a_table_for_an_ascii_terminal_has_numbers_for_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(render, "draws_blocks", lambda: False)
+
+    text = written("table")
+
+    assert text.encode() == (GOLDEN / "predict.ascii.table.txt").read_bytes()
+    assert text.replace("é", "").isascii()
+
+
+# --- the formats against one another, and against who reads them ---------------------------------------
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_json_and_jsonl_hold_the_same_records(variant: str) -> None:
+    document = json.loads(written("json", variant))
+
+    assert (document["schema"], document["command"]) == (1, "predict")
+    assert document["model"] == "models/v2.keras"
+    assert document["clips"] == [json.loads(line) for line in written("jsonl", variant).splitlines()]
+    assert len(document["clips"]) == len(VARIANTS[variant][1])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_csv_holds_what_json_does(variant: str) -> None:
+    style, _ = VARIANTS[variant]
+    records = json.loads(written("json", variant))["clips"]
+
+    rows = list(csv.DictReader(io.StringIO(written("csv", variant), newline=""), strict=True))
+
+    assert len(rows) == len(records)
+    for row, record in zip(rows, records, strict=True):
+        for name in ("path", "status", "label", "error", "channel", "sha256", "key"):
+            assert row[name] == record.get(name, "")
+        assert row["warnings"] == "; ".join(record.get("warnings", []))
+        numbers = {label: row[label] for label in style.labels if row[label]}
+        assert {label: float(number) for label, number in numbers.items()} == record.get("probabilities", {})
+        for name in ("confidence", "duration_s"):
+            assert (float(row[name]) if row[name] else None) == record.get(name)
+
+
+def test_names_that_are_no_utf8_are_the_same_bytes_for_who_reads_json_or_csv() -> None:
+    (record,) = (json.loads(line) for line in written("jsonl").splitlines() if "caf" in line)
+
+    assert os.fsencode(record["path"]) == b"caf\xe9.wav"
+    assert b"\ncaf\xe9.wav,ok," in written("csv").encode("utf-8", "surrogateescape")
+
+
+@pytest.mark.parametrize("n", range(len(ITEMS) + 1))
+def test_a_document_written_piece_by_piece_is_whole_wherever_the_clips_end(n: int) -> None:
+    document = json.loads("".join(pieces("json", STYLE, ITEMS[:n])))
+
+    assert [record["path"] for record in document["clips"]] == [item.path for item in ITEMS[:n]]
+
+
+@pytest.mark.parametrize("format_", ["jsonl", "csv", "label", "table"])
+def test_each_clip_is_written_when_it_is_answered_in_whole_lines(format_: str) -> None:
+    parts = pieces(format_, STYLE, ITEMS)
+
+    assert len(parts) == len(ITEMS) + 2
+    assert all(part.endswith("\n") for part in parts[1:-1])
+    assert parts[-1] == ""
+
+
+@pytest.mark.parametrize("variant", ["predict", "predict.top"])
+def test_label_and_table_have_a_line_a_clip_whatever_its_name(variant: str) -> None:
+    _, items = VARIANTS[variant]
+    words, table = written("label", variant).split("\n"), written("table", variant).split("\n")
+
+    assert len(words) == len(items) + 1
+    assert len(table) == len(items) + 2
+    assert all(line.isprintable() for line in (*words, *table))
+    assert [word == "error" for word in words[:-1]] == [isinstance(item, Refusal) for item in items]
+
+
+def test_top_takes_the_most_probable_in_falling_order_and_ties_in_the_one_order() -> None:
+    (item,) = (item for item in ITEMS if item.path == "-")
+    assert isinstance(item, Answer)
+
+    found = [Style("m", LABELS, top=n).probabilities(item) for n in (1, 2, 3, 9)]
+
+    assert [list(one) for one in found] == [
+        ["neutral"],
+        ["neutral", "happy"],
+        ["neutral", "happy", "angry"],
+        ["neutral", "happy", "angry", "sad"],
+    ]
+
+
+def test_a_table_row_says_what_its_record_says() -> None:
+    lines = written("table").splitlines()[1:]
+
+    for line, item in zip(lines, ITEMS, strict=True):
+        assert answers.name(item) in line
+        if isinstance(item, Refusal):
+            assert item.error in line
+        else:
+            assert line.split()[:2] == [item.label, f"{100 * item.confidence:.0f}%"]
+            assert all(warning in line for warning in item.warnings)

@@ -1,0 +1,162 @@
+"""`speechemo predict --timeline`, from recordings to every format."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import harmonic
+
+from speechemo_cli.cli import inputs, outputs, timeline
+from speechemo_cli.cli.answers import Style
+from speechemo_cli.config import Config
+from speechemo_cli.errors import ConfigError
+
+SR = 16000
+
+
+class ByPitch:
+    """Answers `sad` for a low voice and `happy` for a high one."""
+
+    sr = SR
+    labels = ("happy", "sad")
+
+    def probabilities(self, windows: list[np.ndarray]) -> np.ndarray:
+        rows = []
+        for y in windows:
+            power = np.abs(np.fft.rfft(y)) ** 2
+            hz = np.fft.rfftfreq(len(y), 1 / SR)
+            low, high = (power[np.abs(hz - f0) < 20].sum() for f0 in (120, 260))
+            rows.append((0.9, 0.1) if high > low else (0.1, 0.9))
+        return np.array(rows, np.float32)
+
+
+@pytest.fixture
+def call(write_clip: Callable[..., Path]) -> Path:
+    """Low, high, low, two seconds each with a second between; the right channel has the first voice only."""
+    rng = np.random.default_rng(0)
+    pause = 1e-4 * rng.standard_normal(SR)
+    voices = [harmonic(2.0, SR, f0) for f0 in (120.0, 260.0, 120.0)]
+    left = np.concatenate([part for voice in voices for part in (pause, voice)] + [pause])
+    right = left.copy()
+    right[4 * SR :] = 1e-4 * rng.standard_normal(len(right) - 4 * SR)
+    return write_clip("call.wav", sr=SR, y=np.stack([left, right], axis=1))
+
+
+def follow(*paths: Path | str, format_: str = "jsonl", channel: str = "mix", **given: object) -> str:
+    """Run it and return what it writes."""
+    written: list[str] = []
+    style = Style("models/m.keras", ByPitch.labels)
+    sink = outputs.ToStdout(format_, style, timeline.WRITERS)
+    sink._writer.emit = written.append
+    failed, done = timeline.run(
+        ByPitch(),  # type: ignore[arg-type]
+        (inputs.Input(str(path), Path(path).name) for path in paths),
+        sink,
+        Config(),
+        **{
+            "window_s": 3.0,
+            "hop_s": 1.0,
+            "channel": channel,
+            "min_confidence": 0.0,
+            "single": format_ in timeline.SINGLE,
+            "plot": None,
+            **given,
+        },  # type: ignore[arg-type]
+    )
+    assert done >= failed
+    return "".join(written)
+
+
+def test_a_record_holds_segments_and_shares(call: Path) -> None:
+    record = json.loads(follow(call))
+
+    assert [segment["label"] for segment in record["segments"]] == ["sad", "happy", "sad"]
+    for segment, start in zip(record["segments"], (1.0, 4.0, 7.0), strict=True):
+        assert segment["start_s"] == pytest.approx(start, abs=0.5)
+        assert segment["end_s"] == pytest.approx(start + 2.0, abs=0.5)
+    assert record["path"] == str(call)
+    assert record["duration_s"] == pytest.approx(10.0)
+    assert sum(part["share"] for part in record["summary"].values()) == pytest.approx(1.0, abs=1e-5)
+    assert record["summary"]["sad"]["share"] == pytest.approx(2 / 3, abs=0.05)
+
+
+def test_each_channel_is_a_record_of_its_own(call: Path) -> None:
+    records = [json.loads(line) for line in follow(call, channel="each").splitlines()]
+
+    assert [record["channel"] for record in records] == ["left", "right"]
+    assert [len(record["segments"]) for record in records] == [3, 1]
+
+
+def test_json_is_one_document_and_a_bad_recording_an_error_in_it(call: Path) -> None:
+    document = json.loads(follow(call, "missing.wav", format_="json"))
+
+    assert (document["schema"], document["command"]) == (1, "predict")
+    good, bad = document["recordings"]
+    assert good["status"] == "ok"
+    assert bad == {"schema": 1, "path": "missing.wav", "status": "error", "error": "no such file"}
+
+
+def test_csv_has_a_line_a_segment(call: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(follow(call, call, format_="csv"))))
+
+    assert [row["label"] for row in rows] == 2 * ["sad", "happy", "sad"]
+    assert {row["path"] for row in rows} == {str(call)}
+
+
+@pytest.mark.parametrize("format_", ["srt", "audacity", "rttm"])
+def test_every_segment_is_in_formats_of_other_programs(format_: str, call: Path) -> None:
+    text = follow(call, format_=format_)
+
+    assert text.count("sad") == 2
+    assert text.count("happy") == 1
+
+
+def test_the_table_shows_times_and_shares(call: Path) -> None:
+    text = follow(call, format_="table")
+
+    assert "call.wav" in text
+    assert text.index("sad") < text.index("happy")
+    assert "67%" in text
+
+
+@pytest.mark.parametrize("given", [{"format_": "srt"}, {"plot": Path("timeline.png")}])
+def test_what_holds_one_recording_refuses_two(call: Path, given: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="holds one recording only"):
+        follow(call, call, **given)  # type: ignore[arg-type]
+
+
+def test_it_draws(call: Path) -> None:
+    follow(call, plot=Path("timeline.png"))
+
+    assert Path("timeline.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["call.wav", "--hop", "2"], "error: --window, --hop and --plot go with --timeline"),
+        (["call.wav", "--format", "srt"], "error: --format srt is for times in a recording"),
+        (["call.wav", "--output", "call.rttm"], "error: --output call.rttm is for times in a recording"),
+        (
+            ["call.wav", "--timeline", "--top", "2"],
+            "error: --stream, --resume, --top and --format label are for",
+        ),
+        (
+            ["call.wav", "--timeline", "--plot", "x.svg"],
+            "error: --plot is x.svg, expected a name that ends in",
+        ),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(
+    arguments: list[str], message: str, call: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from speechemo_cli.cli.app import run
+
+    assert run(["predict", *arguments]) == 2
+    assert capsys.readouterr().err.startswith(message)

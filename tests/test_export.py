@@ -1,0 +1,379 @@
+"""An exported model answers as the model file does, says how to ask it, and appears whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import harmonic
+
+from speechemo_cli.cli import app, render
+from speechemo_cli.cli.export import ExportFormat
+from speechemo_cli.config import Config, LogmelConfig, MfccConfig
+from speechemo_cli.features import FEATURE_SETS
+from speechemo_cli.models import (
+    artifact,
+    export,
+    export_description,
+    export_formats,
+    training,
+    twin,
+    version_module,
+)
+
+LABELS = ("neutral", "happy", "angry")
+HEAVY = ("tensorflow", "keras", "librosa", "scipy", "sklearn", "joblib", "matplotlib", "numpy", "tf2onnx")
+Run = Callable[..., tuple[int, str, str]]
+
+
+def saved(path: Path, version: str, config: Config, x: np.ndarray) -> Path:
+    """Save an untrained network that is as sure of itself as a trained one."""
+    network = version_module(version).build(x, len(LABELS), version_module(version).PRESET)
+    training.divide_logits(network, 0.2)
+    feature_set = FEATURE_SETS[version_module(version).PRESET.feature_set]
+    card = artifact.ModelCard(
+        version,
+        LABELS,
+        feature_set.name,
+        feature_set.version,
+        config.to_dict(),
+        seed=0,
+        epochs=1,
+        temperature=1.25,
+    )
+    artifact.save(network, card, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def v1(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    x = np.random.default_rng(0).normal(0, 50, (30, 13)).astype(np.float32)
+    config = Config(mfcc=MfccConfig(n_mfcc=13, n_fft=1024))
+    return saved(tmp_path_factory.mktemp("models") / "v1.keras", "v1", config, x)
+
+
+@pytest.fixture(scope="module")
+def v3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    x = np.random.default_rng(0).normal(-12, 4, (4, version_module("v3").FRAMES, 16)).astype(np.float32)
+    config = Config(logmel=LogmelConfig(n_mels=16))
+    return saved(tmp_path_factory.mktemp("models") / "v3.keras", "v3", config, x)
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run a command line in this process: (exit code, stdout, stderr)."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        render.set_quiet(False)
+        code = app.run([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return call
+
+
+def own_answer(model: Path, y: np.ndarray) -> np.ndarray:
+    """What the model file says of a waveform: features, then Keras."""
+    network, card = artifact.load(model)
+    section = FEATURE_SETS[card.feature_set].section(card.resolved_config())
+    features = FEATURE_SETS[card.feature_set].compute(y, section.sr, section)
+    return training.predict(network, version_module(card.version).prepare([features]))[0]
+
+
+def ask(description: Path, y: np.ndarray) -> np.ndarray:
+    """Ask an exported model by nothing but what its JSON says."""
+    told = json.loads(description.read_text())
+    file, given, wanted = str(description)[: -len(".json")], told["input"]["name"], told["output"]["name"]
+    if told["format"] == "onnx":
+        import onnxruntime
+
+        return onnxruntime.InferenceSession(file).run([wanted], {given: y[None]})[0][0]
+    if told["format"] == "litert":
+        from ai_edge_litert.interpreter import Interpreter
+
+        runner = Interpreter(file).get_signature_runner(told["signature"])
+        return runner(**{given: y[None]})[wanted][0]
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(file)
+    return loaded.signatures[told["signature"]](**{given: tf.constant(y[None])})[wanted].numpy()[0]
+
+
+def check_export(model: Path, description: Path) -> None:
+    told = json.loads(description.read_text())
+    for vector in told["test_vectors"]:
+        y = np.array(vector["samples"], np.float32) / vector["scale"]
+        assert len(y) == vector["n"]
+        assert vector["probabilities"] == pytest.approx(own_answer(model, y), abs=1e-6)
+        assert ask(description, y) == pytest.approx(vector["probabilities"], abs=told["tolerance"])
+    sr = told["sample_rate"]
+    for n in (told["input"]["shortest"], sr // 5 + 1, 3 * sr):
+        y = harmonic(n / sr, sr, f0=90.0)
+        assert ask(description, y) == pytest.approx(own_answer(model, y), abs=1e-3)
+    for file in told["files"]:
+        content = (description.parent / file["name"]).read_bytes()
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (file["size_bytes"], file["sha256"])
+
+
+@pytest.mark.parametrize(
+    ("format_", "name"), [("litert", "v1.tflite"), ("savedmodel", "v1-savedmodel"), ("onnx", "v1.onnx")]
+)
+def test_an_export_answers_as_the_model(v1: Path, run: Run, format_: str, name: str) -> None:
+    if format_ == "onnx":
+        pytest.importorskip("tf2onnx")
+
+    code, out, err = run("export", v1, "--format", format_)
+
+    assert (code, out) == (0, f"{name}\n")
+    assert len(err.splitlines()) == 2
+    assert f"what goes in and comes out: {name}.json" in err
+    check_export(v1, Path(f"{name}.json"))
+    assert sorted(path.name for path in Path.cwd().iterdir()) == sorted([name, f"{name}.json"])
+
+
+def test_the_network_with_frames_goes_to_onnx_and_nothing_of_it_is_seen(v3: Path) -> None:
+    pytest.importorskip("tf2onnx")
+    command = [sys.executable, "-m", "speechemo_cli", "export", str(v3), "-o", "new/model.onnx"]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (0, "new/model.onnx\n")
+    assert len(done.stderr.splitlines()) == 2, done.stderr
+    check_export(v3, Path("new/model.onnx.json"))
+
+
+def test_a_twin_that_belongs_to_the_model_is_copied(v1: Path, run: Run) -> None:
+    from dataclasses import replace
+
+    network, card = artifact.load(v1)
+    made = Path("models/own.tflite")
+    card = replace(card, twin=twin.write(network, card, made))
+    artifact.save(network, card, made.with_suffix(".keras"))
+
+    assert run("export", "models/own.keras", "-o", "copy.tflite")[0] == 0
+
+    assert Path("copy.tflite").read_bytes() == made.read_bytes()
+
+
+# --- the JSON, and what is there afterwards: no format is converted for these ---------------------------
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict]:
+    """Converters that take no time, and write what says who wrote it; `stub["off"]` makes them lie."""
+    state: dict = {"off": 0.0}
+
+    def convert(source: export_formats.Source, path: Path) -> None:
+        state["source"] = source
+        path.write_text("new")
+
+    def convert_folder(source: export_formats.Source, path: Path) -> None:
+        (path / "variables").mkdir(parents=True)
+        convert(source, path / "saved_model.pb")
+
+    def answers(_path: Path) -> export_formats.Answer:
+        return lambda waveform: state["source"].answer(waveform[0])[None] + np.float32(state["off"])
+
+    for format_ in export.FORMATS:
+        monkeypatch.setitem(
+            export_formats.CONVERT, format_, convert_folder if format_ == "savedmodel" else convert
+        )
+        monkeypatch.setitem(export_formats.OPEN, format_, answers)
+    return state
+
+
+def everything() -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+
+
+def test_the_json_tells_all_that_is_needed(v1: Path, stub: dict) -> None:
+    done = export.write(v1, Path("v1.tflite"), "litert")
+
+    text = done.description.read_text()
+    told = json.loads(text)
+    assert done.description == Path("v1.tflite.json")
+    assert told["schema"] == 1
+    assert told["labels"] == list(LABELS)
+    assert told["sample_rate"] == told["features"]["sr"] == 22050
+    assert told["input"] == {
+        "name": "waveform",
+        "shape": [1, None],
+        "dtype": "float32",
+        "range": "mono, full scale at 1.0",
+        "shortest": 513,
+    }
+    assert told["output"]["shape"] == [1, 3]
+    assert told["calibration"] == {"temperature": 1.25, "included": True}
+    assert (told["features"]["set"], told["features"]["n_mfcc"]) == ("mfcc", 13)
+    assert told["source"]["model"] == "v1.keras"
+    assert told["source"]["sha256"] == hashlib.sha256(v1.read_bytes()).hexdigest()
+    assert {"speechemo", "keras", "tensorflow", "ai-edge-litert"} <= told["versions"].keys()
+    assert len(text.splitlines()) < 150  # lists of numbers stand on one line
+
+
+def test_the_signals_are_what_their_formulas_say() -> None:
+    voice, glide, noise = (vector.samples for vector in export_description.signals(16000))
+
+    i = np.arange(8000)
+    buzz = sum(np.sin(2 * np.pi * 140 * k * i / 16000) / k for k in range(1, 6))
+    assert np.abs(voice - 32768 * 0.25 * np.sin(np.pi * i / 8000) * buzz).max() <= 0.5
+    assert len(glide) == 11200
+    assert not glide[:2240].any()
+    assert not glide[-2240:].any()
+    assert np.abs(glide).max() == pytest.approx(0.3 * 32768, abs=2)
+    first = (1103515245 + 12345) % 2**31
+    assert noise[0] == first // 65536 - 16384
+    assert noise[1] == (1103515245 * first + 12345) % 2**31 // 65536 - 16384
+    assert abs(noise.mean()) < 300
+
+
+@pytest.mark.parametrize(("format_", "name"), [("onnx", "m.onnx"), ("savedmodel", "m")])
+@pytest.mark.parametrize("off", [0.002, float("nan")])
+def test_an_export_that_answers_otherwise_does_not_appear(
+    v1: Path, run: Run, stub: dict, monkeypatch: pytest.MonkeyPatch, format_: str, name: str, off: float
+) -> None:
+    monkeypatch.setitem(export_formats.PACKAGES, "onnx", ())
+    assert run("export", v1, "--format", format_, "-o", name)[0] == 0
+    before = everything()
+
+    stub["off"] = off
+    code, out, err = run("export", v1, "--format", format_, "-o", name)
+
+    assert (code, out) == (4, "")
+    assert f"error: what was exported to {format_} does not answer as {v1}" in err
+    assert everything() == before
+
+
+@pytest.mark.parametrize(("format_", "name"), [("litert", "m.tflite"), ("savedmodel", "m")])
+def test_a_full_disk_leaves_what_was_there(
+    v1: Path, run: Run, stub: dict, monkeypatch: pytest.MonkeyPatch, format_: str, name: str
+) -> None:
+    assert run("export", v1, "--format", format_, "-o", name)[0] == 0
+    before = everything()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    code, _, err = run("export", v1, "--format", format_, "-o", name)
+
+    assert code == 5
+    assert f"cannot write {name}: no space left on device" in err
+    assert everything() == before
+
+
+def test_a_savedmodel_that_cannot_step_in_leaves_the_old_one(
+    v1: Path, stub: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export.write(v1, Path("m"), "savedmodel")
+    Path("m/variables/old").write_text("old")
+    before, rename = everything(), Path.rename
+
+    def broken(self: Path, target: Path) -> Path:
+        if self.suffix == ".tmp":
+            raise OSError(13, "Permission denied")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", broken)
+    with pytest.raises(Exception, match="cannot write m: permission denied"):
+        export.write(v1, Path("m"), "savedmodel")
+
+    assert everything() == before
+
+
+def test_a_savedmodel_takes_the_place_of_another_whole(v1: Path, stub: dict) -> None:
+    folder = Path("m")
+    (folder / "variables").mkdir(parents=True)
+    (folder / "saved_model.pb").write_text("old")
+    (folder / "variables/old.index").write_text("old")
+
+    export.write(v1, folder, "savedmodel")
+
+    assert sorted(everything()) == ["m.json", "m/saved_model.pb"]
+    assert (folder / "saved_model.pb").read_text() == "new"
+
+
+@pytest.mark.parametrize("others", [["notes.txt"], ["saved_model.pb", "notes.txt"]])
+def test_a_folder_with_anything_else_in_it_stays(v1: Path, run: Run, others: list[str]) -> None:
+    Path("mine").mkdir()
+    for name in others:
+        (Path("mine") / name).touch()
+
+    code, _, err = run("export", v1, "--format", "savedmodel", "-o", "mine")
+
+    assert code == 2
+    assert "error: mine is a folder with other things in it, and stays. Name a new one" in err
+    assert sorted(everything()) == sorted(f"mine/{name}" for name in others)
+
+
+def test_a_missing_extra_is_said_with_the_command_that_brings_it(
+    v1: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
+
+    code, out, err = run("export", v1, "--format", "onnx")
+
+    assert (code, out) == (2, "")
+    assert err == "error: onnx needs the package tf2onnx. Run: pip install 'speechemo[onnx]'\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["nowhere.keras"], 4, "error: nowhere.keras: no such model file"),
+        (["v1"], 4, "error: models/v1.keras: no such model file"),
+        (["MODEL", "-f", "pb"], 2, "error: Invalid value for '--format' / '-f': 'pb' is not one of"),
+        (["MODEL", "-o", "m.bin"], 2, "error: --output is m.bin, expected a name that ends in .tflite"),
+        (["MODEL", "-f", "litert", "-o", "m.onnx"], 2, "expected a name that ends in .tflite"),
+        (
+            ["MODEL", "-f", "savedmodel", "-o", "m.onnx"],
+            2,
+            "--output is m.onnx, expected the name of a folder",
+        ),
+        (["MODEL", "-f", "savedmodel", "-o", "file"], 2, "file is a file, expected the name of a folder"),
+        (["MODEL", "-f", "savedmodel", "-o", ".."], 2, ".. names nothing to write"),
+        (["MODEL", "-o", "folder.tflite"], 2, "folder.tflite is a folder, expected the name of a file"),
+        (["MODEL", "-o", "file/m.tflite"], 5, "error: cannot write to file: file exists"),
+    ],
+)
+def test_nonsense_is_refused_before_the_work(
+    v1: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    message: str,
+) -> None:
+    monkeypatch.setattr(artifact, "load", lambda _: pytest.fail("the network was loaded"))
+    Path("file").touch()
+    Path("folder.tflite").mkdir()
+
+    received, out, err = run("export", *(str(v1) if one == "MODEL" else one for one in arguments))
+
+    assert (received, out) == (code, "")
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from speechemo_cli.cli.app import run\n"
+        "code = run(['export', '--help'])\n"
+        f"print([m for m in {HEAVY!r} if m in sys.modules], code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "[] 0"
+
+
+def test_the_choices_are_those_of_the_library() -> None:
+    assert tuple(one.value for one in ExportFormat) == export.FORMATS
+    assert set(export_formats.CONVERT) == set(export_formats.OPEN) == set(export.FORMATS)

@@ -1,0 +1,287 @@
+"""Every way to name clips finds the same clips, in order, and nothing is lost or made up on the way."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from speechemo_cli.cli import inputs, render
+from speechemo_cli.errors import AccessError, ConfigError, NoInputError
+
+SAME_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+
+
+def paths(clips: list[str], files_from: str | None = None) -> list[str]:
+    return [clip.path for clip in inputs.collect(clips, files_from)]
+
+
+def below(clips: list[str], files_from: str | None = None) -> list[str]:
+    return [clip.below for clip in inputs.collect(clips, files_from)]
+
+
+def touch(*names: str) -> None:
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+
+
+@pytest.fixture
+def stdin(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
+    """Put bytes on stdin, through a pipe."""
+
+    def put(content: bytes) -> None:
+        reading, writing = os.pipe()
+        os.write(writing, content)
+        os.close(writing)
+        monkeypatch.setattr(sys, "stdin", os.fdopen(reading))
+
+    return put
+
+
+# --- files and folders ---------------------------------------------------------------------------------
+
+
+def test_files_come_as_they_were_named_there_or_not() -> None:
+    named = ["b.wav", "./a.wav", "no/such.txt", "/abs/x.flac", "b.wav"]
+
+    assert paths(named) == named
+    assert below(named) == ["b.wav", "a.wav", "such.txt", "x.flac", "b.wav"]
+
+
+def test_a_folder_stands_for_the_audio_below_it_sorted_without_what_is_hidden() -> None:
+    touch("in/b.wav", "in/a.FLAC", "in/sub/deep/c.mp3", "in/sub/a.ogg", "in/.hidden.wav", "in/.git/x.wav")
+    touch("in/notes.txt")
+
+    found = ["in/a.FLAC", "in/b.wav", "in/sub/a.ogg", "in/sub/deep/c.mp3"]
+    assert paths(["in"]) == found
+    assert below(["in"]) == [os.path.relpath(path, "in") for path in found]
+    assert below(["in/"]) == below(["in"])
+
+
+def test_what_a_folder_holds_besides_audio_is_counted_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    render.set_quiet(False)
+    touch("in/a.wav", "in/notes.txt", "in/sub/cover.jpg")
+
+    paths(["in"])
+
+    assert capsys.readouterr() == ("", "in: left out 2 files that are not audio, by the suffix\n")
+
+
+def test_a_file_that_is_named_is_taken_whatever_its_suffix(tmp_path: Path) -> None:
+    touch("recording.dat", "in/recording.dat", "in/a.wav")
+
+    assert paths(["recording.dat", "in"]) == ["recording.dat", "in/a.wav"]
+
+
+def test_among_several_a_folder_lends_its_name_so_that_answers_do_not_meet() -> None:
+    touch("monday/a.wav", "else/tuesday/a.wav", "c.wav")
+
+    assert below(["monday", "else/tuesday/", "c.wav"]) == ["monday/a.wav", "tuesday/a.wav", "c.wav"]
+
+
+@pytest.mark.parametrize("named", [".", "..", "../here", "../here/..", "deep/.."])
+def test_no_answer_is_sent_above_the_folder_it_belongs_in(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch("here/a.wav", "here/deep/b.wav")
+    monkeypatch.chdir("here")
+
+    received = below([named, "deep"])
+
+    assert received[-1] == "deep/b.wav"
+    # "..", as a part of a path, would leave --output; "." or nothing would let two folders meet.
+    assert all({".", ".."}.isdisjoint(Path(part).parts) for part in received)
+    own_name = Path(named).resolve().name
+    assert [Path(part).parts[0] for part in received[:-1]] == [own_name] * (len(received) - 1)
+
+
+def test_a_folder_on_a_list_is_no_clip_and_its_name_leads_nowhere_else() -> None:
+    Path("list").write_text("/\n..\n.\n")
+
+    assert paths([], "list") == ["/", "..", "."]
+    assert all(Path(part).name == part and part not in ("", ".", "..") for part in below([], "list"))
+
+
+def test_a_clip_is_there_before_the_folder_after_it_is_searched() -> None:
+    touch("first.wav")
+    found = inputs.collect(["first.wav", "later"], None)
+
+    touch("later/a.wav")  # made only now
+
+    assert [clip.path for clip in found] == ["first.wav", "later/a.wav"]
+
+
+# --- lists ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"a.wav\nb.wav\n", ["a.wav", "b.wav"]),
+        (b"a.wav\nb.wav", ["a.wav", "b.wav"]),
+        (b"a.wav\r\nb.wav\r\n", ["a.wav", "b.wav"]),
+        (b"a.wav\r\nb.wav\r", ["a.wav", "b.wav"]),
+        (b"\n\na.wav\n\r\n\nb.wav\n\n", ["a.wav", "b.wav"]),
+        (b"a.wav", ["a.wav"]),
+        (b" a .wav \n", [" a .wav "]),
+        (b"a.wav\0b.wav\0", ["a.wav", "b.wav"]),
+        (b"a.wav\0b.wav", ["a.wav", "b.wav"]),
+        (b"\0a.wav\0\0b.wav\0", ["a.wav", "b.wav"]),
+        (b"two\nlines.wav\0return\r.wav\r\0", ["two\nlines.wav", "return\r.wav\r"]),
+        (b"caf\xe9.wav\n\xff\xfe.wav\n", [os.fsdecode(b"caf\xe9.wav"), os.fsdecode(b"\xff\xfe.wav")]),
+        ("größe.wav\n".encode(), ["größe.wav"]),
+        (b"-\n", ["-"]),
+    ],
+)
+@pytest.mark.parametrize("where", ["file", "stdin"])
+def test_a_list_is_cut_at_lines_or_at_nuls(
+    content: bytes, expected: list[str], where: str, stdin: Callable[[bytes], None]
+) -> None:
+    Path("list").write_bytes(content)
+    stdin(content)
+
+    assert paths([], "list" if where == "file" else "-") == expected
+
+
+names = st.binary(min_size=1, max_size=12).filter(lambda name: not {*b"\r\n\0"} & {*name})
+
+
+@SAME_FOLDER
+@given(
+    listed=st.lists(names, min_size=1, max_size=8),
+    ends=st.lists(st.sampled_from([b"\n", b"\r\n", b"\n\n", b"\r\n\n"]), min_size=8, max_size=8),
+    piece=st.integers(1, 9),
+    final=st.booleans(),
+)
+def test_any_names_come_back_wherever_the_list_is_cut_into_pieces(
+    listed: list[bytes], ends: list[bytes], piece: int, final: bool
+) -> None:
+    lines = b"".join(name + end for name, end in zip(listed, ends, strict=False))
+    nuls = b"\0".join(listed)
+    Path("lines").write_bytes(lines if final else lines.rstrip(b"\r\n"))
+    Path("nuls").write_bytes(nuls + b"\0" * final)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inputs, "_CHUNK_BYTES", piece)
+        assert [*map(os.fsencode, paths([], "lines"))] == listed
+        assert [*map(os.fsencode, paths([], "nuls"))] == listed
+
+
+def test_a_list_is_taken_as_it_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    monkeypatch.setattr(sys, "stdin", os.fdopen(reading))
+    os.write(writing, b"a.wav\nb")
+
+    found = inputs.collect([], "-")
+    assert next(found).path == "a.wav"  # the writer is still at it
+
+    os.write(writing, b".wav\n")
+    os.close(writing)
+    assert [clip.path for clip in found] == ["b.wav"]
+
+
+def test_a_list_comes_after_the_clips_and_its_folders_are_not_opened() -> None:
+    touch("in/a.wav")
+    Path("list").write_text("z.wav\nin\n")
+
+    assert paths(["y.wav", "in"], "list") == ["y.wav", "in/a.wav", "z.wav", "in"]
+
+
+@pytest.mark.parametrize(("name", "reason"), [("nowhere", "no such file"), ("folder", "is a directory")])
+def test_a_list_that_cannot_be_read_is_said(name: str, reason: str) -> None:
+    Path("folder").mkdir()
+
+    with pytest.raises(AccessError, match=f"cannot read {name}: {reason}"):
+        inputs.collect([], name)
+
+
+# --- nothing, or too much ------------------------------------------------------------------------------
+
+
+def test_nothing_given_is_a_mistake() -> None:
+    with pytest.raises(ConfigError, match=r"no CLIP was given\. Name files or folders"):
+        inputs.collect([], None)
+
+
+def test_nothing_found_is_said_with_where_it_was_looked_for() -> None:
+    Path("empty").mkdir()
+    Path("other\nname").mkdir()
+    Path("list").write_bytes(b"\r\n\n")
+
+    with pytest.raises(NoInputError, match=r"no audio in empty, other\\nname, list$"):
+        inputs.collect(["empty", "other\nname"], "list")
+
+
+@pytest.mark.parametrize(
+    ("clips", "files_from"), [(["-", "-"], None), (["-"], "-"), (["a.wav", "-", "b.wav", "-"], None)]
+)
+def test_stdin_is_one_thing_only(clips: list[str], files_from: str | None) -> None:
+    with pytest.raises(ConfigError, match=r"stdin can be one thing only\. Give - once"):
+        inputs.collect(clips, files_from)
+
+
+def test_stdin_has_its_place_among_the_clips(stdin: Callable[[bytes], None]) -> None:
+    touch("-/a.wav")  # a folder of that name is not what - means
+    stdin(b"b.wav\n")
+
+    assert list(inputs.collect(["a.wav", "-"], None)) == [("a.wav", "a.wav"), ("-", "-")]
+    assert paths(["./-"], "-") == ["./-/a.wav", "b.wav"]
+
+
+def test_a_closed_stdin_is_no_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)  # what Python makes of `<&-`
+
+    with pytest.raises(NoInputError, match="stdin is closed"):
+        inputs.collect([], "-")
+
+
+# --- how many ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("clips", "files_from"),
+    [
+        (["a.wav", "missing.wav", "a.wav"], None),
+        (["in"], None),
+        (["in", "a.wav", "in/sub", "-"], None),
+        ([], "list"),
+        (["in", "a.wav"], "list"),
+    ],
+)
+def test_the_count_is_that_of_what_is_found(clips: list[str], files_from: str | None) -> None:
+    touch("a.wav", "in/b.wav", "in/sub/c.wav", "in/sub/.d.wav", "in/e.txt")
+    Path("list").write_bytes(b"x.wav\r\n\r\ny.wav\nin")
+
+    assert inputs.count(clips, files_from) == len(paths(clips, files_from))
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="needs /dev/fd")
+def test_counting_takes_nothing_away_from_a_list_that_is_read_once() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"a.wav\n")
+    os.close(writing)
+    substituted = f"/dev/fd/{reading}"  # what a shell makes of `<(find ...)`
+    found = inputs.collect(["first.wav"], substituted)
+
+    assert inputs.count(["first.wav"], substituted) is None
+    assert inputs.count(["first.wav"], "-") is None
+
+    assert [clip.path for clip in found] == ["first.wav", "a.wav"]
+    os.close(reading)
+
+
+def test_a_fifo_is_read_as_it_is_written() -> None:
+    os.mkfifo("list")
+    both = os.open("list", os.O_RDWR)  # at both ends, so that nobody waits for anybody
+    os.write(both, b"a.wav\n")
+
+    found = inputs.collect([], "list")
+
+    assert next(found).path == "a.wav"  # and not only when it ends
+    os.close(both)

@@ -1,0 +1,200 @@
+"""One line in, one line out, at once, whatever the line is."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from speechemo_cli.cli import stream
+from speechemo_cli.cli.answers import Style
+from speechemo_cli.errors import NoInputError
+from speechemo_cli.inference.predictor import Answer, Predictor
+
+Ask = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture
+def predictor(model_with_twin: Callable[[str], Path]) -> Predictor:
+    return Predictor.open(model_with_twin("v1"), runtime="litert")
+
+
+@pytest.fixture
+def ask(predictor: Predictor, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ask:
+    """Put lines on stdin and return what was answered, line by line."""
+
+    def call(*lines: object, end: bytes = b"\n") -> list[dict[str, Any]]:
+        content = end.join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines)
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        stream.run(predictor, Style("v1.keras", predictor.labels))
+        out = capsys.readouterr().out
+        assert out == "" or out.endswith("\n")
+        return [json.loads(line) for line in out.splitlines()]
+
+    return call
+
+
+def record(predictor: Predictor, path: str) -> dict[str, Any]:
+    """What `predict` writes for a file."""
+    (answer,) = predictor.predict([path])
+    return Style("v1.keras", predictor.labels).record(answer)
+
+
+def test_a_path_a_json_object_and_audio_get_the_answer_that_predict_gives(
+    ask: Ask, predictor: Predictor, write_clip: Callable[..., Path]
+) -> None:
+    clip = write_clip("clip.wav", seconds=0.5)
+    audio = base64.b64encode(clip.read_bytes()).decode()
+
+    by_line, by_path, by_audio, by_both = ask(
+        b"clip.wav", {"path": "clip.wav"}, {"audio": audio}, {"audio": audio, "path": "call 7"}
+    )
+
+    expected = record(predictor, "clip.wav")
+    assert expected["status"] == "ok"
+    assert by_line == by_path == expected
+    assert by_audio == {**expected, "path": ""}
+    assert by_both == {**expected, "path": "call 7"}
+
+
+@pytest.mark.parametrize("asked", [7, "call-7", None, {"room": [1, 2]}, "é\n"])
+def test_the_id_comes_back_first_in_answers_and_in_errors(
+    asked: object, ask: Ask, write_clip: Callable[..., Path]
+) -> None:
+    write_clip("clip.wav", seconds=0.5)
+
+    answers = ask(
+        {"path": "clip.wav", "id": asked},
+        {"id": asked, "path": "missing.wav"},
+        {"audio": "?", "id": asked},
+        {"id": asked},
+    )
+
+    assert [answer["id"] for answer in answers] == [asked] * 4
+    assert [next(iter(answer)) for answer in answers] == ["id"] * 4
+    assert [answer["status"] for answer in answers] == ["ok", "error", "error", "error"]
+    assert "id" not in ask(b"clip.wav")[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "path", "error"),
+    [
+        (b"missing.wav", "missing.wav", "no such file"),
+        ({"path": "missing.wav"}, "missing.wav", "no such file"),
+        (b".", ".", "a folder, not a clip"),
+        (b"[1, 2]", "[1, 2]", "no such file"),
+        (b'{"path": "clip.wav"', "", "not JSON: Expecting ',' delimiter: line 1 column 20 (char 19)"),
+        (b"{}", "", 'expected a path, or an object with "path" or "audio"'),
+        ({"path": ""}, "", 'expected a path, or an object with "path" or "audio"'),
+        ({"path": 3}, "", 'expected a path, or an object with "path" or "audio"'),
+        ({"path": None, "audio": None}, "", 'expected a path, or an object with "path" or "audio"'),
+        ({"audio": "no base64!"}, "", "audio is not base64"),
+        ({"audio": "é", "path": "x"}, "x", "audio is not base64"),
+        ({"audio": "UklGR"}, "", "audio is not base64"),
+        ({"audio": ""}, "", "empty file"),
+        ({"audio": base64.b64encode(b"text").decode()}, "", "not audio that can be read"),
+        ({"path": "a\0b"}, "a\0b", "not a possible file name"),
+        ({"path": "\ud800"}, "\ud800", "not a possible file name"),
+    ],
+)
+def test_what_cannot_be_answered_is_said_and_the_next_line_is_read(
+    line: object, path: str, error: str, ask: Ask, write_clip: Callable[..., Path]
+) -> None:
+    write_clip("clip.wav", seconds=0.5)
+
+    refused, next_one = ask(line, b"clip.wav")
+
+    assert refused.pop("error").startswith(error)
+    assert refused == {"schema": 1, "path": path, "status": "error"}
+    assert next_one["status"] == "ok"
+
+
+def test_json_that_is_too_deep_costs_its_own_line_only(ask: Ask) -> None:
+    refused, next_one = ask(b'{"a":' * 100_000, b"missing.wav")
+
+    assert refused["error"].startswith("not JSON: ")
+    assert next_one["error"] == "no such file"
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\n\n", b"\n \t\n"])
+def test_there_is_an_answer_for_each_line_that_is_not_blank(end: bytes, ask: Ask) -> None:
+    assert [answer["path"] for answer in ask(b"a.wav", b" b.wav ", b"c.wav", b"", end=end)] == [
+        "a.wav",
+        " b.wav ",
+        "c.wav",
+    ]
+    assert [answer["path"] for answer in ask(b"a.wav", b"no end.wav", end=end)] == ["a.wav", "no end.wav"]
+    assert ask(b"", b"", end=end) == []
+
+
+def test_names_that_are_no_utf8_are_found_and_come_back(ask: Ask, write_clip: Callable[..., Path]) -> None:
+    name = os.fsdecode(b"caf\xe9.wav")
+    write_clip(seconds=0.5).rename(name)
+
+    by_line, by_json = ask(b"caf\xe9.wav", {"path": name})
+
+    assert by_line == by_json
+    assert by_line["status"] == "ok"
+    assert os.fsencode(by_line["path"]) == b"caf\xe9.wav"
+
+
+def test_labels_and_top_hold_for_a_stream_too(
+    model_with_twin: Callable[[str], Path],
+    write_clip: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_clip("clip.wav", seconds=0.5)
+    predictor = Predictor.open(model_with_twin("v1"), labels=["sad", "happy", "calm"])
+    (expected,) = predictor.predict(["clip.wav"])
+    assert isinstance(expected, Answer)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"clip.wav\n")))
+
+    stream.run(predictor, Style("v1.keras", predictor.labels, restricted=True, top=1))
+
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["restricted_to"] == ["calm", "happy", "sad"]
+    assert answer["probabilities"] == {expected.label: pytest.approx(expected.confidence, abs=1e-6)}
+
+
+def test_a_closed_stdin_is_no_input(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)  # what Python makes of `<&-`
+
+    with pytest.raises(NoInputError, match="stdin is closed"):
+        stream.run(predictor, Style("v1.keras", predictor.labels))
+
+
+def test_each_answer_is_there_before_the_next_line_is_asked_for(
+    model_with_twin: Callable[[str], Path], write_clip: Callable[..., Path]
+) -> None:
+    write_clip("clip.wav", seconds=0.5)
+    command = [sys.executable, "-m", "speechemo_cli", "predict", "--stream", "-m", str(model_with_twin("v1"))]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        for i in range(3):
+            process.stdin.write(json.dumps({"path": "clip.wav", "id": i}) + "\n")
+            process.stdin.flush()
+            # Would wait for ever for an answer that is held back until stdin ends.
+            answer = json.loads(process.stdout.readline())
+            assert (answer["id"], answer["status"]) == (i, "ok")
+        process.stdin.write("missing.wav\n")
+        rest, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+
+    assert json.loads(rest)["error"] == "no such file"
+    assert process.returncode == 0
+    assert len(err.splitlines()) == 1
+    assert err.startswith("model: ")

@@ -1,0 +1,280 @@
+"""The twin answers as the model file does, belongs to it and to no other, and is never half of itself."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Fitted, noisy
+
+from speechemo_cli.cli import app, render
+from speechemo_cli.config import Config, MfccConfig
+from speechemo_cli.errors import AccessError, ModelFileError
+from speechemo_cli.inference.predictor import Predictor
+from speechemo_cli.models import VERSIONS, artifact, frontend, twin, version_module
+
+Model = Callable[[str], Path]
+
+
+@pytest.fixture
+def own(model_with_twin: Model) -> Path:
+    """A v1 with its twin that a test may spoil."""
+    for file in (model_with_twin("v1"), twin.beside(model_with_twin("v1"))):
+        shutil.copy(file, file.name)
+    return Path("v1.keras")
+
+
+def names(folder: str = ".") -> list[str]:
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+# --- what it answers -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_its_answers_are_those_of_the_model_file(
+    version: str, model_with_twin: Model, rng: np.random.Generator
+) -> None:
+    path = model_with_twin(version)
+    fast, slow = Predictor.open(path, runtime="litert"), Predictor.open(path, runtime="keras")
+    clips = [
+        (noisy(rng, seconds, sr, f0), sr)
+        for seconds, sr, f0 in (
+            *((0.2, fast.sr, 100), (0.37, fast.sr, 250), (1.0, fast.sr, 80), (9.1, fast.sr, 120)),
+            *((0.9, 8000, 220), (2.25, 44100, 160), (1.7, 48000, 300)),
+        )
+    ]
+    # Digital silence around the voice, a voice that stops at once, and nothing but noise.
+    voice = noisy(rng, 1.0, fast.sr)
+    clips.append((np.concatenate([np.zeros(fast.sr), voice, np.zeros(fast.sr // 2)]), fast.sr))
+    clips.append((voice[: len(voice) // 2], fast.sr))
+    clips.append((rng.standard_normal(fast.sr) * 0.1, fast.sr))
+
+    received, expected = (
+        np.array([list(predictor.predict_samples(y, sr).probabilities.values()) for y, sr in clips])
+        for predictor in (fast, slow)
+    )
+
+    np.testing.assert_allclose(received, expected, atol=1e-4)
+    # Answers that are all the same would say nothing.
+    assert np.ptp(expected, axis=0).max() > 0.3
+
+
+# --- whose it is ---------------------------------------------------------------------------------------
+
+
+def test_it_is_read_as_the_very_bytes_that_the_card_names(model_with_twin: Model) -> None:
+    path = model_with_twin("v1")
+    card = artifact.inspect(path)
+
+    content = twin.read(path, card)
+
+    assert content == path.with_suffix(".tflite").read_bytes()
+    assert hashlib.sha256(content).hexdigest() == card.twin
+
+
+def test_its_name_is_the_models_whatever_dots_are_in_it() -> None:
+    assert twin.beside(Path("models/v3.keras")) == Path("models/v3.tflite")
+    assert twin.beside(Path("my.best.v3.keras")) == Path("my.best.v3.tflite")
+
+
+def change_a_byte(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def make_a_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+def make_a_fifo(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)  # nobody writes to it, so that waiting for it would be for ever
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (change_a_byte, r"the LiteRT twin v1\.tflite does not belong to v1\.keras\. Train it again"),
+        (Path.unlink, r"the LiteRT twin v1\.tflite cannot be read: no such file or directory"),
+        (make_a_folder, r"the LiteRT twin v1\.tflite cannot be read: is a directory"),
+        (make_a_fifo, r"the LiteRT twin v1\.tflite cannot be read: not a regular file"),
+        (lambda file: file.write_bytes(b""), "does not belong to"),
+    ],
+)
+def test_a_twin_that_is_not_what_it_was_is_refused(
+    own: Path, spoil: Callable[[Path], Any], reason: str
+) -> None:
+    spoil(twin.beside(own))
+
+    with pytest.raises(ModelFileError, match=reason):
+        twin.read(own, artifact.inspect(own))
+
+
+def test_the_twin_of_another_model_is_refused(own: Path, model_with_twin: Model) -> None:
+    shutil.copy(twin.beside(model_with_twin("v2")), twin.beside(own))
+
+    with pytest.raises(ModelFileError, match="does not belong to"):
+        twin.read(own, artifact.inspect(own))
+
+
+def test_a_model_that_was_saved_without_one_has_none_whatever_is_beside_it(own: Path) -> None:
+    card = replace(artifact.inspect(own), twin=None)
+
+    with pytest.raises(ModelFileError, match=r"v1\.keras has no LiteRT twin\. Train it again"):
+        twin.read(own, card)
+
+
+# --- how it is written ---------------------------------------------------------------------------------
+
+
+def unexportable() -> tuple[Any, artifact.ModelCard]:
+    """A network whose features LiteRT cannot compute."""
+    x = np.random.default_rng(0).normal(0, 30, (8, 40)).astype(np.float32)
+    network = version_module("v1").build(x, 2, version_module("v1").PRESET)
+    config = Config(mfcc=MfccConfig(n_fft=1200)).to_dict()
+    return network, artifact.ModelCard("v1", ("happy", "sad"), "mfcc", 1, config, seed=0, epochs=1)
+
+
+def test_an_fft_that_litert_does_not_have_is_said_and_the_old_twin_stays(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    Path("v1.tflite").write_bytes(b"the old one")
+
+    with pytest.raises(ModelFileError, match=r"mfcc\.n_fft is 1200, and its FFT takes powers of two alone"):
+        twin.write(*unexportable(), Path("v1.tflite"))
+
+    assert Path("v1.tflite").read_bytes() == b"the old one"
+    assert names() == ["v1.tflite"]
+    assert capfd.readouterr() == ("", "")
+
+
+class Export:
+    """Stands for a model with its front end; the export is whatever a test wants."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def export(self, path: Path, **_: object) -> None:
+        os.write(2, b"INFO: talk of a library\n")
+        path.write_bytes(self.content)
+
+
+@pytest.fixture
+def exports(monkeypatch: pytest.MonkeyPatch, model_with_twin: Model) -> Callable[[bytes], None]:
+    """Have `twin.write` export this, without the seconds it takes."""
+
+    def set_content(content: bytes) -> None:
+        monkeypatch.setattr(frontend, "waveform_model", lambda *_: Export(content))
+
+    set_content(twin.beside(model_with_twin("v1")).read_bytes())
+    return set_content
+
+
+def test_the_hash_is_that_of_the_file_and_nothing_is_said(
+    own: Path, exports: Callable[[bytes], None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    digest = twin.write(None, artifact.inspect(own), Path("new/v1.tflite"))
+
+    assert digest == hashlib.sha256(Path("new/v1.tflite").read_bytes()).hexdigest()
+    assert names("new") == ["v1.tflite"]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_export_that_litert_does_not_take_does_not_appear(
+    own: Path, exports: Callable[[bytes], None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    exports(b"no model at all")
+
+    with pytest.raises(ModelFileError, match=r"cannot be exported to LiteRT: .*not a valid Flatbuffer"):
+        twin.write(None, artifact.inspect(own), Path("new/v1.tflite"))
+
+    assert names("new") == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_full_disk_leaves_the_old_twin(
+    own: Path, exports: Callable[[bytes], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = twin.beside(own).read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(AccessError, match=r"cannot write v1\.tflite: no space left on device"):
+        twin.write(None, artifact.inspect(own), twin.beside(own))
+
+    assert twin.beside(own).read_bytes() == before
+    assert names() == ["v1.keras", "v1.tflite"]
+
+
+# --- `train` writes it ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def train(
+    write_clip: Callable[..., Path], capfd: pytest.CaptureFixture[str], fitted: list[Fitted]
+) -> Callable[..., tuple[int, str]]:
+    """Train a v1 on four clips: (exit code, stderr)."""
+    for label in ("happy", "sad"):
+        for i in range(2):
+            write_clip(f"data/{label}/{i}.wav", seconds=0.4, f0=(200 if label == "happy" else 90) + i)
+
+    def call(*more: str) -> tuple[int, str]:
+        capfd.readouterr()
+        render.set_quiet(False)
+        code = app.run(["train", "--version", "v1", "--split", "none", "--jobs", "1", *more])
+        return code, capfd.readouterr().err
+
+    return call
+
+
+def test_a_trained_model_has_a_twin_and_answers_with_it(train: Callable[..., tuple[int, str]]) -> None:
+    code, err = train()
+
+    assert code == 0, err
+    assert "warning" not in err
+    predictor = Predictor.open("models/v1.keras", runtime="litert")
+    answers = list(predictor.predict(["data/happy/0.wav", "data/sad/0.wav"]))
+    assert [answer.label for answer in answers] == ["happy", "sad"]  # type: ignore[union-attr]
+
+
+def test_a_training_that_cannot_have_a_twin_keeps_its_model_and_says_so(
+    train: Callable[..., tuple[int, str]],
+) -> None:
+    Path("models").mkdir()
+    Path("models/v1.tflite").write_bytes(b"of an earlier model")
+
+    code, err = train("--set", "mfcc.n_fft=1200")
+
+    assert code == 0, err
+    (warning,) = (line for line in err.splitlines() if not line.startswith("data: "))
+    assert warning == (
+        "warning: the network cannot be exported to LiteRT: mfcc.n_fft is 1200, and its FFT takes powers of "
+        "two alone. predict will run it with Keras, which takes longer to start"
+    )
+    assert artifact.inspect("models/v1.keras").twin is None
+    predictor = Predictor.open("models/v1.keras")
+    assert (predictor.runtime, predictor.slow_because) == ("keras", "models/v1.keras has no LiteRT twin")
+
+
+def test_a_twin_that_cannot_be_written_costs_no_training(
+    train: Callable[..., tuple[int, str]], exports: Callable[[bytes], None]
+) -> None:
+    Path("models/v1.tflite").mkdir(parents=True)
+
+    code, err = train()
+
+    assert code == 0, err
+    assert "warning: cannot write models/v1.tflite: is a directory. predict will run it with Keras" in err
+    assert artifact.inspect("models/v1.keras").labels == ("happy", "sad")
