@@ -211,7 +211,7 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> list[Fitted]:
 
     def build(x: np.ndarray, n_classes: int, _preset: Any) -> Any:
         layers = load_keras().layers
-        answers = layers.Dense(n_classes, activation="softmax")
+        answers = layers.Dense(n_classes, activation="softmax", name="emotion")
         return load_keras().Sequential([load_keras().Input(x.shape[1:]), answers])
 
     def fit(

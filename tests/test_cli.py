@@ -284,7 +284,11 @@ def test_train_reports_known_and_new_voices(trained: Path) -> None:
 
 
 def test_train_leaves_a_model_and_a_picture(trained: Path) -> None:
-    assert sorted(path.name for path in (trained / "models").iterdir()) == ["v1.keras", "v1.png"]
+    assert sorted(path.name for path in (trained / "models").iterdir()) == [
+        "v1.keras",
+        "v1.png",
+        "v1.tflite",
+    ]
     assert (trained / "models" / "v1.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -673,12 +677,13 @@ def test_model_info_is_one_document(workdir: Path, run: Run) -> None:
     assert (document["schema"], document["command"]) == (1, "model info")
     assert set(document) == {
         *("schema", "command", "model", "version", "labels", "features", "parameters", "size_bytes"),
-        *("sha256", "epochs", "seed", "temperature", "data", "results", "versions"),
+        *("sha256", "epochs", "seed", "temperature", "data", "results", "versions", "twin"),
     }
     assert document["model"] == "models/v1.keras"
     assert document["labels"] == list(EMOTIONS)
     assert document["parameters"] > 10_000
     assert document["temperature"] is None
+    assert document["twin"]["usable"]
     assert document["data"]["ravdess"] is True
     assert document["data"]["train"]["n"] == training["train"]["n"]
     assert sum(counts["spoken"] for counts in document["data"]["clips"].values()) == training["train"]["n"]

@@ -61,8 +61,8 @@ def v1(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def v3(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    x = np.random.default_rng(0).normal(-12, 4, (4, version_module("v3").FRAMES, 16)).astype(np.float32)
-    config = Config(logmel=LogmelConfig(n_mels=16))
+    x = np.random.default_rng(0).normal(-12, 4, (4, version_module("v3").FRAMES, 128)).astype(np.float32)
+    config = Config(logmel=LogmelConfig(n_mels=32))
     return saved(tmp_path_factory.mktemp("models") / "v3.keras", "v3", config, x)
 
 

@@ -116,11 +116,10 @@ def test_a_twin_with_other_labels_is_refused(own: Path) -> None:
 # --- what it answers -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", ["v1", "v3"])
 def test_no_clip_leaves_a_trace_in_the_answer_for_the_next(
-    version: str, model_with_twin: Model, rng: np.random.Generator
+    model_with_twin: Model, rng: np.random.Generator
 ) -> None:
-    path, sr = model_with_twin(version), 16000
+    path, sr = model_with_twin("v1"), 22050
     seconds = [0.2, 3.0, 0.21, 1.0, 1.0, 9.0, 0.2, 2**16 / sr]  # the last is what was planned for at first
     clips = [noisy(rng, s, sr, 90 + 30 * i) for i, s in enumerate(seconds)]
     expected = [opened(path).listen(y) for y in clips]
@@ -152,7 +151,7 @@ def test_an_answer_imports_nothing_heavy_and_nothing_of_litert_is_seen(
     model_with_twin: Model, write_clip: Callable[..., Path]
 ) -> None:
     clips = [str(write_clip(f"{i}.wav", seconds=0.5 + i, sr=44100)) for i in range(3)]
-    arguments = ["predict", *clips, "--model", str(model_with_twin("v3")), "--runtime", "litert", "--quiet"]
+    arguments = ["predict", *clips, "--model", str(model_with_twin("v1")), "--runtime", "litert", "--quiet"]
     code = (
         "import sys; from speechemo_cli.cli.app import run\n"
         f"code = run({arguments!r})\n"

@@ -144,10 +144,17 @@ def divide_logits(model: Any, temperature: float) -> None:
         The names of the layers that give its logits begin with `emotion`.
     temperature : float
         Above 0.
+
+    Raises
+    ------
+    ValueError
+        There is no such layer.
     """
-    for layer in model.layers:
-        if layer.name.startswith("emotion"):
-            layer.set_weights([weights / np.float32(temperature) for weights in layer.get_weights()])
+    last = [layer for layer in model.layers if layer.name.startswith("emotion")]
+    if not last:
+        raise ValueError(f"{model.name} has no layer whose name begins with emotion")
+    for layer in last:
+        layer.set_weights([weights / np.float32(temperature) for weights in layer.get_weights()])
 
 
 def predict(model: Any, x: Features) -> NDArray[np.float32]:
