@@ -30,12 +30,15 @@ class FeatureSet:
         `(y, sr, section) -> np.ndarray [shape=(frames, dim), dtype=float32]`.
     dim : callable
         `(section) -> int`, the width of a frame.
+    window : callable
+        `(section) -> int`, samples of its longest window.
     """
 
     name: str
     version: int
     compute: Callable[[NDArray[np.float32], int, Any], NDArray[np.float32]]
     dim: Callable[[Any], int]
+    window: Callable[[Any], int]
 
     def section(self, config: Config) -> Any:
         """Return this set's part of the config."""
@@ -47,6 +50,18 @@ class FeatureSet:
 
 
 FEATURE_SETS: dict[str, FeatureSet] = {
-    "mfcc": FeatureSet("mfcc", mfcc.VERSION, mfcc.compute, lambda section: int(section.n_mfcc)),
-    "logmel": FeatureSet("logmel", logmel.VERSION, logmel.compute, lambda section: 4 * int(section.n_mels)),
+    "mfcc": FeatureSet(
+        "mfcc",
+        mfcc.VERSION,
+        mfcc.compute,
+        lambda section: int(section.n_mfcc),
+        lambda section: int(section.n_fft),
+    ),
+    "logmel": FeatureSet(
+        "logmel",
+        logmel.VERSION,
+        logmel.compute,
+        lambda section: 4 * int(section.n_mels),
+        lambda section: 2 * int(section.n_fft),
+    ),
 }

@@ -50,13 +50,19 @@ def signals(sr: int) -> list[Vector]:
 
 
 def voice(sr: int, n: int) -> Vector:
-    """Make a buzz of five harmonics that swells and fades, `n` samples long."""
+    """Make a buzz of five harmonics that swells and fades in faint noise, `n` samples long.
+
+    Between the harmonics of a buzz without noise there is nothing but the last digits of float32, which
+    every FFT rounds in its own way, and their logarithm is heard.
+    """
     t = np.arange(n) / sr
+    hiss = 1e-3 * _noise(n).waveform()
     swell = 0.25 * np.sin(np.pi * np.arange(n) / n)
     return _vector(
         "voice",
-        "0.25 sin(pi i / n) sum(sin(2 pi 140 k i / sr) / k for k = 1...5): a buzz that swells and fades",
-        swell * sum(np.sin(2 * np.pi * 140 * k * t) / k for k in range(1, 6)),
+        "0.25 sin(pi i / n) sum(sin(2 pi 140 k i / sr) / k for k = 1...5) + noise / 1000: a buzz that swells "
+        "and fades in what the signal `noise` is",
+        hiss + swell * sum(np.sin(2 * np.pi * 140 * k * t) / k for k in range(1, 6)),
     )
 
 

@@ -71,7 +71,7 @@ class Source:
     @property
     def shortest(self) -> int:
         """Samples of the shortest waveform: one less could not be mirrored at its ends."""
-        return int(self.section.n_fft) // 2 + 1
+        return FEATURE_SETS[self.card.feature_set].window(self.section) // 2 + 1
 
     def waveform_model(self) -> Any:
         """Put the front end before the network."""
