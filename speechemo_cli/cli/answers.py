@@ -9,7 +9,7 @@ from speechemo_cli.cli import render
 from speechemo_cli.files import display_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from typing_extensions import TypeIs
 
@@ -132,6 +132,17 @@ class _Json(Writer):
         self.emit("]\n}\n" if self._between == "\n" else "\n  ]\n}\n")
 
 
+def csv_line(cells: Sequence[Any]) -> str:
+    """Write one line of CSV, with its end."""
+    import csv
+    import io
+
+    out = io.StringIO()
+    # Quotes what holds a mark of its line's end: a carriage return too, which no reader takes bare.
+    csv.writer(out, lineterminator="\r\n").writerow(cells)
+    return out.getvalue().removesuffix("\r\n") + "\n"
+
+
 class _Csv(Writer):
     def begin(self) -> None:
         labels = self.style.labels
@@ -158,13 +169,7 @@ class _Csv(Writer):
         )
 
     def _line(self, cells: list[Any]) -> None:
-        import csv
-        import io
-
-        out = io.StringIO()
-        # Quotes what holds a mark of its line's end: a carriage return too, which no reader takes bare.
-        csv.writer(out, lineterminator="\r\n").writerow(cells)
-        self.emit(out.getvalue().removesuffix("\r\n") + "\n")
+        self.emit(csv_line(cells))
 
 
 class _Label(Writer):

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from speechemo_cli.cli import inputs, render
-from speechemo_cli.cli.answers import Style, Writer, name, refused
+from speechemo_cli.cli.answers import Style, Writer, csv_line, name, refused
 from speechemo_cli.errors import AudioError, ConfigError
 from speechemo_cli.files import display_name, scratch_folder
 
@@ -199,17 +199,9 @@ class _Csv(Writer):
             return
         if not self._begun:
             self._begun = True
-            self._line(timeline_formats.columns(item))
+            self.emit(csv_line(timeline_formats.columns(item)))
         for row in timeline_formats.rows(item):
-            self._line(row)
-
-    def _line(self, cells: list[Any]) -> None:
-        import csv
-        import io
-
-        out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerow(cells)
-        self.emit(out.getvalue())
+            self.emit(csv_line(row))
 
 
 def _text(of: Callable[[Any], Callable[[Timeline], str]]) -> type[Writer]:
