@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from speechemo_cli.config import Config
 from speechemo_cli.errors import ModelFileError
@@ -18,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from speechemo_cli.models.artifact import ModelCard
@@ -30,9 +28,8 @@ INPUT = "waveform"
 OUTPUT = "output_0"
 SIGNATURE = "serving_default"
 ONNX_OUTPUT = "probabilities"
-# The first with the operator DFT; the latest that tf2onnx 1.17 writes is 18.
+# The latest that tf2onnx 1.17 writes is 18.
 _OPSET = 17
-_ONNX_FLOAT = 1
 
 # What has to be installed, by pip's names. TensorFlow is, or there would be no model.
 PACKAGES = {
@@ -123,53 +120,11 @@ def to_onnx(source: Source, path: Path) -> None:
         output_names=[frozen.outputs[0].name],
         tensors_to_rename=names,
         opset=_OPSET,
-        custom_op_handlers={
-            "RFFT": (_onnx_rfft, []),
-            "Real": (partial(_onnx_part, 0), []),
-            "Imag": (partial(_onnx_part, 1), []),
-        },
     )
     onnx_model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "samples"
     onnx = importlib.import_module("onnx")
     onnx.checker.check_model(onnx_model, full_check=True)
     path.write_bytes(onnx_model.SerializeToString())
-
-
-def _onnx_rfft(graph: Any, node: Any, name: str, _arguments: list[Any]) -> None:
-    """Write ONNX's DFT, of (..., n, 1) and to (..., bins, 2), for TensorFlow's RFFT.
-
-    tf2onnx itself knows no RFFT but one whose absolute value is taken next, and makes it a product with
-    a matrix: 17 MB for 2048 points.
-    """
-    shape = graph.get_shape(node.input[0])
-    axis = graph.make_const(f"{name}_axis", np.array([-1], np.int64)).output[0]
-    frames = graph.make_node("Unsqueeze", [node.input[0], axis]).output[0]
-    graph.remove_node(node.name)
-    graph.make_node(
-        "DFT",
-        [frames],
-        name=name,
-        outputs=[node.output[0]],
-        attr={"axis": len(shape) - 1, "onesided": 1},
-        dtypes=[_ONNX_FLOAT],
-        shapes=[[*shape[:-1], shape[-1] // 2 + 1, 2]],
-    )
-
-
-def _onnx_part(part: int, graph: Any, node: Any, name: str, _arguments: list[Any]) -> None:
-    """Write a Gather from the last axis for TensorFlow's Real (0) and Imag (1)."""
-    which = graph.make_const(f"{name}_which", np.array(part, np.int64)).output[0]
-    shape = graph.get_shape(node.input[0])
-    graph.remove_node(node.name)
-    graph.make_node(
-        "Gather",
-        [node.input[0], which],
-        name=name,
-        outputs=node.output,
-        attr={"axis": -1},
-        dtypes=[_ONNX_FLOAT],
-        shapes=[shape[:-1]],
-    )
 
 
 def _waveform_spec() -> Any:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from speechemo_cli.features import FEATURE_SETS, logmel, mfcc
-from speechemo_cli.features.spectrum import hann_window, mel_filter_bank
+from speechemo_cli.features.spectrum import mel_filter_bank
+from speechemo_cli.models import dft
 from speechemo_cli.models.backend import load_keras
 
 if TYPE_CHECKING:
@@ -53,34 +54,33 @@ def waveform_model(network: Any, feature_set: str, config: Config) -> Any:
     return keras.Model(waveform, network(front_end(waveform)), name=network.name)
 
 
-def _power(ops: Any, waveform: Any, *, n_fft: int, win_length: int, hop_length: int, pad_mode: str) -> Any:
-    """Power spectra of centred frames of (1, samples): (frames, 1 + n_fft // 2)."""
-    half = n_fft // 2
-    padded = ops.pad(waveform, ((0, 0), (half, half)), mode=pad_mode)
-    window = hann_window(win_length, n_fft)
-    real, imaginary = ops.stft(padded, n_fft, hop_length, n_fft, window=window, center=False)
-    return (ops.square(real) + ops.square(imaginary))[0]
-
-
-def _log_mel(ops: Any, power: Any, section: LogmelConfig, n_mels: int) -> Any:
-    n_fft = 2 * (power.shape[1] - 1)
-    bank = mel_filter_bank(section.sr, n_fft, n_mels, section.fmin, section.fmax)
-    return ops.log(ops.matmul(power, ops.convert_to_tensor(bank.T)) + logmel.FLOOR)
+def _mel(ops: Any, power: tuple[Any, Any], bank: Any) -> Any:
+    """Sum power spectra, as `dft.power` gives them, by a filter bank [shape=(n_mels, bins)]."""
+    spectra, column_of = power
+    weights = np.zeros((spectra.shape[1], len(bank)), np.float32)
+    weights[column_of] = bank.T
+    return ops.matmul(spectra, weights)
 
 
 def _logmel(ops: Any, waveform: Any, section: LogmelConfig, length: int) -> Any:
     """`features.logmel.compute` and v3's `prepare`: (1, samples) -> (length, 4 * n_mels)."""
     how: dict[str, Any] = {"hop_length": section.hop_length, "pad_mode": "reflect"}
     n_fft, n_mels = section.n_fft, section.n_mels
-    short = _log_mel(
-        ops, _power(ops, waveform, n_fft=n_fft, win_length=section.win_length, **how), section, n_mels
+
+    def log_mel(power: Any, n_fft: int, n_mels: int) -> Any:
+        bank = mel_filter_bank(section.sr, n_fft, n_mels, section.fmin, section.fmax)
+        return ops.log(_mel(ops, power, bank) + logmel.FLOOR)
+
+    short = log_mel(
+        dft.power(ops, waveform, n_fft=n_fft, win_length=section.win_length, **how), n_fft, n_mels
     )
-    power = _power(ops, waveform, n_fft=2 * n_fft, win_length=2 * n_fft, **how)
-    long = _log_mel(ops, power, section, 2 * n_mels)
+    power = dft.power(ops, waveform, n_fft=2 * n_fft, win_length=2 * n_fft, **how)
+    long = log_mel(power, 2 * n_fft, 2 * n_mels)
     harmonics, comb = logmel.pitch_comb(section.sr, 2 * n_fft, n_mels)
-    magnitude = ops.sqrt(power[:, harmonics])
+    spectra, column_of = power
+    magnitude = ops.sqrt(ops.take(spectra, column_of[harmonics], axis=1))
     total = ops.sum(magnitude, axis=1, keepdims=True) + logmel.NO_MAGNITUDE
-    pitch = ops.matmul(magnitude, ops.convert_to_tensor(comb)) / total
+    pitch = ops.matmul(magnitude, comb) / total
     n_frames = ops.shape(short)[0]
     first, last = 0, n_frames
     if section.trim_nepers:
@@ -96,7 +96,7 @@ def _logmel(ops: Any, waveform: Any, section: LogmelConfig, length: int) -> Any:
 
 def _mfcc(ops: Any, waveform: Any, section: MfccConfig, _length: int) -> Any:
     """`features.mfcc.compute`: (1, samples) -> (1, n_mfcc)."""
-    power = _power(
+    power = dft.power(
         ops,
         waveform,
         n_fft=section.n_fft,
@@ -104,8 +104,7 @@ def _mfcc(ops: Any, waveform: Any, section: MfccConfig, _length: int) -> Any:
         hop_length=section.hop_length,
         pad_mode="constant",
     )
-    bank = mel_filter_bank(section.sr, section.n_fft, section.n_mels, 0.0, section.sr / 2)
-    mel = ops.matmul(power, ops.convert_to_tensor(bank.T))
+    mel = _mel(ops, power, mel_filter_bank(section.sr, section.n_fft, section.n_mels, 0.0, section.sr / 2))
     decibel = ops.log(ops.maximum(mel, mfcc.AMIN)) * float(10.0 / np.log(10.0))
     decibel = ops.maximum(decibel, ops.max(decibel) - mfcc.TOP_DB)
     transform = mfcc.dct(section.n_mels)[:, : section.n_mfcc].astype(np.float32)

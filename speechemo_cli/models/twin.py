@@ -9,7 +9,6 @@ import numpy as np
 
 from speechemo_cli.config import Config
 from speechemo_cli.errors import ModelFileError
-from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.files import atomic_path, display_name, open_regular, sha256_file
 from speechemo_cli.models.backend import quiet_stderr
 
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
     from speechemo_cli.models.artifact import ModelCard
 
 SUFFIX = ".tflite"
-# As many as the longest FFT takes.
+_MAX_BYTES = 200 * 2**20
+# Enough for any window.
 _TRIED_SAMPLES = 2**16
 
 
@@ -48,8 +48,7 @@ def write(network: Any, card: ModelCard, path: Path) -> str:
     Raises
     ------
     ModelFileError
-        The network cannot be exported, or LiteRT cannot run it: the FFT is not a power of two, or
-        Keras does not run on TensorFlow.
+        The network cannot be exported, or LiteRT cannot run it: Keras does not run on TensorFlow, say.
     AccessError
         It cannot be written.
     """
@@ -63,9 +62,8 @@ def write(network: Any, card: ModelCard, path: Path) -> str:
         except OSError:
             raise
         except Exception as error:
-            raise ModelFileError(
-                f"the network cannot be exported to LiteRT: {_reason(error, card)}"
-            ) from error
+            reason = str(error).strip().split("\n")[0][:200]
+            raise ModelFileError(f"the network cannot be exported to LiteRT: {reason}") from error
     return sha256_file(path)
 
 
@@ -79,14 +77,6 @@ def _try_out(path: Path) -> None:
     interpreter.allocate_tensors()
     interpreter.set_tensor(into["index"], np.zeros((1, _TRIED_SAMPLES), np.float32))
     interpreter.invoke()
-
-
-def _reason(error: Exception, card: ModelCard) -> str:
-    """Say why an export failed."""
-    if "IsPowerOfTwo" in str(error):
-        n_fft = FEATURE_SETS[card.feature_set].section(card.resolved_config()).n_fft
-        return f"{card.feature_set}.n_fft is {n_fft}, and its FFT takes powers of two alone"
-    return str(error).strip().split("\n")[0][:200]
 
 
 def read(model: str | os.PathLike[str], card: ModelCard) -> bytes:
@@ -117,7 +107,7 @@ def read(model: str | os.PathLike[str], card: ModelCard) -> bytes:
         raise ModelFileError(f"{display_name(model)} has no LiteRT twin", "Train it again")
     try:
         with open_regular(path) as file:
-            content = file.read()
+            content = file.read(_MAX_BYTES + 1)  # a longer one has another hash than any that was saved
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ModelFileError(f"the LiteRT twin {name} cannot be read: {reason}", "Train it again") from None
