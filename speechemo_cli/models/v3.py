@@ -157,7 +157,9 @@ def batches(
 
     class Augmented(keras.utils.PyDataset):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
-            super().__init__()
+            # Two threads bend the next batches while the network learns from this one. With one, Keras
+            # lets tf.data look for the best number, and wait for that search after every epoch.
+            super().__init__(workers=2)
             self._begin(epochs_done)
 
         def _begin(self, epoch: int) -> None:
