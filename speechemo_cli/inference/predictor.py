@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -213,13 +213,14 @@ class Predictor:
             One list a clip, one answer a channel.
         """
         clips = iter(clips)
-        # Decoding, resampling and transforms leave the interpreter lock alone, so threads do.
-        with ThreadPoolExecutor(self._config.workers) as pool:
-            while batch := list(islice(clips, _BATCH)):
-                heard = list(pool.map(lambda clip: self._hear(clip, known), batch))
+        batch = list(islice(clips, _BATCH))
+        with _side_by_side(min(self._config.workers, len(batch))) as run:
+            while batch:
+                heard = list(run(lambda clip: self._hear(clip, known), batch))
                 answered = self._answers([item for items in heard for item in items])
                 for items in heard:
                     yield list(islice(answered, len(items)))
+                batch = list(islice(clips, _BATCH))
 
     def predict_one(self, path: str | os.PathLike[str]) -> list[Answer | Refusal]:
         """Answer for one clip in this thread: one answer a channel."""
@@ -357,6 +358,21 @@ class Predictor:
             recording.channel,
             recording.sha256,
         )
+
+
+@contextmanager
+def _side_by_side(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """Give a `map` that works in threads, where there is work for more than one.
+
+    Decoding, resampling and the network leave the interpreter lock alone, so threads do.
+    """
+    if workers < 2:
+        yield map
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(workers) as pool:
+        yield pool.map
 
 
 def _one_of(name: str, value: str, known: Sequence[str]) -> None:

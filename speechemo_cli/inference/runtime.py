@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -68,44 +69,29 @@ class LiteRuntime:
         self._content = content
         self._source = source
         self._n_labels = n_labels
-        # An interpreter holds the tensors of one clip, so each thread has its own.
-        self._of_thread = threading.local()
-        self._one_at_a_time = threading.Lock()
-        self._interpreter()
+        self._making = threading.Lock()
+        # An interpreter holds the tensors of one clip: there are as many as threads that listen at a time.
+        self._free = deque([self._interpreter()])
 
-    def _interpreter(self) -> Any:
-        mine = self._of_thread
-        found = getattr(mine, "interpreter", None)
-        if found is None:
-            # Its first plan says which delegate it made, and stderr belongs to all threads.
-            with self._one_at_a_time, quiet_stderr():
-                from ai_edge_litert.interpreter import Interpreter
-
-                try:
-                    found = Interpreter(model_content=self._content, num_threads=1)
-                    mine.input = found.get_input_details()[0]["index"]
-                    mine.output = found.get_output_details()[0]["index"]
-                    self._plan(found, _FIRST_PLAN)
-                except (ValueError, RuntimeError) as error:
-                    reason = " ".join(str(error).split())
-                    raise ModelFileError(f"LiteRT refuses the twin of {self._source}: {reason}") from None
-            mine.interpreter = found
-        return found
-
-    def _plan(self, interpreter: Any, samples: int) -> None:
-        """Lay out the memory for so many samples."""
-        interpreter.resize_tensor_input(self._of_thread.input, (1, samples))
-        interpreter.allocate_tensors()
-        self._of_thread.samples = samples
+    def _interpreter(self) -> _Interpreter:
+        # Its first plan says which delegate it made, and stderr belongs to all threads.
+        with self._making, quiet_stderr():
+            try:
+                return _Interpreter(self._content)
+            except (ValueError, RuntimeError) as error:
+                reason = " ".join(str(error).split())
+                raise ModelFileError(f"LiteRT refuses the twin of {self._source}: {reason}") from None
 
     def listen(self, y: Samples) -> NDArray[np.float32]:
         """Return the probabilities [shape=(n_labels,)] of one waveform."""
-        interpreter, mine = self._interpreter(), self._of_thread
-        if mine.samples != len(y):
-            self._plan(interpreter, len(y))
-        interpreter.set_tensor(mine.input, y[None])
-        interpreter.invoke()
-        probabilities: Samples = interpreter.get_tensor(mine.output)[0]
+        try:
+            interpreter = self._free.pop()
+        except IndexError:
+            interpreter = self._interpreter()
+        try:
+            probabilities = interpreter.run(y)
+        finally:
+            self._free.append(interpreter)
         if len(probabilities) != self._n_labels:
             raise ModelFileError(
                 f"the LiteRT twin of {self._source} has {len(probabilities)} outputs, "
@@ -116,6 +102,31 @@ class LiteRuntime:
     def answer(self, heard: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Lay the rows under one another."""
         return np.stack(heard)
+
+
+class _Interpreter:
+    """LiteRT's interpreter, laid out anew where a waveform has another length than the one before."""
+
+    def __init__(self, content: bytes) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        self._interpreter = Interpreter(model_content=content, num_threads=1)
+        self._input = self._interpreter.get_input_details()[0]["index"]
+        self._output = self._interpreter.get_output_details()[0]["index"]
+        self._plan(_FIRST_PLAN)
+
+    def _plan(self, samples: int) -> None:
+        self._interpreter.resize_tensor_input(self._input, (1, samples))
+        self._interpreter.allocate_tensors()
+        self._samples = samples
+
+    def run(self, y: Samples) -> Samples:
+        if len(y) != self._samples:
+            self._plan(len(y))
+        self._interpreter.set_tensor(self._input, y[None])
+        self._interpreter.invoke()
+        probabilities: Samples = self._interpreter.get_tensor(self._output)[0]
+        return probabilities
 
 
 class KerasRuntime:
