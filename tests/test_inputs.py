@@ -136,7 +136,7 @@ def test_a_clip_is_there_before_the_folder_after_it_is_searched() -> None:
         (b"two\nlines.wav\0return\r.wav\r\0", ["two\nlines.wav", "return\r.wav\r"]),
         (b"caf\xe9.wav\n\xff\xfe.wav\n", [os.fsdecode(b"caf\xe9.wav"), os.fsdecode(b"\xff\xfe.wav")]),
         ("größe.wav\n".encode(), ["größe.wav"]),
-        (b"-\n", ["-"]),
+        (b"-\n", ["./-"]),  # a file of that name, not stdin
     ],
 )
 @pytest.mark.parametrize("where", ["file", "stdin"])

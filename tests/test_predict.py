@@ -377,7 +377,7 @@ def test_labels_restrict_what_can_be_answered_and_are_told_of(clips: list[str], 
     _, out, _ = run(clips[0])
     everything = records(out)[0]["probabilities"]
 
-    _, out, _ = run(clips[0], "--labels", "sad,calm")
+    _, out, _ = run(clips[0], "--labels", "sad, calm")
 
     (record,) = records(out)
     whole = everything["calm"] + everything["sad"]

@@ -171,6 +171,19 @@ def test_samples_get_the_answer_of_a_file_that_holds_them(
     assert max(expected.probabilities.values()) > 0.2  # it is sure of something
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32])
+def test_integers_are_as_loud_as_in_a_file(dtype: type, fast: Path, rng: np.random.Generator) -> None:
+    subtypes = {np.uint8: "PCM_U8", np.int16: "PCM_16", np.int32: "PCM_32"}
+    soundfile.write("clip.wav", noisy(rng, 0.8, 16000), 16000, subtype=subtypes[dtype])
+    predictor = Predictor.open(fast)
+    y, _ = soundfile.read("clip.wav", dtype="int32")
+    samples = (y >> 32 - 8 * np.dtype(dtype).itemsize) + (128 if dtype is np.uint8 else 0)
+
+    answer = predictor.predict_samples(samples.astype(dtype), 16000)
+
+    assert answer == replace(answered(predictor, "clip.wav"), path="", sha256="")
+
+
 @pytest.mark.parametrize(
     ("y", "reason"),
     [

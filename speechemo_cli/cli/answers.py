@@ -178,7 +178,7 @@ class _Label(Writer):
     def write(self, item: Answer | Refusal) -> None:
         if refused(item):
             self.emit("error\n")
-        elif self.style.top is None:
+        elif self.style.top is None or item.label not in item.probabilities:  # `uncertain` is no label
             self.emit(f"{item.label}\n")
         else:
             self.emit(" ".join(self.style.probabilities(item)) + "\n")

@@ -93,7 +93,8 @@ def _found(clips: list[str], files_from: str | None) -> Iterator[Input]:
         else:
             yield _by_name(clip)
     if files_from is not None:
-        yield from map(_by_name, _listed(files_from))
+        # On a list, unlike among the arguments, nothing but a file can be meant.
+        yield from (_by_name(f"./{STDIN}" if path == STDIN else path) for path in _listed(files_from))
 
 
 def count(clips: list[str], files_from: str | None) -> int | None:

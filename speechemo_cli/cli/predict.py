@@ -13,7 +13,7 @@ import typer
 from speechemo_cli.cli import answers, inputs, options, outputs, render, stream, timeline
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.evaluation.wording import percent
-from speechemo_cli.files import display_name
+from speechemo_cli.files import display_name, sha256_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -157,7 +157,7 @@ def run(
         config,
         runtime=runtime.value,
         min_confidence=min_confidence,
-        labels=labels.split(",") if labels is not None else None,
+        labels=[label.strip() for label in labels.split(",")] if labels is not None else None,
         channel=channel.value,
     )
     _say(predictor, path, min_confidence)
@@ -166,7 +166,7 @@ def run(
         predictor.labels,
         predictor.labels != predictor.card.labels,
         top,
-        _key(path, predictor.labels, min_confidence, channel.value, top),
+        _key(predictor.card.twin or path, predictor.labels, min_confidence, channel.value, top),
     )
     if stream_:
         stream.run(predictor, style)
@@ -232,11 +232,9 @@ def _format(asked: options.PredictFormat | None, output: str | None, streams: bo
     return "table" if render.on_terminal() and not streams else "jsonl"
 
 
-def _key(path: Path, *settings: Any) -> str:
-    """Stand for the model and everything else that decides what a record says."""
-    from speechemo_cli.files import sha256_file
-
-    part = json.dumps([sha256_file(path), *settings])
+def _key(model: str | Path, *settings: Any) -> str:
+    """Stand for everything that decides what a record says: the model, by its twin's hash or its own."""
+    part = json.dumps([model if isinstance(model, str) else sha256_file(model), *settings])
     return hashlib.sha256(part.encode()).hexdigest()[:16]
 
 

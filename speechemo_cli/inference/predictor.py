@@ -249,7 +249,7 @@ class Predictor:
         Parameters
         ----------
         y : array-like [shape=(n,)]
-            Mono samples, full scale at 1.0.
+            Mono samples: of floats, full scale is 1.0; of integers, what their type can hold.
         sr : int
             Their rate in Hz.
 
@@ -265,7 +265,7 @@ class Predictor:
         ConfigError
             A rate that is no positive integer.
         """
-        samples = np.asarray(y, dtype=np.float32)
+        samples = _full_scale_at_1(np.asarray(y))
         if samples.ndim != 1:
             raise AudioError(f"samples of shape {samples.shape}, expected one dimension: mix the channels")
         if not (isinstance(sr, int | np.integer) and sr > 0):
@@ -288,8 +288,15 @@ class Predictor:
         np.ndarray [shape=(windows, n_labels), dtype=float32]
             In the order of `labels`; rows sum to 1.
         """
-        rows = self._runtime.answer([self._runtime.listen(y) for y in windows])[:, self._columns]
-        return np.asarray(rows / np.maximum(rows.sum(axis=1, keepdims=True), 1e-12))
+        rows = self._runtime.answer([self._runtime.listen(y) for y in windows])
+        return np.stack([self._chosen(row) for row in rows]).astype(np.float32)
+
+    def _chosen(self, row: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Bring the probabilities of the labels to choose from to a sum of 1."""
+        chosen = row[self._columns].astype(np.float64)
+        total = chosen.sum()
+        # Where the network is sure that it is none of them, it says nothing of which.
+        return chosen / total if total > 0 else np.full_like(chosen, 1 / len(chosen))
 
     def _hear(
         self, clip: str | tuple[str, bytes], known: Known | None
@@ -339,10 +346,7 @@ class Predictor:
             yield self._answer(one, next(rows)) if isinstance(one, _Heard) else one
 
     def _answer(self, heard: _Heard, row: NDArray[np.float32]) -> Answer:
-        chosen = row[self._columns].astype(np.float64)
-        if len(self._columns) < len(row):
-            chosen /= max(float(chosen.sum()), 1e-12)
-        probabilities = dict(zip(self.labels, chosen.tolist(), strict=True))
+        probabilities = dict(zip(self.labels, self._chosen(row).tolist(), strict=True))
         label = max(probabilities, key=probabilities.__getitem__)
         confidence = probabilities[label]
         if confidence < self._min_confidence:
@@ -373,6 +377,14 @@ def _side_by_side(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
 
     with ThreadPoolExecutor(workers) as pool:
         yield pool.map
+
+
+def _full_scale_at_1(y: NDArray[Any]) -> NDArray[np.float32]:
+    """Scale integers as audio files do; the middle of unsigned ones is silence."""
+    if y.dtype.kind not in "iu":
+        return y.astype(np.float32, copy=False)
+    half = 2.0 ** (8 * y.dtype.itemsize - 1)
+    return ((y - half * (y.dtype.kind == "u")) / half).astype(np.float32)
 
 
 def _one_of(name: str, value: str, known: Sequence[str]) -> None:
