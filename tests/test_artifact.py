@@ -14,8 +14,10 @@ import pytest
 
 from speechemo_cli.config import Config, MfccConfig
 from speechemo_cli.errors import AccessError, ModelFileError
-from speechemo_cli.models import artifact, training, version_module
+from speechemo_cli.files import scratch_folder
+from speechemo_cli.models import artifact, preflight_network, training, version_module
 from speechemo_cli.models.artifact import ModelCard
+from speechemo_cli.models.backend import load_keras
 
 LABELS = ("neutral", "happy", "angry")
 
@@ -235,6 +237,65 @@ def test_a_card_without_what_every_card_has_is_refused(saved: Path, name: str) -
 
     with pytest.raises(ModelFileError, match=r"is damaged: speechemo\.json does not fit"):
         artifact.inspect(saved)
+
+
+def test_results_that_are_no_numbers_are_not_saved(network, saved: Path) -> None:
+    before = saved.read_bytes()
+
+    with pytest.raises(ModelFileError, match="the results of this training are not numbers"):
+        artifact.save(network[0], card(results={"test": {}, "loss": float("nan")}), saved)
+
+    assert saved.read_bytes() == before
+
+
+def test_what_was_checked_is_loaded_whatever_happens_to_the_file_meanwhile(
+    network, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exchanged() -> object:
+        saved.write_bytes(b"of an attacker")
+        return load_keras()
+
+    monkeypatch.setattr(artifact, "load_keras", exchanged)
+    loaded, _ = artifact.load(saved)
+
+    assert saved.read_bytes() == b"of an attacker"
+    assert np.array_equal(training.predict(loaded, network[1]), training.predict(network[0], network[1]))
+    assert not list(scratch_folder().rglob("*.keras"))
+
+
+def test_keras_itself_refuses_code_even_where_a_program_has_switched_that_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keras = load_keras()
+    from keras.src.saving.serialization_lib import SafeModeScope
+
+    answers = keras.layers.Dense(3, activation="softmax")
+    # What comes to a layer of code is run when the layer is made.
+    code = keras.layers.Lambda(lambda x: [x, __import__("pathlib").Path("owned").touch()][0])
+    hostile = keras.Sequential([keras.Input((40,)), code, answers])
+    Path("owned").unlink()
+    with SafeModeScope(False):
+        artifact.save(hostile, card(), Path("m.keras"))
+    Path("owned").unlink(missing_ok=True)
+    monkeypatch.setattr(preflight_network, "check", lambda *_: ((40,), 3))
+
+    with SafeModeScope(False):  # as it was, when the test is over
+        keras.config.enable_unsafe_deserialization()
+        with pytest.raises(ModelFileError, match=r"m\.keras cannot be loaded by Keras: .*lambda"):
+            artifact.load("m.keras")
+
+    assert not Path("owned").exists()
+
+
+def test_a_network_that_is_not_what_its_config_says_is_refused(
+    network, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight_network, "check", lambda *_: ((40,), 4))
+    labels = [*LABELS, "sad"]
+    rewrite(saved, {"speechemo.json": json.dumps({**document(saved), "labels": labels}).encode()})
+
+    with pytest.raises(ModelFileError, match="40 inputs and 3 outputs, expected 40 and 4"):
+        artifact.load(saved)
 
 
 def test_find_takes_a_path_a_version_or_the_newest(saved: Path) -> None:

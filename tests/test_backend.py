@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
 import pytest
 
+from speechemo_cli.errors import ModelFileError
+from speechemo_cli.models import artifact, backend
 from speechemo_cli.models.backend import quiet_stderr
 
 
@@ -17,17 +24,69 @@ def run(code: str, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_nothing_of_tensorflow_is_seen_and_the_users_keras_settings_do_not_count(tmp_path) -> None:
-    (tmp_path / ".keras").mkdir()
-    (tmp_path / ".keras" / "keras.json").write_text('{"floatx": "float16", "backend": "tensorflow"}')
+@pytest.mark.parametrize("home", ["written", "nowhere"])
+def test_nothing_of_tensorflow_is_seen_and_the_users_keras_settings_do_not_count(tmp_path, home: str) -> None:
+    settings = json.dumps({"floatx": "float16", "backend": "tensorflow"})
+    for folder in ("home/.keras", "planted"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "keras.json").write_text(settings)
+    # Where HOME cannot be written, Keras would take /tmp/.keras.
+    places = {"written": {"HOME": f"{tmp_path}/home"}, "nowhere": {"HOME": "/nonexistent"}}
 
     done = run(
-        "from speechemo_cli.models.backend import load_keras; k = load_keras(); print(k.config.floatx())",
-        HOME=str(tmp_path),
+        "import sys\n"
+        "opened = []\n"
+        "sys.addaudithook(lambda event, of: event == 'open' and opened.append(str(of[0])))\n"
+        "from speechemo_cli.files import scratch_folder\n"
+        "from speechemo_cli.models.backend import load_keras; k = load_keras()\n"
+        "private = str(scratch_folder() / 'keras.json')\n"
+        "print(k.config.floatx(), {name == private for name in opened if name.endswith('keras.json')})\n",
+        KERAS_HOME=str(tmp_path / "planted"),
+        **places[home],
     )
 
-    assert done.stdout == "float32\n"
+    assert done.stdout == "float32 {True}\n"
     assert done.stderr == ""
+
+
+def test_the_keras_that_is_asked_for_is_where_the_known_advisories_end() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    (keras,) = [found for found in project["dependencies"] if re.match(r"keras\b", found)]
+
+    assert backend.KERAS_FLOOR >= (3, 15, 1)
+    assert keras == f"keras>={'.'.join(map(str, backend.KERAS_FLOOR))}"
+    backend.require_safe_keras()  # and this is what is installed here
+
+
+@pytest.mark.parametrize(
+    ("installed", "safe"),
+    [
+        *((version, False) for version in ("2.15.0", "3.9.2", "3.12.4", "3.15.0", "3.15")),
+        *((version, True) for version in ("3.15.1", "3.15.10", "3.16.0.dev2026", "4.0")),
+    ],
+)
+def test_no_model_is_loaded_by_a_keras_that_a_model_can_deceive(
+    installed: str, safe: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda _name: installed)
+    monkeypatch.setattr(artifact, "load_keras", lambda: pytest.fail("too late"))
+
+    # A file that is not there stands for any: it is looked for where Keras is to be trusted.
+    expected = (
+        "no such model file" if safe else rf"Keras {re.escape(installed)} .* expected 3\.15\.1 or newer"
+    )
+    with pytest.raises(ModelFileError, match=expected):
+        artifact.load("m.keras")
+
+
+def test_a_missing_keras_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", missing)
+
+    with pytest.raises(ModelFileError, match=r"Keras is not installed\. pip install 'keras>=3\.15\.1'"):
+        backend.require_safe_keras()
 
 
 def test_what_was_held_back_is_shown_when_the_block_fails() -> None:

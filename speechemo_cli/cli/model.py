@@ -93,7 +93,7 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("features", f"{features['set']} (version {features['version']}): {settings}"),
         ("training", f"{facts['epochs']} epochs, seed {facts['seed']}"),
         ("temperature", f"{facts['temperature']:.3f}" if facts["temperature"] else "none"),
-        ("speakers", f"{len(data['speakers'])}: {' '.join(data['speakers'])}"),
+        ("speakers", f"{len(data['speakers'])}: {' '.join(map(display_name, data['speakers']))}"),
     ]
     for part, words in (
         ("train", "trained on"),

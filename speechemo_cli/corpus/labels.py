@@ -10,6 +10,10 @@ if TYPE_CHECKING:
 # The order of RAVDESS's emotion codes 01 ... 08 (Livingstone & Russo 2018, table 1).
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 
+# More classes than any corpus of emotions, fewer than a folder for each file.
+MAX_LABELS = 1000
+_MAX_LABEL_LENGTH = 100
+
 _SYNONYMS = {
     "neutrality": "neutral",
     "calmness": "calm",
@@ -45,6 +49,11 @@ def canonical(word: str) -> str:
 def is_emotion(word: str) -> bool:
     """Whether a word names one of the eight emotions."""
     return canonical(word) in EMOTIONS
+
+
+def is_label(word: str) -> bool:
+    """Whether a word can be a label: it fits on one line of a table."""
+    return 0 < len(word) <= _MAX_LABEL_LENGTH and word.isprintable()
 
 
 def ordered(labels: Iterable[str]) -> tuple[str, ...]:

@@ -170,7 +170,7 @@ class Predictor:
         path = artifact.PACKAGED if path is None else path
         return cls(
             path,
-            artifact.inspect(path),
+            artifact.read_card(path),
             config or Config(),
             runtime=runtime,
             min_confidence=min_confidence,

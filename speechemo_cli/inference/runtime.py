@@ -135,6 +135,7 @@ class KerasRuntime:
     name = "keras"
 
     def __init__(self, path: str | os.PathLike[str], card: artifact.ModelCard, config: Config) -> None:
+        artifact.inspect(path)  # the first answer loads it: what it would refuse is said now
         self._path = path
         self._set = FEATURE_SETS[card.feature_set]
         self._section = self._set.section(config)

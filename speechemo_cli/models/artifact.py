@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-import stat
+import os
+import shutil
+import tempfile
 import zipfile
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speechemo_cli.config import Config
-from speechemo_cli.errors import ConfigError, ModelFileError
+import numpy as np
+
+from speechemo_cli.errors import ModelFileError, SpeechemoError
 from speechemo_cli.features import FEATURE_SETS
-from speechemo_cli.files import atomic_path, display_name
-from speechemo_cli.models import VERSIONS
-from speechemo_cli.models.backend import load_keras, quiet_stderr
+from speechemo_cli.files import access_error, atomic_path, display_name, open_regular, scratch_folder
+from speechemo_cli.models import VERSIONS, preflight, version_module
+from speechemo_cli.models.backend import load_keras, quiet_stderr, require_safe_keras
+from speechemo_cli.models.card import ModelCard as ModelCard
+from speechemo_cli.models.preflight import short
 
 if TYPE_CHECKING:
-    import os
+    from collections.abc import Iterator
 
 FORMAT = 1
 SUFFIX = ".keras"
@@ -27,69 +34,6 @@ PARTS_OF_DATA = ("train", "seen_speakers", "new_speakers")
 PACKAGED_NAME = "packaged"
 PACKAGED = Path(__file__).with_name(f"packaged{SUFFIX}")
 _PACKAGED_VERSION = "v3"
-_CARD = "speechemo.json"
-_KERAS_MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
-_MAX_CARD_BYTES = 16 * 2**20
-_MAX_WEIGHTS_BYTES = 200 * 2**20
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """What a model file says of itself, besides the weights.
-
-    Attributes
-    ----------
-    version : str
-        Version of the network, `v1`, `v2`, ...
-    labels : tuple of str
-        The class of each output, in order.
-    feature_set : str
-    feature_version : int
-    config : dict
-        The resolved config of the training.
-    seed, epochs : int
-    versions : dict of str to str
-        Of Python and the libraries that trained it.
-    data : dict
-        Hashes of the clips by the part they played: `PARTS_OF_DATA`; the speakers heard in training
-        under `speakers`, the number of clips by label under `clips`, the length of the longest under
-        `longest_s`, and under `ravdess` whether all are named as RAVDESS names its own.
-    results : dict
-        Scores on the held-out clips, as `train` printed them.
-    temperature : float or None
-        What the network's confidences were corrected by: its last layer is divided by it already.
-    parameters : int
-        Weights of the network; 0 where an older file does not tell.
-    twin : str or None
-        SHA-256 of the LiteRT file that was exported from the same network.
-    """
-
-    version: str
-    labels: tuple[str, ...]
-    feature_set: str
-    feature_version: int
-    config: dict[str, Any]
-    seed: int
-    epochs: int
-    versions: dict[str, str] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
-    results: dict[str, Any] = field(default_factory=dict)
-    temperature: float | None = None
-    parameters: int = 0
-    twin: str | None = None
-
-    def resolved_config(self) -> Config:
-        """Return the config of the training."""
-        return Config.from_dict(self.config, "model file")
-
-    def adopt(self, config: Config) -> Config:
-        """Return this run's config with the feature part the model was trained with."""
-        own = self.resolved_config()
-        return replace(config, mfcc=own.mfcc, logmel=own.logmel)
-
-    def trained_on(self) -> frozenset[str]:
-        """Content hashes of the training clips."""
-        return frozenset(self.data.get("train", ()))
 
 
 def library_versions() -> dict[str, str]:
@@ -121,6 +65,8 @@ def save(model: Any, card: ModelCard, path: Path) -> None:
     ------
     AccessError
         It cannot be written; a file that was there is as it was.
+    ModelFileError
+        The card holds what is no number, so nobody could read it again.
     """
     with atomic_path(path) as temp:
         # A bare copy: the optimizer's state would make the file up to four times as large, and is of no
@@ -129,13 +75,21 @@ def save(model: Any, card: ModelCard, path: Path) -> None:
         bare.set_weights(model.get_weights())
         bare.save(temp)
         with zipfile.ZipFile(temp, "a", zipfile.ZIP_DEFLATED) as archive:
-            hashes = {name: hashlib.sha256(archive.read(name)).hexdigest() for name in _KERAS_MEMBERS}
+            hashes = {
+                name: hashlib.sha256(archive.read(name)).hexdigest() for name in preflight.KERAS_MEMBERS
+            }
             document = {"format": FORMAT, "members": hashes, **asdict(card)}
-            archive.writestr(_CARD, json.dumps(document, indent=1))
+            try:
+                text = json.dumps(document, indent=1, allow_nan=False)
+            except ValueError:
+                raise ModelFileError("the results of this training are not numbers") from None
+            archive.writestr(preflight.CARD, text)
 
 
 def inspect(path: str | os.PathLike[str]) -> ModelCard:
     """Check a model file and read its card. Imports no Keras and executes nothing.
+
+    The weights are checked by their hash here, and looked into by `load`.
 
     Parameters
     ----------
@@ -148,87 +102,22 @@ def inspect(path: str | os.PathLike[str]) -> ModelCard:
     Raises
     ------
     ModelFileError
-        No such file, not a model file, damaged, written by a newer version, or with parts that do
-        not fit together.
+        No such file, not a model file, damaged, written by a newer version, with a layer that is not
+        on the list of `preflight_network`, or with parts that do not fit together.
     """
-    name = display_name(path)
-    try:
-        status = Path(path).stat()
-    except (OSError, ValueError):
-        raise ModelFileError(
-            f"{name}: no such model file", "Train one with `speechemo train`, or give its path with --model"
-        ) from None
-    if not stat.S_ISREG(status.st_mode) or not name.endswith(SUFFIX):
-        raise ModelFileError(f"{name} is not a model file, expected a file that ends in {SUFFIX}")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            document = _checked(archive)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
-        raise ModelFileError(f"{name} is damaged ({error})", "Restore a copy or train again") from None
-    except OSError as error:
-        raise ModelFileError(f"{name} cannot be read: {(error.strerror or str(error)).lower()}") from None
-    except _UnfitError as error:
-        raise ModelFileError(f"{name} {error}", "Restore a copy or train again") from None
-    return _card(name, document)
+    return _checked(path)[0]
 
 
-class _UnfitError(Exception):
-    """Why an archive is no model file."""
+def read_card(path: str | os.PathLike[str]) -> ModelCard:
+    """Read the card alone: enough where the network stays where it is, as beside its LiteRT twin.
 
-
-def _checked(archive: zipfile.ZipFile) -> dict[str, Any]:
-    infos = archive.infolist()
-    names = sorted(info.filename for info in infos)
-    if _CARD not in names:
-        raise _UnfitError("was not written by speechemo: it has no speechemo.json")
-    if names != sorted((*_KERAS_MEMBERS, _CARD)):
-        raise _UnfitError(f"holds unexpected parts: {', '.join(display_name(name) for name in names)[:200]}")
-    for info in infos:
-        limit = _MAX_WEIGHTS_BYTES if info.filename.endswith(".h5") else _MAX_CARD_BYTES
-        if info.file_size > limit:
-            raise _UnfitError(
-                f"is too large: {info.filename} would take {info.file_size} bytes, at most {limit}"
-            )
-    contents = {info.filename: archive.read(info) for info in infos}
-    try:
-        document = json.loads(contents[_CARD])
-        hashes = dict(document["members"])
-        if document["format"] > FORMAT:
-            raise _UnfitError("was written by a newer version of speechemo")
-    except (ValueError, KeyError, TypeError):
-        raise _UnfitError("is damaged: speechemo.json cannot be read") from None
-    for member in _KERAS_MEMBERS:
-        if hashes.get(member) != hashlib.sha256(contents[member]).hexdigest():
-            raise _UnfitError(f"is damaged: {member} is not the one it was saved with")
-    return dict(document)
-
-
-def _card(name: str, document: dict[str, Any]) -> ModelCard:
-    try:
-        card = ModelCard(
-            **{
-                key: document[key]
-                for key in ModelCard.__dataclass_fields__
-                if key in document and key != "labels"
-            },
-            labels=tuple(document["labels"]),
-        )
-        card.resolved_config()
-        current = FEATURE_SETS[card.feature_set].version
-    except (KeyError, TypeError, ConfigError) as error:
-        raise ModelFileError(f"{name} is damaged: speechemo.json does not fit ({error})") from None
-    if card.version not in VERSIONS:
-        raise ModelFileError(
-            f"{name} holds a network of version {card.version!r}, known are {', '.join(VERSIONS)}",
-            "Update speechemo, or train it again",
-        )
-    if card.feature_version != current:
-        raise ModelFileError(
-            f"{name} expects version {card.feature_version} of the {card.feature_set} features, "
-            f"this speechemo computes version {current}",
-            "Train it again",
-        )
-    return card
+    Raises
+    ------
+    ModelFileError
+        No such file, not a model file, damaged as far as was looked, or written by a newer version.
+    """
+    with _refusing(path) as name:
+        return _card_of(preflight.members(_content(path, name), [preflight.CARD]))[0]
 
 
 def load(path: str | os.PathLike[str]) -> tuple[Any, ModelCard]:
@@ -242,27 +131,135 @@ def load(path: str | os.PathLike[str]) -> tuple[Any, ModelCard]:
     Raises
     ------
     ModelFileError
-        As `inspect`, or Keras refuses it, or its shapes do not fit its card.
+        As `inspect`, or its weights are no plain arrays, its shapes do not fit its version, the
+        installed Keras is too old to be trusted with it, or Keras refuses it.
+    AccessError
+        There is no room for the copy that Keras reads.
     """
-    card = inspect(path)
+    require_safe_keras()
+    name = display_name(path)
+    card, parts, expected = _checked(path, weights=True)
     keras = load_keras()
+    try:
+        with _copy(parts) as copy, quiet_stderr(), _safe_mode():
+            model = keras.saving.load_model(copy, compile=False, safe_mode=True)
+        received = (tuple(model.input_shape[1:]), model.output_shape[-1])
+    except SpeechemoError:
+        raise
+    except Exception as error:
+        first_line = short(str(error).strip().split("\n")[0], 200)
+        raise ModelFileError(f"{name} cannot be loaded by Keras: {first_line}") from error
+    if received != expected:
+        raise _unlike(name, received, expected)
+    return model, card
+
+
+@contextmanager
+def _copy(parts: dict[str, bytes]) -> Iterator[Path]:
+    """Give Keras the very bytes that were checked, under a name that it takes for nothing but a file.
+
+    Meanwhile anybody may exchange the file itself, and to Keras `hf://` and `/gcs/` are places elsewhere.
+    """
+    folder = scratch_folder()
+    try:
+        private = Path(tempfile.mkdtemp(dir=folder))
+        path = private / f"model{SUFFIX}"
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in preflight.KERAS_MEMBERS:
+                archive.writestr(name, parts[name])
+    except OSError as error:
+        raise access_error("write to", folder, error) from error
+    try:
+        yield path
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
+
+
+@contextmanager
+def _safe_mode() -> Iterator[None]:
+    """Overrule `keras.config.enable_unsafe_deserialization`, which would overrule `safe_mode=True`."""
+    from keras.src.saving.serialization_lib import SafeModeScope
+
+    with SafeModeScope(True):
+        yield
+
+
+@contextmanager
+def _refusing(path: str | os.PathLike[str]) -> Iterator[str]:
+    """Give the name of a file, and say it with the reason if it turns out to be no model file."""
     name = display_name(path)
     try:
-        with quiet_stderr():
-            # The resolved path of a checked regular file: Keras would take a URL or a folder otherwise.
-            model = keras.saving.load_model(Path(path).resolve(), compile=False, safe_mode=True)
-    except Exception as error:
-        first_line = str(error).strip().split("\n")[0][:200]
-        raise ModelFileError(f"{name} cannot be loaded by Keras: {first_line}") from error
-    section = FEATURE_SETS[card.feature_set].section(card.resolved_config())
-    expected = (FEATURE_SETS[card.feature_set].dim(section), len(card.labels))
-    received = (model.input_shape[-1], model.output_shape[-1])
+        yield name
+    except preflight.UnfitError as error:
+        raise ModelFileError(f"{name} {error}", error.hint) from None
+
+
+def _card_of(parts: dict[str, bytes]) -> tuple[ModelCard, dict[str, Any]]:
+    """Return the card, and the hashes of the other parts."""
+    document = preflight.parse(parts[preflight.CARD], preflight.CARD)
+    made, hashes = document.get("format"), document.get("members")
+    if type(made) is not int or not isinstance(hashes, dict):
+        raise preflight.UnfitError(f"is damaged: {preflight.CARD} cannot be read")
+    if made > FORMAT:
+        raise preflight.UnfitError("was written by a newer version of speechemo", "Update speechemo")
+    return ModelCard.from_document(document), hashes
+
+
+def _checked(
+    path: str | os.PathLike[str], *, weights: bool = False
+) -> tuple[ModelCard, dict[str, bytes], tuple[tuple[int, ...], int]]:
+    """Return the card, the parts, and the shapes of what goes in and comes out."""
+    from speechemo_cli.models import preflight_network, preflight_weights
+
+    with _refusing(path) as name:
+        parts = preflight.members(_content(path, name))
+        card, hashes = _card_of(parts)
+        # To find damage: an attacker writes the hashes that fit.
+        for member in preflight.KERAS_MEMBERS:
+            if hashes.get(member) != hashlib.sha256(parts[member]).hexdigest():
+                raise preflight.UnfitError(f"is damaged: {member} is not the one it was saved with")
+        config = preflight.parse(parts[preflight.CONFIG], preflight.CONFIG)
+        received = preflight_network.check(config, len(parts[preflight.WEIGHTS]))
+        if weights:
+            preflight_weights.check(parts[preflight.WEIGHTS])
+    features = FEATURE_SETS[card.feature_set]
+    dim = features.dim(features.section(card.resolved_config()))
+    clip = version_module(card.version).prepare([np.zeros((1, dim), np.float32)])
+    expected = (clip.shape[1:], len(card.labels))
     if received != expected:
+        raise _unlike(name, received, expected)
+    return card, parts, expected
+
+
+def _content(path: str | os.PathLike[str], name: str) -> bytes:
+    """Read the file once: what is checked is what is loaded."""
+    wrong = ModelFileError(f"{name} is not a model file, expected a file that ends in {SUFFIX}")
+    try:
+        with open_regular(path) as file:
+            if not name.endswith(SUFFIX):
+                raise wrong
+            size = os.fstat(file.fileno()).st_size
+            content = file.read(size) if size <= preflight.MAX_BYTES else None
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         raise ModelFileError(
-            f"{name} does not fit its card: {received[0]} inputs and {received[1]} outputs, "
-            f"expected {expected[0]} and {expected[1]}"
-        )
-    return model, card
+            f"{name}: no such model file", "Train one with `speechemo train`, or give its path with --model"
+        ) from None
+    except OSError as error:
+        if isinstance(error, IsADirectoryError) or error.errno == errno.EINVAL:
+            raise wrong from None
+        raise ModelFileError(f"{name} cannot be read: {(error.strerror or str(error)).lower()}") from None
+    if content is None:
+        raise ModelFileError(f"{name} is too large: {size} bytes, at most {preflight.MAX_BYTES}")
+    return content
+
+
+def _unlike(name: str, received: Any, expected: Any) -> ModelFileError:
+    """Say that what a network takes and gives is not what its card says."""
+    (shape, outputs), (wanted_shape, wanted) = (("x".join(map(str, s)), n) for s, n in (received, expected))
+    return ModelFileError(
+        f"{name} does not fit its card: {shape} inputs and {outputs} outputs, "
+        f"expected {wanted_shape} and {wanted}"
+    )
 
 
 def default_path(models: str, version: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -10,11 +11,14 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from speechemo_cli.errors import SpeechemoError
+from speechemo_cli.errors import ModelFileError, SpeechemoError
 from speechemo_cli.files import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# Where the known advisories about model files end; pyproject.toml asks for the same.
+KERAS_FLOOR = (3, 15, 1)
 
 
 @contextmanager
@@ -95,3 +99,25 @@ def load_keras() -> Any:
         # The first operation makes TensorFlow look for devices, and talk about them.
         keras.ops.convert_to_numpy(keras.ops.zeros(1))
     return keras
+
+
+def require_safe_keras() -> None:
+    """Fail, without importing it, if the installed Keras is known to run or read what a model file says.
+
+    Raises
+    ------
+    ModelFileError
+        It is older than `KERAS_FLOOR`, or not installed.
+    """
+    from importlib.metadata import PackageNotFoundError, version
+
+    floor = ".".join(map(str, KERAS_FLOOR))
+    try:
+        installed = version("keras")
+    except PackageNotFoundError:
+        raise ModelFileError("Keras is not installed", f"pip install 'keras>={floor}'") from None
+    if tuple(map(int, re.findall(r"\d+", installed)[:3])) < KERAS_FLOOR:
+        raise ModelFileError(
+            f"Keras {installed} can be deceived by a hostile model file, expected {floor} or newer",
+            f"pip install 'keras>={floor}'",
+        )

@@ -1,0 +1,664 @@
+"""Hostile and damaged model files, each made of a good one. What an attacker can compute is right in them.
+
+`CASES` maps the name of a case to how its file is made and to what `artifact.load` must say of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import struct
+import warnings
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+KERAS_MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
+Parts = dict[str, bytes]
+Make = Callable[[Parts], bytes]
+
+CASES: dict[str, tuple[Make, str]] = {}
+
+
+def parts_of(path: Path) -> Parts:
+    """Members of a model file by name."""
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def hashed(parts: Parts) -> Parts:
+    """Put the right hashes into the card."""
+    card = json.loads(parts["speechemo.json"])
+    card["members"] = {name: hashlib.sha256(parts[name]).hexdigest() for name in KERAS_MEMBERS}
+    return {**parts, "speechemo.json": json.dumps(card).encode()}
+
+
+def zipped(members: Iterable[tuple[str, bytes]], compression: int = zipfile.ZIP_STORED) -> bytes:
+    """Make an archive; a name may come twice."""
+    file = io.BytesIO()
+    with warnings.catch_warnings(), zipfile.ZipFile(file, "w", compression) as archive:
+        warnings.simplefilter("ignore")  # of a name that comes twice
+        for name, content in members:
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def packed(parts: Parts) -> bytes:
+    """Make a model file whose card has the right hashes."""
+    return zipped(hashed(parts).items())
+
+
+def write_all(good: Path, folder: Path) -> None:
+    """Write `NAME.keras` for every case."""
+    parts = parts_of(good)
+    for name, (make, _) in CASES.items():
+        (folder / f"{name}.keras").write_bytes(make(dict(parts)))
+
+
+# --- config.json ---------------------------------------------------------------------------------------
+
+
+def with_config(change: Callable[[dict[str, Any]], object]) -> Make:
+    """Change the config in place."""
+
+    def make(parts: Parts) -> bytes:
+        config = json.loads(parts["config.json"])
+        change(config)
+        return packed({**parts, "config.json": json.dumps(config).encode()})
+
+    return make
+
+
+def with_config_text(change: Callable[[str], str | bytes]) -> Make:
+    """Change the config's text."""
+
+    def make(parts: Parts) -> bytes:
+        text = change(parts["config.json"].decode())
+        return packed({**parts, "config.json": text.encode() if isinstance(text, str) else text})
+
+    return make
+
+
+def entry(name: str, module: str | None = "keras.layers", /, **config: Any) -> dict[str, Any]:
+    """Serialise an object as Keras does."""
+    return {"module": module, "class_name": name, "config": config, "registered_name": None}
+
+
+def of_class(config: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the first layer of a class."""
+    return next(layer for layer in config["config"]["layers"] if layer["class_name"] == name)
+
+
+def inserted(layer: dict[str, Any]) -> Make:
+    """Put a layer behind the input."""
+    return with_config(lambda config: config["config"]["layers"].insert(1, layer))
+
+
+def in_dense(**values: Any) -> Make:
+    """Change settings of the Dense layer."""
+    return with_config(lambda config: of_class(config, "Dense")["config"].update(values))
+
+
+def beside_dense(**values: Any) -> Make:
+    """Change what stands beside the settings of the Dense layer."""
+    return with_config(lambda config: of_class(config, "Dense").update(values))
+
+
+LAMBDA = entry(
+    "Lambda",
+    name="lambda",
+    function={"class_name": "__lambda__", "config": {"code": "4wEAAAA=", "closure": None}},
+)
+NEVER = "which speechemo never loads"
+_LAYERS = {
+    "lambda": (LAMBDA, r"contains (keras\.layers\.Lambda|__lambda__)"),
+    "lambda_of_a_name": (
+        entry("Lambda", function=entry("function", "builtins") | {"config": "exec"}),
+        r"contains (keras\.layers\.Lambda|builtins\.exec)",
+    ),
+    "tfsm_layer": (entry("TFSMLayer", filepath="/tmp/model"), r"contains keras\.layers\.TFSMLayer"),
+    "torch_module": (
+        entry("TorchModuleWrapper", module="gASV"),
+        r"contains (keras\.layers\.TorchModule|gASV)",
+    ),
+    "string_lookup": (
+        entry("StringLookup", vocabulary="/etc/passwd"),
+        r"contains keras\.layers\.StringLookup",
+    ),
+    "os_system": (entry("system", "os", command="touch owned"), r"contains os\.system"),
+    "subprocess": (entry("Popen", "subprocess", args=["touch", "owned"]), r"contains subprocess\.Popen"),
+    "builtins": (entry("eval", "builtins"), r"contains builtins\.eval"),
+    "keras_function": (
+        entry("get_file", "keras.utils", fname="x", origin="http://example.com/x"),
+        r"contains keras\.utils\.get_file",
+    ),
+    "unsafe_switch": (
+        entry("enable_unsafe_deserialization", "keras.config"),
+        r"contains keras\.config\.enable_unsafe_deserialization",
+    ),
+    "wrapped_lambda": (
+        entry("TimeDistributed", name="every", layer=entry("Bidirectional", layer=LAMBDA)),
+        r"contains (keras\.layers\.|__lambda__)",
+    ),
+    "network_in_a_network": (
+        entry("Sequential", "keras", name="inner", layers=[]),
+        r"contains keras\.Sequential",
+    ),
+    "no_module": ({"class_name": "Dense", "config": {"units": 3}}, "contains Dense"),
+    "null_module": (entry("Dense", None, units=3), "contains Dense"),
+    "module_alone": ({"module": "os", "config": {}}, "contains os"),
+    "class_that_is_a_list": (entry(["Dense"], units=3), r"contains keras\.layers"),  # type: ignore[arg-type]
+    "tensor": (
+        {"class_name": "__tensor__", "config": {"value": [1], "dtype": "float32"}},
+        "contains __tensor__",
+    ),
+    "type_spec": (
+        {**entry("__typespec__", "os"), "spec_name": "system", "config": ["x"]},
+        "contains os.__typespec__",
+    ),
+    "registered_name": (
+        {**entry("Flatten"), "registered_name": "evil>Flatten"},
+        r"contains keras\.layers\.Flatten",
+    ),
+    "shared_object": ({**entry("Flatten"), "shared_object_id": 1}, r"contains keras\.layers\.Flatten"),
+}
+for _name, (_layer, _reason) in _LAYERS.items():
+    CASES[_name] = (inserted(_layer), f"{_reason}.*{NEVER}")
+
+_IN_DENSE = {
+    "function_as_activation": (
+        {"activation": {**entry("function", "builtins"), "config": "exec"}},
+        rf"contains builtins\.exec, {NEVER}",
+    ),
+    "os_system_as_activation": (
+        {"activation": {**entry("function", "os"), "config": "system", "registered_name": "system"}},
+        rf"contains os\.system, {NEVER}",
+    ),
+    "activation_by_name": ({"activation": "os.system"}, rf"contains activation 'os\.system', {NEVER}"),
+    "initializer_by_name": (
+        {"kernel_initializer": "lecun_normal"},
+        rf"contains kernel_initializer '.*', {NEVER}",
+    ),
+    "lambda_as_initializer": ({"kernel_initializer": LAMBDA}, NEVER),
+    "fn": ({"kernel_regularizer": {"fn": "os.system"}}, rf"contains os\.system, {NEVER}"),
+    "quantised": ({"quantization_config": {"mode": "int8"}}, rf"contains quantization_config .*, {NEVER}"),
+    "low_rank": ({"lora_rank": 10**6}, rf"contains lora_rank '?1000000'?, {NEVER}"),
+    "name_that_climbs": ({"name": "../../owned"}, rf"contains name '\.\./\.\./owned', {NEVER}"),
+    "other_type": ({"dtype": "float64"}, rf"contains dtype 'float64', {NEVER}"),
+    "other_policy": ({"dtype": entry("DTypePolicy", "keras", name="float64")}, "another type than float32"),
+    "policy_map": (
+        {"dtype": entry("DTypePolicyMap", "keras.dtype_policies")},
+        r"contains keras\.dtype_policies",
+    ),
+    "units_of_a_trillion": ({"units": 10**12}, r"declares a size of 1e\+12"),
+    "units_of_a_million": ({"units": 10**6}, r"declares \d+ weights, more than its \d+ bytes"),
+    "units_of_nothing": ({"units": 0}, r"config\.json does not fit"),
+    "units_that_are_a_text": ({"units": "3"}, r"config\.json does not fit"),
+    "dense_as_initializer": (
+        {
+            "bias_initializer": {
+                **entry("Dense", units=10**6, use_bias=True),
+                "build_config": {"input_shape": [None, 10**4]},
+            }
+        },
+        r"declares 1000\d+ weights, more than",
+    ),
+    "other_outputs": ({"units": 4}, "does not fit its card: 40 inputs and 4 outputs, expected 40 and 3"),
+}
+for _name, (_values, _reason) in _IN_DENSE.items():
+    CASES[_name] = (in_dense(**_values), _reason)
+
+_BESIDE_DENSE = {
+    "compiled_layer": ({"compile_config": {"optimizer": "adam"}}, rf"contains keras\.layers\.Dense, {NEVER}"),
+    "shapes_by_name": (
+        {"build_config": {"shapes_dict": {"kernel_shape": [10**6, 10**6]}}},
+        rf"contains keras\.layers\.Dense, {NEVER}",
+    ),
+    "built_for_more": ({"build_config": {"input_shape": [None, 10**7]}}, r"declares \d+ weights, more than"),
+    "built_for_nothing": ({"build_config": None}, r"config\.json does not fit"),
+}
+for _name, (_values, _reason) in _BESIDE_DENSE.items():
+    CASES[_name] = (beside_dense(**_values), _reason)
+
+_CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "compiled": (
+        lambda config: config.update(compile_config={"optimizer": entry("Evil", "os")}),
+        rf"contains (keras\.Sequential|os\.Evil), {NEVER}",
+    ),
+    "other_network": (lambda config: config.update(class_name="Model"), rf"contains keras\.Model, {NEVER}"),
+    "layer_as_network": (
+        lambda config: (
+            config.update(entry("Flatten")),
+            config.pop("build_config"),
+            config.pop("compile_config"),
+        ),
+        rf"contains keras\.layers\.Flatten, {NEVER}",
+    ),
+    "no_network": (lambda config: config.pop("class_name"), r"config\.json does not fit"),
+    "no_layers": (lambda config: config["config"].update(layers=[]), r"config\.json does not fit"),
+    "layers_that_are_numbers": (
+        lambda config: config["config"].update(layers=[1, 2]),
+        r"config\.json does not fit",
+    ),
+    "input_of_a_million": (
+        lambda config: of_class(config, "InputLayer")["config"].update(batch_shape=[None, 10**6]),
+        "does not fit its card: 1000000 inputs and 3 outputs, expected 40 and 3",
+    ),
+    "input_of_a_trillion": (
+        lambda config: of_class(config, "InputLayer")["config"].update(batch_shape=[None, 10**12]),
+        r"declares a size of 1e\+12",
+    ),
+    "two_inputs": (
+        lambda config: config["config"]["layers"].insert(0, of_class(config, "InputLayer")),
+        r"config\.json does not fit",
+    ),
+    "reshape_of_a_trillion": (
+        lambda config: of_class(config, "Reshape")["config"].update(target_shape=[10**12]),
+        r"declares a size of 1e\+12",
+    ),
+    "endless_size": (
+        lambda config: of_class(config, "Reshape")["config"].update(target_shape=[1e308]),
+        r"declares a size of 1e\+308",
+    ),
+    "kernel_of_a_million": (
+        lambda config: of_class(config, "Conv1D")["config"].update(kernel_size=[10**6]),
+        r"declares \d+ weights, more than",
+    ),
+    "kernel_of_many_dimensions": (
+        lambda config: of_class(config, "Conv1D")["config"].update(kernel_size=[2**24] * 1000),
+        r"config\.json does not fit",
+    ),
+    "channels_first": (
+        lambda config: of_class(config, "Conv1D")["config"].update(data_format="channels_first"),
+        rf"contains data_format 'channels_first', {NEVER}",
+    ),
+    "normalised_elsewhere": (
+        lambda config: of_class(config, "Normalization")["config"].update(axis=[0]),
+        r"config\.json does not fit",
+    ),
+}
+for _name, (_change, _reason) in _CHANGES.items():
+    CASES[_name] = (with_config(_change), _reason)
+
+
+def inside(more: str) -> Callable[[str], str]:
+    """Put one more setting into the network's."""
+    return lambda text: text.replace('"layers": [', f'"x": {more}, "layers": [', 1)
+
+
+_TEXTS: dict[str, tuple[Callable[[str], str | bytes], str]] = {
+    "deep": (inside("[" * 40 + "]" * 40), r"nests its config\.json deeper than 32"),
+    "very_deep": (inside("[" * 400_000 + "]" * 400_000), r"config\.json cannot be read"),
+    "nan": (inside("NaN"), r"config\.json cannot be read"),
+    "infinity": (inside("[-Infinity]"), r"config\.json cannot be read"),
+    "endless_number": (inside("1e999"), "declares a size of inf"),
+    "many_digits": (
+        inside("1" + "0" * 100_000),
+        r"config\.json cannot be read",
+    ),
+    "three_hundred_digits": (
+        inside("1" + "0" * 400),
+        r"config\.json does not fit",
+    ),
+    "name_twice": (
+        lambda text: text.replace('"class_name": ', '"class_name": "Lambda", "class_name": ', 1),
+        r"config\.json cannot be read",
+    ),
+    "not_json": (lambda text: text[:-1], r"config\.json cannot be read"),
+    "a_list": (lambda text: f"[{text}]", r"config\.json cannot be read"),
+    "empty_config": (lambda text: "", r"config\.json cannot be read"),
+    "no_utf8": (lambda text: text.encode()[:-1] + b"\xff}", r"config\.json cannot be read"),
+    "long_config": (lambda text: text + " " * 2**20, r"is too large: config\.json would take \d+ bytes"),
+}
+for _name, (_rewrite, _reason) in _TEXTS.items():
+    CASES[_name] = (with_config_text(_rewrite), _reason)
+
+
+# --- model.weights.h5 ----------------------------------------------------------------------------------
+
+
+def with_weights(change: Callable[[h5py.File], object]) -> Make:
+    """Change the HDF5 file in place."""
+
+    def make(parts: Parts) -> bytes:
+        file = io.BytesIO(parts["model.weights.h5"])
+        with h5py.File(file, "r+") as weights:
+            change(weights)
+        return packed({**parts, "model.weights.h5": file.getvalue()})
+
+    return make
+
+
+KERNEL = "layers/dense/vars/0"
+
+
+def replaced(**how: Any) -> Make:
+    """Make the kernel of the Dense layer anew, in another way; `shape` stays unless given."""
+
+    def change(weights: h5py.File) -> None:
+        kernel = weights[KERNEL][()]
+        del weights[KERNEL]
+        weights.create_dataset(KERNEL, **{"shape": kernel.shape, "dtype": "f4", **how})
+
+    return with_weights(change)
+
+
+def _virtual(weights: h5py.File) -> None:
+    shape = weights[KERNEL].shape
+    del weights[KERNEL]
+    layout = h5py.VirtualLayout(shape=shape, dtype="f4")
+    layout[:] = h5py.VirtualSource("/etc/hostname", "x", shape=shape)
+    weights.create_virtual_dataset(KERNEL, layout)
+
+
+def _unknown_filter(weights: h5py.File) -> None:
+    kernel = weights[KERNEL][()]
+    del weights[KERNEL]
+    made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    made.set_chunk(kernel.shape)
+    made.set_filter(307, h5py.h5z.FLAG_OPTIONAL)  # bzip2: HDF5 would look for a library of that filter
+    space = h5py.h5s.create_simple(kernel.shape)
+    h5py.h5d.create(weights.id, KERNEL.encode(), h5py.h5t.IEEE_F32LE, space, made)
+
+
+def _linked(link: Any) -> Callable[[h5py.File], None]:
+    def change(weights: h5py.File) -> None:
+        del weights[KERNEL]
+        weights[KERNEL] = link
+
+    return change
+
+
+_WEIGHTS: dict[str, tuple[Make, str]] = {
+    "external_link": (
+        with_weights(_linked(h5py.ExternalLink("/etc/hostname", "/"))),
+        r"lie elsewhere \(ExternalLink\): /layers/dense/vars/0",
+    ),
+    "soft_link": (
+        with_weights(_linked(h5py.SoftLink("/layers"))),
+        r"lie elsewhere \(SoftLink\): /layers/dense/vars/0",
+    ),
+    "linked_group": (
+        with_weights(lambda w: w.__setitem__("elsewhere", h5py.ExternalLink("x.h5", "/"))),
+        r"lie elsewhere \(ExternalLink\): //elsewhere",
+    ),
+    "external_storage": (replaced(external=[("/etc/hostname", 0, h5py.h5f.UNLIMITED)]), "lie in other files"),
+    "virtual": (with_weights(_virtual), "lie in other files"),
+    "huge_shape": (replaced(shape=(10**7, 10**6)), r"declares 4\d+ bytes of weights and holds 0"),
+    "huge_packed_shape": (
+        replaced(shape=(10**6, 10**6), chunks=(1000, 1000), compression="gzip"),
+        "are packed",
+    ),
+    "huge_filled_shape": (replaced(shape=(10**6, 10**6), chunks=(1000, 1000), fillvalue=1.0), "are packed"),
+    "shuffled": (replaced(chunks=True, shuffle=True), "are packed"),
+    "unknown_filter": (with_weights(_unknown_filter), "are packed"),
+    "texts": (replaced(dtype=h5py.string_dtype()), "no plain numbers"),
+    "references": (replaced(dtype=h5py.ref_dtype), "no plain numbers"),
+    "records": (replaced(dtype=np.dtype([("a", "f4"), ("b", "f4")])), "no plain numbers"),
+    "null_space": (replaced(shape=None, data=h5py.Empty("f4")), "no plain numbers"),
+    "attributes": (
+        with_weights(lambda w: w[KERNEL].attrs.__setitem__("dtype", "bfloat16")),
+        "no plain numbers",
+    ),
+    "named_type": (with_weights(lambda w: w.__setitem__("type", np.dtype("f8"))), "are a Datatype"),
+    "twice": (with_weights(lambda w: w.__setitem__("again", w[KERNEL])), "that a network does not have"),
+    "group_in_itself": (
+        with_weights(lambda w: w["layers"].__setitem__("root", w["/"])),
+        "a network does not have",
+    ),
+    "no_hdf5": (
+        lambda parts: packed({**parts, "model.weights.h5": os.urandom(200_000)}),
+        "h5 cannot be read",
+    ),
+    "cut_hdf5": (
+        lambda parts: packed({**parts, "model.weights.h5": parts["model.weights.h5"][:-5000]}),
+        "h5 cannot be read",
+    ),
+    "no_weights": (
+        lambda parts: packed({**parts, "model.weights.h5": b""}),
+        "declares 45397 weights, more than its 0 bytes",
+    ),
+}
+CASES.update(_WEIGHTS)
+
+
+# --- speechemo.json ------------------------------------------------------------------------------------
+
+
+def with_card(**values: Any) -> Make:
+    """Change values of the card."""
+
+    def make(parts: Parts) -> bytes:
+        card = {**json.loads(parts["speechemo.json"]), **values}
+        return packed({**parts, "speechemo.json": json.dumps(card).encode()})
+
+    return make
+
+
+def with_card_text(change: Callable[[str], str]) -> Make:
+    """Change the card's text."""
+
+    def make(parts: Parts) -> bytes:
+        parts = hashed(parts)
+        text = change(parts["speechemo.json"].decode())
+        return zipped({**parts, "speechemo.json": text.encode()}.items())
+
+    return make
+
+
+_SCORES = {"n": 3, "accuracy": 0.5, "uar": 0.5}
+_CARDS: dict[str, tuple[dict[str, Any], str]] = {
+    "labels_as_text": ({"labels": "abc"}, "labels"),
+    "labels_as_numbers": ({"labels": [1, 2, 3]}, "labels"),
+    "label_of_lines": ({"labels": ["happy", "sad\nangry", "calm"]}, "labels"),
+    "label_that_paints": ({"labels": ["happy", "\x1b[31msad", "calm"]}, "labels"),
+    "label_of_nothing": ({"labels": ["happy", "", "calm"]}, "labels"),
+    "label_twice": ({"labels": ["happy", "sad", "happy"]}, "labels"),
+    "a_million_labels": ({"labels": [f"l{i}" for i in range(10**6)]}, "labels"),
+    "no_labels": ({"labels": None}, "labels"),
+    "negative_seed": ({"seed": -1}, "seed"),
+    "seed_as_text": ({"seed": "0"}, "seed"),
+    "negative_epochs": ({"epochs": -5}, "epochs"),
+    "true_epochs": ({"epochs": True}, "epochs"),
+    "negative_parameters": ({"parameters": -1}, "parameters"),
+    "huge_parameters": ({"parameters": 10**300}, "parameters"),
+    "negative_temperature": ({"temperature": -1.0}, "temperature"),
+    "temperature_as_text": ({"temperature": "1"}, "temperature"),
+    "twin_as_path": ({"twin": "../other.tflite"}, "twin"),
+    "versions_as_list": ({"versions": ["keras"]}, "versions"),
+    "versions_that_paint": ({"versions": {"keras": "\x1b]0;owned\x07"}}, r"versions\.keras"),
+    "data_as_list": ({"data": []}, "data"),
+    "clips_as_numbers": ({"data": {"train": [1]}}, r"data\.train"),
+    "speakers_as_number": ({"data": {"speakers": 7}}, r"data\.speakers"),
+    "counts_as_text": ({"data": {"clips": {"happy": 3}}}, r"data\.clips\.happy"),
+    "results_as_text": ({"results": "very good"}, "results"),
+    "accuracy_as_text": (
+        {"results": {"test": {"seen_speakers": {**_SCORES, "accuracy": "high"}}}},
+        r"results\.test\.seen_speakers\.accuracy",
+    ),
+    "half_measured": ({"results": {"cross_validated": {"accuracy": 1}}}, r"results\.cross_validated"),
+    "config_as_list": ({"config": []}, "config"),
+    "config_with_more": ({"config": {"evil": 1}}, "unknown key evil"),
+    "config_out_of_range": ({"config": {"mfcc": {"n_fft": 10**9}}}, r"mfcc\.n_fft is 1000000000"),
+    "config_of_another_kind": ({"config": {"mfcc": 5}}, "unknown key mfcc"),
+    "unknown_features": ({"feature_set": "../mfcc"}, "feature_set"),
+    "features_as_list": ({"feature_set": ["mfcc"]}, "feature_set"),
+    "negative_features": ({"feature_version": -1}, "feature_version"),
+    "version_as_list": ({"version": ["v1"]}, "version"),
+}
+for _name, (_values, _reason) in _CARDS.items():
+    CASES[_name] = (with_card(**_values), rf"is damaged: speechemo\.json does not fit \(.*{_reason}")
+
+CASES.update(
+    {
+        "version_as_path": (with_card(version="../../v1"), r"holds a network of version '\.\./\.\./v1'"),
+        "format_as_text": (with_card(format="1"), r"speechemo\.json cannot be read"),
+        "newer_format": (with_card(format=10**9), "written by a newer version"),
+        "nan_in_the_card": (with_card(temperature=float("nan")), r"speechemo\.json cannot be read"),
+        "name_twice_in_the_card": (
+            with_card_text(lambda text: text.replace('"labels"', '"labels": [], "labels"', 1)),
+            r"speechemo\.json cannot be read",
+        ),
+        "deep_card": (
+            with_card_text(lambda text: text[:-1] + ', "x": ' + "[" * 200_000 + "]" * 200_000 + "}"),
+            r"speechemo\.json cannot be read",
+        ),
+        "card_that_is_a_list": (with_card_text(lambda text: f"[{text}]"), r"speechemo\.json cannot be read"),
+        "long_card": (
+            with_card_text(lambda text: text + " " * 2**24),
+            r"is too large: speechemo\.json would take \d+ bytes",
+        ),
+    }
+)
+
+
+# --- the archive ---------------------------------------------------------------------------------------
+
+
+def with_more(*more: tuple[str, bytes]) -> Make:
+    """Add members behind the four."""
+    return lambda parts: zipped((*hashed(parts).items(), *more))
+
+
+def with_directory(change: Callable[[bytearray, int], object], member: str = "model.weights.h5") -> Make:
+    """Change the entry of a member in the archive's directory, which is what a reader goes by."""
+
+    def make(parts: Parts) -> bytes:
+        content = bytearray(packed(parts))
+        at = content.rindex(member.encode()) - 46
+        assert content[at : at + 4] == b"PK\1\2"
+        change(content, at)
+        return bytes(content)
+
+    return make
+
+
+def _declare(content: bytearray, at: int, n: int) -> None:
+    struct.pack_into("<I", content, at + 24, n)
+
+
+def _lying_bomb(parts: Parts) -> bytes:
+    """Pack 64 MiB of zeros and declare as many bytes as the config had."""
+    honest = len(parts["config.json"])
+    content = bytearray(
+        zipped({**hashed(parts), "config.json": bytes(64 * 2**20)}.items(), zipfile.ZIP_DEFLATED)
+    )
+    _declare(content, content.rindex(b"config.json") - 46, honest)
+    return bytes(content)
+
+
+def _endless_directory(parts: Parts) -> bytes:
+    return zipped((*hashed(parts).items(), *((f"part{i}", b"") for i in range(3000))))
+
+
+CASES.update(
+    {
+        "climbing_member": (with_more(("../../owned", b"x")), r"unexpected parts: \.\./\.\./owned"),
+        "absolute_member": (with_more(("/etc/owned", b"x")), "unexpected parts: /etc/owned"),
+        "windows_member": (with_more(("..\\owned", b"x")), "unexpected parts: "),
+        "asset": (with_more(("assets/vocabulary.txt", b"x")), "unexpected parts: assets/"),
+        "folder_member": (with_more(("assets/", b"")), "unexpected parts: assets/"),
+        "config_twice": (with_more(("config.json", b"{}")), r"holds config\.json more than once"),
+        "card_twice": (with_more(("speechemo.json", b"{}")), r"holds speechemo\.json more than once"),
+        "member_that_paints": (with_more(("\x1b[31m\n", b"")), r"unexpected parts: \\x1b\[31m\\n"),
+        "no_card": (
+            lambda parts: zipped((name, parts[name]) for name in KERAS_MEMBERS),
+            "was not written by speechemo",
+        ),
+        "no_config": (
+            lambda parts: zipped((name, part) for name, part in parts.items() if name != "config.json"),
+            "unexpected parts: metadata",
+        ),
+        "wrong_hash": (
+            lambda parts: zipped({**parts, "metadata.json": b"{}"}.items()),
+            r"metadata\.json is not the one it was saved with",
+        ),
+        "packed_zeros": (
+            lambda parts: zipped(
+                hashed({**parts, "model.weights.h5": bytes(20 * 2**20)}).items(), zipfile.ZIP_DEFLATED
+            ),
+            r"packed too tightly: model\.weights\.h5 would grow from \d+ to 20971520 bytes",
+        ),
+        "gigabytes": (
+            with_directory(lambda content, at: _declare(content, at, 4_000_000_000)),
+            r"too large: model\.weights\.h5 would take 4000000000 bytes",
+        ),
+        "fewer_than_there_are": (with_directory(lambda content, at: _declare(content, at, 9)), "is damaged"),
+        "more_than_there_are": (
+            with_directory(lambda content, at: _declare(content, at, 190 * 2**20)),
+            r"packed too tightly: model\.weights\.h5",
+        ),
+        "lying_bomb": (_lying_bomb, "is damaged .*CRC"),
+        "encrypted": (
+            with_directory(lambda content, at: struct.pack_into("<H", content, at + 8, 1)),
+            r"is encrypted: model\.weights\.h5",
+        ),
+        "bzip2": (
+            lambda parts: zipped(hashed(parts).items(), zipfile.ZIP_BZIP2),
+            "packed in a way that model files are not",
+        ),
+        "lzma": (
+            lambda parts: zipped(hashed(parts).items(), zipfile.ZIP_LZMA),
+            "packed in a way that model files are not",
+        ),
+        "wrong_offset": (
+            with_directory(lambda content, at: struct.pack_into("<I", content, at + 42, 2**31)),
+            "is damaged",
+        ),
+        "endless_directory": (_endless_directory, "holds more parts than a model file has"),
+        "zip64": (
+            lambda parts: packed(parts)[:-22] + b"PK\6\7" + bytes(16) + packed(parts)[-22:],
+            "holds more parts than a model file has",
+        ),
+        "tail": (lambda parts: packed(parts) + b"tail", "does not end as an archive does"),
+        "text": (lambda _parts: b"hello", "does not end as an archive does"),
+        "nothing": (lambda _parts: b"", "does not end as an archive does"),
+        "pickle": (lambda _parts: pickle.dumps({"a": 1}), "does not end as an archive does"),
+        "hdf5": (lambda parts: parts["model.weights.h5"], "does not end as an archive does"),
+    }
+)
+for _percent in range(5, 100, 5):
+    CASES[f"cut_at_{_percent}"] = (
+        lambda parts, share=_percent / 100: packed(parts)[: int(share * len(packed(parts)))],
+        "is damaged",
+    )
+
+
+def flipped(content: bytes, n: int, seed: int = 0) -> Iterator[bytes]:
+    """Yield copies with one byte flipped, each somewhere else."""
+    for at in np.random.default_rng(seed).choice(len(content), n, replace=False):
+        damaged = bytearray(content)
+        damaged[at] ^= 0xFF
+        yield bytes(damaged)
+
+
+_NO_MODEL = r"is not a model file, expected a file that ends in \.keras"
+ODD_FILES = {
+    **dict.fromkeys(("folder.keras", "fifo.keras", "device.keras", "model.h5", "model.zip"), _NO_MODEL),
+    **dict.fromkeys(
+        ("nowhere.keras", "missing.keras", "model.zip/x.keras", "nul\0.keras"), "no such model file"
+    ),
+    "loop.keras": "cannot be read: too many levels of symbolic links",
+    "sparse.keras": "is too large: 1099511627776 bytes, at most 209715200",
+}
+
+
+def write_odd_files(good: Path, folder: Path) -> None:
+    """Write what is no regular file, or not of the right name or size."""
+    (folder / "folder.keras").mkdir()
+    (folder / "folder.keras" / "config.json").write_text("{}")
+    os.mkfifo(folder / "fifo.keras")  # nobody writes to it, so that waiting for it would be for ever
+    (folder / "device.keras").symlink_to("/dev/zero")
+    (folder / "nowhere.keras").symlink_to("nothing")
+    (folder / "loop.keras").symlink_to("loop.keras")
+    (folder / "model.h5").write_bytes(parts_of(good)["model.weights.h5"])
+    (folder / "model.zip").write_bytes(good.read_bytes())
+    with (folder / "sparse.keras").open("wb") as file:
+        file.truncate(2**40)
