@@ -89,8 +89,6 @@ def save(model: Any, card: ModelCard, path: Path) -> None:
 def inspect(path: str | os.PathLike[str]) -> ModelCard:
     """Check a model file and read its card. Imports no Keras and executes nothing.
 
-    The weights are checked by their hash here, and looked into by `load`.
-
     Parameters
     ----------
     path : path-like
@@ -103,7 +101,8 @@ def inspect(path: str | os.PathLike[str]) -> ModelCard:
     ------
     ModelFileError
         No such file, not a model file, damaged, written by a newer version, with a layer that is not
-        on the list of `preflight_network`, or with parts that do not fit together.
+        on the list of `preflight_network`, with weights that are no plain arrays, or with parts that do
+        not fit together.
     """
     return _checked(path)[0]
 
@@ -131,14 +130,13 @@ def load(path: str | os.PathLike[str]) -> tuple[Any, ModelCard]:
     Raises
     ------
     ModelFileError
-        As `inspect`, or its weights are no plain arrays, its shapes do not fit its version, the
-        installed Keras is too old to be trusted with it, or Keras refuses it.
+        As `inspect`, or the installed Keras is too old to be trusted with it, or Keras refuses it.
     AccessError
         There is no room for the copy that Keras reads.
     """
     require_safe_keras()
     name = display_name(path)
-    card, parts, expected = _checked(path, weights=True)
+    card, parts, expected = _checked(path)
     keras = load_keras()
     try:
         with _copy(parts) as copy, quiet_stderr(), _safe_mode():
@@ -206,7 +204,7 @@ def _card_of(parts: dict[str, bytes]) -> tuple[ModelCard, dict[str, Any]]:
 
 
 def _checked(
-    path: str | os.PathLike[str], *, weights: bool = False
+    path: str | os.PathLike[str],
 ) -> tuple[ModelCard, dict[str, bytes], tuple[tuple[int, ...], int]]:
     """Return the card, the parts, and the shapes of what goes in and comes out."""
     from speechemo_cli.models import preflight_network, preflight_weights
@@ -220,8 +218,7 @@ def _checked(
                 raise preflight.UnfitError(f"is damaged: {member} is not the one it was saved with")
         config = preflight.parse(parts[preflight.CONFIG], preflight.CONFIG)
         received = preflight_network.check(config, len(parts[preflight.WEIGHTS]))
-        if weights:
-            preflight_weights.check(parts[preflight.WEIGHTS])
+        preflight_weights.check(parts[preflight.WEIGHTS])
     features = FEATURE_SETS[card.feature_set]
     dim = features.dim(features.section(card.resolved_config()))
     clip = version_module(card.version).prepare([np.zeros((1, dim), np.float32)])
