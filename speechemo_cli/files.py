@@ -6,6 +6,7 @@ import atexit
 import errno
 import hashlib
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -17,10 +18,11 @@ from typing import TYPE_CHECKING
 from speechemo_cli.errors import AccessError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from io import BufferedReader
 
-_TEMP_MARK = ".tmp"
+# The names this module gives while it writes: for which target, by which process, when.
+_TEMP = re.compile(r"\.speechemo-[0-9a-f]{12}\.(\d+)\.\d+\.tmp(\..*)?", re.DOTALL)
 # A temporary file this old belongs to a process that was killed, not to one that is still writing.
 _STALE_AFTER_S = 3600.0
 
@@ -30,7 +32,8 @@ def atomic_path(target: Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `target`; when the block ends well, it becomes `target`.
 
     The temporary name keeps the suffix of `target`, because Keras and matplotlib choose the format
-    by it. A block that raises leaves `target` as it was and no temporary file behind.
+    by it. A block that raises leaves `target` as it was and no temporary file behind; what a killed
+    process left goes when another one writes to the same folder, an hour later or more.
 
     Parameters
     ----------
@@ -48,18 +51,14 @@ def atomic_path(target: Path, *, durable: bool = True) -> Iterator[Path]:
     Raises
     ------
     AccessError
-        The folder cannot be made or written, or the disk is full.
+        The folder cannot be made or written, the disk is full, or `target` is a device or a pipe.
     """
     shown, target = target, Path(os.path.realpath(target))
+    temp = target.with_name(f"{_temp_stem(target)}.tmp{target.suffix}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target)
-    except OSError as error:
-        raise access_error("write", shown, error) from error
-    temp = target.with_name(
-        f"{_temp_stem(target)}{os.getpid()}.{time.monotonic_ns()}{_TEMP_MARK}{target.suffix}"
-    )
-    try:
+        _sweep_once(target.parent)
+        refuse_devices(target)
         yield temp
         if durable:
             with temp.open("rb+") as handle:
@@ -76,17 +75,111 @@ def atomic_path(target: Path, *, durable: bool = True) -> Iterator[Path]:
             pass  # what went wrong has been said already
 
 
-def _temp_stem(target: Path) -> str:
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Give the path of a folder to make beside `target`; when the block ends well, it becomes `target`.
+
+    No system renames a folder over one with something in it, so an old one steps aside for a moment.
+    Where a process is killed in that moment, the next one that writes `target` brings it back.
+
+    Parameters
+    ----------
+    target : Path
+
+    Yields
+    ------
+    Path
+
+    Raises
+    ------
+    AccessError
+        It cannot be written; what was there is as it was.
+    """
+    shown, target = target, Path(os.path.realpath(target))
+    stem = _temp_stem(target)
+    temp, aside = target.with_name(f"{stem}.tmp"), target.with_name(f"{stem}.old")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep_once(target.parent)
+        for old in target.parent.glob(f"{_temp_begin(target)}*.old"):
+            if target.exists():
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                old.rename(target)
+        yield temp
+        for path in temp.rglob("*"):
+            if path.is_file():
+                with path.open("rb+") as handle:
+                    os.fsync(handle.fileno())
+        try:
+            if target.exists():
+                target.rename(aside)
+            temp.rename(target)
+        except BaseException:
+            if aside.exists() and not target.exists():
+                aside.rename(target)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
+    except OSError as error:
+        raise access_error("write", shown, error) from error
+    finally:
+        shutil.rmtree(temp, ignore_errors=True)
+
+
+def refuse_devices(target: Path) -> None:
+    """Refuse to replace a device or a pipe: it would take /dev/null away from the whole system.
+
+    Raises
+    ------
+    OSError
+        `target` is one.
+    """
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise OSError(errno.EINVAL, "not a regular file")
+
+
+def _temp_begin(target: Path) -> str:
     """Begin the names of temporary files for `target`: short, and no pattern, whatever its name is."""
     return f".speechemo-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]}."
 
 
-def _sweep(target: Path) -> None:
-    """Remove what killed writers of `target` left behind."""
-    for left in target.parent.glob(f"{_temp_stem(target)}*"):
+def _temp_stem(target: Path) -> str:
+    return f"{_temp_begin(target)}{os.getpid()}.{time.monotonic_ns()}"
+
+
+_swept: set[Path] = set()
+
+
+def _sweep_once(folder: Path) -> None:
+    """Sweep a folder this process has not swept yet: a run may write a hundred thousand files to it."""
+    if folder not in _swept:
+        _swept.add(folder)
+        sweep(folder)
+
+
+def sweep(folder: Path, dead: Collection[int] = ()) -> None:
+    """Remove what killed processes left half written in a folder, where it is an hour old and may go.
+
+    Parameters
+    ----------
+    folder : Path
+    dead : collection of int
+        Processes that are known to have ended: what they left goes at once.
+    """
+    try:
+        with os.scandir(folder) as listing:
+            left = [(entry, match) for entry in listing if (match := _TEMP.fullmatch(entry.name))]
+    except OSError:
+        return
+    for entry, match in left:
         try:
-            if time.time() - left.stat().st_mtime > _STALE_AFTER_S:
-                left.unlink()
+            age_s = time.time() - entry.stat(follow_symlinks=False).st_mtime
+            if age_s <= _STALE_AFTER_S and int(match[1]) not in dead:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            else:
+                Path(entry.path).unlink()
         except OSError:
             pass  # another process was faster
 
@@ -167,14 +260,24 @@ def display_name(path: str | os.PathLike[str]) -> str:
 
 
 _scratch: Path | None = None
+_SCRATCH_PREFIX = "speechemo-"
+_SCRATCH_LOCK = "lock"
 
 
 def scratch_folder() -> Path:
-    """Return a private folder for what libraries insist on writing; it goes when the process does."""
+    """Return a private folder for what libraries insist on writing; it goes when the process does.
+
+    One that was killed leaves its folder to the next, which sees that nobody holds its lock any more.
+    """
     global _scratch
     if _scratch is None:
-        _scratch = Path(tempfile.mkdtemp(prefix="speechemo-"))
+        _sweep_scratch()
+        _scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH_PREFIX))
         atexit.register(drop_scratch)
+        try:
+            _lock(_scratch / _SCRATCH_LOCK, os.O_CREAT)
+        except (ImportError, OSError):
+            (_scratch / _SCRATCH_LOCK).unlink(missing_ok=True)  # no locks here: nobody shall sweep it
     return _scratch
 
 
@@ -182,3 +285,25 @@ def drop_scratch() -> None:
     """Remove the private folder now."""
     if _scratch is not None:
         shutil.rmtree(_scratch, ignore_errors=True)
+
+
+def _sweep_scratch() -> None:
+    for lock in Path(tempfile.gettempdir()).glob(f"{_SCRATCH_PREFIX}*/{_SCRATCH_LOCK}"):
+        try:
+            os.close(_lock(lock))
+        except (ImportError, OSError):
+            continue  # in use, or somebody else's
+        shutil.rmtree(lock.parent, ignore_errors=True)
+
+
+def _lock(path: Path, flags: int = 0) -> int:
+    """Take a lock that the system takes back when the process ends, however it ends."""
+    import fcntl
+
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | flags, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor

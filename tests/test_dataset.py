@@ -15,7 +15,7 @@ from speechemo_cli.config import Config
 from speechemo_cli.corpus.layouts import Clip
 from speechemo_cli.errors import DataError, NoInputError, StoreError
 from speechemo_cli.features.dataset import load
-from speechemo_cli.features.extraction import compute
+from speechemo_cli.features.workers import compute
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -156,18 +156,34 @@ def test_progress_reaches_the_total(write_clip: WriteClip, config: Config) -> No
     assert steps[-1] == (2, 2)
 
 
-def test_damage_found_on_reading_says_run_again_and_running_again_helps(
+def test_damage_found_on_reading_is_set_aside_and_named_and_its_clips_are_computed_anew(
     write_clip: WriteClip, config: Config
 ) -> None:
     clips = make_clips(write_clip, ["sad", "angry"])
     whole = load(clips, config, "mfcc").x
     (shard,) = Path(config.store).glob("*/*.npz")
     flip_a_value(shard)
-    with pytest.raises(
-        StoreError, match=f"2 clips could not be read back.*{shard.name}.damaged.*Run it again"
-    ):
+    again = load(clips, config, "mfcc")
+    np.testing.assert_array_equal(again.x, whole)
+    assert again.extraction.damaged == [f"{shard}.damaged"]
+    assert again.extraction.extracted == 2
+    assert load(clips, config, "mfcc").extraction.damaged == []
+
+
+def test_damage_that_cannot_be_set_aside_is_an_error_that_names_it(
+    write_clip: WriteClip, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = make_clips(write_clip, ["sad", "angry"])
+    load(clips, config, "mfcc")
+    (shard,) = Path(config.store).glob("*/*.npz")
+    flip_a_value(shard)
+
+    def refuse(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(StoreError, match=f"2 clips could not be read back.*{shard.name}.*--store"):
         load(clips, config, "mfcc")
-    np.testing.assert_array_equal(load(clips, config, "mfcc").x, whole)
 
 
 def test_no_clips_are_no_input(config: Config) -> None:

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from faults import WRITING, each_crash, each_fault
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechemo_cli import files
 from speechemo_cli.errors import AccessError, ExitCode
-from speechemo_cli.files import access_error, atomic_path, display_name, require_writable, sha256_file
+from speechemo_cli.files import (
+    access_error,
+    atomic_folder,
+    atomic_path,
+    display_name,
+    require_writable,
+    sha256_file,
+)
 
 
 def listing(folder: Path) -> set[str]:
@@ -181,6 +191,9 @@ with atomic_path(Path(sys.argv[1])) as temp:
 """
 
 
+WRITES = KILLED.replace("    os._exit(9)\n", "")
+
+
 def test_what_a_killed_writer_leaves_is_swept_once_it_is_old(tmp_path: Path) -> None:
     target = tmp_path / "out.npz"
     target.write_text("old")
@@ -195,9 +208,21 @@ def test_what_a_killed_writer_leaves_is_swept_once_it_is_old(tmp_path: Path) -> 
 
     yesterday = time.time() - 86400
     os.utime(tmp_path / left, (yesterday, yesterday))
-    with atomic_path(target) as temp:
-        temp.write_text("newer")
-    assert listing(tmp_path) == {"out.npz"}
+    # The next process that writes there, whatever it writes.
+    done = run_python(WRITES, tmp_path / "other.npz")
+    assert done.returncode == 0, done.stderr
+    assert listing(tmp_path) == {"out.npz", "other.npz"}
+
+
+def test_a_folder_is_looked_through_for_leftovers_once_and_not_for_every_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Path] = []
+    monkeypatch.setattr(files, "sweep", looked.append)
+    for i in range(5):
+        with atomic_path(tmp_path / f"{i}.json") as temp:
+            temp.write_text("x")
+    assert looked == [tmp_path]
 
 
 def test_old_files_of_others_are_not_swept(tmp_path: Path) -> None:
@@ -237,6 +262,149 @@ def test_a_disk_that_is_full_leaves_what_was_there(before: bytes | None, tmp_pat
     assert "out.npz: file too large" in done.stdout
     assert listing(tmp_path) == ({"out.npz"} if before else set())
     assert not before or target.read_bytes() == before
+
+
+@pytest.fixture
+def old_model(tmp_path: Path) -> Callable[[], Path]:
+    """Give a model-like file that is there, in a new folder each time."""
+    count = itertools.count()
+
+    def make() -> Path:
+        target = tmp_path / str(next(count)) / "model.keras"
+        target.parent.mkdir()
+        target.write_bytes(OLD)
+        return target
+
+    return make
+
+
+OLD, NEW = b"old" * 50_000, b"new" * 100_000
+
+
+def replace_model(target: Path) -> None:
+    """Write as an archive is written: in parts, and back again to its beginning."""
+    with atomic_path(target) as temp:
+        with temp.open("wb") as handle:
+            for start in range(0, len(NEW), 50_000):
+                handle.write(NEW[start : start + 50_000])
+            handle.seek(0)
+            handle.write(NEW[:100])
+        with temp.open("rb+") as handle:
+            handle.write(NEW[:100])
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+def test_a_write_that_fails_anywhere_leaves_the_old_file_and_one_line(
+    old_model: Callable[[], Path], lasting: bool
+) -> None:
+    failures = 0
+    for faults in each_fault(*WRITING, lasting=lasting):
+        target = old_model()
+        with faults:
+            replace_model(target)
+        failures += faults.error is not None
+        assert target.read_bytes() == (OLD if faults.error else NEW)
+        assert listing(target.parent) == {"model.keras"}
+        if faults.error:
+            assert faults.error.exit_code == ExitCode.CANNOT_ACCESS
+            assert len(str(faults.error).splitlines()) == 1
+            assert f"cannot write {target}: no space left on device" in str(faults.error)
+    assert failures > 10
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_that_ends_at_any_operation_leaves_the_old_file_or_the_new(
+    old_model: Callable[[], Path],
+) -> None:
+    contents = []
+    for target, _ in each_crash(old_model, replace_model, *WRITING, "unlink"):
+        contents.append(target.read_bytes())
+    assert set(contents) == {OLD, NEW}
+    assert contents == sorted(contents, key=[OLD, NEW].index)
+    assert len(contents) > 10
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("link", [False, True])
+def test_a_pipe_or_device_is_never_replaced(tmp_path: Path, link: bool) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    target = tmp_path / "link" if link else pipe
+    if link:
+        target.symlink_to(pipe)
+    with pytest.raises(AccessError, match=f"cannot write {target}: not a regular file"):
+        write_half(target, RuntimeError())
+    assert pipe.is_fifo()
+
+
+# --- atomic_folder
+
+
+def replace_folder(target: Path) -> None:
+    with atomic_folder(target) as temp:
+        (temp / "variables").mkdir(parents=True)
+        (temp / "saved_model.pb").write_text("new")
+        (temp / "variables" / "index").write_text("new")
+
+
+@pytest.fixture
+def old_folder(tmp_path: Path) -> Callable[[], Path]:
+    """Give a folder that is there, in a new place each time."""
+    count = itertools.count()
+
+    def make() -> Path:
+        target = tmp_path / str(next(count)) / "model"
+        target.mkdir(parents=True)
+        (target / "saved_model.pb").write_text("old")
+        return target
+
+    return make
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+OLD_FOLDER = {"saved_model.pb": "old"}
+NEW_FOLDER = {"saved_model.pb": "new", "variables/index": "new"}
+
+
+def test_a_folder_is_replaced_whole_and_nothing_stays_beside_it(old_folder: Callable[[], Path]) -> None:
+    target = old_folder()
+    replace_folder(target)
+    assert content(target) == NEW_FOLDER
+    assert listing(target.parent) == {"model"}
+
+
+def test_a_folder_that_fails_anywhere_leaves_the_old_one(old_folder: Callable[[], Path]) -> None:
+    failures = 0
+    for faults in each_fault(*WRITING):
+        target = old_folder()
+        with faults:
+            replace_folder(target)
+        failures += faults.error is not None
+        assert content(target) == (OLD_FOLDER if faults.error else NEW_FOLDER)
+        assert listing(target.parent) == {"model"}
+    assert failures > 5
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_folder_whose_writer_was_killed_is_brought_back_by_the_next(old_folder: Callable[[], Path]) -> None:
+    class StopError(Exception):
+        pass
+
+    stepped_aside = 0
+    for target, got_through in each_crash(old_folder, replace_folder, *WRITING):
+        stepped_aside += not target.exists()
+        with pytest.raises(StopError), atomic_folder(target):
+            raise StopError
+        assert content(target) == (NEW_FOLDER if got_through else OLD_FOLDER)
+        yesterday = time.time() - 86400
+        for left in target.parent.glob(".*"):
+            os.utime(left, (yesterday, yesterday))
+        files.sweep(target.parent)
+        assert listing(target.parent) == {"model"}
+    assert stepped_aside == 1
 
 
 # --- errors and probes

@@ -427,6 +427,26 @@ def test_a_place_that_cannot_be_written_is_said_before_the_first_clip(output: st
     assert Path("taken").read_text() == "a file"
 
 
+def test_a_pipe_in_the_place_of_the_file_stays_one() -> None:
+    os.mkfifo("out.jsonl")
+
+    with pytest.raises(AccessError, match=r"cannot write out\.jsonl: not a regular file"):
+        to_file()
+
+    assert Path("out.jsonl").is_fifo()
+
+
+def test_a_link_in_the_place_of_the_file_stays_and_what_it_points_to_is_replaced() -> None:
+    Path("far").mkdir()
+    Path("far/answers.jsonl").write_text("of an earlier run\n")
+    Path("out.jsonl").symlink_to("far/answers.jsonl")
+
+    to_file().close()
+
+    assert Path("out.jsonl").is_symlink()
+    assert Path("far/answers.jsonl").read_text() == ""
+
+
 def test_a_partial_file_that_cannot_be_opened_is_said() -> None:
     Path("out.jsonl.partial").mkdir()
 

@@ -12,7 +12,7 @@ from speechemo_cli.errors import ExitCode
 from speechemo_cli.files import display_name
 
 if TYPE_CHECKING:
-    from speechemo_cli.features.store import SetInfo
+    from speechemo_cli.features.upkeep import SetInfo
 
 app = typer.Typer(help="Look after the feature store.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -40,18 +40,20 @@ def verify(
 @app.command()
 def compact(store: options.Store = None, config_file: options.ConfigFile = None) -> None:
     """Merge small shards into large ones."""
-    from speechemo_cli.features import store as feature_store
+    from speechemo_cli.features import upkeep
 
-    before, after = feature_store.compact(options.build_config(config_file, None, store=store).store)
+    before, after, damaged = upkeep.compact(options.build_config(config_file, None, store=store).store)
+    for shard in damaged:
+        render.warn(f"damaged, set aside: {shard}; the next extract computes its clips anew")
     render.emit(f"{before} shards merged into {after}")
 
 
 @app.command()
 def clear(store: options.Store = None, config_file: options.ConfigFile = None) -> None:
     """Remove every shard. Features can always be extracted again."""
-    from speechemo_cli.features import store as feature_store
+    from speechemo_cli.features import upkeep
 
-    removed = feature_store.clear(options.build_config(config_file, None, store=store).store)
+    removed = upkeep.clear(options.build_config(config_file, None, store=store).store)
     render.emit(f"{removed} shards removed")
 
 
@@ -63,10 +65,10 @@ def _show(
     *,
     verify: bool,
 ) -> None:
-    from speechemo_cli.features import store as feature_store
+    from speechemo_cli.features import upkeep
 
     root = options.build_config(config_file, None, store=store).store
-    infos = feature_store.inspect(root, verify=verify)
+    infos = upkeep.inspect(root, verify=verify)
     damaged = [shard for info in infos for shard in info.damaged]
     if options.is_table(format_):
         render.emit(_table(root, infos))
@@ -75,7 +77,7 @@ def _show(
             command, {"store": root, "sets": [asdict(info) for info in infos], "damaged": damaged}
         )
     for shard in damaged:
-        render.warn(f"damaged: {shard}; the next extract sets it aside and computes its clips anew")
+        render.warn(f"damaged: {shard}; `cache compact` sets it aside, extract computes its clips anew")
     if damaged:
         raise typer.Exit(ExitCode.UNUSABLE_FILE)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from speechemo_cli.cli import render
 from speechemo_cli.cli.answers import WRITERS
 from speechemo_cli.errors import ConfigError
-from speechemo_cli.files import access_error, atomic_path, display_name, require_writable
+from speechemo_cli.files import access_error, atomic_path, display_name, refuse_devices, require_writable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -79,7 +79,13 @@ class ToFile(Sink):
     def __init__(
         self, path: Path, format_: str, style: Style, *, resume: bool, writers: Writers = WRITERS
     ) -> None:
-        require_writable(path.parent)
+        # A link stays, and what it points to is replaced.
+        self._shown, path = path, Path(os.path.realpath(path))
+        require_writable(self._shown.parent)
+        try:
+            refuse_devices(path)
+        except OSError as error:
+            raise access_error("write", self._shown, error) from error
         self._path = path
         self._partial = path.with_name(f"{path.name}.partial")
         # What the runs before had answered, while this one writes over `FILE.partial`.
@@ -95,7 +101,7 @@ class ToFile(Sink):
         try:
             self._handle = self._partial.open("w", encoding="utf-8", errors="surrogateescape", newline="")
         except OSError as error:
-            raise access_error("write", path, error) from error
+            raise access_error("write", self._shown, error) from error
         self._writer = writers[format_](style, self._write)
 
     def put(self, _clip: Input, items: Iterable[Answer | Refusal]) -> None:  # noqa: D102
@@ -111,7 +117,7 @@ class ToFile(Sink):
             self._partial.replace(self._path)
             self._kept.unlink(missing_ok=True)
         except OSError as error:
-            raise access_error("write", self._path, error) from error
+            raise access_error("write", self._shown, error) from error
 
     def known(self, path: str) -> Mapping[str, list[Answer]]:  # noqa: D102
         return self._known.get(path, {})
@@ -121,7 +127,7 @@ class ToFile(Sink):
             self._handle.write(text)
             self._handle.flush()  # a kill loses nothing that was answered
         except OSError as error:
-            raise access_error("write", self._path, error) from error
+            raise access_error("write", self._shown, error) from error
 
 
 class ToFolder(Sink):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from speechemo_cli.config import Config
     from speechemo_cli.corpus.layouts import Clip
     from speechemo_cli.corpus.splits import Positions
+    from speechemo_cli.features.shards import Entry
 
 
 Prepare = Callable[[Sequence["NDArray[np.float32]"]], "NDArray[np.float32]"]
@@ -96,12 +97,40 @@ def load(
     DataError
         A clip's label is not in `labels`.
     StoreError
-        A shard was damaged between writing and reading it.
+        Shards are damaged, and cannot be set aside.
     """
     known = tuple(labels) if labels is not None else ordered(clip.label for clip in clips)
     foreign = ordered({clip.label for clip in clips} - set(known))
     if foreign:
         raise DataError(f"clips are labelled {', '.join(foreign)}, expected {', '.join(known)}")
+    extraction, examples, entries = _extract_and_read(clips, config, feature_set, on_progress)
+    if len(entries) < len(examples):
+        # Damage in values shows only now. The shard is set aside, so its clips are computed anew.
+        damaged = extraction.damaged
+        extraction, examples, entries = _extract_and_read(clips, config, feature_set, on_progress)
+        extraction.damaged = list(dict.fromkeys([*damaged, *extraction.damaged]))
+    if len(entries) < len(examples):
+        raise StoreError(
+            f"{len(examples) - len(entries)} clips could not be read back from {display_name(config.store)}"
+            f" (damaged: {', '.join(extraction.damaged) or 'nothing'})",
+            "Remove what is damaged, or give another folder with --store",
+        )
+    if labels is None:  # a label whose clips all failed is none
+        known = ordered(example.clip.label for example in examples)
+    return Dataset(
+        examples=tuple(examples),
+        x=(prepare or np.concatenate)([entries[example.key].values for example in examples]),
+        targets=np.array([known.index(example.clip.label) for example in examples], dtype=np.int64),
+        labels=known,
+        extraction=extraction,
+        durations_s=np.array([entries[example.key].duration_s for example in examples]),
+    )
+
+
+def _extract_and_read(
+    clips: Sequence[Clip], config: Config, feature_set: str, on_progress: OnProgress | None
+) -> tuple[Extraction, list[Example], dict[str, Entry]]:
+    """Read the features of distinct recordings; those whose shard is damaged are missing."""
     extraction = extract(clips, config, (feature_set,), on_progress)
     examples, conflicts = distinct(clips, extraction.keys)
     extraction.failed += [Failure(name, "the same recording stands under two labels") for name in conflicts]
@@ -115,19 +144,5 @@ def load(
         )
     store = FeatureStore.open(config.store, FEATURE_SETS[feature_set], config)
     entries = store.read(example.key for example in examples)
-    if len(entries) < len(examples):
-        raise StoreError(
-            f"{len(examples) - len(entries)} clips could not be read back from {display_name(store.folder)}"
-            f" (set aside: {', '.join(store.damaged) or 'nothing'})",
-            "Run it again: they will be computed anew",
-        )
-    if labels is None:  # a label whose clips all failed is none
-        known = ordered(example.clip.label for example in examples)
-    return Dataset(
-        examples=tuple(examples),
-        x=(prepare or np.concatenate)([entries[example.key].values for example in examples]),
-        targets=np.array([known.index(example.clip.label) for example in examples], dtype=np.int64),
-        labels=known,
-        extraction=extraction,
-        durations_s=np.array([entries[example.key].duration_s for example in examples]),
-    )
+    extraction.damaged += [name for name in store.damaged if name not in extraction.damaged]
+    return extraction, examples, entries

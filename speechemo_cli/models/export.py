@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
-import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,18 +11,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from speechemo_cli.errors import ConfigError, ModelFileError, SpeechemoError
-from speechemo_cli.files import access_error, atomic_path, display_name
+from speechemo_cli.files import access_error, atomic_folder, atomic_path, display_name
 from speechemo_cli.models import artifact, export_description, export_formats, twin
 from speechemo_cli.models.backend import quiet_stderr
 from speechemo_cli.models.export_description import TOLERANCE
 from speechemo_cli.models.export_formats import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 FORMATS = ("litert", "onnx", "savedmodel")
 SUFFIXES = {"litert": twin.SUFFIX, "onnx": ".onnx"}
-_STALE_AFTER_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -154,7 +150,7 @@ def write(
     waveforms = [vector.waveform() for vector in (*vectors, *extremes)]
     expected = [source.answer(y) for y in waveforms]
     description = description_beside(output)
-    replacing = _atomic_folder if format_ == "savedmodel" else atomic_path
+    replacing = atomic_folder if format_ == "savedmodel" else atomic_path
     with atomic_path(description) as page, replacing(output) as temp:
         step(1, 3, "converting")
         try:
@@ -183,58 +179,3 @@ def write(
         step(3, 3, "")
     size_bytes = sum(file["size_bytes"] for file in files)
     return Exported(output, description, size_bytes, difference, len(expected))
-
-
-@contextmanager
-def _atomic_folder(target: Path) -> Iterator[Path]:
-    """Give the path of a folder to make beside `target`; when the block ends well, it becomes `target`.
-
-    No system renames a folder over one with something in it, so an old one steps aside for a moment.
-
-    Parameters
-    ----------
-    target : Path
-
-    Yields
-    ------
-    Path
-
-    Raises
-    ------
-    AccessError
-        It cannot be written; what was there is as it was.
-    """
-    shown, target = target, Path(os.path.realpath(target))
-    stem = f".speechemo-folder-{os.getpid()}.{time.monotonic_ns()}"
-    temp, aside = target.with_name(f"{stem}.tmp"), target.with_name(f"{stem}.old")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for left in target.parent.glob(".speechemo-folder-*.tmp"):
-            _sweep(left)
-        yield temp
-        for path in temp.rglob("*"):
-            if path.is_file():
-                with path.open("rb+") as handle:
-                    os.fsync(handle.fileno())
-        try:
-            if target.exists():
-                target.rename(aside)
-            temp.rename(target)
-        except BaseException:
-            if aside.exists() and not target.exists():
-                aside.rename(target)
-            raise
-        shutil.rmtree(aside, ignore_errors=True)
-    except OSError as error:
-        raise access_error("write", shown, error) from error
-    finally:
-        shutil.rmtree(temp, ignore_errors=True)
-
-
-def _sweep(left: Path) -> None:
-    """Remove the folder of another export, if it is so old that a killed one must have left it."""
-    try:
-        if time.time() - left.stat().st_mtime > _STALE_AFTER_S:
-            shutil.rmtree(left)
-    except OSError:
-        pass  # another process was faster

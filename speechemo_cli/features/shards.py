@@ -1,0 +1,188 @@
+"""One file of the feature store: a zip of six plain arrays, checked before any of it is believed."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import re
+import zipfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from speechemo_cli.errors import StoreError
+from speechemo_cli.files import access_error, display_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+FORMAT = 1
+# The names that the store gives. Nothing else in its folders is ever touched.
+WHOLE = re.compile(r"[0-9a-f]{32}\.npz")
+SET_ASIDE = re.compile(r"[0-9a-f]{32}\.npz\.damaged")
+_MEMBERS = ("header", "keys", "lengths", "durations", "warnings", "values")
+# Shape and type of a plain array take 128 bytes; much more is nothing that was written here.
+_MOST_DESCRIPTION_BYTES = 1000
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the store keeps of one clip.
+
+    Attributes
+    ----------
+    values : np.ndarray [shape=(frames, dim), dtype=float32]
+        Read-only where it comes out of the store.
+    duration_s : float
+        Length of the clip, before any trimming.
+    warnings : tuple of str
+        What the reader had to say about the clip, said again when the entry is reused. Lines of
+        text, none of them empty.
+    """
+
+    values: NDArray[np.float32]
+    duration_s: float
+    warnings: tuple[str, ...] = ()
+
+
+class Place(NamedTuple):
+    """Where an entry lies, and what can be said of it without reading its values."""
+
+    shard: Path
+    duration_s: float
+    warnings: tuple[str, ...]
+
+
+class DamagedError(Exception):
+    """A shard that cannot be what was written."""
+
+
+class Shard:
+    """A shard open for reading.
+
+    A member is read whole, so that its checksum is always compared, and never unpickled. It is stored
+    as it is, so nothing in a shard can be larger than its file, whatever it says of itself.
+
+    Parameters
+    ----------
+    path : Path
+    handle : binary file
+    """
+
+    def __init__(self, path: Path, handle: IO[bytes]) -> None:
+        self._path = path
+        self.size_bytes = os.fstat(handle.fileno()).st_size
+        self._archive = zipfile.ZipFile(handle)
+        members = self._archive.infolist()
+        if [member.filename for member in members] != [f"{name}.npy" for name in _MEMBERS]:
+            raise DamagedError("not the members of a shard")
+        packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+        if packed or sum(max(member.file_size, member.compress_size) for member in members) > self.size_bytes:
+            raise DamagedError("members larger than the file")
+
+    def _array(self, name: str) -> NDArray[Any]:
+        content = self._archive.read(f"{name}.npy")
+        stream = io.BytesIO(content)
+        if np.lib.format.read_magic(stream) != (1, 0):
+            raise DamagedError(f"{name} is no array")
+        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(
+            stream, max_header_size=_MOST_DESCRIPTION_BYTES
+        )
+        # Refuses types that hold Python objects, and a shape that is not that of all the bytes.
+        flat = np.frombuffer(content, dtype, offset=stream.tell())
+        return flat.reshape(shape, order="F" if fortran_order else "C")
+
+    @cached_property
+    def header(self) -> dict[str, Any]:
+        """What made it: format, feature set, version and config."""
+        header: dict[str, Any] = json.loads(str(self._array("header")))
+        return header
+
+    def index(self) -> dict[str, Place]:
+        """Look up what it holds, without the values."""
+        keys, durations, warnings = (self._array(name).tolist() for name in ("keys", "durations", "warnings"))
+        return {
+            key.decode("ascii"): Place(self._path, float(duration), tuple(told.split("\n")) if told else ())
+            for key, duration, told in zip(keys, durations, warnings, strict=True)
+        }
+
+    def entries(self, dim: int | None) -> dict[str, Entry]:
+        """Read everything in it; `dim` None takes any width."""
+        index, lengths, values = self.index(), self._array("lengths"), self._array("values")
+        fits = len(index) == len(lengths) and values.shape == (lengths.sum(), dim or values.shape[-1])
+        if not fits or values.dtype != np.float32 or (lengths < 0).any():
+            raise DamagedError("members do not fit together")
+        starts = np.cumsum(lengths) - lengths
+        return {
+            key: Entry(values[start : start + length], place.duration_s, place.warnings)
+            for (key, place), start, length in zip(index.items(), starts, lengths, strict=True)
+        }
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[Shard]:
+    """Open a shard; whatever is wrong with its content, also when it is read later, is a `DamagedError`.
+
+    What numpy and zipfile raise for cut, flipped, foreign and lying files has no common root: some
+    ten types from `BadZipFile` to `NotImplementedError` have been seen. An OSError is no damage, the
+    shard may be whole: it becomes an `AccessError`, or stays a FileNotFoundError where another
+    process has merged the shard away. Nor is a MemoryError: nothing larger than the file is asked for.
+    """
+    try:
+        with path.open("rb") as handle:
+            shard = Shard(path, handle)
+            if shard.header["format"] > FORMAT:
+                raise StoreError(
+                    f"{display_name(path)} was written by a newer version",
+                    "Update speechemo, or give another folder with --store",
+                )
+            yield shard
+    except (StoreError, FileNotFoundError, MemoryError, DamagedError):
+        raise
+    except OSError as error:
+        # By zipfile about the content, or by the system that was sent to a place before the file's begin.
+        if error.errno in (None, errno.EINVAL):
+            raise DamagedError(str(error)) from error
+        raise access_error("read", path, error) from error
+    except Exception as error:
+        raise DamagedError(f"{type(error).__name__}: {error}") from error
+
+
+def listed(folder: Path, *names: re.Pattern[str]) -> list[Path]:
+    """List the shards in a folder, by default those that are not set aside; none where it is missing.
+
+    Raises
+    ------
+    AccessError
+        The folder cannot be read.
+    """
+    try:
+        return sorted(
+            path for path in folder.iterdir() if any(n.fullmatch(path.name) for n in names or (WHOLE,))
+        )
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise access_error("read", folder, error) from error
+
+
+def write(handle: IO[bytes], header: Mapping[str, Any], entries: Mapping[str, Entry]) -> None:
+    """Write entries, one at least, as the content of a shard."""
+    items = list(entries.values())
+    np.savez(
+        handle,
+        header=np.array(json.dumps(header, sort_keys=True)),
+        keys=np.array(list(entries), dtype="S64"),
+        lengths=np.array([len(entry.values) for entry in items], dtype=np.int64),
+        durations=np.array([entry.duration_s for entry in items], dtype=np.float32),
+        warnings=np.array(["\n".join(entry.warnings) for entry in items], dtype=np.str_),
+        values=np.concatenate([entry.values for entry in items]).astype(np.float32, copy=False),
+    )

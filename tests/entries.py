@@ -1,0 +1,53 @@
+"""What tests put into a store: light enough for a process that is to be killed soon."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from speechemo_cli.config import Config, MfccConfig
+from speechemo_cli.features import FEATURE_SETS
+from speechemo_cli.features.store import Entry, FeatureStore
+
+DIM = 3
+CONFIG = Config(mfcc=MfccConfig(n_mfcc=DIM))
+MFCC = FEATURE_SETS["mfcc"]
+
+
+def key_of(i: int) -> str:
+    return hashlib.sha256(str(i).encode()).hexdigest()
+
+
+def entry_of(i: int) -> Entry:
+    """Always the same entry for a number: one content has one set of features."""
+    rng = np.random.default_rng(i)
+    values = rng.standard_normal((1 + i % 3, DIM)).astype(np.float32)
+    return Entry(values, 0.25 * (1 + i % 7), ("truncated: a bit",) * (i % 3))
+
+
+def entries_of(numbers: Iterable[int]) -> dict[str, Entry]:
+    return {key_of(i): entry_of(i) for i in numbers}
+
+
+def open_store(root: Path, config: Config = CONFIG) -> FeatureStore:
+    return FeatureStore.open(root, MFCC, config)
+
+
+def shards(root: Path) -> list[Path]:
+    return sorted(path for path in root.glob("*/*.npz") if not path.name.startswith("."))
+
+
+def assert_same(found: dict[str, Entry], expected: dict[str, Entry]) -> None:
+    assert found.keys() == expected.keys()
+    for key, entry in expected.items():
+        np.testing.assert_array_equal(found[key].values, entry.values)
+        assert found[key].values.dtype == np.float32
+        assert found[key].duration_s == np.float32(entry.duration_s)
+        assert found[key].warnings == entry.warnings
+
+
+def temporary_files(root: Path) -> list[Path]:
+    return [path for path in root.rglob("*") if path.name.startswith(".")]

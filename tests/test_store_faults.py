@@ -1,0 +1,725 @@
+"""The store under kills, other processes, full disks and damage: what was whole before stays."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import tracemalloc
+import uuid
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from entries import CONFIG, DIM, MFCC, assert_same, entries_of, key_of, open_store, shards, temporary_files
+from faults import WRITING, Faults, each_crash, each_fault
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from test_store import DAMAGES, rewrite
+
+import speechemo_cli
+from speechemo_cli.config import Config, MfccConfig
+from speechemo_cli.errors import AccessError, ExitCode
+from speechemo_cli.features import shards as shards_module
+from speechemo_cli.features.shards import DamagedError, Entry, reading
+from speechemo_cli.features.store import FeatureStore
+from speechemo_cli.features.upkeep import clear, compact, inspect
+
+OTHER = Config(mfcc=MfccConfig(n_mfcc=DIM, hop_length=256))
+HOURS_AGO = time.time() - 7200
+
+
+def read_all(root: Path, n: int) -> dict[str, Entry]:
+    return open_store(root).read(map(key_of, range(n)))
+
+
+def damaged(root: Path) -> list[str]:
+    """Name what `cache verify` finds."""
+    return [name for info in inspect(root, verify=True) for name in info.damaged]
+
+
+def start(code: str, *arguments: object) -> subprocess.Popen[str]:
+    places = [Path(__file__).parent, Path(speechemo_cli.__file__).parents[1]]
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places))},
+        text=True,
+    )
+
+
+# --- killed
+
+_WRITES_UNTIL_KILLED = """
+import sys
+from pathlib import Path
+from entries import entries_of, open_store
+from speechemo_cli.features.upkeep import compact
+root = Path(sys.argv[1])
+store = open_store(root)
+print("ready", flush=True)
+for i in range(0, 100_000, 2):
+    store.write(entries_of([i, i + 1]))
+    print(i, flush=True)
+    if i % 20 == 18:
+        compact(root)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+@pytest.mark.parametrize(
+    "seed", [seed if seed < 3 else pytest.param(seed, marks=pytest.mark.slow) for seed in range(20)]
+)
+def test_a_writer_killed_at_a_random_moment_loses_nothing_it_had_reported(tmp_path: Path, seed: int) -> None:
+    root = tmp_path / "store"
+    writer = start(_WRITES_UNTIL_KILLED, root)
+    assert writer.stdout.readline() == "ready\n"
+    time.sleep(np.random.default_rng(seed).uniform(0, 0.5))
+    writer.kill()
+    reported = [int(line) for line in writer.communicate()[0].splitlines(keepends=True) if line[-1:] == "\n"]
+
+    n = 2 * len(reported)
+    assert damaged(root) == []
+    assert_same(read_all(root, n), entries_of(range(n)))
+    make_old(temporary_files(root))
+    store = open_store(root)
+    assert temporary_files(root) == []
+    store.write(entries_of(i for i in range(n + 10) if key_of(i) not in store))
+    assert_same(read_all(root, n + 10), entries_of(range(n + 10)))
+
+
+def make_old(left: list[Path]) -> None:
+    for path in left:
+        os.utime(path, (HOURS_AGO, HOURS_AGO))
+
+
+@pytest.fixture
+def three_shards(tmp_path: Path) -> Callable[[], Path]:
+    """Give the root of a new store with four clips in three shards, as often as it is called."""
+    for i in range(3):
+        open_store(tmp_path / "0").write(entries_of([i, i + 1]))
+    count = itertools.count(1)
+    return lambda: Path(shutil.copytree(tmp_path / "0", tmp_path / str(next(count))))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize(
+    ("action", "kept"),
+    [
+        (lambda root: FeatureStore.at(root, MFCC, CONFIG).write(entries_of([4])), 4),
+        (compact, 4),
+        (clear, 0),
+    ],
+    ids=["write", "compact", "clear"],
+)
+def test_a_process_that_ends_at_any_operation_leaves_a_whole_store(
+    three_shards: Callable[[], Path], action: Callable[[Path], object], kept: int
+) -> None:
+    crashes = 0
+    for root, got_through in each_crash(three_shards, action, *WRITING, "unlink"):
+        crashes += not got_through
+        assert damaged(root) == []
+        make_old(temporary_files(root))
+        found = read_all(root, 5)
+        assert temporary_files(root) == []
+        assert_same(found, {key: entries_of(range(5))[key] for key in found})
+        assert found.keys() >= entries_of(range(kept)).keys()
+    assert crashes >= 3
+
+
+def test_what_a_killed_writer_left_goes_once_it_is_old_and_nothing_else_does(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.write(entries_of([1]))
+    name = ".speechemo-0123456789ab.{}.1.tmp.npz"
+    old, young, foreign = (store.folder / part for part in (name.format(1), name.format(2), ".mine.tmp.npz"))
+    for path in (old, young, foreign):
+        path.write_bytes(b"PK")
+    for path in (old, foreign):
+        os.utime(path, (HOURS_AGO, HOURS_AGO))
+
+    open_store(tmp_path)
+
+    assert sorted(temporary_files(tmp_path)) == sorted([young, foreign])
+    os.utime(young, (HOURS_AGO, HOURS_AGO))
+    foreign.unlink()
+    clear(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- many at once
+
+_WRITER = """
+import sys
+from pathlib import Path
+from entries import entries_of, open_store
+root, first = Path(sys.argv[1]), int(sys.argv[2])
+store = open_store(root)
+print("ready", flush=True)
+sys.stdin.readline()
+for i in range(first, first + 40, 2):
+    store.write(entries_of([i, i + 1]))
+"""
+_COMPACTOR = """
+import sys
+from pathlib import Path
+from speechemo_cli.features.upkeep import compact
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(20):
+    compact(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("writers", [2, pytest.param(8, marks=pytest.mark.slow)])
+def test_writers_at_once_give_the_union_while_others_compact_and_read(tmp_path: Path, writers: int) -> None:
+    root = tmp_path / "store"
+    processes = [start(_WRITER, root, 30 * i) for i in range(writers)]  # ten clips are written twice
+    processes += [start(_COMPACTOR, root) for _ in range(2)]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    reader, n = open_store(root), 30 * writers + 10
+    seen: set[str] = set()
+    while any(process.poll() is None for process in processes):
+        reader.refresh()
+        found = reader.read(map(key_of, range(n)))
+        assert_same(found, {key: entry for key, entry in entries_of(range(n)).items() if key in found})
+        assert found.keys() >= seen
+        seen = set(open_store(root).read(map(key_of, range(n))))
+        assert seen >= found.keys()
+    for process in processes:
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    assert reader.damaged == damaged(root) == []
+    store = open_store(root)
+    assert_same(store.read(map(key_of, range(n))), entries_of(range(n)))
+    assert len(store) == n
+    assert temporary_files(root) == []
+
+
+def test_shards_merged_away_while_a_store_is_opened_are_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(4):
+        open_store(tmp_path).write(entries_of([i]))
+    listed = shards_module.listed
+
+    def listed_then_merged(folder: Path) -> list[Path]:
+        paths = listed(folder)
+        with monkeypatch.context() as undone:
+            undone.setattr(shards_module, "listed", listed)
+            compact(tmp_path)
+        return paths
+
+    monkeypatch.setattr(shards_module, "listed", listed_then_merged)
+    assert len(open_store(tmp_path)) == 4
+
+
+# --- full disks and refusals
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+def test_a_write_that_fails_anywhere_leaves_the_store_as_it_was(tmp_path: Path, lasting: bool) -> None:
+    failures = 0
+    open_store(tmp_path).write(entries_of([0, 1]))
+    for i, faults in enumerate(each_fault(*WRITING, lasting=lasting), start=2):
+        before, store = shards(tmp_path), open_store(tmp_path)
+        with faults:
+            store.write(entries_of([i]))
+        if faults.error is None:
+            assert_same(read_all(tmp_path, i + 1), {**entries_of([0, 1]), **entries_of([i])})
+            clear(tmp_path)
+            open_store(tmp_path).write(entries_of([0, 1]))
+            continue
+        failures += 1
+        assert faults.error.exit_code == ExitCode.CANNOT_ACCESS
+        assert "no space left on device" in str(faults.error)
+        assert len(str(faults.error).splitlines()) == 1
+        assert key_of(i) not in store
+        assert shards(tmp_path) == before
+        assert temporary_files(tmp_path) == []
+        assert_same(read_all(tmp_path, i + 1), entries_of([0, 1]))
+    assert failures >= 3
+
+
+@pytest.mark.parametrize(
+    ("kinds", "lasting"), [(WRITING, True), ((*WRITING, "unlink"), False), (("unlink",), True)]
+)
+def test_a_compact_that_fails_anywhere_loses_no_entry(
+    three_shards: Callable[[], Path], kinds: tuple[str, ...], lasting: bool
+) -> None:
+    failures = 0
+    for faults in each_fault(*kinds, lasting=lasting):
+        root = three_shards()
+        with faults:
+            compact(root)
+        failures += faults.error is not None
+        assert faults.error is None or len(str(faults.error).splitlines()) == 1
+        assert damaged(root) == []
+        assert temporary_files(root) == []
+        assert_same(read_all(root, 4), entries_of(range(4)))
+        assert compact(root).after == 1
+        assert_same(read_all(root, 4), entries_of(range(4)))
+    assert failures >= 3
+
+
+def test_a_clear_that_fails_anywhere_leaves_a_whole_store_and_can_be_repeated(tmp_path: Path) -> None:
+    failures = 0
+    for faults in each_fault("unlink"):
+        for i in range(4):
+            open_store(tmp_path).write(entries_of([i]))
+        with faults:
+            clear(tmp_path)
+        failures += faults.error is not None
+        assert faults.error is None or "cannot remove" in str(faults.error)
+        assert damaged(tmp_path) == []
+        found = read_all(tmp_path, 4)
+        assert_same(found, {key: entry for key, entry in entries_of(range(4)).items() if key in found})
+        clear(tmp_path)
+        assert list(tmp_path.iterdir()) == []
+    assert failures >= 4
+
+
+_FULL = """
+import resource, signal, sys
+from pathlib import Path
+from entries import entries_of, open_store
+from speechemo_cli.errors import AccessError
+from speechemo_cli.features.upkeep import compact
+root = Path(sys.argv[1])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
+for i in range(4):
+    open_store(root).write(entries_of(range(10 * i, 10 * i + 10)))
+for attempt in (lambda: open_store(root).write(entries_of(range(100, 200))), lambda: compact(root)):
+    try:
+        attempt()
+        print("written")
+    except AccessError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no resource limits")
+def test_a_disk_that_is_full_costs_nothing_that_was_stored(tmp_path: Path) -> None:
+    out, _ = start(_FULL, tmp_path).communicate(timeout=60)
+    told = out.splitlines()
+    assert len(told) == 2
+    assert all("file too large" in line and "intact" in line for line in told)
+    assert temporary_files(tmp_path) == []
+    assert damaged(tmp_path) == []
+    assert_same(read_all(tmp_path, 200), entries_of(range(40)))
+    assert compact(tmp_path)[:2] == (4, 1)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_device_that_is_full_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, opened = open_store(tmp_path), io.open
+    store.write(entries_of([1]))
+
+    def full(file: object, mode: str = "r", *more: object) -> object:
+        return opened("/dev/full" if "w" in mode else file, mode, *more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(io, "open", full)
+        with pytest.raises(AccessError, match="no space left on device"):
+            store.write(entries_of([2]))
+    assert_same(read_all(tmp_path, 3), entries_of([1]))
+
+
+def test_a_read_only_store_is_read_and_a_write_is_refused_in_one_line(tmp_path: Path) -> None:
+    for i in range(3):
+        open_store(tmp_path).write(entries_of([i]))
+    store = open_store(tmp_path)
+    left = store.folder / ".speechemo-0123456789ab.1.1.tmp.npz"
+    left.write_bytes(b"PK")
+    os.utime(left, (HOURS_AGO, HOURS_AGO))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.npz")}
+    for action in (lambda: store.write(entries_of([9])), lambda: compact(tmp_path), lambda: clear(tmp_path)):
+        with Faults(1, (*WRITING, "unlink"), lasting=True, code=errno.EROFS) as faults:
+            assert_same(read_all(tmp_path, 9), entries_of(range(3)))
+            assert damaged(tmp_path) == []
+            action()
+        assert "read-only file system" in str(faults.error)
+        assert len(str(faults.error).splitlines()) == 1
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.npz")} == before
+
+
+def test_damaged_shards_of_a_read_only_store_are_named_and_passed_over(tmp_path: Path) -> None:
+    for _ in range(3):
+        open_store(tmp_path).write(entries_of([1, 2]))
+    for path in shards(tmp_path):
+        DAMAGES[0](path)
+    open_store(tmp_path).write(entries_of([3]))
+    with Faults(1, (*WRITING, "unlink"), lasting=True, code=errno.EROFS):
+        store = open_store(tmp_path)
+        assert_same(store.read(map(key_of, [1, 2, 3])), entries_of([3]))
+    assert len(set(store.damaged)) == 3
+    assert len(shards(tmp_path)) == 4
+
+
+# --- damage
+
+
+@pytest.mark.parametrize(
+    ("masks", "share"), [([0x06], 0.1), pytest.param([0x01, 0x06, 0xFF], 1, marks=pytest.mark.slow)]
+)
+def test_a_byte_flipped_anywhere_in_a_shard_is_found_or_changes_nothing(
+    tmp_path: Path, rng: np.random.Generator, masks: list[int], share: float
+) -> None:
+    expected = entries_of([1, 2])
+    open_store(tmp_path).write(expected)
+    (path,) = shards(tmp_path)
+    header, whole = open_store(tmp_path).header, path.read_bytes()
+    found = total = 0
+    for at, mask in itertools.product(range(len(whole)), masks):
+        if rng.random() > share:
+            continue
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ mask]) + whole[at + 1 :])
+        total += 1
+        if damaged(tmp_path):
+            found += 1
+            continue
+        with reading(path) as shard:
+            assert shard.header == header
+            assert_same(shard.entries(DIM), expected)
+    # Harmless: dates, versions, and sizes that stand in two places.
+    assert 0.7 * total < found < total
+
+
+# numpy reads no more of a member than it says it is, and a checksum is compared at a member's end only.
+@pytest.mark.parametrize(
+    ("honest", "lie"), [("'|S64'", "'|S24'"), ("(1500,)", "(1100,)"), ("'<f4'", "'<f2'")]
+)
+def test_an_array_that_says_less_of_itself_than_there_is_is_found(
+    tmp_path: Path, honest: str, lie: str
+) -> None:
+    open_store(tmp_path).write(entries_of(range(1500)))
+    (path,) = shards(tmp_path)
+    path.write_bytes(path.read_bytes().replace(honest.encode(), lie.encode()))
+    assert damaged(tmp_path) == [str(path)]
+    assert len(open_store(tmp_path)) == 0
+
+
+def test_a_shard_cut_at_any_length_is_found(tmp_path: Path) -> None:
+    open_store(tmp_path).write(entries_of([1]))
+    (path,) = shards(tmp_path)
+    content = path.read_bytes()
+    for length in range(0, len(content), 29):
+        path.write_bytes(content[:length])
+        assert damaged(tmp_path) == [str(path)]
+
+
+@settings(max_examples=40, deadline=None, database=None, derandomize=True)
+@given(data=st.data())
+def test_bytes_of_any_kind_under_a_shards_name_are_damage_or_the_truth(data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        open_store(root).write(entries_of([1, 2]))
+        (path,) = shards(root)
+        whole = path.read_bytes()
+        at, until = sorted(data.draw(st.tuples(*[st.integers(0, len(whole))] * 2)))
+        begin = data.draw(st.sampled_from([whole[:at], b""]))
+        path.write_bytes(begin + data.draw(st.binary()) + whole[until:])
+        store = open_store(root)
+        found = store.read(map(key_of, [1, 2]))
+        assert_same(found, entries_of([1, 2]) if found else {})
+        assert bool(found) != bool(store.damaged)
+
+
+def described(shape: str, dtype: str = "'<f4'", major: int = 1) -> bytes:
+    """Begin an array that says of itself what it likes."""
+    text = f"{{'descr': {dtype}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY" + bytes([major, 0]) + len(text).to_bytes(2 if major == 1 else 4, "little") + text
+
+
+def replaced(path: Path, name: str, member: bytes, compression: int = zipfile.ZIP_STORED) -> None:
+    """Put other bytes in the place of a member; checksums are right."""
+    with zipfile.ZipFile(path) as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for each, content in {**members, f"{name}.npy": member}.items():
+            archive.writestr(each, content)
+
+
+def eight_terabytes(path: Path) -> None:
+    replaced(path, "values", described(f"({2**41 // DIM}, {DIM})") + bytes(12))
+
+
+def eight_terabytes_of_keys(path: Path) -> None:
+    replaced(path, "keys", described("(1,)", f"'|S{2**43}'") + bytes(64))
+
+
+def eight_terabytes_in_the_directory(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    at = content.rindex(b"PK\x01\x02")  # the last member of the directory: the values
+    content[at + 20 : at + 28] = b"\xfe\xff\xff\x7f" * 2
+    path.write_bytes(content)
+
+
+def zip_bomb(path: Path) -> None:
+    replaced(path, "values", described(f"({10**6}, {DIM})") + bytes(10**6 * DIM * 4), zipfile.ZIP_DEFLATED)
+
+
+def thousands_of_members(path: Path) -> None:
+    with zipfile.ZipFile(path, "a") as archive:
+        for i in range(3000):
+            archive.writestr(f"{i}.npy", b"")
+
+
+def the_same_member_twice(path: Path) -> None:
+    with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("values.npy", b"")
+
+
+def a_long_description(path: Path) -> None:
+    replaced(path, "values", described("(" + "-" * 5000 + "1,)"))
+
+
+def a_deep_header(path: Path) -> None:
+    rewrite(path, header=np.array("[" * 100_000))
+
+
+def another_version_of_arrays(path: Path) -> None:
+    replaced(path, "values", described("(1,)", major=2))
+
+
+def lengths_below_zero(path: Path) -> None:
+    with reading(path) as shard:
+        (entry,) = shard.entries(None).values()
+    rewrite(path, lengths=np.array([-len(entry.values)]))
+
+
+HOSTILE = [
+    eight_terabytes,
+    eight_terabytes_of_keys,
+    eight_terabytes_in_the_directory,
+    zip_bomb,
+    thousands_of_members,
+    the_same_member_twice,
+    a_long_description,
+    a_deep_header,
+    another_version_of_arrays,
+    lengths_below_zero,
+]
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_a_shard_that_lies_about_itself_is_damage_and_takes_no_memory(
+    tmp_path: Path, hostile: Callable[[Path], None]
+) -> None:
+    open_store(tmp_path).write(entries_of([1]))
+    (path,) = shards(tmp_path)
+    hostile(path)
+    size_bytes = path.stat().st_size
+    tracemalloc.start()
+    try:
+        assert damaged(tmp_path) == [str(path)]
+        assert open_store(tmp_path).read([key_of(1)]) == {}
+        assert tracemalloc.get_traced_memory()[1] < 10 * size_bytes + 2**20
+    finally:
+        tracemalloc.stop()
+    open_store(tmp_path).write(entries_of([1]))
+    assert_same(read_all(tmp_path, 2), entries_of([1]))
+
+
+def test_a_whole_shard_is_not_set_aside_because_memory_is_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_store(tmp_path).write(entries_of([1]))
+    (path,) = shards(tmp_path)
+
+    def short(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "frombuffer", short)
+        with pytest.raises(MemoryError):
+            open_store(tmp_path)
+    assert shards(tmp_path) == [path]
+
+
+def test_a_shard_made_under_another_config_is_never_used(tmp_path: Path) -> None:
+    open_store(tmp_path, OTHER).write(entries_of([5]))
+    (foreign,) = shards(tmp_path)
+    store = open_store(tmp_path)
+    store.write(entries_of([1]))
+    carried = store.folder / f"{0:032x}.npz"
+    shutil.copy(foreign, carried)
+
+    assert compact(tmp_path).damaged == ()  # it is not merged with the others
+    again = open_store(tmp_path)
+    assert again.damaged == [f"{carried}.damaged"]
+    assert_same(again.read(map(key_of, [1, 5])), entries_of([1]))
+
+
+def test_compact_names_what_it_sets_aside(tmp_path: Path) -> None:
+    for i in range(3):
+        open_store(tmp_path).write(entries_of([i]))
+    path = shards(tmp_path)[1]
+    DAMAGES[0](path)
+    assert compact(tmp_path) == (3, 1, (f"{path}.damaged",))
+
+
+# --- everything, in any order
+
+
+class StoreAgainstDict(RuleBasedStateMachine):
+    """Whatever happens to the store, it holds what a dict would, less the clips of damaged shards."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.temporary = tempfile.TemporaryDirectory()
+        # Names in no order, but the same ones each time: hypothesis has to be able to repeat itself.
+        self.names = (hashlib.sha256(b"%d" % i).hexdigest()[:32] for i in itertools.count())
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(uuid, "uuid4", lambda: SimpleNamespace(hex=next(self.names)))
+        self.root = Path(self.temporary.name)
+        self.store, self.second = open_store(self.root), open_store(self.root)
+        self.other = open_store(self.root, OTHER)
+        self.model: dict[str, Entry] = {}
+        self.other_model: dict[str, Entry] = {}
+        self.hurt: set[str] = set()
+
+    def teardown(self) -> None:
+        if hasattr(self, "temporary"):
+            self.patch.undo()
+            self.temporary.cleanup()
+
+    @rule(numbers=st.sets(st.integers(0, 30), max_size=5))
+    def write(self, numbers: set[int]) -> None:
+        self.store.write(entries_of(sorted(numbers)))
+        self.model.update(entries_of(numbers))
+
+    @rule(numbers=st.sets(st.integers(0, 30), min_size=1, max_size=3))
+    def write_elsewhere(self, numbers: set[int]) -> None:
+        self.second.write(entries_of(sorted(numbers)))
+        self.store.refresh()
+        self.model.update(entries_of(numbers))
+
+    @rule(numbers=st.sets(st.integers(0, 30), min_size=1, max_size=3))
+    def write_under_another_config(self, numbers: set[int]) -> None:
+        entries = {key_of(i): entries_of([i + 1000])[key_of(i + 1000)] for i in sorted(numbers)}
+        self.other.write(entries)
+        self.other_model.update(entries)
+
+    @rule()
+    def reopen(self) -> None:
+        self.store = open_store(self.root)
+
+    @rule(numbers=st.sets(st.integers(0, 35), max_size=6))
+    def read(self, numbers: set[int]) -> None:
+        keys = {key_of(i) for i in numbers}
+        expected = {key: entry for key, entry in self.model.items() if key in keys}
+        assert_same(self.store.read(sorted(keys)), expected)
+        self.second.refresh()
+        assert_same(self.second.read(sorted(keys)), expected)
+
+    @precondition(lambda self: shards(self.store.folder.parent))
+    @rule(
+        damage=st.one_of(st.sampled_from(DAMAGES), st.tuples(st.integers(0, 10**6), st.integers(1, 255))),
+        which=st.integers(0, 10**6),
+    )
+    def damage(self, damage: Callable[[Path], None] | tuple[int, int], which: int) -> None:
+        present = shards_module.listed(self.store.folder)
+        if not present:
+            return
+        path = present[which % len(present)]
+        try:
+            with reading(path) as shard:
+                inside = set(shard.index())
+        except DamagedError:
+            inside = set()  # hurt before, and its clips are in another one
+        if isinstance(damage, tuple):
+            content = bytearray(path.read_bytes() or b"x")
+            content[damage[0] % len(content)] ^= damage[1]
+            path.write_bytes(content)
+        elif path.name not in {name.removesuffix(".damaged") for name in self.hurt}:
+            damage(path)
+        self.hurt.add(f"{path.name}.damaged")
+        store = open_store(self.root)
+        found = store.read(self.model)
+        assert_same(found, {key: self.model[key] for key in found})
+        # Where other shards hold all its clips too, nobody looks into it, perhaps until much later.
+        assert self.model.keys() - found.keys() <= inside
+        assert {Path(name).name for name in store.damaged} <= self.hurt
+        assert store.damaged or found.keys() == self.model.keys()
+        self.store = open_store(self.root)
+        assert self.store.read(self.model).keys() == found.keys()
+        self.model = {key: self.model[key] for key in found}
+
+    @rule(age_s=st.sampled_from([0, 7200]), size=st.integers(0, 500))
+    def kill_a_writer(self, age_s: int, size: int) -> None:
+        self.store.folder.mkdir(exist_ok=True)
+        left = self.store.folder / f".speechemo-{next(self.names)[:12]}.1.2.tmp.npz"
+        left.write_bytes(bytes(size))
+        os.utime(left, (time.time() - age_s,) * 2)
+        self.store = open_store(self.root)
+        assert left.exists() == (age_s == 0)
+
+    @rule()
+    def verify(self) -> None:
+        for info in inspect(self.root, verify=True):
+            ours = info.folder == str(self.store.folder)
+            assert {f"{Path(name).name}.damaged" for name in info.damaged} <= self.hurt
+            assert info.clips == len(self.model if ours else self.other_model)
+
+    @rule(shard_bytes=st.sampled_from([1, 50, 200, 2**26]), reopened=st.booleans())
+    def compact(self, shard_bytes: int, reopened: bool) -> None:
+        before, after, damaged = compact(self.root, shard_bytes=shard_bytes)
+        assert before >= after == len(shards(self.root))
+        assert {Path(name).name for name in damaged} <= self.hurt
+        if reopened:
+            self.store = open_store(self.root)
+        else:
+            self.store.refresh()
+
+    @rule()
+    def clear(self) -> None:
+        clear(self.root)
+        self.model, self.other_model = {}, {}
+        assert shards(self.root) == []
+        self.store = open_store(self.root)
+
+    @rule()
+    def carry_a_shard_over_from_another_config(self) -> None:
+        for path in shards_module.listed(self.other.folder)[:1]:
+            self.store.folder.mkdir(exist_ok=True)
+            carried = self.store.folder / f"{next(self.names)}.npz"
+            shutil.copy(path, carried)
+            self.store = open_store(self.root)
+            assert f"{carried}.damaged" in self.store.damaged
+            self.hurt.add(f"{carried.name}.damaged")
+
+    @invariant()
+    def the_same_clips_are_in_it(self) -> None:
+        if hasattr(self, "model"):
+            assert len(self.store) == len(self.model)
+            assert all(key in self.store for key in self.model)
+            assert_same(open_store(self.root, OTHER).read(self.other_model), self.other_model)
+
+
+class StoreAgainstDictForLong(StoreAgainstDict):
+    """The same, many times."""
+
+
+_SETTINGS = settings(deadline=None, database=None, derandomize=True)
+StoreAgainstDict.TestCase.settings = settings(_SETTINGS, max_examples=20, stateful_step_count=15)
+StoreAgainstDictForLong.TestCase.settings = settings(_SETTINGS, max_examples=60, stateful_step_count=30)
+TestStoreAgainstDict = StoreAgainstDict.TestCase
+TestStoreAgainstDictForLong = pytest.mark.slow(StoreAgainstDictForLong.TestCase)
