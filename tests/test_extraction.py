@@ -18,8 +18,9 @@ from speechemo_cli.config import AudioConfig, Config, LogmelConfig, MfccConfig
 from speechemo_cli.corpus.layouts import Clip
 from speechemo_cli.errors import AccessError
 from speechemo_cli.features import FEATURE_SETS, logmel, mfcc
-from speechemo_cli.features.extraction import Outcome, Task, compute, compute_chunk, extract
+from speechemo_cli.features.extraction import extract
 from speechemo_cli.features.store import Entry, FeatureStore
+from speechemo_cli.features.workers import Outcome, Task, compute, compute_chunk
 from speechemo_cli.files import sha256_file
 
 if TYPE_CHECKING:
@@ -381,6 +382,31 @@ def test_worker_processes_give_the_same_numbers_and_the_same_report(
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(AccessError, match=r"cannot (read|write)"):
         extract(good, dataclasses.replace(parallel, store=str(tmp_path / "file")))
+
+
+def test_where_there_can_be_no_worker_processes_the_work_is_done_here(
+    write_clip: WriteClip, config: Config, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("joblib.effective_n_jobs", lambda n: 1)
+    clips = make_clips(write_clip, 30)
+
+    assert extract(clips, dataclasses.replace(config, jobs=2), ("mfcc",)).extracted == 30
+    assert len(decoded) == 30
+
+
+def test_an_error_of_the_progress_ends_the_workers(write_clip: WriteClip, config: Config) -> None:
+    import multiprocessing
+
+    def stopped(done: int, _: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    clips = make_clips(write_clip, 60)
+    with pytest.raises(KeyboardInterrupt):
+        extract(clips, dataclasses.replace(config, jobs=2), ("mfcc",), stopped)
+
+    assert multiprocessing.active_children() == []
+    assert extract(clips, config, ("mfcc",)).cached >= 8
 
 
 def test_the_limits_of_the_config_decide_what_is_refused(write_clip: WriteClip, config: Config) -> None:

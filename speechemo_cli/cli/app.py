@@ -2,46 +2,60 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
+import signal
 import sys
-from typing import Annotated
+import tempfile
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import speechemo_cli
 from speechemo_cli import files
-from speechemo_cli.cli import (
-    cache,
-    compare,
-    config,
-    evaluate,
-    export,
-    extract,
-    model,
-    predict,
-    render,
-    synth,
-    train,
-)
+from speechemo_cli.cli import render, signals
 from speechemo_cli.errors import ExitCode, SpeechemoError
 
-app = typer.Typer(
-    name="speechemo",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# In the order of --help. Each has a module of its name, with `run`, or with an `app` of further commands.
+COMMANDS = (
+    "extract",
+    "train",
+    "evaluate",
+    "compare",
+    "predict",
+    "model",
+    "export",
+    "config",
+    "cache",
+    "synth",
 )
-app.command("extract")(extract.run)
-app.command("train")(train.run)
-app.command("evaluate")(evaluate.run)
-app.command("compare")(compare.run)
-app.command("predict")(predict.run)
-app.add_typer(model.app, name="model")
-app.command("export")(export.run)
-app.command("config")(config.run)
-app.add_typer(cache.app, name="cache")
-app.command("synth")(synth.run)
+
+
+def application(arguments: Sequence[str] = ()) -> typer.Typer:
+    """Put together what a command line asks for: the command that it begins with, else all.
+
+    To import every command and read its options takes as long as to answer for a clip.
+    """
+    app = typer.Typer(
+        name="speechemo",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_top)
+    asked = [name for name in COMMANDS if name in arguments[:1]]
+    for name in asked or COMMANDS:
+        module = importlib.import_module(f"speechemo_cli.cli.{name}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name)
+        else:
+            app.command(name)(module.run)
+    return app
 
 
 def _show_version(wanted: bool) -> None:
@@ -50,7 +64,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _top(
     _version: Annotated[
         bool,
@@ -70,14 +83,37 @@ def _top(
 def main() -> None:
     """Run the command line and exit with the code that tells what happened."""
     render.prepare_streams()
-    render.remember_interrupts()
+    signals.watch(_leave)
+    _keep_temporary_files_together()
     code = run(sys.argv[1:])
-    if code == ExitCode.INTERRUPTED:
+    if signals.received():
         # An interrupt inside some extension module's import leaves the interpreter determined to end by
         # SIGINT, whatever the exit code. So tidy up here and go; workers follow by themselves.
         files.drop_scratch()
         os._exit(code)
+    # Nothing in memory is worth a last look: it would take a tenth of predict's time.
+    gc.freeze()
     sys.exit(code)
+
+
+def _leave(number: int) -> None:
+    """End the process from beside the main thread, which cannot be waited for."""
+    render.take_back_stderr()
+    render.error_line(_how_to_go_on(sys.argv[1:]))
+    files.drop_scratch()
+    os._exit(128 + number)
+
+
+def _keep_temporary_files_together() -> None:
+    """Let libraries and child processes write temporary files where they go with the process.
+
+    TensorFlow's are left in the temporary folder by a process that is killed. These are removed by the
+    next one.
+    """
+    try:
+        tempfile.tempdir = os.environ["TMPDIR"] = str(files.scratch_folder())
+    except OSError:
+        pass  # there is no place for any: who needs one will say so
 
 
 def run(arguments: list[str]) -> int:
@@ -93,29 +129,53 @@ def run(arguments: list[str]) -> int:
         The exit code.
     """
     try:
-        code = int(app(arguments, prog_name="speechemo", standalone_mode=False) or 0)
+        code = int(application(arguments)(arguments, prog_name="speechemo", standalone_mode=False) or 0)
     except KeyboardInterrupt:
         code = ExitCode.INTERRUPTED
-    except typer.TyperException as error:
-        return _fail(error, f"{error.format_message().rstrip('.')}. Try --help", error.exit_code)
-    except SpeechemoError as error:
-        return _fail(error, str(error), error.exit_code)
-    except MemoryError as error:
-        return _fail(error, "out of memory. Use fewer --jobs", ExitCode.INTERNAL)
+    except SystemExit as ended:
+        # Typer's answer where nobody reads --help to its end.
+        closed = isinstance(ended.__context__, BrokenPipeError)
+        return ExitCode.STDOUT_CLOSED if closed else int(ended.code or 0)
     except Exception as error:
-        if not render.was_interrupted():  # an import that was cut short fails in many ways
-            what = f"internal error: {type(error).__name__}: {error}"
-            return _fail(error, f"{what}. Run it with --debug for the traceback", ExitCode.INTERNAL)
+        if not signals.received():  # an import that was cut short fails in many ways
+            return _fail(error)
         code = ExitCode.INTERRUPTED
     if code == ExitCode.INTERRUPTED:  # caught above, or by typer
-        render.error_line("interrupted; what is finished is kept, run it again to go on")
+        render.error_line(_how_to_go_on(arguments))
+        code = 128 + (signals.received() or signal.SIGINT)
     return code
 
 
-def _fail(error: BaseException, line: str, code: int) -> int:
+def _how_to_go_on(arguments: list[str]) -> str:
+    """Say after an interrupt what is kept, and how to use it."""
+    stage, done, total = render.reached()
+    if stage == "extracting":
+        return f"interrupted; {done} of {total} clips done; run it again to go on"
+    command = next((argument for argument in arguments if not argument.startswith("-")), "")
+    how = {"train": "with --resume ", "predict": "with --output and --resume "}.get(command, "")
+    return f"interrupted; what is finished is kept, run it again {how}to go on"
+
+
+def _fail(error: Exception) -> int:
     if os.environ.get("SPEECHEMO_DEBUG"):
         import traceback
 
         render.note("".join(traceback.format_exception(error)))
+    line, code = _told(error)
     render.error_line(line)
     return code
+
+
+def _told(error: Exception) -> tuple[str, int]:
+    """Tell an error in one line, with its exit code."""
+    if isinstance(error, typer.TyperException):
+        return f"{error.format_message().rstrip('.')}. Try --help", error.exit_code
+    if isinstance(error, OSError):
+        render.give_up_stdout()
+        error = files.access_error("read or write", os.fsdecode(error.filename or "a file"), error)
+    if isinstance(error, SpeechemoError):
+        return str(error), error.exit_code
+    if isinstance(error, MemoryError):
+        return "out of memory. Use fewer --jobs", ExitCode.INTERNAL
+    what = f"internal error: {type(error).__name__}: {error}"
+    return f"{what}. Run it with --debug for the traceback", ExitCode.INTERNAL

@@ -5,19 +5,20 @@ from __future__ import annotations
 import io
 import json
 import os
-import signal
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from speechemo_cli.cli import signals
 from speechemo_cli.errors import ExitCode
 from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import access_error, display_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from speechemo_cli.evaluation.metrics import Scores
     from speechemo_cli.features.extraction import Extraction
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 SCHEMA = 1
 
 _quiet = False
-_interrupted = False
+_NOWHERE: tuple[str, int, int | None] = ("", 0, None)
+_reached = _NOWHERE
+_stderr: int | None = None
 
 
 def set_quiet(quiet: bool) -> None:
@@ -34,39 +37,21 @@ def set_quiet(quiet: bool) -> None:
     _quiet = quiet
 
 
-def remember_interrupts() -> None:
-    """Let Ctrl-C end the command even if somebody swallows the exception it raises.
-
-    Imports of large libraries do: their `try: import ... except: pass` takes a KeyboardInterrupt for a
-    missing module. The next step of the progress raises it once more.
-    """
-
-    def pressed(*_: object) -> None:
-        global _interrupted
-        _interrupted = True
-        raise KeyboardInterrupt
-
-    # A shell that starts a job in the background has it ignore Ctrl-C: that stays so.
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, pressed)
-
-
-def was_interrupted() -> bool:
-    """Whether Ctrl-C was pressed."""
-    return _interrupted
-
-
-def _go_on() -> None:
-    if _interrupted:
-        raise KeyboardInterrupt
-
-
 def prepare_streams() -> None:
-    """Let no character stop the program after the work is done, whatever the locale.
+    """Let no character stop the program after the work is done, whatever the locale, and no closed stream.
 
     On a UTF-8 stdout a name that is no UTF-8 goes out as the bytes it came in as; an ASCII stdout
-    gets escapes.
+    gets escapes. A stream that is closed from the beginning takes everything and shows it to nobody.
     """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # It gets the number of the closed one, which else the next file would get, with what is meant
+            # for the stream.
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if name != "stdin":  # a closed stdin is told from an empty one
+                setattr(sys, name, os.fdopen(nowhere, "w", encoding="utf-8"))
+    global _stderr
+    _stderr = os.dup(2)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             utf8 = stream.encoding.lower().replace("-", "") == "utf8" and stream is sys.stdout
@@ -92,11 +77,23 @@ def write(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
-        # What is left in the buffer would fail once more when the interpreter exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         if isinstance(error, BrokenPipeError):
             raise typer.Exit(ExitCode.STDOUT_CLOSED) from None
         raise access_error("write", "the output", error) from error
+
+
+def give_up_stdout() -> None:
+    """Write nothing more to stdout if it cannot be written."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_stdout()
+
+
+def _drop_stdout() -> None:
+    # What is left in the buffer would fail once more when the interpreter exits.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def emit_json(command: str, document: Mapping[str, Any]) -> None:
@@ -121,9 +118,9 @@ def error_line(text: str) -> None:
     _to_stderr(f"\x1b[1;31merror:\x1b[0m {line}" if colour(sys.stderr) else f"error: {line}")
 
 
-def _to_stderr(text: str) -> None:
+def _to_stderr(text: str, end: str = "\n") -> None:
     try:
-        print(text, file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints
+        print(text, end=end, file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints
     except OSError:
         pass  # nobody listens; the exit code still tells
 
@@ -223,6 +220,11 @@ def shows_progress() -> bool:
     return not _quiet and sys.stderr.isatty()
 
 
+def reached() -> tuple[str, int, int | None]:
+    """Return how far the command has come: the stage, what of it is done, and how much there is to do."""
+    return _reached
+
+
 @contextmanager
 def progress(what: str, unit: str) -> Iterator[Callable[..., None]]:
     """Show a bar with rate and time left on stderr, if that is a terminal; else nothing.
@@ -232,35 +234,35 @@ def progress(what: str, unit: str) -> Iterator[Callable[..., None]]:
     callable
         `update(done, total, text="")`.
     """
-    if not shows_progress():
-        yield lambda *_, **__: _go_on()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-    from rich.text import Text
-
-    class Rate(TextColumn):
-        def render(self, task: Any) -> Text:
-            return Text(f"{task.speed:.1f} {unit}/s" if task.speed else "", style="dim")
-
-    bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        Rate(""),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}", markup=False),
-        console=Console(stderr=True, no_color=not colour(sys.stderr)),
-        transient=True,
-    )
-    with bar:
-        task = bar.add_task(what, total=None, text="")
+    with _bar(unit) as show:
 
         def update(done: int, total: int | None, text: str = "", stage: str = what) -> None:
-            _go_on()
-            bar.update(task, completed=done, total=total, text=text, description=stage)
+            global _reached
+            signals.go_on()
+            _reached = (stage, done, total)
+            show(done, total, text, stage)
 
+        show(0, None, "", what)
         yield update
+    global _reached
+    _reached = _NOWHERE  # the stage is done; one that is broken off comes by here no more
+
+
+def take_back_stderr() -> None:
+    """Write to stderr as at the beginning, where a bar or a redirection is not going to be ended."""
+    if _stderr is not None:
+        os.dup2(_stderr, 2)
+    if shows_progress() and sys.__stderr__ is not None and sys.stderr is not sys.__stderr__:
+        sys.stderr = sys.__stderr__
+        _to_stderr("\r\x1b[2K\x1b[?25h", end="")  # an empty line, and the cursor that the bar hid
+
+
+def _bar(unit: str) -> AbstractContextManager[Callable[[int, int | None, str, str], None]]:
+    if not shows_progress():
+        return nullcontext(lambda *_: None)
+    from speechemo_cli.cli import bar
+
+    return bar.shown(unit, colour=colour(sys.stderr))
 
 
 def say_extraction(extraction: Extraction) -> None:

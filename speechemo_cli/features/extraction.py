@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import atexit
-import os
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from speechemo_cli.audio import reader
 from speechemo_cli.errors import AudioError
-from speechemo_cli.features import FEATURE_SETS
-from speechemo_cli.features.store import Entry, FeatureStore
-from speechemo_cli.files import sha256_file
+from speechemo_cli.features import FEATURE_SETS, workers
+from speechemo_cli.features.store import FeatureStore
+from speechemo_cli.features.workers import Outcome, Task
+from speechemo_cli.files import require_writable, sha256_file
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from speechemo_cli.config import Config
     from speechemo_cli.corpus.layouts import Clip
 
@@ -49,22 +45,6 @@ class Doubt:
 
     path: str
     warning: str
-
-
-class Task(NamedTuple):
-    """A clip to compute: where it is, the hash its content had, and the sets that lack it."""
-
-    path: str
-    key: str
-    feature_sets: tuple[str, ...]
-
-
-class Outcome(NamedTuple):
-    """What came of a task: `error` is None for a clip that is in the store now."""
-
-    key: str
-    error: str | None = None
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass
@@ -126,8 +106,10 @@ def extract(
     """
     started = time.perf_counter()
     job = _Job(clips, config, tuple(feature_sets), on_progress)
-    for outcomes in _run(job):
-        job.take(outcomes)
+    # Closed at once when the progress raises: no worker goes on while the error is being told.
+    with closing(_run(job)) as run:
+        for outcomes in run:
+            job.take(outcomes)
     report = job.finish()
     report.seconds = time.perf_counter() - started
     return report
@@ -143,6 +125,7 @@ class _Job:
         feature_sets: tuple[str, ...],
         on_progress: OnProgress | None,
     ) -> None:
+        self.store = config.store
         self.config = replace(config, store=str(Path(config.store).absolute()))
         self.feature_sets = feature_sets
         self.report = Extraction(clips=len(clips))
@@ -156,6 +139,7 @@ class _Job:
         self._looked_at = 0
         self._done = 0
         self._on_progress = on_progress or (lambda *_: None)
+        self._advance(0)
 
     def chunks(self) -> Iterator[list[Task]]:
         """Hash file after file and hand out those whose features are missing.
@@ -228,7 +212,7 @@ class _Job:
         return report
 
 
-def _hash_all(paths: list[str], workers: int) -> Iterator[tuple[str, str | None]]:
+def _hash_all(paths: list[str], threads: int) -> Iterator[tuple[str, str | None]]:
     """Hash every file in threads, in order; None for one that cannot be read."""
 
     def attempt(some: list[str]) -> list[tuple[str, str | None]]:
@@ -242,7 +226,7 @@ def _hash_all(paths: list[str], workers: int) -> Iterator[tuple[str, str | None]
 
     # In slices, so that the first chunk is out while the rest is still being read. Hashing releases
     # the interpreter lock, so threads do.
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(paths), 2 * _SHARD_CLIPS):
             end = min(start + 2 * _SHARD_CLIPS, len(paths))
             for done in pool.map(attempt, [paths[i : min(i + 16, end)] for i in range(start, end, 16)]):
@@ -260,114 +244,29 @@ def _why_unreadable(path: str) -> str:
     return "changed while it was being read"
 
 
-def _run(job: _Job) -> Iterator[list[Outcome]]:
-    """Compute in worker processes where there is enough to do, else here."""
+def _run(job: _Job) -> Generator[list[Outcome], None, None]:
+    """Compute in worker processes where there is enough to do, else here.
+
+    Here, that is for fewer than 24 clips or with one worker, a clip that crashes the decoder takes the run
+    with it: what other chunks have stored is kept. With worker processes it costs that clip alone.
+    """
     chunks = job.chunks()
     first: list[list[Task]] = []
     for chunk in chunks:
         first.append(chunk)
         if sum(map(len, first)) >= _WORTH_WORKERS:
             break
-    if job.config.workers == 1 or sum(map(len, first)) < _WORTH_WORKERS:
+    if first:
+        require_writable(Path(job.store))
+    if job.config.workers > 1 and sum(map(len, first)) >= _WORTH_WORKERS and _has_processes():
+        yield from workers.run(chain(first, chunks), job.config)
+    else:
         for chunk in chain(first, chunks):
-            yield compute_chunk(chunk, job.config)
-        return
-    from joblib import Parallel, delayed
-
-    # Read by glibc when a worker starts: keep the memory of freed arrays for the next clip. By default
-    # it goes back to the system each time, to be mapped anew page by page.
-    for variable in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"):
-        os.environ.setdefault(variable, str(2**26))
-    parallel = Parallel(
-        n_jobs=job.config.workers,
-        backend="loky",
-        batch_size=1,
-        return_as="generator_unordered",
-        pre_dispatch="16*n_jobs",  # a short queue would leave workers waiting for the next chunk
-        max_nbytes=None,  # a chunk is a list of names: nothing to share through memory-mapped files
-    )
-    # joblib takes the next chunk when a worker is free, so hashing goes on while the workers compute.
-    threading.excepthook = _excepthook
-    # Likewise its helper process, which counts what a killed run left.
-    os.environ.setdefault(
-        "PYTHONWARNINGS", "ignore::UserWarning:joblib.externals.loky.backend.resource_tracker"
-    )
-    yield from parallel(delayed(_work)(chunk, job.config, os.getpid()) for chunk in chain(first, chunks))
+            yield workers.compute_chunk(chunk, job.config)
 
 
-def _excepthook(args: threading.ExceptHookArgs) -> None:
-    """Keep loky's own threads quiet: on Ctrl-C they stumble over the work that joblib takes back.
+def _has_processes() -> bool:
+    """Whether the system has what worker processes are told by: some sandboxes lack shared semaphores."""
+    from joblib import effective_n_jobs
 
-    What matters to the run reaches it as an exception of the executor.
-    """
-    if not type(args.thread).__module__.startswith("joblib.externals.loky"):
-        threading.__excepthook__(args)
-
-
-_watching = False
-
-
-def _work(chunk: list[Task], config: Config, parent: int) -> list[Outcome]:
-    """Compute a chunk in a worker process that does not outlive its parent.
-
-    A worker whose parent was killed would wait minutes for more, and keep the parent's pipes open.
-    """
-    global _watching
-    if not _watching:
-        _watching = True
-        threading.Thread(target=_follow, args=(parent,), daemon=True).start()
-        # What it wrote is closed: taking its libraries apart at the end would only keep the parent waiting.
-        atexit.register(os._exit, 0)
-    return compute_chunk(chunk, config)
-
-
-def _follow(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
-
-
-def compute_chunk(chunk: list[Task], config: Config) -> list[Outcome]:
-    """Decode some clips, compute the sets they lack and write one shard a set. Runs in a worker process.
-
-    Parameters
-    ----------
-    chunk : list of Task
-    config : Config
-
-    Returns
-    -------
-    list of Outcome
-        In the order of the chunk.
-    """
-    entries: dict[str, dict[str, Entry]] = {}
-    outcomes = []
-    for path, key, feature_sets in chunk:
-        try:
-            recording = reader.read(path, config.audio)
-        except AudioError as error:
-            outcomes.append(Outcome(key, str(error)))
-            continue
-        if recording.sha256 != key:
-            outcomes.append(Outcome(key, "changed while it was being read"))
-            continue
-        for name in feature_sets:
-            values = compute(recording, name, config)
-            entries.setdefault(name, {})[key] = Entry(values, recording.duration_s, recording.warnings)
-        outcomes.append(Outcome(key, warnings=recording.warnings))
-    for name, computed in entries.items():
-        FeatureStore.at(config.store, FEATURE_SETS[name], config).write(computed)
-    return outcomes
-
-
-def compute(recording: reader.Recording, feature_set: str, config: Config) -> NDArray[np.float32]:
-    """Compute one feature set of a decoded clip.
-
-    Returns
-    -------
-    np.ndarray [shape=(frames, dim), dtype=float32]
-    """
-    kind = FEATURE_SETS[feature_set]
-    section = kind.section(config)
-    y = reader.resample(recording.y, recording.sr, section.sr)
-    return kind.compute(y, section.sr, section)
+    return bool(effective_n_jobs(2) > 1)

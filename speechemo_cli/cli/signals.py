@@ -1,0 +1,72 @@
+"""Ctrl-C, `kill`, a closed terminal: the command ends within three seconds, and at once when asked twice."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# How long a command may take to stop in order.
+_GRACE_S = 2.0
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+
+_received = 0
+
+
+def watch(leave: Callable[[int], None]) -> None:
+    """Raise KeyboardInterrupt in the main thread at the first signal; end the process if that does not.
+
+    Parameters
+    ----------
+    leave : callable
+        `leave(signal)` tells the person, tidies up and ends the process. It is called in a thread of its
+        own at the second signal, and where the first has not ended the process in time: a library may be
+        in the middle of a long calculation, or take the exception for something else.
+    """
+    watched = []
+    for number in (getattr(signal, name) for name in _NAMES if hasattr(signal, name)):
+        # What is ignored stays ignored: `nohup` does so with SIGHUP, a shell with a background job's SIGINT.
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, _interrupt)
+            watched.append(number)
+    if os.name != "posix":
+        return
+    # Written to by the signal itself, whatever the interpreter is doing.
+    heard, said = os.pipe()
+    os.set_blocking(said, False)
+    signal.set_wakeup_fd(said, warn_on_full_buffer=False)
+    threading.Thread(target=_follow, args=(heard, watched, leave), daemon=True).start()
+
+
+def received() -> int:
+    """Return the signal that asked the command to end, or 0."""
+    return _received
+
+
+def go_on() -> None:
+    """Raise KeyboardInterrupt once more if somebody swallowed it.
+
+    Imports of large libraries do: their `try: import ... except: pass` takes it for a missing module.
+    """
+    if _received:
+        raise KeyboardInterrupt
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    global _received
+    if not _received:
+        _received = number
+        raise KeyboardInterrupt
+
+
+def _follow(heard: int, watched: list[int], leave: Callable[[int], None]) -> None:
+    number = 0
+    while number not in watched:
+        number = os.read(heard, 1)[0]
+    select.select([heard], [], [], _GRACE_S)
+    leave(number)

@@ -1,0 +1,363 @@
+"""Kills, signals and dying workers: nothing is left running or lying about, and what is done is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import harmonic
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+
+# What is planted in every Python process of a test: worker processes import it too.
+SLOW = "time.sleep(0.05)"
+STUCK = """
+while True:
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        pass
+"""
+ABORT = "if 'bad' in path: os.abort()"
+KILLED = "if 'bad' in path: os.kill(os.getpid(), signal.SIGKILL)"
+SEGFAULT = "if 'bad' in path: import ctypes; ctypes.string_at(0)"
+
+
+@pytest.fixture
+def temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The temporary folder of everything that is started here."""
+    folder = tmp_path / "temp"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Run some code before each clip is read, in the command and in its workers."""
+
+    def write(code: str) -> None:
+        lines = "\n".join(f"    {line}" for line in code.strip().splitlines())
+        folder = tmp_path / "planted"
+        folder.mkdir(exist_ok=True)
+        (folder / "sitecustomize.py").write_text(
+            "import os, signal, time\nfrom speechemo_cli.audio import reader\n"
+            "original = reader.read_channels\n"
+            f"def planted(path, *more):\n{lines}\n    return original(path, *more)\n"
+            "reader.read_channels = planted\n"
+        )
+        monkeypatch.setenv("PYTHONPATH", str(folder))
+
+    return write
+
+
+def make_clips(folder: Path, n: int, bad: tuple[int, ...] = ()) -> Path:
+    import soundfile
+
+    (folder / "happy").mkdir(parents=True)
+    for i in range(n):
+        name = "bad" if i in bad else "clip"
+        soundfile.write(folder / "happy" / f"{name}{i:03d}.wav", harmonic(0.25 + i / 500, 16000), 16000)
+    return folder
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a command in a process group of its own; what is left of it is killed at the end."""
+    begun = []
+
+    def popen(*arguments: object) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "speechemo_cli", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            # A shell lets what it runs in the background ignore Ctrl-C; the tests may be run so.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+        begun.append(process)
+        return process
+
+    yield popen
+    for process in begun:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.communicate()
+
+
+def in_session(leader: int) -> set[int]:
+    """The processes of a session that are alive."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, session = stat.read_text().rpartition(")")[2].split()[:4]
+        except OSError:
+            continue
+        if int(session) == leader and state != "Z":
+            found.add(int(stat.parent.name))
+    return found
+
+
+def until(true: Callable[[], object], seconds: float) -> float:
+    """Wait for something; return how long it took."""
+    began = time.monotonic()
+    while not true():
+        assert time.monotonic() - began < seconds, "it never came"
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+def shards() -> list[Path]:
+    return list(Path("features").glob("*/*.npz"))
+
+
+def extract(folder: Path, *more: str) -> tuple[int, dict, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "speechemo_cli", "extract", str(folder), "--format", "json", *more],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, json.loads(done.stdout or "{}"), done.stderr
+
+
+# --- the parent is told to end ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        signal.SIGKILL,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+)
+def test_a_command_that_is_ended_takes_its_workers_with_it_and_is_gone_on_with(
+    number: signal.Signals, temp: Path, plant: Callable, start: Callable, tmp_path: Path
+) -> None:
+    plant(SLOW)
+    process = start("extract", make_clips(tmp_path / "data", 150), "--jobs", 2, "--features", "mfcc")
+    until(shards, 60)
+    assert len(in_session(process.pid)) > 2
+
+    os.kill(process.pid, number)
+
+    assert until(lambda: not in_session(process.pid), 10) < 3
+    out, err = process.communicate()
+    assert out == ""
+    if number == signal.SIGKILL:
+        assert process.returncode == -number
+        assert list(temp.iterdir())
+    else:
+        assert process.returncode == 128 + number
+        (told,) = re.findall(
+            r"^error: interrupted; (\d+) of 150 clips done; run it again to go on$", err, re.M
+        )
+        assert list(temp.iterdir()) == []
+    plant("pass")
+    code, report, _ = extract(tmp_path / "data", "--features", "mfcc")
+    assert code == 0
+    assert report["cached"] + report["extracted"] == 150
+    assert report["cached"] >= (8 if number == signal.SIGKILL else int(told[1]))
+    # What the killed one left went with the next one.
+    assert list(temp.iterdir()) == []
+    assert [path for path in Path("features").rglob("*") if path.name.startswith(".")] == []
+
+
+def test_ctrl_c_in_a_terminal_reaches_every_process_and_shows_one_line(
+    temp: Path, plant: Callable, tmp_path: Path
+) -> None:
+    plant(SLOW)
+    data = make_clips(tmp_path / "data", 150)
+    leader, terminal = pty.fork()
+    if leader == 0:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.execv(
+            sys.executable,
+            [sys.executable, "-m", "speechemo_cli", "extract", str(data), "-j", "2", "--features", "mfcc"],
+        )
+    until(lambda: len(in_session(leader)) > 3, 60)  # the workers are starting, a bad moment
+    os.write(terminal, b"\x03")
+    shown = b""
+    began = time.monotonic()
+    while True:
+        try:
+            shown += os.read(terminal, 65536)
+        except OSError:
+            break
+    _, status = os.waitpid(leader, 0)
+    os.close(terminal)
+
+    assert time.monotonic() - began < 3
+    assert os.waitstatus_to_exitcode(status) == 130
+    assert b"Traceback" not in shown
+    assert b"Warning" not in shown
+    assert b"clips done; run it again to go on" in shown.splitlines()[-1]
+    assert until(lambda: not in_session(leader), 10) < 2
+    assert list(temp.iterdir()) == []
+
+
+def test_ctrl_c_while_the_command_line_is_loading_shows_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "typer.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-m", "speechemo_cli", "config"],
+        capture_output=True,
+        check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
+
+
+@pytest.mark.parametrize(("presses", "seconds"), [(1, 3.0), (2, 1.0)])
+def test_a_command_that_hears_nothing_ends_in_three_seconds_or_at_the_second_ctrl_c(
+    presses: int, seconds: float, temp: Path, plant: Callable, start: Callable, tmp_path: Path
+) -> None:
+    plant(f"open('reading', 'w').close()\n{STUCK}")
+    process = start("extract", make_clips(tmp_path / "data", 1))
+    until(Path("reading").exists, 60)
+
+    began = time.monotonic()
+    for _ in range(presses):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+    _, err = process.communicate(timeout=20)
+
+    assert time.monotonic() - began < seconds
+    assert process.returncode == 130
+    assert err.splitlines()[-1].startswith("error: interrupted; 0 of 1 clips done")
+    assert list(temp.iterdir()) == []
+
+
+def test_a_signal_that_was_ignored_before_stays_ignored(plant: Callable, tmp_path: Path) -> None:
+    """`nohup` has a command ignore that its terminal closes."""
+    plant("os.kill(os.getpid(), signal.SIGHUP)")
+    data = make_clips(tmp_path / "data", 2)
+    done = subprocess.run(
+        ["nohup", sys.executable, "-m", "speechemo_cli", "extract", str(data), "--quiet"],
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0
+
+
+def test_a_stopped_predict_keeps_its_answers_and_says_how_to_go_on(
+    temp: Path, plant: Callable, start: Callable, tmp_path: Path
+) -> None:
+    plant(SLOW)
+    data = make_clips(tmp_path / "data", 150)
+    command = ("predict", data, "--output", "out.jsonl", "--jobs", 2)
+    process = start(*command)
+    partial = Path("out.jsonl.partial")
+    until(lambda: partial.exists() and partial.read_text().count("\n") >= 64, 60)
+
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+
+    assert time.monotonic() - began < 3
+    assert process.returncode == 130
+    assert err.splitlines()[-1].endswith("run it again with --output and --resume to go on")
+    assert list(temp.iterdir()) == []
+    answered = partial.read_text().splitlines()
+    process = start(*command, "--resume")
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert Path("out.jsonl").read_text().splitlines()[: len(answered)] == answered
+    assert len(Path("out.jsonl").read_text().splitlines()) == 150
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "command"),
+    [
+        (signal.SIGINT, ("train",)),
+        (signal.SIGINT, ("evaluate", "--protocol", "random-holdout")),
+        (signal.SIGKILL, ("train",)),
+    ],
+)
+def test_ctrl_c_in_the_import_of_tensorflow_is_heard(
+    command: tuple[str, ...], number: signal.Signals, temp: Path, start: Callable, corpus_folder: Path
+) -> None:
+    """It takes seconds, and swallows the exception that Ctrl-C raises."""
+    process = start(*command, corpus_folder, "--version", "v1", "--epochs", 100_000)
+    until(lambda: list(temp.glob("*/keras.json")), 120)
+    time.sleep(0.5)
+
+    began = time.monotonic()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+
+    # A second or two; the loading of a library cannot be interrupted, and takes long on a busy machine.
+    assert time.monotonic() - began < 20
+    if number == signal.SIGINT:
+        assert process.returncode == 130
+        assert err.splitlines()[-1].startswith("error: interrupted; what is finished is kept, run it again")
+        assert ("--resume" in err) == (command[0] == "train")
+    else:
+        assert list(temp.iterdir())
+        start("extract", corpus_folder, "--features", "mfcc").communicate()
+    assert list(temp.iterdir()) == []
+
+
+# --- a worker dies ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "crash",
+    [
+        ABORT,
+        pytest.param(KILLED, marks=pytest.mark.slow),
+        pytest.param(SEGFAULT, marks=pytest.mark.slow),
+    ],
+    ids=["abort", "out of memory", "segfault"],
+)
+def test_a_clip_that_crashes_the_decoder_is_named_and_the_others_are_done(
+    crash: str, temp: Path, plant: Callable, tmp_path: Path
+) -> None:
+    plant(crash)
+    data = make_clips(tmp_path / "data", 60, bad=(7, 41))
+
+    code, report, err = extract(data, "--jobs", "2", "--features", "mfcc")
+
+    assert code == 3
+    assert [(Path(failure["path"]).name, failure["error"]) for failure in report["failed"]] == [
+        (name, "crashed the decoder, or ran out of memory") for name in ("bad007.wav", "bad041.wav")
+    ]
+    assert (report["extracted"], report["cached"]) == (58, 0)
+    assert len(err.splitlines()) == 3  # what was found, and a warning for each of the two
+    assert list(temp.iterdir()) == []
+    plant("pass")
+    code, report, _ = extract(data, "--jobs", "2", "--features", "mfcc")
+    assert (code, report["extracted"], report["cached"]) == (0, 2, 58)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_from_outside_costs_nothing(
+    plant: Callable, start: Callable, tmp_path: Path
+) -> None:
+    plant("open(f'worker{os.getpid()}', 'w').close()\n" + SLOW)
+    process = start("extract", make_clips(tmp_path / "data", 80), "-j", 2, "--features", "mfcc", "-f", "json")
+    until(shards, 60)
+    workers = [int(path.name[6:]) for path in Path().glob("worker*")]
+    os.kill(workers[0], signal.SIGKILL)
+    out, _ = process.communicate(timeout=60)
+
+    assert process.returncode == 0
+    assert json.loads(out)["extracted"] == 80
+    assert len(list(Path().glob("worker*"))) > len(workers)

@@ -1,0 +1,363 @@
+"""Streams, environments and terminals: results are not lost, and nothing but results is on stdout."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import pty
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import harmonic
+
+COMMAND = [sys.executable, "-m", "speechemo_cli"]
+# What a terminal takes for a colour.
+COLOUR = re.compile(r"\x1b\[[0-9;]*?(3[0-7]|9[0-7])[0-9;]*m")
+ESCAPE = re.compile(r"\x1b\[")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three clips in a folder a label. Treat it as read-only."""
+    import soundfile
+
+    folder = tmp_path_factory.mktemp("data")
+    for i, label in enumerate(["happy", "sad", "calm"]):
+        (folder / label).mkdir()
+        soundfile.write(folder / label / "clip.wav", harmonic(1.0, 16000, 120 + 20 * i), 16000)
+    return folder
+
+
+@pytest.fixture
+def clip(data: Path) -> str:
+    return str(data / "sad" / "clip.wav")
+
+
+def shell(script: str, *arguments: object, **more: object) -> subprocess.CompletedProcess[str]:
+    """Run a line of bash in which "$@" is a command of speechemo."""
+    return subprocess.run(
+        ["bash", "-c", script, "bash", *COMMAND, *map(str, arguments)],
+        **{"capture_output": True, "text": True, "check": False, **more},
+    )
+
+
+def in_terminal(*arguments: object, columns: int = 80, **env: str) -> tuple[int, str]:
+    """Run a command in a terminal of so many columns: its exit code, and everything that is shown."""
+    leader, terminal = pty.fork()
+    if leader == 0:
+        command = [*COMMAND, *map(str, arguments)]
+        os.execve(sys.executable, command, {**os.environ, "TERM": "xterm-256color", **env})
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    shown = b""
+    while True:
+        try:
+            shown += os.read(terminal, 65536)
+        except OSError:
+            break
+    _, status = os.waitpid(leader, 0)
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(status), shown.decode()
+
+
+# --- streams that are closed or full -------------------------------------------------------------------
+
+WRITERS = [
+    ["--help"],
+    ["predict", "--help"],
+    ["config"],
+    ["cache", "info"],
+    ["model", "info"],
+    ["extract", "DATA", "--quiet", "--features", "mfcc"],
+    ["predict", "DATA", "--quiet"],
+    pytest.param(["train", "CORPUS", "--quiet", "--version", "v1", "--epochs", 1], marks=pytest.mark.slow),
+    pytest.param(["evaluate", "CORPUS", "--quiet"], marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("arguments", WRITERS, ids=lambda arguments: " ".join(map(str, arguments[:2])))
+def test_whoever_reads_may_leave(arguments: list, data: Path, request: pytest.FixtureRequest) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    if "CORPUS" in arguments:  # large enough for a training
+        data = request.getfixturevalue("corpus_folder")
+    command = [*COMMAND, *(str(data) if word in ("DATA", "CORPUS") else str(word) for word in arguments)]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["cache", "info"], ["extract", "DATA", "--features", "mfcc"]]
+)
+def test_a_full_disk_behind_stdout_is_said_in_one_line(arguments: list[str], data: Path) -> None:
+    done = shell('"$@" > /dev/full', *(data if word == "DATA" else word for word in arguments))
+
+    assert done.returncode == 5
+    assert re.fullmatch(r"error: cannot .*: no space left on device\. .*", done.stderr.splitlines()[-1])
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("streams", ["<&-", "2>&-", "<&- 2>&-", "2>/dev/full"])
+def test_an_answer_needs_neither_stdin_nor_stderr(streams: str, clip: str, tmp_path: Path) -> None:
+    done = shell(f'"$@" {streams}', "predict", clip, tmp_path / "missing.wav", "--format", "label")
+
+    assert done.returncode == 3
+    assert len(done.stdout.splitlines()) == 2
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("streams", ["<&- >&- 2>&-", ">&-"])
+def test_the_work_is_done_where_nobody_listens(streams: str, data: Path, clip: str) -> None:
+    """As under a daemon; and no file gets the number of a closed stream, with what is meant for it."""
+    extracted = shell(f'"$@" {streams}', "extract", data, "--features", "mfcc", env={"PATH": os.defpath})
+    answered = shell(f'"$@" {streams}', "predict", clip, "--output", "out.jsonl", env={"PATH": os.defpath})
+
+    assert (extracted.returncode, answered.returncode) == (0, 0)
+    assert extracted.stdout == answered.stdout == ""
+    assert "error" not in extracted.stderr + answered.stderr
+    assert json.loads(Path("out.jsonl").read_text())["status"] == "ok"
+    report = shell('"$@"', "cache", "verify", "--format", "json")
+    assert json.loads(report.stdout)["sets"][0]["clips"] == 3
+    assert json.loads(report.stdout)["damaged"] == []
+
+
+def test_a_closed_stdin_is_no_empty_list(clip: str) -> None:
+    done = shell('"$@" <&-', "predict", "--files-from", "-")
+
+    assert (done.returncode, done.stderr) == (6, "error: stdin is closed\n")
+
+
+# --- locales, colours, widths --------------------------------------------------------------------------
+
+ASCII = [
+    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    {"LC_ALL": "POSIX", "PYTHONIOENCODING": "ascii"},
+    {"LANG": "C"},
+]
+
+
+@pytest.mark.parametrize("env", ASCII, ids=["no coercion", "ascii", "C"])
+def test_any_locale_shows_every_result(env: dict[str, str], clip: str, tmp_path: Path) -> None:
+    name = shutil.copy(clip, tmp_path / "naïve 声.wav")
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "LANG"))} | env
+    for format_ in ("table", "csv", "json"):
+        done = shell('"$@"', "predict", name, "missing.wav", "--format", format_, env=env, errors="replace")
+
+        assert done.returncode == 3
+        assert "Traceback" not in done.stderr
+        assert "ve " in done.stdout
+        assert "missing.wav" in done.stdout
+    assert "warning: missing.wav: no such file" in done.stderr
+
+
+def test_a_terminal_gets_colour_and_a_bar_unless_it_wants_none(data: Path) -> None:
+    arguments = ("predict", data, "--format", "table")
+    code, plain = in_terminal(*arguments, NO_COLOR="1")
+    dumb_code, dumb = in_terminal(*arguments, TERM="dumb")
+    _, coloured = in_terminal(*arguments)
+    piped = shell('"$@"', *arguments)
+
+    assert code == dumb_code == piped.returncode == 0
+    assert COLOUR.search(coloured)
+    assert "listening" in coloured
+    assert not COLOUR.search(plain)
+    assert not ESCAPE.search(dumb)
+    assert not ESCAPE.search(piped.stdout + piped.stderr)
+    assert "listening" not in piped.stderr
+    # The same answers everywhere.
+    for line in piped.stdout.splitlines()[1:]:
+        assert line.split()[-1] in plain
+        assert line.split()[-1] in dumb
+
+
+def test_an_error_is_coloured_on_a_terminal_only(tmp_path: Path) -> None:
+    assert COLOUR.search(in_terminal("extract", tmp_path / "missing")[1])
+    assert not COLOUR.search(in_terminal("extract", tmp_path / "missing", NO_COLOR="1")[1])
+    assert not ESCAPE.search(shell('"$@"', "extract", tmp_path / "missing").stderr)
+
+
+@pytest.mark.parametrize("columns", [1, 20])
+def test_a_narrow_terminal_breaks_nothing(columns: int, data: Path) -> None:
+    code, shown = in_terminal("extract", data, "--features", "mfcc", columns=columns)
+
+    assert code == 0
+    assert "Traceback" not in shown
+    assert str(len(list(data.rglob("*.wav")))) in shown
+
+
+def test_no_line_is_wrapped_in_a_pipe_however_narrow_the_terminal(clip: str, tmp_path: Path) -> None:
+    name = shutil.copy(clip, tmp_path / f"{'long ' * 30}.wav")
+    env = {**os.environ, "COLUMNS": "20"}
+
+    answered = shell('"$@"', "predict", name, "missing.wav", "--format", "table", env=env)
+
+    assert len(answered.stdout.splitlines()) == 3
+    assert str(name) in answered.stdout.splitlines()[1]
+    assert "warning: missing.wav: no such file" in answered.stderr.splitlines()
+
+
+@pytest.mark.parametrize(("columns", "bar"), [(120, 30), (60, 10), (49, 0), (20, 0)])
+def test_the_bar_keeps_to_one_line_and_tells_first_what_matters(
+    columns: int, bar: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from speechemo_cli.cli import render
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(render, "_quiet", False)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    with render.progress("extracting", "clips") as update:
+        update(1, 8, "some more words that take much room")
+    err = capsys.readouterr().err
+
+    line = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\n", err).split("extracting", 1)[1]
+    shown = "extracting" + "".join(line.split("\n")[:20]).split("extracting")[0]
+    assert shown.count("━") + shown.count("╸") + shown.count("╺") == bar
+    assert "1/8" in err
+    assert all(len(part) <= columns for part in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", err).splitlines())
+
+
+# --- homes and folders that cannot be written ----------------------------------------------------------
+
+
+def _drop_privileges() -> None:
+    """Let root be refused what others are (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH)."""
+    libc = ctypes.CDLL(None)
+    for capability in (1, 2):
+        libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+
+
+def unprivileged(*arguments: object, **more: object) -> subprocess.CompletedProcess[str]:
+    return shell('"$@"', *arguments, preexec_fn=_drop_privileges, **more)
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Iterator[Callable[[Path], Path]]:
+    """Take the permission to write to a folder away until the test ends."""
+    folders = []
+
+    def lock(folder: Path) -> Path:
+        for path in (folder, *folder.rglob("*/")):
+            path.chmod(0o555)
+            folders.append(path)
+        test = subprocess.run(["test", "-w", folder], preexec_fn=_drop_privileges, check=False)
+        if test.returncode == 0:
+            pytest.skip("who runs this may write everywhere")
+        return folder
+
+    yield lock
+    for folder in folders:
+        folder.chmod(0o755)
+
+
+@pytest.mark.parametrize("home", [None, "/nonexistent", "locked"])
+def test_home_is_not_needed(home: str | None, clip: str, tmp_path: Path, locked: Callable) -> None:
+    env = {name: value for name, value in os.environ.items() if name != "HOME"}
+    temp = tmp_path / "temp"
+    temp.mkdir()
+    env["TMPDIR"] = str(temp)
+    if home == "locked":
+        (tmp_path / "home").mkdir()
+        env["HOME"] = str(locked(tmp_path / "home"))
+    elif home:
+        env["HOME"] = home
+
+    done = unprivileged("predict", clip, "--format", "label", env=env)
+
+    assert done.returncode == 0
+    assert len(done.stdout.split()) == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("model: packaged")
+    assert list(temp.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("home", [None, "/nonexistent", "locked"])
+def test_keras_and_matplotlib_need_no_home_either(
+    home: str | None, corpus_folder: Path, tmp_path: Path, locked: Callable
+) -> None:
+    env = {name: value for name, value in os.environ.items() if name != "HOME"}
+    (tmp_path / "temp").mkdir()
+    env["TMPDIR"] = str(tmp_path / "temp")
+    if home:
+        (tmp_path / "home").mkdir()
+        env["HOME"] = str(locked(tmp_path / "home")) if home == "locked" else home
+    before = set(Path("/tmp").iterdir())
+
+    done = unprivileged("train", corpus_folder, "--version", "v1", "--epochs", 2, env=env)
+
+    assert done.returncode == 0
+    assert len(done.stderr.splitlines()) == 1
+    assert Path("models/v1.png").exists()
+    assert list((tmp_path / "temp").iterdir()) == []
+    assert not [path for path in set(Path("/tmp").iterdir()) - before if path.name in (".keras", ".cache")]
+
+
+def test_data_and_working_folder_may_be_read_only(data: Path, tmp_path: Path, locked: Callable) -> None:
+    here = tmp_path / "here"
+    shutil.copytree(data, here / "data")
+    locked(here)
+
+    elsewhere = unprivileged(
+        "extract", "--store", tmp_path / "store", "--features", "mfcc", "--format", "json", cwd=here
+    )
+    answered = unprivileged("predict", "data", "--format", "label", cwd=here)
+    refused = unprivileged("extract", "--features", "mfcc", cwd=here)
+    untrained = unprivileged("train", "--version", "v1", cwd=here)
+
+    assert elsewhere.returncode == 0
+    assert json.loads(elsewhere.stdout)["extracted"] == 3
+    assert (answered.returncode, len(answered.stdout.splitlines())) == (0, 3)
+    for done, folder in ((refused, "features"), (untrained, "models")):
+        assert (done.returncode, done.stdout) == (5, "")
+        assert done.stderr.splitlines()[-1].startswith(
+            f"error: cannot write to {folder}: permission denied. "
+        )
+    # Said before the clips were looked for.
+    assert len(untrained.stderr.splitlines()) == 1
+
+
+def test_a_store_that_is_read_only_serves_what_it_holds(data: Path, locked: Callable) -> None:
+    assert shell('"$@"', "extract", data, "--features", "mfcc").returncode == 0
+    locked(Path("features"))
+
+    done = unprivileged("extract", data, "--features", "mfcc", "--format", "json")
+
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["cached"] == 3
+
+
+def test_what_may_not_be_read_is_named(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(data, folder)
+    (folder / "sad" / "clip.wav").chmod(0)
+    if (
+        subprocess.run(
+            ["test", "-r", folder / "sad" / "clip.wav"], preexec_fn=_drop_privileges, check=False
+        ).returncode
+        == 0
+    ):
+        pytest.skip("who runs this may read everything")
+
+    extracted = unprivileged("extract", folder, "--features", "mfcc", "--format", "json")
+    (folder / "calm").chmod(0)
+    closed = unprivileged("extract", folder, "--features", "mfcc")
+    (folder / "calm").chmod(0o755)
+
+    assert extracted.returncode == 3
+    (failure,) = json.loads(extracted.stdout)["failed"]
+    assert failure["error"] == "permission denied"
+    assert closed.returncode in (3, 5)
+    assert "permission denied" in closed.stderr
+    assert str(folder / "calm") in closed.stderr
