@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= data
+FUZZ_SECONDS ?= 30
 
-.PHONY: help install run test test-slow check format bench packaged-model lock clean
+.PHONY: help install run test test-slow fuzz check format bench load packaged-model lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +28,15 @@ test: install ## Run the tests
 test-slow: install ## Run the tests that train for longer
 	$(BIN)/python -m pytest -m slow
 
+fuzz: install ## Damage recordings and model files at random, FUZZ_SECONDS for each (Linux; installs atheris)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		"$$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["fuzz"])')"
+	$(BIN)/python fuzz/seeds.py build/fuzz
+	for target in reader model_file; do \
+		$(BIN)/python fuzz/fuzz_$$target.py -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=4096 -max_len=1000000 \
+			-print_final_stats=1 -artifact_prefix=build/fuzz/ build/fuzz/$$target || exit; \
+	done
+
 check: install ## Lint and type-check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -38,6 +48,9 @@ format: install ## Format the code
 
 bench: install ## Measure speed as ratios against references in the same run (DATA=folder of clips)
 	$(BIN)/python benchmarks/bench.py $(DATA)
+
+load: install ## Run extract and predict over 10,000 and 100,000 short clips: memory, time and open files (Linux)
+	$(BIN)/python benchmarks/load.py
 
 packaged-model: install ## Train anew the model that comes with the package (DATA=folder with RAVDESS)
 	$(BIN)/speechemo train $(DATA) --song --version v3 --split none --resume --output build/packaged.keras

@@ -172,6 +172,13 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
+        _require(
+            self.audio.min_duration_s * self.logmel.sr > self.logmel.n_fft,
+            "audio.min_duration_s",
+            self.audio.min_duration_s,
+            # Half the longer of the windows, which a shorter clip cannot be mirrored into.
+            f"more than logmel.n_fft / logmel.sr = {self.logmel.n_fft / self.logmel.sr:g}",
+        )
         _require(0 <= self.jobs <= 1024, "jobs", self.jobs, "0 (one a core) to 1024")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
 

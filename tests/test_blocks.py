@@ -117,7 +117,7 @@ def test_the_longest_duration_of_a_clip_does_not_apply(write_clip: WriteClip) ->
     ("content", "reason"),
     [
         (b"", "^empty file$"),
-        (b"just some text\n" * 100, r"^not audio that can be read \(format not recognised\)$"),
+        (b"just some text\n" * 100, r"^not audio that can be read \(it is text\)$"),
         (b"RIFF", "^not audio that can be read"),
     ],
 )
@@ -222,6 +222,12 @@ def test_any_cut_file_gives_samples_or_an_audio_error(container: str, share: flo
     except AudioError:
         held = 0
     assert held <= whole
+
+
+def test_an_offset_is_warned_about(write_clip: WriteClip) -> None:
+    path = write_clip(y=0.5 * harmonic(2.5, 16000) - 0.2)
+
+    assert warned(path) == ("offset: -0.2 of full scale is on every sample, which spoils answers",)
 
 
 # --- pieces of what streams by

@@ -129,7 +129,7 @@ _VALUES = {
     "jobs": st.integers(0, 1024),
     "seed": st.integers(0, 2**32 - 1),
     "song": st.booleans(),
-    "audio.min_duration_s": st.floats(0.01, 1.0),
+    "audio.min_duration_s": st.floats(0.04, 1.0),
     "mfcc.n_mfcc": st.integers(1, 128),
     "logmel.trim_nepers": st.floats(0, 20),
     "train.epochs": st.integers(1, 1000),
@@ -404,6 +404,7 @@ def test_a_value_gets_the_type_of_its_key(key: str, text: Any, value: Any) -> No
         ("seed", 2**32),
         ("audio.min_duration_s", 0),
         ("audio.min_duration_s", -1),
+        ("audio.min_duration_s", 0.032),
         ("audio.max_duration_s", 0.1),
         ("audio.max_duration_s", 0.2),
         ("mfcc.sr", 3999),
@@ -451,11 +452,21 @@ def test_a_value_out_of_range_names_its_key_value_and_source(key: str, value: fl
         {"logmel.fmin": 0, "logmel.fmax": 8000, "logmel.sr": 16000},
         {"train.learning_rate": 1, "train.dropout": 0},
         {"audio.min_duration_s": 700, "audio.max_duration_s": 701},
+        {"audio.min_duration_s": 0.0321},
     ],
 )
 def test_the_edges_of_the_ranges_are_allowed(values: dict[str, Any]) -> None:
     cfg, _ = config.load(values, environ={})
     assert {key: value_of(cfg, key) for key in values} == values
+
+
+def test_no_clip_may_be_shorter_than_half_a_window_of_the_features() -> None:
+    with pytest.raises(
+        ConfigError, match=r"audio\.min_duration_s is 0\.2, expected more than logmel\.n_fft / .* = 0\.256"
+    ):
+        config.load({"logmel.n_fft": 4096}, environ={})
+    longer = {"logmel.n_fft": 4096, "audio.min_duration_s": 0.3}
+    assert config.load(longer, environ={})[0].logmel.n_fft == 4096
 
 
 def test_values_that_depend_on_each_other_may_come_in_any_order() -> None:

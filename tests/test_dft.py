@@ -20,8 +20,16 @@ def spectra(y: np.ndarray, **how: object) -> np.ndarray:
 @pytest.mark.parametrize("pad_mode", ["reflect", "constant"])
 @pytest.mark.parametrize(
     ("n_fft", "win_length", "hop_length"),
-    [(512, 400, 160), (1024, 1024, 160), (2048, 2048, 512), (400, 400, 160), (256, 100, 33), (30, 30, 7), (62, 62, 200)],
-)  # fmt: skip
+    [
+        (512, 400, 160),
+        (1024, 1024, 160),
+        (2048, 2048, 512),
+        (400, 400, 160),
+        (256, 100, 33),
+        (30, 30, 7),
+        (62, 62, 200),
+    ],
+)
 def test_every_bin_of_every_frame_is_librosas(
     n_fft: int, win_length: int, hop_length: int, pad_mode: str, rng: np.random.Generator
 ) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechemo_cli.audio import ffmpeg, reader, source
+from speechemo_cli.audio import ffmpeg, formats, reader
 from speechemo_cli.audio.blocks import open_blocks
 from speechemo_cli.config import AudioConfig
 from speechemo_cli.errors import AudioError
@@ -44,7 +44,7 @@ def m4a(write_clip: Callable[..., Path]) -> Callable[..., Path]:
     ],
 )
 def test_only_known_beginnings_are_for_ffmpeg(head: bytes, expected: bool) -> None:
-    assert source.needs_ffmpeg(head) == expected
+    assert formats.needs_ffmpeg(head) == expected
 
 
 def test_without_ffmpeg_the_way_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,9 +67,8 @@ def test_it_is_asked_for_files_alone_and_cleans_up(tmp_path: Path, monkeypatch: 
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
     (tmp_path / "scratch").mkdir()
-    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr(ffmpeg, "scratch_folder", lambda: tmp_path / "scratch")
 
     with (
         pytest.raises(AudioError, match=r"ffmpeg cannot read it \(file:x: no sound in it\)"),
@@ -79,8 +78,62 @@ def test_it_is_asked_for_files_alone_and_cleans_up(tmp_path: Path, monkeypatch: 
 
     arguments = asked.read_text().splitlines()
     assert arguments[arguments.index("-protocol_whitelist") + 1] == "file"
+    assert "mov" in arguments[arguments.index("-format_whitelist") + 1]
     assert arguments[arguments.index("-i") + 1].startswith("file:/")
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def play(program: Path, *lines: str) -> None:
+    """Put a program in the place of ffmpeg; its last argument is where to write."""
+    program.write_text(
+        "\n".join(["#!/bin/sh", "for target; do :; done", 'target="${target#file:}"', *lines, ""])
+    )
+    program.chmod(0o755)
+
+
+def test_one_that_does_not_come_to_an_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    play(tmp_path / "ffmpeg", "exec sleep 60")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(ffmpeg, "_PATIENCE_S", 0.6)
+
+    with (
+        pytest.raises(AudioError, match=r"^ffmpeg takes longer than 1 s to read it$"),
+        ffmpeg.decoded(b"", 0.4),
+    ):
+        pass
+
+
+def test_what_it_says_is_one_line_that_a_terminal_can_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(tmp_path / "ffmpeg", r"""printf '%s: \033[31mred\n' "$9" >&2; exit 1""")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    clip = tmp_path / "new\nline.m4a"
+    clip.write_bytes(b"")
+
+    with pytest.raises(AudioError) as caught, ffmpeg.decoded(clip):
+        pass
+
+    assert str(caught.value) == r"ffmpeg cannot read it (the file: \x1b[31mred)"
+
+
+def test_more_than_is_decoded_at_once_is_refused(
+    m4a: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = m4a(seconds=2.0)
+    monkeypatch.setattr(ffmpeg, "MOST_SAMPLES", 16000)
+
+    with pytest.raises(AudioError, match=r"^more than 16000 samples\. Convert it"):
+        reader.read(path, AudioConfig())
+
+
+def test_a_file_of_another_format_behind_a_known_beginning_is_not_followed(tmp_path: Path) -> None:
+    # What ffmpeg takes for a list of files to join, were it not for its list of formats.
+    clip = tmp_path / "list.m4a"
+    clip.write_bytes(b"\0\0\0\x1cftypM4A \nffconcat version 1.0\nfile '/etc/passwd'\n")
+
+    with pytest.raises(AudioError, match="ffmpeg cannot read it"):
+        reader.read(clip, AudioConfig())
 
 
 def test_a_clip_comes_back_as_it_went_in(m4a: Callable[..., Path]) -> None:

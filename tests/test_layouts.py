@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -173,6 +175,26 @@ def test_a_loop_of_links_ends_and_gives_each_clip_once(tmp_path: Path) -> None:
     (tmp_path / "sad" / "self").symlink_to(tmp_path / "sad")
     paths = walk_audio(str(tmp_path)).audio
     assert sorted(Path(path).name for path in paths) == ["a.wav", "b.wav"]
+
+
+def test_folders_are_walked_however_deep_they_are(tmp_path: Path) -> None:
+    touch(tmp_path, "a/" * 300 + "clip.wav")
+    limit = sys.getrecursionlimit()
+
+    sys.setrecursionlimit(len(inspect.stack()) + 100)
+    try:
+        walk = walk_audio(str(tmp_path))
+    finally:
+        sys.setrecursionlimit(limit)
+
+    assert (len(walk.audio), walk.unreadable) == (1, [])
+
+
+def test_a_manifest_that_is_a_pipe_without_a_writer_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "clips.csv")
+
+    with pytest.raises(AccessError, match="not a regular file"):
+        find_clips(str(tmp_path / "clips.csv"))
 
 
 def test_linked_folders_and_files_are_followed(tmp_path: Path) -> None:
@@ -419,3 +441,26 @@ def test_a_folder_that_goes_while_it_is_looked_at_is_said(
 
     assert walk.unreadable == [str(tmp_path / "a")]
     assert walk.audio == [str(tmp_path / "b" / "clip.wav")]
+
+
+@pytest.mark.parametrize("label", ["sad\nhappy", "\x1b[31mhappy", "x" * 101])
+def test_a_label_that_no_table_can_show_is_refused_before_anything_is_trained_on_it(
+    tmp_path: Path, label: str
+) -> None:
+    (tmp_path / label).mkdir()
+    (tmp_path / label / "a.wav").touch()
+
+    with pytest.raises(
+        DataError, match=r"cannot be a label, expected up to 100 printable characters\. Rename"
+    ) as e:
+        find_clips(str(tmp_path))
+
+    assert str(e.value).isprintable()
+
+
+def test_a_folder_for_each_of_a_thousand_files_is_no_set_of_labels(tmp_path: Path) -> None:
+    rows = "\n".join(f"{i}.wav,label{i}" for i in range(1001))
+    (tmp_path / "manifest.csv").write_text(f"path,label\n{rows}\n")
+
+    with pytest.raises(DataError, match="1001 labels, expected at most 1000"):
+        find_clips(str(tmp_path / "manifest.csv"))

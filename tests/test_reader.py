@@ -179,7 +179,7 @@ def check_refused(path: str | Path, reason: str, config: AudioConfig = CONFIG) -
         (b"\0", "not audio that can be read"),
         (
             b"just some text, whatever its name says\n" * 100,
-            r"not audio that can be read \(format not recognised\)",
+            r"^not audio that can be read \(it is text\)$",
         ),
         (bytes(5000), "not audio that can be read"),
         (b"RIFF", "not audio that can be read"),
@@ -231,7 +231,7 @@ def test_a_clip_that_is_too_long_is_refused_and_not_cut(write_clip: WriteClip) -
     check_refused(write_clip(seconds=3.0), r"^3 s is longer than 2 s\. .*audio\.max_duration_s", config)
     check_refused(write_clip(y=harmonic(2.0001, 16000)), "is longer than 2 s", config)
     assert read(write_clip(seconds=2.0), config).duration_s == 2.0
-    check_refused(write_clip("long.flac", y=np.zeros(601 * 1000), sr=1000), "^601 s is longer than 600 s")
+    check_refused(write_clip("long.flac", y=np.zeros(601 * 8000), sr=8000), "^601 s is longer than 600 s")
 
 
 @pytest.mark.parametrize("dc", [0.0, 0.5, -0.9])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from speechemo_cli.audio import source
+from speechemo_cli.audio import formats, source
 from speechemo_cli.errors import AudioError
 from speechemo_cli.files import open_regular
 
@@ -76,6 +76,7 @@ class Blocks:
         """Yield mono samples at the rate of the file."""
         file, sr, promised = self._file, self._source_sr, self._file.frames
         n = max(1, min(round(BLOCK_S * sr), _LARGEST_BLOCK // file.channels))
+        low, high, total = math.inf, -math.inf, 0.0
         while self._held < promised:
             try:
                 with source.decoding_errors():
@@ -89,11 +90,16 @@ class Blocks:
             if not len(y):
                 break
             mono = source.one_channel(y, self._channel)
-            source.check_samples(mono, sr, self._held)
+            now = source.check_samples(mono, sr, self._held)
+            low, high = min(low, now[0]), max(high, now[1])
+            total += float(mono.sum(dtype=np.float64))
             self._held += len(y)
             yield mono
         frames = self._held if promised >= source.UNKNOWN_FRAMES else promised
         self.warnings = source.truncation(file.extra_info, frames, self._held, sr)
+        mean = total / max(self._held, 1)
+        if source.is_offset(mean, low, high):
+            self.warnings += (f"offset: {mean:+.2g} of full scale is on every sample, which spoils answers",)
 
     def _resampled(self) -> Iterator[NDArray[np.float32]]:
         """Yield mono samples at the rate that was asked for, as many as `reader.resample` gives."""
@@ -137,26 +143,18 @@ def open_blocks(
         No such file, not a regular file, no permission, empty, or not audio. What the samples are
         refused for is raised when they are read.
     """
-    import soundfile
-
     with ExitStack() as stack:
         with source.file_errors():
-            handle = stack.enter_context(open_regular(path))
-            size = os.fstat(handle.fileno()).st_size
+            opened = stack.enter_context(open_regular(path))
+            size = os.fstat(opened.fileno()).st_size
         if not size:
             raise AudioError("empty file")
-        head = handle.read(source.HEAD_BYTES)
-        handle.seek(0)
-        opened: Any = handle
-        if source.needs_ffmpeg(head):
+        if formats.needs_ffmpeg(opened.read(formats.HEAD_BYTES)):
             from speechemo_cli.audio import ffmpeg
 
-            opened = stack.enter_context(ffmpeg.decoded(path))
-        with source.decoding_errors():
-            file = stack.enter_context(soundfile.SoundFile(opened))
-        # After each read soundfile seeks to where the file already is. An MP3 decoder takes that for a
-        # jump and forgets what the next samples are made of: each joint would be a moment of silence.
-        file.seekable = lambda: False
+            opened = stack.enter_context(stack.enter_context(ffmpeg.decoded(path)).open("rb"))
+        file = stack.enter_context(formats.sound_file(opened))
+        formats.read_on(file)
         yield Blocks(file, target_sr, config, channel)
 
 

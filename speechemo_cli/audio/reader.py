@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import math
+import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from speechemo_cli.audio import source
+from speechemo_cli.audio import formats, source
 from speechemo_cli.errors import AudioError
 from speechemo_cli.files import open_regular
 
 if TYPE_CHECKING:
-    import os
-
     from numpy.typing import NDArray
 
     from speechemo_cli.config import AudioConfig
@@ -26,6 +24,10 @@ if TYPE_CHECKING:
 SILENCE_PEAK = 1e-4
 # What can be listened to: the mean of a file's channels, one of two, or each.
 CHANNELS = ("mix", "left", "right", "each")
+# Files larger than this have to show a header that can be used before they are read.
+_LARGE_BYTES = 2**26
+# MOST_SAMPLES of the widest kind, and a little more for names and pictures.
+_LARGEST_BYTES = 8 * source.MOST_SAMPLES + 2**26
 
 
 @dataclass(frozen=True)
@@ -107,32 +109,48 @@ def read_channels(
     AudioError
         As `read`, but for what `check` refuses; or there is no such channel.
     """
-    content = read_bytes(path) if content is None else content
+    content = read_bytes(path, config) if content is None else content
     if not content:
         raise AudioError("empty file")
-    y, sr, warnings = decode(content, config)
+    heard, sr, warnings = decode(content, config, channel)
     digest = hashlib.sha256(content).hexdigest()
-    return [Recording(samples, sr, digest, warnings, name) for name, samples in _channels(y, channel)]
+    recordings = []
+    for name, samples in heard.items():
+        y, offset = source.without_offset(samples)
+        which = None if name == "mix" else name
+        recordings.append(Recording(y, sr, digest, (*warnings, *offset), which))
+    return recordings
 
 
-def _channels(y: NDArray[np.float32], channel: str) -> list[tuple[str | None, NDArray[np.float32]]]:
-    """Name and samples of the channels to listen to."""
-    if channel == "each":
-        names = source.channel_names(y.shape[1] if y.ndim > 1 else 1)
-        return [(name, source.one_channel(y, name)) for name in names]
-    return [(None if channel == "mix" else channel, source.one_channel(y, channel))]
-
-
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
+def read_bytes(path: str | os.PathLike[str], config: AudioConfig | None = None) -> bytes:
     """Read the file once, so that its hash and its samples are those of the same bytes.
+
+    Parameters
+    ----------
+    path : path-like
+    config : AudioConfig, optional
+        What is too long for it is not read but refused, if the file is a large one.
 
     Raises
     ------
     AudioError
-        No such file, not a regular file, or no permission.
+        No such file, not a regular file, no permission, or too large.
     """
     with source.file_errors(), open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > _LARGE_BYTES:
+            _look_at(file, config)
+        if size > _LARGEST_BYTES:
+            raise AudioError(f"{size} bytes, expected {_LARGEST_BYTES} at most")
         return file.read()
+
+
+def _look_at(file: BinaryIO, config: AudioConfig | None) -> None:
+    """Refuse by its header what would be refused after hours of reading, and go back to the first byte."""
+    if not formats.needs_ffmpeg(file.read(formats.HEAD_BYTES)):
+        with formats.sound_file(file) as sound:
+            _check_promise(sound, config)
+    file.seek(0)
 
 
 def channels_of(content: bytes) -> tuple[str, ...]:
@@ -143,48 +161,78 @@ def channels_of(content: bytes) -> tuple[str, ...]:
     AudioError
         Not audio that libsndfile reads.
     """
-    import soundfile
-
-    with source.decoding_errors(), soundfile.SoundFile(io.BytesIO(content)) as file:
-        return source.channel_names(file.channels)
+    with formats.sound_file(formats.Content(content)) as sound:
+        return source.channel_names(sound.channels)
 
 
-def decode(content: bytes, config: AudioConfig) -> tuple[NDArray[np.float32], int, tuple[str, ...]]:
+def decode(
+    content: bytes, config: AudioConfig, channel: str = "mix"
+) -> tuple[dict[str, NDArray[np.float32]], int, tuple[str, ...]]:
     """Decode a file's bytes to samples.
+
+    Parameters
+    ----------
+    content : bytes
+    config : AudioConfig
+    channel : {"mix", "left", "right", "each"}
 
     Returns
     -------
-    y : np.ndarray [shape=(n,) or (n, channels), dtype=float32]
+    heard : dict of str to np.ndarray [shape=(n,), dtype=float32]
+        By the name of the channel, or `mix`.
     sr : int
     warnings : tuple of str
 
     Raises
     ------
     AudioError
-        Not audio, or longer than `config.max_duration_s`.
+        Not audio that is read, longer than `config.max_duration_s`, too many samples, no such channel,
+        or channels of which nothing is left when they are mixed.
     """
-    import soundfile
+    if not formats.needs_ffmpeg(content[: formats.HEAD_BYTES]):
+        return _decode(formats.Content(content), config, channel)
+    from speechemo_cli.audio import ffmpeg
 
-    if source.needs_ffmpeg(content[: source.HEAD_BYTES]):
-        from speechemo_cli.audio import ffmpeg
+    # A little more, so that what is too long is seen to be.
+    with ffmpeg.decoded(content, config.max_duration_s + 1.0) as path, path.open("rb") as file:
+        return _decode(file, config, channel)
 
-        # A little more, so that what is too long is seen to be.
-        with ffmpeg.decoded(content, config.max_duration_s + 1.0) as path:
-            content = path.read_bytes()
-    with source.decoding_errors(), soundfile.SoundFile(io.BytesIO(content)) as file:
-        sr, promised = file.samplerate, file.frames
-        if promised < source.UNKNOWN_FRAMES:
-            _check_longest(promised, sr, config)
-        # Some codecs cannot seek and want to be told how much.
-        n = promised if promised < source.UNKNOWN_FRAMES else -1
-        if file.subtype == "PCM_16":
-            # The same numbers as dtype="float32", in a tenth less time.
-            y = file.read(n, dtype="int16").astype(np.float32)
-            y *= np.float32(2.0**-15)
-        else:
-            y = file.read(n, dtype="float32")
-        log = file.extra_info
-    return y, sr, source.truncation(log, promised, len(y), sr)
+
+def _decode(
+    file: BinaryIO, config: AudioConfig, channel: str
+) -> tuple[dict[str, NDArray[np.float32]], int, tuple[str, ...]]:
+    powers, held = np.zeros(2), 0
+    with formats.sound_file(file) as sound:
+        sr, channels, promised = sound.samplerate, sound.channels, _check_promise(sound, config)
+        names = source.channel_names(channels) if channel == "each" else (channel,)
+        heard: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
+        for piece in formats.pieces(sound, promised):
+            held += len(piece)
+            _check_longest(held, sr, config)
+            source.check_samples_held(held, sr, channels)
+            for name, parts in heard.items():
+                parts.append(source.one_channel(piece, name))
+            if channels > 1 and channel == "mix":
+                powers = powers + source.powers(piece, heard["mix"][-1])
+        log = sound.extra_info
+    warnings = source.truncation(log, held if promised is None else promised, held, sr)
+    if channels > 1 and channel == "mix":
+        warnings += source.cancellation(powers, channels)
+    return {name: _joined(parts) for name, parts in heard.items()}, sr, warnings
+
+
+def _check_promise(sound: Any, config: AudioConfig | None) -> int | None:
+    """Refuse what a header promises if it is too much; return the promise, None where there is none."""
+    if sound.frames >= source.UNKNOWN_FRAMES:
+        return None
+    if config is not None:
+        _check_longest(sound.frames, sound.samplerate, config)
+    source.check_samples_held(sound.frames, sound.samplerate, sound.channels)
+    return int(sound.frames)
+
+
+def _joined(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.float32), *parts])
 
 
 def _check_longest(n: int, sr: int, config: AudioConfig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 from collections import Counter
@@ -10,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from speechemo_cli.corpus.labels import EMOTIONS, canonical, is_emotion, ordered
+from speechemo_cli.corpus.labels import EMOTIONS, MAX_LABELS, canonical, is_emotion, is_label, ordered
 from speechemo_cli.errors import DataError, NoInputError
-from speechemo_cli.files import access_error, display_name
+from speechemo_cli.files import access_error, display_name, open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +59,17 @@ class Corpus:
     clips: tuple[Clip, ...]
     layout: Layout
     skipped: dict[str, int]
+
+    def __post_init__(self) -> None:
+        labels = self.labels
+        wrong = next((label for label in labels if not is_label(label)), None)
+        if wrong is not None:
+            raise DataError(
+                f"{display_name(wrong)[:100]} cannot be a label, expected up to 100 printable characters",
+                "Rename its folder, or change the manifest",
+            )
+        if len(labels) > MAX_LABELS:
+            raise DataError(f"{len(labels)} labels, expected at most {MAX_LABELS}")
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -136,29 +148,34 @@ def walk_audio(root: str) -> Walk:
     walk = Walk([], 0, [])
     other = 0
     seen: set[tuple[int, int]] = set()
-
-    def refused(error: OSError) -> None:
-        walk.unreadable.append(str(error.filename))
-
-    for folder, inner, names in os.walk(root, followlinks=True, onerror=refused):
+    # A list, not os.walk, which calls itself for each level and gives up at a thousand.
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
         try:
             status = os.stat(folder)
-        except OSError as error:  # it went while we looked
-            refused(error)
-            continue
-        if (status.st_dev, status.st_ino) in seen:
-            inner.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        for name in sorted(names):
-            if name.startswith("."):
+            if (status.st_dev, status.st_ino) in seen:
                 continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as listing:
+                entries = sorted((e.name, _is_folder(e)) for e in listing if not e.name.startswith("."))
+        except OSError:  # not to be entered, or it went while we looked
+            walk.unreadable.append(folder)
+            continue
+        waiting += [os.path.join(folder, name) for name, is_folder in reversed(entries) if is_folder]
+        for name in (name for name, is_folder in entries if not is_folder):
             if os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:
                 walk.audio.append(os.path.join(folder, name))
             else:
                 other += 1
     return replace(walk, other=other)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, which the reader has words for
+        return False
 
 
 def find_clips(data: str, *, song: bool = False) -> Corpus:
@@ -253,7 +270,10 @@ def _from_manifest(file: str) -> Corpus:
     clips = []
     try:
         # utf-8-sig: spreadsheet programs put a byte-order mark before the first column's name.
-        with open(file, newline="", encoding="utf-8-sig", errors="surrogateescape") as handle:
+        with (
+            open_regular(file) as content,
+            io.TextIOWrapper(content, "utf-8-sig", "surrogateescape", newline="") as handle,
+        ):
             reader = csv.DictReader(handle)
             columns = reader.fieldnames or []
             for needed in ("path", "label"):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from speechemo_cli.audio import doubts, reader
+from speechemo_cli.audio import doubts, reader, source
 from speechemo_cli.config import Config
 from speechemo_cli.errors import AudioError, ConfigError
 from speechemo_cli.features import FEATURE_SETS
@@ -271,7 +271,8 @@ class Predictor:
         if not (isinstance(sr, int | np.integer) and sr > 0):
             raise ConfigError(f"sr is {sr!r}, expected a positive number of samples a second")
         reader.check(samples, int(sr), self._config.audio)
-        (answer,) = self._answers([self._listen("", reader.Recording(samples, int(sr), ""))])
+        samples, offset = source.without_offset(samples)
+        (answer,) = self._answers([self._listen("", reader.Recording(samples, int(sr), "", offset))])
         assert isinstance(answer, Answer)
         return answer
 

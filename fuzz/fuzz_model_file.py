@@ -1,0 +1,79 @@
+"""Whatever the bytes of a model file are, `artifact.inspect` gives a card or a ModelFileError.
+
+python fuzz/fuzz_model_file.py -max_total_time=3600 build/fuzz/model_file
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import random
+import sys
+import tempfile
+import warnings
+import zipfile
+import zlib
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["speechemo_cli"]):
+    from speechemo_cli.errors import ModelFileError
+    from speechemo_cli.models import artifact
+
+_CARD = "speechemo.json"
+# Where the fuzzer keeps what it finds new: the smallest files, which are no archives any more.
+_GOOD = Path(sys.argv[-1], "v1.keras")
+_FOLDER = tempfile.TemporaryDirectory(prefix="speechemo-fuzz-")
+
+
+def target(content: bytes) -> None:
+    """Check a model file. Keras, which would take it as it is, must not be asked."""
+    path = Path(_FOLDER.name, "model.keras")
+    path.write_bytes(content)
+    try:
+        artifact.inspect(path)
+    except ModelFileError as error:
+        if not str(error).isprintable():
+            raise ValueError(repr(str(error))) from None
+    assert "keras" not in sys.modules
+
+
+def mutate(content: bytes, max_size: int, seed: int) -> bytes:
+    """Change a part of the archive and put its checksums right again, as an attacker would."""
+    choice = random.Random(seed)  # noqa: S311
+    if choice.random() < 0.2:
+        return bytes(atheris.Mutate(content, max_size))
+    if choice.random() < 0.5 and _GOOD.is_file():
+        content = _GOOD.read_bytes()
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            parts = {name: archive.read(name) for name in archive.namelist()}
+    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, NotImplementedError, RuntimeError, EOFError):
+        return bytes(atheris.Mutate(content, max_size))
+    if not parts:
+        return bytes(atheris.Mutate(content, max_size))
+    name = choice.choice(sorted(parts))
+    parts[name] = bytes(atheris.Mutate(parts[name], len(parts[name]) + 64))
+    return _packed(parts)
+
+
+def _packed(parts: dict[str, bytes]) -> bytes:
+    try:
+        card = json.loads(parts[_CARD])
+        card["members"] = {name: hashlib.sha256(parts[name]).hexdigest() for name in card["members"]}
+        parts[_CARD] = json.dumps(card).encode()
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        pass  # no card any more
+    file = io.BytesIO()
+    with warnings.catch_warnings(), zipfile.ZipFile(file, "w") as archive:
+        warnings.simplefilter("ignore")
+        for name, part in parts.items():
+            archive.writestr(name, part)
+    return file.getvalue()
+
+
+if __name__ == "__main__":
+    atheris.Setup(sys.argv, target, custom_mutator=mutate)
+    atheris.Fuzz()

@@ -1,0 +1,64 @@
+"""Write what fuzzing starts from, in folders `reader` and `model_file`: python fuzz/seeds.py FOLDER."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+SR = 8000
+FORMATS = [
+    *(
+        ("WAV", subtype)
+        for subtype in ("PCM_16", "PCM_U8", "PCM_24", "DOUBLE", "ULAW", "IMA_ADPCM", "GSM610")
+    ),
+    *(("WAVEX", "FLOAT"), ("RF64", "PCM_16"), ("W64", "PCM_16"), ("AIFF", "PCM_16"), ("AU", "ALAW")),
+    *(("CAF", "PCM_16"), ("NIST", "PCM_16"), ("WAV", "MS_ADPCM"), ("FLAC", "PCM_16"), ("OGG", "VORBIS")),
+    ("MP3", "MPEG_LAYER_III"),
+]
+
+
+def recordings() -> dict[str, bytes]:
+    """Make a short noise in every format that is read."""
+    y = 0.1 * np.random.default_rng(0).standard_normal((SR // 4, 2))
+    made = {}
+    for container, subtype in FORMATS:
+        file = io.BytesIO()
+        channels = 1 if subtype == "GSM610" else 2
+        soundfile.write(file, y[:, :channels], SR, format=container, subtype=subtype)
+        made[f"{container}-{subtype}"] = file.getvalue()
+    return made | {"tagged-MP3": b"ID3\x04\0\0\0\0\0\x0a" + bytes(10) + made["MP3-MPEG_LAYER_III"]}
+
+
+def write_recordings(folder: Path) -> None:
+    """Write them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in recordings().items():
+        (folder / name).write_bytes(content)
+
+
+def write_models(folder: Path) -> None:
+    """Write a model that was never trained."""
+    from speechemo_cli.config import Config
+    from speechemo_cli.corpus.labels import EMOTIONS
+    from speechemo_cli.features import FEATURE_SETS
+    from speechemo_cli.models import artifact, version_module
+
+    folder.mkdir(parents=True, exist_ok=True)
+    module, config, rng = version_module("v1"), Config(), np.random.default_rng(0)
+    features = FEATURE_SETS[module.PRESET.feature_set]
+    section = features.section(config)
+    clips = [rng.standard_normal(section.sr).astype(np.float32) for _ in range(4)]
+    x = module.prepare([features.compute(y, section.sr, section) for y in clips])
+    card = artifact.ModelCard(
+        "v1", EMOTIONS, features.name, features.version, config.to_dict(), seed=0, epochs=1
+    )
+    artifact.save(module.build(x, len(EMOTIONS), module.PRESET), card, folder / "v1.keras")
+
+
+if __name__ == "__main__":
+    write_recordings(Path(sys.argv[1], "reader"))
+    write_models(Path(sys.argv[1], "model_file"))

@@ -1,0 +1,258 @@
+"""Recordings as they come from strangers: one of each kind, with what a user must be told of it."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from conftest import noisy
+
+SR = 16000
+Make = Callable[[Path], object]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A file and what is to be said of it.
+
+    Attributes
+    ----------
+    name : str
+        Of the file; a suffix of an audio format, so that a folder's scan finds it.
+    make : callable
+        Writes it to the path it is given.
+    refused : str or None
+        The whole reason, as a regular expression.
+    warned : tuple of str
+        The warnings of the reader, each from its first word to its last as a regular expression.
+    doubted : tuple of str
+        How further warnings of `predict` begin.
+    """
+
+    name: str
+    make: Make
+    refused: str | None = None
+    warned: tuple[str, ...] = ()
+    doubted: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        return ascii(self.name)[1:-1]
+
+
+def voice(seconds: float = 1.2, sr: int = SR, f0: float = 140.0) -> np.ndarray:
+    return noisy(np.random.default_rng(440), seconds, sr, f0)
+
+
+def encoded(y: np.ndarray, sr: int = SR, container: str = "WAV", subtype: str = "PCM_16") -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, y, sr, format=container, subtype=subtype)
+    return buffer.getvalue()
+
+
+def patched(content: bytes, at: int, kind: str, value: int) -> bytes:
+    """Replace a number in a header."""
+    field = struct.pack(kind, value)
+    return content[:at] + field + content[at + len(field) :]
+
+
+def flac_promising(frames: int, channels: int, sr: int) -> bytes:
+    """Encode next to nothing as FLAC, and raise the 36 bits that say how many frames there are."""
+    content = encoded(np.zeros((sr // 10, channels)), sr, "FLAC")
+    (word,) = struct.unpack_from(">Q", content, 18)
+    return patched(content, 18, ">Q", word >> 36 << 36 | frames)
+
+
+def _saved(content: bytes) -> Make:
+    return lambda path: path.write_bytes(content)
+
+
+def _clip(y: np.ndarray, sr: int = SR, subtype: str = "PCM_16", container: str = "WAV") -> Make:
+    return lambda path: path.write_bytes(encoded(y, sr, container, subtype))
+
+
+def _sparse(content: bytes, size: int) -> Make:
+    """Write a file of any size that takes no room."""
+
+    def make(path: Path) -> None:
+        path.write_bytes(content)
+        os.truncate(path, size)
+
+    return make
+
+
+def _with(y: np.ndarray, at_s: float, value: float) -> np.ndarray:
+    changed = y.copy()
+    changed[round(at_s * SR)] = value
+    return changed
+
+
+def _half(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def _channels(n: int, sr: int = SR) -> np.ndarray:
+    return np.stack([voice(1.2, sr, 120.0 + 10.0 * i) for i in range(n)], axis=1)
+
+
+Y = voice()
+WAV = encoded(Y)
+NOT_RECOGNISED = r"not audio that can be read \(format not recognised\)"
+TRUNCATED = r"truncated: the header promises 1\.2\d? s, the file holds 0\.\d\d s"
+
+NO_AUDIO = [
+    Case("zero-length.wav", _saved(b""), "empty file"),
+    Case(
+        "text.wav", _saved(b"Dear all,\nplease find attached\n"), r"not audio that can be read \(it is text\)"
+    ),
+    Case("page.mp3", _saved(b"<!DOCTYPE html>\n<html>"), r"not audio that can be read \(it is text\)"),
+    Case("garbage.wav", _saved(np.random.default_rng(0).bytes(5000)), NOT_RECOGNISED),
+    Case("zeros.wav", _saved(bytes(5000)), NOT_RECOGNISED),
+    Case("magic-only.wav", _saved(b"RIFF"), r"not audio that can be read \(it is text\)"),
+    Case("other-riff.wav", _saved(b"RIFF\x10\0\0\0CDDA" + bytes(100)), NOT_RECOGNISED),
+    Case("header-only.wav", _saved(WAV[:44]), "no samples"),
+    Case("cut-in-fmt.wav", _saved(WAV[:30]), r"not audio that can be read \(.*\)"),
+    Case("no-channels.wav", _saved(patched(WAV, 22, "<H", 0)), r"not audio that can be read \(.*\)"),
+    Case("no-frame.mp3", _saved(b"\xff\xfb\x90\x64" + bytes(400)), r"not audio that can be read \(damaged\)"),
+    Case("tag-before-nothing.mp3", _saved(b"ID3\x04\0\0\0\0\0\x0a" + bytes(400)), NOT_RECOGNISED),
+    # Formats that nobody records voices in: their decoders never see a byte.
+    *(
+        Case(f"format-{name}.wav", _saved(encoded(Y, container=name, subtype=subtype)), NOT_RECOGNISED)
+        for name, subtype in (("MAT5", "PCM_16"), ("PAF", "PCM_16"), ("VOC", "PCM_16"), ("HTK", "PCM_16"))
+    ),
+    Case("g721.wav", _clip(Y, subtype="G721_32"), r"G721_32 is not read\. Convert the file to WAV or FLAC"),
+]
+SAMPLES = [
+    Case("no-samples.wav", _clip(np.zeros(0)), "no samples"),
+    Case("no-pairs.wav", _clip(np.zeros((0, 2))), "no samples"),
+    Case("one-sample.wav", _clip(Y[5000:5001]), r"0\.000 s is shorter than 0\.2 s"),
+    Case("50-ms.wav", _clip(Y[5000:5800]), r"0\.050 s is shorter than 0\.2 s"),
+    Case("0.2-s.wav", _clip(Y[5000:8200]), doubted=("short: 0.2 s",)),
+    Case("nan.wav", _clip(_with(Y, 0.5, np.nan), subtype="FLOAT"), r"contains NaN at 0\.500 s"),
+    Case("infinity.wav", _clip(_with(Y, 0.25, -np.inf), subtype="DOUBLE"), r"contains infinity at 0\.250 s"),
+    Case(
+        "infinities.wav",
+        _clip(np.stack([_with(Y, 0.5, np.inf), _with(Y, 0.5, -np.inf)], axis=1), subtype="FLOAT"),
+        r"contains NaN at 0\.500 s",
+    ),
+    Case(
+        "no-sound.wav",
+        _clip(1e25 * Y, subtype="FLOAT"),
+        r"samples of up to .*e\+24, expected 1 at full scale",
+    ),
+    Case("no-pair-of-sounds.wav", _clip(1e25 * np.stack([Y, Y], 1), subtype="FLOAT"), "samples of up to .*"),
+    Case("silence.wav", _clip(np.zeros(SR)), r"silent \(peak below 0\.0001 of full scale\)"),
+    Case("constant.wav", _clip(np.full(SR, 0.5)), r"silent \(peak below 0\.0001 of full scale\)"),
+    Case("cancelled.wav", _clip(np.stack([Y, -Y], 1)), "silent: the channels cancel .*Listen to one of them"),
+    Case(
+        "reversed-lead.wav",
+        _clip(np.stack([Y, -0.8 * Y], 1)),
+        warned=(r"channels cancel: .* 19 dB below them",),
+    ),
+    Case(
+        "offset.wav",
+        _clip(0.5 * Y + 0.25),
+        warned=(r"offset: \+0\.25 of full scale was on every sample, and is taken out",),
+    ),
+    Case("clipped.wav", _clip(np.clip(20 * Y, -1, 1)), doubted=("clipped: ",)),
+    Case("quiet.wav", _clip(0.005 * Y, subtype="FLOAT"), doubted=("very quiet: ",)),
+]
+SIZES = [
+    Case(
+        "3-hours.wav",
+        _sparse(patched(encoded(Y, 8000, subtype="PCM_U8"), 40, "<I", 3 * 3600 * 8000), 3 * 3600 * 8000 + 44),
+        "10800 s is longer than 600 s. .*",
+    ),
+    Case("longer.flac", _saved(flac_promising(601 * SR, 1, SR)), "601 s is longer than 600 s. .*"),
+    Case("packed.flac", _clip(np.zeros(599 * SR, np.int16), container="FLAC"), "silent .*"),
+    Case(
+        "bomb.flac",
+        _saved(flac_promising(590 * 192000, 8, 192000)),
+        "590 s of 8 channels at 192000 Hz, expected 268435456 samples at most. .*",
+    ),
+    Case("33-channels.wav", _clip(np.zeros((SR, 33))), "33 channels, expected 32 at most"),
+    Case("1024-channels.wav", _clip(np.zeros((100, 1024))), "1024 channels, expected 32 at most"),
+    Case(
+        "7999-hz.wav", _saved(patched(WAV, 24, "<I", 7999)), "a rate of 7999 Hz, expected 8000 to 384000 Hz"
+    ),
+    Case("1-hz.wav", _saved(patched(WAV, 24, "<I", 1)), "a rate of 1 Hz, .*"),
+    Case("2-ghz.wav", _saved(patched(WAV, 24, "<I", 2**31 - 1)), "a rate of 2147483647 Hz, .*"),
+]
+DAMAGED = [
+    *(
+        Case(f"cut.{name}.wav", _saved(_half(encoded(Y, container=name))), warned=(TRUNCATED,))
+        for name in ("WAV", "AIFF", "AU", "W64", "RF64")
+    ),
+    Case(
+        "cut.flac", _saved(_half(encoded(Y, container="FLAC"))), r"not audio that can be read \(.*lost sync\)"
+    ),
+    Case(
+        "promises-4-gigabytes.wav",
+        _saved(patched(WAV, 40, "<I", 4_000_000_000)),
+        warned=(r"truncated: the header promises 125000\.00 s, the file holds 1\.20 s",),
+    ),
+    # Sends libsndfile to the byte before the first one.
+    Case(
+        "lost-chunk.aiff",
+        _saved(patched(encoded(Y, container="AIFF"), 38, "<I", 2**32 - 1)),
+        r"not audio that can be read \(.*\)",
+    ),
+    Case("open-end.wav", _saved(patched(WAV, 40, "<I", 2**32 - 1))),
+    Case("size-of-nothing.wav", _saved(patched(WAV, 4, "<I", 0))),
+    Case("flac-of-unknown-length.flac", _saved(patched(encoded(Y, container="FLAC"), 22, ">I", 0))),
+]
+FORMATS = [
+    *(
+        Case(f"{name}.wav", _clip(Y, subtype=name))
+        for name in ("PCM_U8", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
+    ),
+    *(Case(f"{name}.wav", _clip(Y, subtype=name)) for name in ("ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM")),
+    Case("GSM610.wav", _clip(voice(1.2, 8000), 8000, "GSM610")),
+    *(
+        Case(f"{name}.wav", _clip(Y, container=name))
+        for name in ("WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "FLAC")
+    ),
+    Case("VORBIS.ogg", _clip(Y, container="OGG", subtype="VORBIS")),
+    Case("OPUS.opus", _clip(Y, container="OGG", subtype="OPUS")),
+    Case("MP3.mp3", _clip(Y, container="MP3", subtype="MPEG_LAYER_III")),
+    Case(
+        "tagged.mp3", _saved(b"ID3\x04\0\0\0\0\0\x0a" + bytes(10) + encoded(Y, SR, "MP3", "MPEG_LAYER_III"))
+    ),
+    *(
+        Case(f"{sr}-hz.wav", _clip(voice(1.2, sr), sr))
+        for sr in (8000, 11025, 44100, 48000, 96000, 192000, 384000)
+    ),
+    *(Case(f"{n}-channels.wav", _clip(_channels(n))) for n in (1, 2, 6, 32)),
+]
+NAMES = [
+    Case(os.fsdecode(name), _saved(WAV))
+    for name in (
+        *(b"UPPER.WAV", b"a b  c.wav", b"-rf.wav", b"--help.wav", b"[bold]x[red].wav", b"new\nline\r.wav"),
+        *(b"esc\x1b[31m.wav", b"*?{}$(x)`x`;&|'\".wav", b"a,b.wav", b"100%s.wav", b"caf\xe9\xff.wav"),
+        *("ünï-😀-\u202egpj.wav".encode(), b"x" * 251 + b".wav", b"speech.flac"),
+    )
+]
+NO_FILES = [
+    Case("fifo.wav", os.mkfifo, "not a regular file"),
+    Case("device.wav", lambda path: path.symlink_to("/dev/zero"), "not a regular file"),
+    Case("dangling.wav", lambda path: path.symlink_to("nowhere"), "no such file"),
+    Case("self.wav", lambda path: path.symlink_to(path.name), "too many levels of symbolic links"),
+]
+CASES = [*NO_AUDIO, *SAMPLES, *SIZES, *DAMAGED, *FORMATS, *NAMES, *NO_FILES]
+
+
+def write_all(folder: Path) -> dict[str, Case]:
+    """Write every case into a folder; return them by their path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = {}
+    for case in CASES:
+        path = folder / case.name
+        case.make(path)
+        written[str(path)] = case
+    return written
