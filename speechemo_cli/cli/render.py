@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
@@ -77,7 +77,7 @@ def write(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
-        _drop_stdout()
+        _drop(sys.stdout)
         if isinstance(error, BrokenPipeError):
             raise typer.Exit(ExitCode.STDOUT_CLOSED) from None
         raise access_error("write", "the output", error) from error
@@ -88,12 +88,12 @@ def give_up_stdout() -> None:
     try:
         sys.stdout.flush()
     except OSError:
-        _drop_stdout()
+        _drop(sys.stdout)
 
 
-def _drop_stdout() -> None:
+def _drop(stream: TextIO) -> None:
     # What is left in the buffer would fail once more when the interpreter exits.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def emit_json(command: str, document: Mapping[str, Any]) -> None:
@@ -122,7 +122,8 @@ def _to_stderr(text: str, end: str = "\n") -> None:
     try:
         print(text, end=end, file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints
     except OSError:
-        pass  # nobody listens; the exit code still tells
+        # Nobody listens; the exit code still tells, if Python can get rid of this at its end.
+        _drop(sys.stderr)
 
 
 def colour(stream: Any) -> bool:
