@@ -1,4 +1,4 @@
-"""Very many clips through extract and predict: `make load`, ten minutes and a gigabyte of disk.
+"""Very many clips through extract and predict: `make load`, four minutes and a gigabyte of disk.
 
 Memory should stay as it is, time grow with the clips, and no file stay open. Linux alone: it reads /proc.
 """
