@@ -78,6 +78,13 @@ def timed(command: list[str], repeats: int = 1) -> tuple[float, str]:
     return best, done.stdout
 
 
+def looped(code: str, paths: list[str]) -> float:
+    """Seconds that a loop over the clips took, as it says itself."""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, input="\n".join(paths), capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
 def extract(data: Path, store: Path) -> tuple[float, dict[str, int]]:
     """Wall time of the whole `speechemo extract`, both sets, two workers."""
     seconds, out = timed(
@@ -91,14 +98,7 @@ def bench_extract(data: Path, work: Path) -> None:
     paths = walk_audio(str(data)).audio
     references, firsts = [], []
     for i in range(3):  # in turn, so that both meet the same moods of the machine
-        loop = subprocess.run(
-            [sys.executable, "-c", SERIAL_LOOP],
-            input="\n".join(paths),
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        references.append(float(loop.stdout))
+        references.append(looped(SERIAL_LOOP, paths))
         seconds, report = extract(data, work / f"store-{i}")
         firsts.append(seconds)
     reference, first = statistics.median(references), statistics.median(firsts)
@@ -159,14 +159,7 @@ def bench_predict(data: Path) -> None:
 
     folder: dict[str, list[tuple[float, float]]] = {"decode": [], "1": [], "2": []}
     for _ in range(3):
-        loop = subprocess.run(
-            [sys.executable, "-c", DECODE_LOOP],
-            input="\n".join(paths),
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        folder["decode"].append((float(loop.stdout), 0.0))
+        folder["decode"].append((looped(DECODE_LOOP, paths), 0.0))
         for jobs in ("1", "2"):
             folder[jobs].append(watched([*predict, "--jobs", jobs, str(data)]))
     decode = statistics.median(seconds for seconds, _ in folder["decode"])

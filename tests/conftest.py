@@ -6,6 +6,7 @@ import atexit
 import math
 import os
 import shutil
+import sys
 import tempfile
 from collections import Counter
 from dataclasses import replace
@@ -62,6 +63,29 @@ def harmonic(seconds: float, sr: int, f0: float = 140.0, amplitude: float = 0.3)
     t = np.arange(round(seconds * sr)) / sr
     y = sum(np.sin(2 * np.pi * f0 * k * t) / k for k in range(1, 6))
     return (amplitude / 2.3 * y * np.sin(np.pi * np.clip(t / max(seconds, 1e-9), 0, 1))).astype(np.float32)
+
+
+def said_on(terminal: int) -> bytes:
+    """Read what is shown on a pseudo-terminal until the other side has gone."""
+    shown = b""
+    while True:
+        try:
+            shown += os.read(terminal, 65536)
+        except OSError:
+            return shown
+
+
+@pytest.fixture
+def stdin(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
+    """Put bytes on stdin, through a pipe."""
+
+    def put(content: bytes) -> None:
+        reading, writing = os.pipe()
+        os.write(writing, content)
+        os.close(writing)
+        monkeypatch.setattr(sys, "stdin", os.fdopen(reading))
+
+    return put
 
 
 @pytest.fixture

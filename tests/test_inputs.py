@@ -31,19 +31,6 @@ def touch(*names: str) -> None:
         Path(name).touch()
 
 
-@pytest.fixture
-def stdin(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
-    """Put bytes on stdin, through a pipe."""
-
-    def put(content: bytes) -> None:
-        reading, writing = os.pipe()
-        os.write(writing, content)
-        os.close(writing)
-        monkeypatch.setattr(sys, "stdin", os.fdopen(reading))
-
-    return put
-
-
 # --- files and folders ---------------------------------------------------------------------------------
 
 

@@ -58,17 +58,6 @@ def clips(write_clip: Callable[..., Path], rng: np.random.Generator) -> list[str
 
 
 @pytest.fixture
-def stdin(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
-    def put(content: bytes) -> None:
-        reading, writing = os.pipe()
-        os.write(writing, content)
-        os.close(writing)
-        monkeypatch.setattr(sys, "stdin", os.fdopen(reading))
-
-    return put
-
-
-@pytest.fixture
 def heard(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The lengths of what goes through the network."""
     lengths: list[int] = []

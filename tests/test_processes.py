@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import harmonic
+from conftest import harmonic, said_on
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 
@@ -191,13 +191,8 @@ def test_ctrl_c_in_a_terminal_reaches_every_process_and_shows_one_line(
         )
     until(lambda: len(in_session(leader)) > 3, 60)  # the workers are starting, a bad moment
     os.write(terminal, b"\x03")
-    shown = b""
     began = time.monotonic()
-    while True:
-        try:
-            shown += os.read(terminal, 65536)
-        except OSError:
-            break
+    shown = said_on(terminal)
     _, status = os.waitpid(leader, 0)
     os.close(terminal)
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import harmonic
+from conftest import harmonic, said_on
 
 COMMAND = [sys.executable, "-m", "speechemo_cli"]
 # What a terminal takes for a colour.
@@ -57,12 +57,7 @@ def in_terminal(*arguments: object, columns: int = 80, **env: str) -> tuple[int,
         command = [*COMMAND, *map(str, arguments)]
         os.execve(sys.executable, command, {**os.environ, "TERM": "xterm-256color", **env})
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    shown = b""
-    while True:
-        try:
-            shown += os.read(terminal, 65536)
-        except OSError:
-            break
+    shown = said_on(terminal)
     _, status = os.waitpid(leader, 0)
     os.close(terminal)
     return os.waitstatus_to_exitcode(status), shown.decode()

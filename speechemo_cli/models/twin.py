@@ -11,6 +11,7 @@ from speechemo_cli.config import Config
 from speechemo_cli.errors import ModelFileError
 from speechemo_cli.files import atomic_path, display_name, open_regular, sha256_file
 from speechemo_cli.models.backend import quiet_stderr
+from speechemo_cli.models.preflight import MAX_BYTES
 
 if TYPE_CHECKING:
     import os
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from speechemo_cli.models.artifact import ModelCard
 
 SUFFIX = ".tflite"
-_MAX_BYTES = 200 * 2**20
 # Enough for any window.
 _TRIED_SAMPLES = 2**16
 
@@ -107,7 +107,7 @@ def read(model: str | os.PathLike[str], card: ModelCard) -> bytes:
         raise ModelFileError(f"{display_name(model)} has no LiteRT twin", "Train it again")
     try:
         with open_regular(path) as file:
-            content = file.read(_MAX_BYTES + 1)  # a longer one has another hash than any that was saved
+            content = file.read(MAX_BYTES + 1)  # a longer one has another hash than any that was saved
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ModelFileError(f"the LiteRT twin {name} cannot be read: {reason}", "Train it again") from None
