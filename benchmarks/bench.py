@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from speechemo_cli.corpus.layouts import walk_audio
+from speechemo_cli.corpus.layouts import Walk
 from speechemo_cli.corpus.synthetic import write_corpus
 
 SPEECHEMO = [sys.executable, "-m", "speechemo_cli"]
@@ -95,7 +95,7 @@ def extract(data: Path, store: Path) -> tuple[float, dict[str, int]]:
 
 def bench_extract(data: Path, work: Path) -> None:
     """Hold the whole command against the serial loop over the same clips."""
-    paths = walk_audio(str(data)).audio
+    paths = list(Walk(str(data)))
     references, firsts = [], []
     for i in range(3):  # in turn, so that both meet the same moods of the machine
         references.append(looped(SERIAL_LOOP, paths))
@@ -140,7 +140,7 @@ def bench_help() -> None:
 
 def bench_predict(data: Path) -> None:
     """Hold an answer in a fresh process against bare imports, and a folder against decoding it."""
-    paths = walk_audio(str(data)).audio
+    paths = list(Walk(str(data)))
     predict = [*SPEECHEMO, "predict", "--model", "packaged", "--quiet", "--format", "label"]
     cold: dict[str, list[float]] = {"imports": [], "litert": [], "keras": []}
     for i in range(7):  # in turn; Keras takes long, three times do
@@ -180,7 +180,7 @@ def main() -> None:
     print(f"{platform.system()} {platform.machine()}, Python {platform.python_version()}")
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        if not walk_audio(str(data)).audio:
+        if not any(Walk(str(data))):
             print(f"{data} holds no clip: synthetic voices (16 kHz WAV) instead")
             data = work / "synthetic"
             write_corpus(data, actors=20)

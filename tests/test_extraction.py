@@ -148,6 +148,20 @@ def test_copies_are_counted_once_and_computed_once(
     assert (again.extracted, again.cached, again.duplicates) == (0, 2, 3)
 
 
+def test_hashes_are_left_out_unless_they_are_asked_for(
+    write_clip: WriteClip, config: Config, tmp_path: Path
+) -> None:
+    clips = make_clips(write_clip, 30)
+    clips += [Clip(shutil.copy(clips[i].path, f"copy{i}.wav"), "angry") for i in (0, 29)]
+    (tmp_path / "bad.wav").write_text("no sound")
+    clips += [Clip(str(tmp_path / "bad.wav"), "sad")]
+    for jobs in (1, 2):
+        fresh = dataclasses.replace(config, jobs=jobs, store=str(tmp_path / f"store{jobs}"))
+        report = extract(clips, fresh, keep_keys=False)
+        assert report.keys == {}
+        assert (report.clips, report.extracted, report.duplicates, len(report.failed)) == (33, 30, 2, 1)
+
+
 def bad_clips(folder: Path) -> dict[str, str]:
     """Write one clip of each kind that is refused; return a part of the reason by name."""
     silence, nan = np.zeros(16000, np.float32), harmonic(0.5, 16000)

@@ -12,7 +12,7 @@ from conftest import harmonic
 
 from speechemo_cli.audio import reader
 from speechemo_cli.config import AudioConfig, Config, LogmelConfig, MfccConfig
-from speechemo_cli.corpus.layouts import walk_audio
+from speechemo_cli.corpus.layouts import Walk
 from speechemo_cli.corpus.synthetic import synthesise, voice_of
 from speechemo_cli.features import FEATURE_SETS, logmel
 from speechemo_cli.models import frontend, training, v3
@@ -114,9 +114,9 @@ def test_it_follows_its_config(rng: np.random.Generator) -> None:
         np.testing.assert_allclose(heard.reshape(expected.shape), expected, atol=2e-3)
 
 
-@pytest.mark.skipif(not DATA.is_dir() or not walk_audio(str(DATA)).audio, reason="data/ holds no clips")
+@pytest.mark.skipif(not DATA.is_dir() or not any(Walk(str(DATA))), reason="data/ holds no clips")
 def test_on_real_clips_it_hears_what_training_heard() -> None:
-    for path in walk_audio(str(DATA)).audio[::101][:12]:
+    for path in list(Walk(str(DATA)))[::101][:12]:
         recording = reader.read(path, AudioConfig())
         for name, expected_of in (("logmel", lambda x: v3.prepare([x])[0]), ("mfcc", lambda x: x[0])):
             section = FEATURE_SETS[name].section(Config())

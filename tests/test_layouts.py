@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from speechemo_cli.corpus.labels import EMOTIONS
-from speechemo_cli.corpus.layouts import Clip, find_clips, parse_ravdess, walk_audio
+from speechemo_cli.corpus.layouts import Clip, Walk, find_clips, parse_ravdess
 from speechemo_cli.errors import AccessError, DataError, ExitCode, NoInputError
 
 
@@ -117,6 +117,21 @@ def test_sung_clips_are_left_out_and_counted_unless_asked_for(tmp_path: Path) ->
     assert with_song.skipped == {}
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["03-01-04-01-01-01-01.wav", "a/03-01-05-01-01-01-02.wav", "03-02-04-01-01-01-01.wav", "other.wav"],
+        ["angry/a.wav", "sad/anna/b.wav", "c.wav"],
+        ["awe/a.wav", "boredom/anna/b.wav", "c.wav"],
+    ],
+)
+def test_a_corpus_can_be_gone_through_again_and_again(tmp_path: Path, names: list[str]) -> None:
+    touch(tmp_path, *names)
+    corpus = find_clips(str(tmp_path))
+    assert tuple(corpus) == tuple(corpus) == corpus.clips
+    assert len(corpus) == len(corpus.clips) == 2
+
+
 def test_a_corpus_of_nothing_but_song_says_why_it_is_empty(tmp_path: Path) -> None:
     touch(tmp_path, "03-02-04-01-01-01-01.wav")
     with pytest.raises(NoInputError, match="1 sung"):
@@ -137,8 +152,8 @@ def test_what_is_left_out_of_a_ravdess_folder_is_counted(tmp_path: Path) -> None
 
 def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
     touch(tmp_path, "angry/a.wav", "angry/._a.wav", ".git/angry/b.wav", "angry/.cache/c.wav")
-    walk = walk_audio(str(tmp_path))
-    paths, skipped = walk.audio, walk.other
+    walk = Walk(str(tmp_path))
+    paths, skipped = list(walk), walk.other
     assert [os.path.relpath(path, tmp_path) for path in paths] == ["angry/a.wav"]
     assert skipped == 0
 
@@ -151,8 +166,8 @@ def test_a_hidden_folder_that_is_asked_for_is_read(tmp_path: Path) -> None:
 def test_files_are_told_by_their_suffix_whatever_its_case(tmp_path: Path) -> None:
     audio = ["a.wav", "b.WAV", "c.Flac", "d.ogg", "e.opus", "f.mp3", "g.aiff", "h.aif"]
     touch(tmp_path, *audio, "i.txt", "j.wav.part", "k", "wav")
-    walk = walk_audio(str(tmp_path))
-    paths, skipped = walk.audio, walk.other
+    walk = Walk(str(tmp_path))
+    paths, skipped = list(walk), walk.other
     assert [Path(path).name for path in paths] == audio
     assert skipped == 4
 
@@ -162,7 +177,7 @@ def test_walking_gives_the_same_order_however_the_files_were_made(tmp_path: Path
     touch(tmp_path / "one", *names)
     touch(tmp_path / "two", *reversed(names))
     one, two = (
-        [os.path.relpath(path, tmp_path / root) for path in walk_audio(str(tmp_path / root)).audio]
+        [os.path.relpath(path, tmp_path / root) for path in Walk(str(tmp_path / root))]
         for root in ("one", "two")
     )
     assert one == two
@@ -173,8 +188,22 @@ def test_a_loop_of_links_ends_and_gives_each_clip_once(tmp_path: Path) -> None:
     touch(tmp_path, "angry/a.wav", "sad/b.wav")
     (tmp_path / "angry" / "up").symlink_to(tmp_path)
     (tmp_path / "sad" / "self").symlink_to(tmp_path / "sad")
-    paths = walk_audio(str(tmp_path)).audio
+    paths = list(Walk(str(tmp_path)))
     assert sorted(Path(path).name for path in paths) == ["a.wav", "b.wav"]
+
+
+def test_a_folder_is_looked_into_when_its_turn_comes(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.wav", "a/2.wav", "a/notes.txt", "b/3.wav")
+    walk = Walk(str(tmp_path))
+    paths = iter(walk)
+
+    assert [Path(next(paths)).name, Path(next(paths)).name] == ["1.wav", "2.wav"]
+    assert walk.other == 0
+    touch(tmp_path, "b/4.wav")
+    assert [Path(path).name for path in paths] == ["3.wav", "4.wav"]
+    assert walk.other == 1
+    assert len(list(walk)) == 4
+    assert walk.other == 1
 
 
 def test_folders_are_walked_however_deep_they_are(tmp_path: Path) -> None:
@@ -183,11 +212,12 @@ def test_folders_are_walked_however_deep_they_are(tmp_path: Path) -> None:
 
     sys.setrecursionlimit(len(inspect.stack()) + 100)
     try:
-        walk = walk_audio(str(tmp_path))
+        walk = Walk(str(tmp_path))
+        paths = list(walk)
     finally:
         sys.setrecursionlimit(limit)
 
-    assert (len(walk.audio), walk.unreadable) == (1, [])
+    assert (len(paths), walk.unreadable) == (1, [])
 
 
 def test_a_manifest_that_is_a_pipe_without_a_writer_is_not_waited_for(tmp_path: Path) -> None:
@@ -214,7 +244,7 @@ def test_a_name_that_is_no_utf8_comes_back_as_it_is_on_the_disk(tmp_path: Path) 
     name = os.fsencode(tmp_path) + b"/angry/caf\xe9 [1]\n.wav"
     touch(tmp_path, "angry/a.wav")
     Path(os.fsdecode(name)).touch()
-    paths = walk_audio(str(tmp_path)).audio
+    paths = list(Walk(str(tmp_path)))
     assert name in [os.fsencode(path) for path in paths]
 
 
@@ -223,13 +253,13 @@ def test_a_folder_that_may_not_be_entered_is_an_access_error(tmp_path: Path) -> 
     (tmp_path / "shut").mkdir()
     (tmp_path / "shut").chmod(0)
     with pytest.raises(AccessError, match=r"cannot read .*shut: permission denied"):
-        walk_audio(str(tmp_path / "shut"))
+        list(Walk(str(tmp_path / "shut")))
     (tmp_path / "shut").chmod(0o700)
 
 
 def test_walking_what_is_not_there_is_an_access_error(tmp_path: Path) -> None:
     with pytest.raises(AccessError, match="no such file"):
-        walk_audio(str(tmp_path / "gone"))
+        list(Walk(str(tmp_path / "gone")))
 
 
 # --- one folder a label
@@ -418,7 +448,9 @@ def test_a_folder_that_may_not_be_entered_is_said(tmp_path: Path) -> None:
     (tmp_path / "shut" / "in").mkdir(parents=True)
     (tmp_path / "shut" / "in").chmod(0)
     try:
-        assert walk_audio(str(tmp_path)).unreadable == [str(tmp_path / "shut" / "in")]
+        walk = Walk(str(tmp_path))
+        assert list(walk) == []
+        assert walk.unreadable == [str(tmp_path / "shut" / "in")]
     finally:
         (tmp_path / "shut" / "in").chmod(0o755)
 
@@ -437,10 +469,10 @@ def test_a_folder_that_goes_while_it_is_looked_at_is_said(
         return real(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    walk = walk_audio(str(tmp_path))
+    walk = Walk(str(tmp_path))
 
+    assert list(walk) == [str(tmp_path / "b" / "clip.wav")]
     assert walk.unreadable == [str(tmp_path / "a")]
-    assert walk.audio == [str(tmp_path / "b" / "clip.wav")]
 
 
 @pytest.mark.parametrize("label", ["sad\nhappy", "\x1b[31mhappy", "x" * 101])

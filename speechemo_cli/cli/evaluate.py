@@ -159,7 +159,7 @@ def _model_file(model: str | None, config: Config, plot: Path | None, format_: o
                 "seconds": round(time.perf_counter() - started, 3),
             },
         )
-    render.exit_for(len(clips.extraction.failed), len(corpus.clips))
+    render.exit_for(len(clips.extraction.failed), len(corpus))
 
 
 def _model_table(result: ModelResult, headline: Scores) -> str:
@@ -228,7 +228,7 @@ def _by_protocol(
                 "seconds": round(time.perf_counter() - started, 3),
             },
         )
-    render.exit_for(len(clips.extraction.failed), len(corpus.clips))
+    render.exit_for(len(clips.extraction.failed), len(corpus))
 
 
 def _protocol_table(result: ProtocolResult) -> str:

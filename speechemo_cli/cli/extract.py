@@ -52,7 +52,7 @@ def run(
     corpus = find_clips(config.data, song=config.song)
     say_corpus(config.data, corpus)
     with render.progress("extracting", "clips") as update:
-        result = extract(corpus.clips, config, wanted, update)
+        result = extract(corpus, config, wanted, update, keep_keys=False)
     render.say_extraction(result)
     if options.is_table(format_):
         rows = [
@@ -92,7 +92,7 @@ def say_corpus(data: str, corpus: Corpus) -> None:
     """Say what was found, and what was left out and why."""
     speakers = f", {len(corpus.speakers)} speakers" if corpus.speakers else ", speakers not known"
     render.note(
-        f"{display_name(data)}: {_NAMES[corpus.layout]}, {len(corpus.clips)} clips, "
+        f"{display_name(data)}: {_NAMES[corpus.layout]}, {len(corpus)} clips, "
         f"{len(corpus.labels)} labels{speakers}"
     )
     for reason, count in corpus.skipped.items():

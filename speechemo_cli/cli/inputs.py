@@ -101,11 +101,11 @@ def count(clips: list[str], files_from: str | None) -> int | None:
     """How many clips `collect` will find; None where telling would take a list away that is read once."""
     if files_from is not None and (files_from == STDIN or not Path(files_from).is_file()):
         return None
-    from speechemo_cli.corpus.layouts import walk_audio
+    from speechemo_cli.corpus.layouts import Walk
 
     folders = [clip for clip in clips if clip != STDIN and Path(clip).is_dir()]
     listed = sum(1 for _ in _listed(files_from)) if files_from is not None else 0
-    return len(clips) - len(folders) + sum(len(walk_audio(folder).audio) for folder in folders) + listed
+    return len(clips) - len(folders) + sum(1 for folder in folders for _ in Walk(folder)) + listed
 
 
 def _by_name(path: str) -> Input:
@@ -120,15 +120,15 @@ def _own_name(path: str) -> str:
 
 def _in_folder(folder: str, prefix: str) -> Iterator[Input]:
     """Find the audio files of a folder; what is left out is said at the end."""
-    from speechemo_cli.corpus.layouts import walk_audio
+    from speechemo_cli.corpus.layouts import Walk
 
-    walk = walk_audio(folder)
+    walk = Walk(folder)
+    for path in walk:
+        yield Input(path, str(Path(prefix, os.path.relpath(path, folder))))
     if walk.other:
         render.note(f"{display_name(folder)}: left out {walk.other} files that are not audio, by the suffix")
     for inner in walk.unreadable:
         render.warn(f"{display_name(inner)}: the folder cannot be read")
-    for path in walk.audio:
-        yield Input(path, str(Path(prefix, os.path.relpath(path, folder))))
 
 
 def _listed(source: str) -> Iterator[str]:

@@ -137,7 +137,7 @@ def run(
         render.emit(_table(result, path, preset.epochs, config.seed))
     else:
         render.emit_json("train", document)
-    render.exit_for(len(clips.extraction.failed), len(corpus.clips))
+    render.exit_for(len(clips.extraction.failed), len(corpus))
 
 
 def _epoch_text(values: Any) -> str:

@@ -6,9 +6,8 @@ import csv
 import io
 import os
 import re
-from collections import Counter
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from speechemo_cli.corpus.labels import EMOTIONS, MAX_LABELS, canonical, is_emotion, is_label, ordered
@@ -16,7 +15,7 @@ from speechemo_cli.errors import DataError, NoInputError
 from speechemo_cli.files import access_error, display_name, open_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 # What libsndfile reads, then what ffmpeg does; a folder's other files are counted as skipped. Videos are
 # left out: RAVDESS's hold the sounds of its clips once more.
@@ -52,34 +51,71 @@ class Clip:
     song: bool = False
 
 
-@dataclass(frozen=True)
 class Corpus:
-    """What was found, and what was left out and why (reason -> number of files)."""
+    """The labelled clips of a folder or a manifest.
 
-    clips: tuple[Clip, ...]
-    layout: Layout
-    skipped: dict[str, int]
+    Iterating looks for them anew, so that a hundred thousand need not be held; `clips` holds them.
 
-    def __post_init__(self) -> None:
-        labels = self.labels
-        wrong = next((label for label in labels if not is_label(label)), None)
+    Parameters
+    ----------
+    layout : {"ravdess", "folders", "manifest"}
+    find : callable
+        Gives the clips, each time it is called.
+    tally : Tally
+        What `find` gave at the first look.
+    skipped : dict of str to int
+        What was left out: how many files, by the reason.
+
+    Raises
+    ------
+    DataError
+        A label is no label, or there are too many.
+    """
+
+    def __init__(
+        self, layout: Layout, find: Callable[[], Iterable[Clip]], tally: Tally, skipped: dict[str, int]
+    ) -> None:
+        self.layout = layout
+        self.labels = ordered(tally.labels)
+        self.speakers = tuple(sorted(tally.speakers))
+        self.skipped = skipped
+        self._find = find
+        self._n = tally.n
+        wrong = next((label for label in self.labels if not is_label(label)), None)
         if wrong is not None:
             raise DataError(
                 f"{display_name(wrong)[:100]} cannot be a label, expected up to 100 printable characters",
                 "Rename its folder, or change the manifest",
             )
-        if len(labels) > MAX_LABELS:
-            raise DataError(f"{len(labels)} labels, expected at most {MAX_LABELS}")
+        if len(self.labels) > MAX_LABELS:
+            raise DataError(f"{len(self.labels)} labels, expected at most {MAX_LABELS}")
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The labels that occur, in the one order."""
-        return ordered(clip.label for clip in self.clips)
+    def __len__(self) -> int:
+        return self._n
 
-    @property
-    def speakers(self) -> tuple[str, ...]:
-        """The speakers that occur, sorted; empty where the layout does not tell."""
-        return tuple(sorted({clip.speaker for clip in self.clips if clip.speaker is not None}))
+    def __iter__(self) -> Iterator[Clip]:
+        return iter(self._find())
+
+    @cached_property
+    def clips(self) -> tuple[Clip, ...]:
+        """All of them."""
+        return tuple(self)
+
+
+class Tally:
+    """How many clips there are, and which labels and speakers occur."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.labels: set[str] = set()
+        self.speakers: set[str] = set()
+
+    def add(self, clip: Clip) -> None:
+        """Count one more."""
+        self.n += 1
+        self.labels.add(clip.label)
+        if clip.speaker is not None:
+            self.speakers.add(clip.speaker)
 
 
 def parse_ravdess(path: str | os.PathLike[str]) -> Clip | None:
@@ -111,64 +147,84 @@ def parse_ravdess(path: str | os.PathLike[str]) -> Clip | None:
     )
 
 
-@dataclass(frozen=True)
 class Walk:
-    """What a folder holds.
-
-    Attributes
-    ----------
-    audio : list of str
-        Files with a suffix of an audio format, sorted folder by folder.
-    other : int
-        Files with another suffix.
-    unreadable : list of str
-        Folders in it that may not be entered.
-    """
-
-    audio: list[str]
-    other: int
-    unreadable: list[str]
-
-
-def walk_audio(root: str) -> Walk:
-    """List the audio files below a folder.
+    """The audio files below a folder, sorted folder by folder; iterating looks for them anew.
 
     Symbolic links are followed, but no folder is entered twice, so a loop of links ends. Hidden
     files and folders are passed over (macOS leaves `._clip.wav` beside each clip it unpacks).
+    Only the names of one folder are held at a time.
 
-    Raises
-    ------
-    AccessError
-        The folder itself cannot be read.
+    Parameters
+    ----------
+    root : str
+
+    Attributes
+    ----------
+    other : int
+        Files with a suffix that is none of an audio format, as far as the last look has come.
+    unreadable : list of str
+        Folders in it that may not be entered, likewise.
     """
-    try:
-        os.scandir(root).close()
-    except OSError as error:
-        raise access_error("read", root, error) from error
-    walk = Walk([], 0, [])
-    other = 0
-    seen: set[tuple[int, int]] = set()
-    # A list, not os.walk, which calls itself for each level and gives up at a thousand.
-    waiting = [root]
-    while waiting:
-        folder = waiting.pop()
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.other = 0
+        self.unreadable: list[str] = []
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the path of each.
+
+        Raises
+        ------
+        AccessError
+            The folder itself cannot be read.
+        """
         try:
-            status = os.stat(folder)
-            if (status.st_dev, status.st_ino) in seen:
+            os.scandir(self.root).close()
+        except OSError as error:
+            raise access_error("read", self.root, error) from error
+        self.other, self.unreadable = 0, []
+        seen: set[tuple[int, int]] = set()
+        # A list, not os.walk, which calls itself for each level and gives up at a thousand.
+        waiting = [self.root]
+        while waiting:
+            folder = waiting.pop()
+            try:
+                status = os.stat(folder)
+                if (status.st_dev, status.st_ino) in seen:
+                    continue
+                seen.add((status.st_dev, status.st_ino))
+                files, folders = _look_into(folder)
+            except OSError:  # not to be entered, or it went while we looked
+                self.unreadable.append(folder)
                 continue
-            seen.add((status.st_dev, status.st_ino))
-            with os.scandir(folder) as listing:
-                entries = sorted((e.name, _is_folder(e)) for e in listing if not e.name.startswith("."))
-        except OSError:  # not to be entered, or it went while we looked
-            walk.unreadable.append(folder)
-            continue
-        waiting += [os.path.join(folder, name) for name, is_folder in reversed(entries) if is_folder]
-        for name in (name for name, is_folder in entries if not is_folder):
-            if os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:
-                walk.audio.append(os.path.join(folder, name))
-            else:
-                other += 1
-    return replace(walk, other=other)
+            waiting += [os.path.join(folder, name) for name in reversed(folders)]
+            for name in files:
+                if os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:
+                    yield os.path.join(folder, name)
+                else:
+                    self.other += 1
+
+
+def _look_into(folder: str) -> tuple[Iterator[str], list[str]]:
+    """Name the files and the folders in a folder, each sorted."""
+    files: list[str] = []
+    folders: list[str] = []
+    with os.scandir(folder) as listing:
+        for entry in listing:
+            if not entry.name.startswith("."):
+                (folders if _is_folder(entry) else files).append(entry.name)
+    # One string: it takes a sixth of the memory, which counts where a folder holds very many for hours.
+    return _split("\0".join(sorted(files))), sorted(folders)
+
+
+def _split(names: str) -> Iterator[str]:
+    start = 0
+    while start < len(names):
+        end = names.find("\0", start)
+        end = len(names) if end < 0 else end
+        yield names[start:end]
+        start = end + 1
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -224,50 +280,80 @@ def find_clips(data: str, *, song: bool = False) -> Corpus:
 
 
 def _from_folder(data: str, *, song: bool) -> Corpus:
-    walk = walk_audio(data)
-    paths = walk.audio
-    skipped = Counter({"not audio, by the suffix": walk.other} if walk.other else {})
-    if walk.unreadable:
-        skipped[f"folders that cannot be read ({display_name(walk.unreadable[0])})"] = len(walk.unreadable)
-    ravdess = [clip for clip in map(parse_ravdess, paths) if clip is not None]
-    if ravdess:
-        if len(ravdess) < len(paths):
-            skipped["no RAVDESS name"] = len(paths) - len(ravdess)
-        kept = ravdess if song else [clip for clip in ravdess if not clip.song]
-        if len(kept) < len(ravdess):
-            skipped["sung (--song takes them along)"] = len(ravdess) - len(kept)
-        clips, layout = kept, "ravdess"
-    else:
-        clips, layout = list(_label_folders(paths, data)), "folders"
-        if len(clips) < len(paths):
-            skipped["in no folder that names a label"] = len(paths) - len(clips)
-    if not clips:
-        left_out = ", ".join(f"{count} {reason}" for reason, count in skipped.items()) or "it is empty"
+    below = len(os.path.join(data, ""))
+    readings: tuple[Callable[[str], Clip | None], ...] = (
+        parse_ravdess,
+        lambda path: _label_by_emotion(path, below),
+        lambda path: _label_by_topmost(path, below),
+    )
+    walk = Walk(data)
+    # The first reading that fits any name is meant for all of them, so each needs a look of its own.
+    for read in readings:
+        tally, no_clip, sung = Tally(), 0, 0
+        for path in walk:
+            clip = read(path)
+            if clip is None:
+                no_clip += 1
+            elif clip.song and not song:
+                sung += 1
+            else:
+                tally.add(clip)
+        if tally.n or sung:
+            break
+    layout: Layout = "ravdess" if read is parse_ravdess else "folders"
+    unreadable = f"folders that cannot be read ({display_name((*walk.unreadable, '')[0])})"
+    left_out = {
+        "not audio, by the suffix": walk.other,
+        unreadable: len(walk.unreadable),
+        "no RAVDESS name" if layout == "ravdess" else "in no folder that names a label": no_clip,
+        "sung (--song takes them along)": sung,
+    }
+    skipped = {reason: count for reason, count in left_out.items() if count}
+    if not tally.n:
+        told = ", ".join(f"{count} {reason}" for reason, count in skipped.items()) or "it is empty"
         raise NoInputError(
-            f"no labelled clip in {display_name(data)} ({left_out})",
+            f"no labelled clip in {display_name(data)} ({told})",
             "Expected RAVDESS names, one folder a label, or a manifest.csv with path,label[,speaker]",
         )
-    return Corpus(tuple(clips), "ravdess" if layout == "ravdess" else "folders", dict(skipped))
+
+    def find() -> Iterator[Clip]:
+        return (clip for clip in map(read, Walk(data)) if clip is not None and (song or not clip.song))
+
+    return Corpus(layout, find, tally, skipped)
 
 
-def _label_folders(paths: list[str], root: str) -> Iterator[Clip]:
-    levels = [Path(os.path.relpath(path, root)).parts[:-1] for path in paths]
-    emotions_named = any(is_emotion(part) for parts in levels for part in parts)
-    for path, parts in zip(paths, levels, strict=True):
-        if emotions_named:
-            # The deepest one wins: in `anger_study/angry/x.wav` it is the folder next to the clip.
-            at = next((i for i in reversed(range(len(parts))) if is_emotion(parts[i])), None)
-        else:
-            at = 0 if parts else None
-        if at is None:
-            continue
-        others = parts[:at] + parts[at + 1 :]
-        yield Clip(path, canonical(parts[at]), speaker=others[0] if len(others) == 1 else None)
+def _label_by_emotion(path: str, below: int) -> Clip | None:
+    """Read the folder that names an emotion, the path counted from its `below`th character."""
+    parts = path[below:].split(os.sep)[:-1]
+    # The deepest one wins: in `anger_study/angry/x.wav` it is the folder next to the clip.
+    return _label_at(
+        path, parts, next((i for i in reversed(range(len(parts))) if is_emotion(parts[i])), None)
+    )
+
+
+def _label_by_topmost(path: str, below: int) -> Clip | None:
+    parts = path[below:].split(os.sep)[:-1]
+    return _label_at(path, parts, 0 if parts else None)
+
+
+def _label_at(path: str, parts: list[str], at: int | None) -> Clip | None:
+    if at is None:
+        return None
+    others = parts[:at] + parts[at + 1 :]
+    return Clip(path, canonical(parts[at]), speaker=others[0] if len(others) == 1 else None)
 
 
 def _from_manifest(file: str) -> Corpus:
+    tally = Tally()
+    for clip in _listed(file):
+        tally.add(clip)
+    if not tally.n:
+        raise NoInputError(f"{display_name(file)} lists no clip")
+    return Corpus("manifest", lambda: _listed(file), tally, {})
+
+
+def _listed(file: str) -> Iterator[Clip]:
     folder = os.path.dirname(file)
-    clips = []
     try:
         # utf-8-sig: spreadsheet programs put a byte-order mark before the first column's name.
         with (
@@ -287,11 +373,8 @@ def _from_manifest(file: str) -> Corpus:
                 if not (row["path"] or "").strip() or not (row["label"] or "").strip():
                     raise DataError(f"{display_name(file)}, line {reader.line_num}: path or label is empty")
                 speaker = (row.get("speaker") or "").strip() or None
-                clips.append(Clip(os.path.join(folder, row["path"]), canonical(row["label"]), speaker))
+                yield Clip(os.path.join(folder, row["path"]), canonical(row["label"]), speaker)
     except OSError as error:
         raise access_error("read", file, error) from error
     except csv.Error as error:
         raise DataError(f"{display_name(file)}: not a CSV file: {error}") from None
-    if not clips:
-        raise NoInputError(f"{display_name(file)} lists no clip")
-    return Corpus(tuple(clips), "manifest", {})

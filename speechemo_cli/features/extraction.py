@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from speechemo_cli.files import require_writable, sha256_file
 
 if TYPE_CHECKING:
     from speechemo_cli.config import Config
-    from speechemo_cli.corpus.layouts import Clip
+    from speechemo_cli.corpus.layouts import Clip, Corpus
 
 # Clips a worker computes before it writes them as one shard: what a kill can lose, at most, a worker.
 _SHARD_CLIPS = 128
@@ -64,10 +65,10 @@ class Extraction:
     damaged : list of str
         Shards of the store that were set aside.
     keys : dict of str to str
-        Content hash by path, for every clip that did not fail.
+        Content hash by path, for every clip that did not fail; empty where it was not asked for.
     """
 
-    clips: int
+    clips: int = 0
     extracted: int = 0
     cached: int = 0
     duplicates: int = 0
@@ -79,21 +80,26 @@ class Extraction:
 
 
 def extract(
-    clips: Sequence[Clip],
+    clips: Corpus | Sequence[Clip],
     config: Config,
     feature_sets: Sequence[str] = tuple(FEATURE_SETS),
     on_progress: OnProgress | None = None,
+    *,
+    keep_keys: bool = True,
 ) -> Extraction:
     """Bring the features of every clip into the store. What is there already is not computed again.
 
     Parameters
     ----------
-    clips : sequence of Clip
+    clips : Corpus or sequence of Clip
+        Gone through once.
     config : Config
     feature_sets : sequence of str
         Names of the sets to fill; each clip is decoded once for all of them.
     on_progress : callable, optional
         Called with (clips done, clips to do).
+    keep_keys : bool
+        Tell the content hash of every clip. Without, memory hardly grows with the clips.
 
     Returns
     -------
@@ -105,7 +111,7 @@ def extract(
         The store cannot be read or written.
     """
     started = time.perf_counter()
-    job = _Job(clips, config, tuple(feature_sets), on_progress)
+    job = _Job(clips, config, tuple(feature_sets), on_progress, keep_keys=keep_keys)
     # Closed at once when the progress raises: no worker goes on while the error is being told.
     with closing(_run(job)) as run:
         for outcomes in run:
@@ -116,27 +122,36 @@ def extract(
 
 
 class _Job:
-    """One extraction under way: hands out chunks of what is missing and collects what came of them."""
+    """One extraction under way: hands out chunks of what is missing and collects what came of them.
+
+    Of a clip that is done and without fault, half of its hash is kept and nothing else.
+    """
 
     def __init__(
         self,
-        clips: Sequence[Clip],
+        clips: Corpus | Sequence[Clip],
         config: Config,
         feature_sets: tuple[str, ...],
         on_progress: OnProgress | None,
+        *,
+        keep_keys: bool,
     ) -> None:
         self.store = config.store
         self.config = replace(config, store=str(Path(config.store).absolute()))
         self.feature_sets = feature_sets
-        self.report = Extraction(clips=len(clips))
-        self._paths = list(dict.fromkeys(clip.path for clip in clips))
+        self.report = Extraction()
+        self._clips = clips
+        self._keep_keys = keep_keys
         self._stores = {
             name: FeatureStore.open(config.store, FEATURE_SETS[name], config) for name in feature_sets
         }
-        self._first_path: dict[str, str] = {}
-        self._refused: dict[str, str] = {}
+        self._good: set[bytes] = set()
         self._warnings: dict[str, tuple[str, ...]] = {}
-        self._looked_at = 0
+        self._refused: dict[str, str] = {}
+        # The clips that wait for an outcome, by their content; and what befell others, with their place.
+        self._under_way: dict[str, list[tuple[int, str]]] = {}
+        self._failed: list[tuple[int, Failure]] = []
+        self._doubts: list[tuple[int, Doubt]] = []
         self._done = 0
         self._on_progress = on_progress or (lambda *_: None)
         self._advance(0)
@@ -147,29 +162,27 @@ class _Job:
         Chunks get smaller towards the end, so that the workers finish together.
         """
         chunk: list[Task] = []
-        for path, key in _hash_all(self._paths, self.config.workers):
-            self._looked_at += 1
+        paths = (clip.path for clip in self._clips)
+        for i, (path, key) in enumerate(_hash_all(paths, self.config.workers)):
+            self.report.clips += 1
             if key is None:
-                self.report.failed.append(Failure(path, _why_unreadable(path)))
+                self._failed.append((i, Failure(path, _why_unreadable(path))))
                 self._advance(1)
-                continue
-            self.report.keys[path] = key
-            if key in self._first_path:
-                self.report.duplicates += 1
-                self._advance(1)
-                continue
-            self._first_path[key] = path
-            lacking = tuple(name for name in self.feature_sets if not self._is_stored(name, key))
-            if not lacking:
+            elif key in self._under_way:
+                self._under_way[key].append((i, path))
+            elif key in self._refused or _short(key) in self._good:
+                self._settle(key, [(i, path)], n_copies=1)
+            elif lacking := tuple(name for name in self.feature_sets if not self._is_stored(name, key)):
+                self._under_way[key] = [(i, path)]
+                # Absolute: worker processes live on, and keep the working folder they were started in.
+                chunk.append(Task(str(Path(path).absolute()), key, lacking))
+                left = len(self._clips) - self.report.clips
+                if len(chunk) >= max(_SMALLEST_CHUNK, min(_SHARD_CLIPS, left // (4 * self.config.workers))):
+                    yield chunk
+                    chunk = []
+            else:
                 self.report.cached += 1
-                self._advance(1)
-                continue
-            # Absolute: worker processes live on, and keep the working folder they were started in.
-            chunk.append(Task(str(Path(path).absolute()), key, lacking))
-            left = len(self._paths) - self._looked_at
-            if len(chunk) >= max(_SMALLEST_CHUNK, min(_SHARD_CLIPS, left // (4 * self.config.workers))):
-                yield chunk
-                chunk = []
+                self._settle(key, [(i, path)], n_copies=0)
         if chunk:
             yield chunk
 
@@ -179,40 +192,54 @@ class _Job:
         # The limits are no part of the store's key, so a clip they refuse now is read again, and refused.
         if place is None or not limits.min_duration_s <= place.duration_s <= limits.max_duration_s:
             return False
-        self._warnings[key] = place.warnings
+        if place.warnings:
+            self._warnings[key] = place.warnings
         return True
 
     def take(self, outcomes: list[Outcome]) -> None:
         """Count what a worker made of its chunk."""
-        for outcome in outcomes:
-            if outcome.error is None:
-                self.report.extracted += 1
-                self._warnings[outcome.key] = outcome.warnings
+        for key, error, warnings in outcomes:
+            if error is not None:
+                self._refused[key] = error
             else:
-                self._refused[outcome.key] = outcome.error
-        self._advance(len(outcomes))
+                self.report.extracted += 1
+                if warnings:
+                    self._warnings[key] = warnings
+            clips = self._under_way.pop(key)
+            self._settle(key, clips, n_copies=len(clips) - 1)
+
+    def _settle(self, key: str, clips: list[tuple[int, str]], n_copies: int) -> None:
+        """Note what became of some clips of the same content; each copy of a refused one fails with it."""
+        if key in self._refused:
+            self._failed += [(i, Failure(path, self._refused[key])) for i, path in clips]
+        else:
+            self._good.add(_short(key))
+            self.report.duplicates += n_copies
+            told = self._warnings.get(key, ())
+            self._doubts += [(i, Doubt(path, warning)) for i, path in clips for warning in told]
+            if self._keep_keys:
+                self.report.keys.update((path, key) for _, path in clips)
+        self._advance(len(clips))
 
     def _advance(self, n: int) -> None:
         self._done += n
-        self._on_progress(self._done, len(self._paths))
+        self._on_progress(self._done, len(self._clips))
 
     def finish(self) -> Extraction:
-        """Let every copy of a refused recording fail with it, and list failures in the order of the clips."""
+        """List what went wrong in the order of the clips."""
         report = self.report
-        for path, key in list(report.keys.items()):
-            if key in self._refused:
-                del report.keys[path]
-                report.duplicates -= self._first_path[key] != path
-                report.failed.append(Failure(path, self._refused[key]))
-            else:
-                report.doubts += [Doubt(path, warning) for warning in self._warnings.get(key, ())]
-        order = {path: i for i, path in enumerate(self._paths)}
-        report.failed.sort(key=lambda failure: order[failure.path])
+        report.failed = [failure for _, failure in sorted(self._failed, key=itemgetter(0))]
+        report.doubts = [doubt for _, doubt in sorted(self._doubts, key=itemgetter(0))]
         report.damaged = [name for store in self._stores.values() for name in store.damaged]
         return report
 
 
-def _hash_all(paths: list[str], threads: int) -> Iterator[tuple[str, str | None]]:
+def _short(key: str) -> bytes:
+    """Return half of a hash: 128 bits, which no two recordings share."""
+    return bytes.fromhex(key[:32])
+
+
+def _hash_all(paths: Iterable[str], threads: int) -> Iterator[tuple[str, str | None]]:
     """Hash every file in threads, in order; None for one that cannot be read."""
 
     def attempt(some: list[str]) -> list[tuple[str, str | None]]:
@@ -226,10 +253,10 @@ def _hash_all(paths: list[str], threads: int) -> Iterator[tuple[str, str | None]
 
     # In slices, so that the first chunk is out while the rest is still being read. Hashing releases
     # the interpreter lock, so threads do.
+    waiting = iter(paths)
     with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(paths), 2 * _SHARD_CLIPS):
-            end = min(start + 2 * _SHARD_CLIPS, len(paths))
-            for done in pool.map(attempt, [paths[i : min(i + 16, end)] for i in range(start, end, 16)]):
+        while some := list(islice(waiting, 2 * _SHARD_CLIPS)):
+            for done in pool.map(attempt, [some[i : i + 16] for i in range(0, len(some), 16)]):
                 yield from done
 
 
