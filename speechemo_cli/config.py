@@ -34,10 +34,15 @@ def _require(condition: bool, key: str, value: object, expected: str) -> None:
 
 @dataclass(frozen=True)
 class AudioConfig:
-    """What a clip must be to be used. Durations in seconds."""
+    """What a clip must be to be used. Durations in seconds.
+
+    `strict` refuses clips that would be used with a warning: cut off, with a constant offset, with
+    channels that cancel each other.
+    """
 
     min_duration_s: float = 0.2
     max_duration_s: float = 600.0
+    strict: bool = False
 
     def __post_init__(self) -> None:
         _require(self.min_duration_s > 0, "audio.min_duration_s", self.min_duration_s, "a number above 0")

@@ -105,6 +105,7 @@ Y = voice()
 WAV = encoded(Y)
 NOT_RECOGNISED = r"not audio that can be read \(format not recognised\)"
 TRUNCATED = r"truncated: the header promises 1\.2\d? s, the file holds 0\.\d\d s"
+CUT_PAGE = r"truncated: the file ends within a page of its Ogg stream, after \d\.\d\d s"
 
 NO_AUDIO = [
     Case("zero-length.wav", _saved(b""), "empty file"),
@@ -188,6 +189,10 @@ DAMAGED = [
     *(
         Case(f"cut.{name}.wav", _saved(_half(encoded(Y, container=name))), warned=(TRUNCATED,))
         for name in ("WAV", "AIFF", "AU", "W64", "RF64")
+    ),
+    *(
+        Case(f"cut.{name}.ogg", _saved(encoded(voice(3.0), SR, "OGG", name)[:-900]), warned=(CUT_PAGE,))
+        for name in ("VORBIS", "OPUS")
     ),
     Case(
         "cut.flac", _saved(_half(encoded(Y, container="FLAC"))), r"not audio that can be read \(.*lost sync\)"

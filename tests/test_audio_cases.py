@@ -63,6 +63,53 @@ def test_a_clip_is_read_or_refused_with_its_reason(case: Case, cases: dict[str, 
     assert capfd.readouterr().out == ""
 
 
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.warned and not case.refused], ids=lambda case: case.id
+)
+def test_a_faulty_clip_is_refused_with_its_warnings_where_that_is_asked_for(
+    case: Case, cases: dict[str, Case]
+) -> None:
+    path = next(path for path, other in cases.items() if other is case)
+    strict = AudioConfig(strict=True)
+    with pytest.raises(AudioError, match="^" + "; ".join(case.warned)):
+        reader.read(path, strict)
+    with (
+        pytest.raises(AudioError, match=case.warned[0].split(":")[0]),
+        open_blocks(path, SR, strict) as blocks,
+    ):
+        list(blocks)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not case.warned], ids=lambda case: case.id)
+def test_a_clip_without_fault_is_read_also_where_faulty_ones_are_refused(
+    case: Case, cases: dict[str, Case]
+) -> None:
+    path = next(path for path, other in cases.items() if other is case)
+    found = [reason_of(lambda: reader.read(path, AudioConfig(strict=strict))) for strict in (False, True)]  # noqa: B023
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("codec", ["VORBIS", "OPUS"])
+def test_an_ogg_file_that_was_cut_is_never_read_without_a_word(codec: str) -> None:
+    whole = encoded(voice(4.0), SR, "OGG", codec)
+    assert reader.decode(whole, CONFIG)[2] == ()
+    for share in np.arange(0.05, 1.0, 0.05):
+        try:
+            heard, sr, warnings = reader.decode(whole[: int(share * len(whole))], CONFIG)
+        except AudioError:
+            continue
+        held_s = len(heard["mix"]) / sr
+        assert warnings == (
+            f"truncated: the file ends within a page of its Ogg stream, after {held_s:.2f} s",
+        )
+
+
+@pytest.mark.parametrize("n", [1, 26, 300, 70_000])
+def test_what_follows_an_ogg_stream_does_not_make_it_a_cut_one(n: int) -> None:
+    whole = encoded(voice(1.0), SR, "OGG", "VORBIS")
+    assert formats.cut_off(io.BytesIO(whole + bytes(n)), 1.0) == ()
+
+
 def speechemo(*arguments: str, folder: Path) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
         [sys.executable, "-m", "speechemo_cli", *arguments], cwd=folder, capture_output=True, check=False

@@ -230,6 +230,19 @@ def test_an_offset_is_warned_about(write_clip: WriteClip) -> None:
     assert warned(path) == ("offset: -0.2 of full scale is on every sample, which spoils answers",)
 
 
+def test_channels_that_cancel_are_warned_about_as_the_reader_does(tmp_path: Path) -> None:
+    path = tmp_path / "call.wav"
+    y = harmonic(2.5, 16000)
+    soundfile.write(path, np.stack([y, -0.8 * y], 1), 16000)
+
+    assert warned(path) == reader.read(path, CONFIG).warnings
+    assert warned(path)[0].startswith("channels cancel: ")
+
+    soundfile.write(path, np.stack([y, -y], 1), 16000)
+    with pytest.raises(AudioError, match="silent: the channels cancel each other out"):
+        joined(path, 16000)
+
+
 # --- pieces of what streams by
 
 

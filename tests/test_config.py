@@ -28,6 +28,7 @@ OTHER: dict[str, Any] = {
     "song": True,
     "audio.min_duration_s": 0.5,
     "audio.max_duration_s": 60.0,
+    "audio.strict": True,
     "mfcc.sr": 16000,
     "mfcc.n_mfcc": 13,
     "mfcc.n_fft": 1024,

@@ -431,6 +431,22 @@ def test_the_limits_of_the_config_decide_what_is_refused(write_clip: WriteClip, 
     assert "0.500 s is shorter than 0.6 s" in report.failed[0].error
 
 
+def test_what_was_stored_with_a_warning_is_refused_where_that_is_asked_for(
+    write_clip: WriteClip, config: Config
+) -> None:
+    cut = write_clip("cut.wav")
+    cut.write_bytes(cut.read_bytes()[:-8000])
+    clips = [Clip(str(cut), "sad"), Clip(str(write_clip("whole.wav", f0=200.0)), "sad")]
+    extract(clips, config)
+
+    strict = extract(clips, dataclasses.replace(config, audio=AudioConfig(strict=True)))
+    again = extract(clips, config)
+
+    assert (strict.cached, [Path(failure.path).name for failure in strict.failed]) == (1, ["cut.wav"])
+    assert strict.failed[0].error.startswith("truncated: ")
+    assert (again.cached, again.failed, len(again.doubts)) == (2, [], 1)
+
+
 @pytest.mark.parametrize(
     ("changed", "lapsed"),
     [

@@ -215,6 +215,8 @@ def everything(output: str) -> list[bytes]:
         ["--channel", "left"],
         ["--min-confidence", "0.9"],
         ["--model", "other.keras"],
+        ["--strict"],
+        ["--set", "audio.max_duration_s=60"],
     ],
 )
 def test_resume_keeps_no_answer_to_another_question(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -40,11 +40,14 @@ class Blocks:
         Why what was read deserves doubt; complete after the last block.
     """
 
-    def __init__(self, file: Any, target_sr: int, config: AudioConfig, channel: str) -> None:
+    def __init__(
+        self, file: Any, opened: BinaryIO, target_sr: int, config: AudioConfig, channel: str
+    ) -> None:
         self.sr = target_sr
         self.channels = source.channel_names(file.channels)
         self.warnings: tuple[str, ...] = ()
         self._file = file
+        self._opened = opened
         self._source_sr: int = file.samplerate
         self.promised_s = None if file.frames >= source.UNKNOWN_FRAMES else file.frames / file.samplerate
         self._config = config
@@ -64,19 +67,22 @@ class Blocks:
         Raises
         ------
         AudioError
-            No samples, too short, not finite or absurdly large, or no such channel.
+            No samples, too short, not finite or absurdly large, or no such channel. After the last block,
+            if the channels leave nothing of each other, or if there is a warning and `config.strict`.
         """
         blocks = self._decoded() if self._source_sr == self.sr else self._resampled()
         for block in blocks:
             if block.size:
                 yield block
         source.check_duration(self._held, self._source_sr, self._config)
+        source.check_warnings(self.warnings, self._config)
 
     def _decoded(self) -> Iterator[NDArray[np.float32]]:
         """Yield mono samples at the rate of the file."""
         file, sr, promised = self._file, self._source_sr, self._file.frames
+        mixed = file.channels > 1 and self._channel == "mix"
         n = max(1, min(round(BLOCK_S * sr), _LARGEST_BLOCK // file.channels))
-        low, high, total = math.inf, -math.inf, 0.0
+        low, high, total, powers = math.inf, -math.inf, 0.0, np.zeros(2)
         while self._held < promised:
             try:
                 with source.decoding_errors():
@@ -90,6 +96,8 @@ class Blocks:
             if not len(y):
                 break
             mono = source.one_channel(y, self._channel)
+            if mixed:
+                powers = powers + source.powers(y, mono)
             now = source.check_samples(mono, sr, self._held)
             low, high = min(low, now[0]), max(high, now[1])
             total += float(mono.sum(dtype=np.float64))
@@ -97,6 +105,9 @@ class Blocks:
             yield mono
         frames = self._held if promised >= source.UNKNOWN_FRAMES else promised
         self.warnings = source.truncation(file.extra_info, frames, self._held, sr)
+        self.warnings += formats.cut_off(self._opened, self.duration_s)
+        if mixed:
+            self.warnings += source.cancellation(powers, file.channels)
         mean = total / max(self._held, 1)
         if source.is_offset(mean, low, high):
             self.warnings += (f"offset: {mean:+.2g} of full scale is on every sample, which spoils answers",)
@@ -155,7 +166,7 @@ def open_blocks(
             opened = stack.enter_context(stack.enter_context(ffmpeg.decoded(path)).open("rb"))
         file = stack.enter_context(formats.sound_file(opened))
         formats.read_on(file)
-        yield Blocks(file, target_sr, config, channel)
+        yield Blocks(file, opened, target_sr, config, channel)
 
 
 def channel_names(path: str | os.PathLike[str]) -> tuple[str, ...]:

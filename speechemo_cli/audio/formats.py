@@ -52,6 +52,9 @@ _CODECS = frozenset(
 # The telephone's rate to the highest that recorders have.
 LOWEST_SR, HIGHEST_SR = 8_000, 384_000
 MOST_CHANNELS = 32
+# Header, 255 lengths of one byte, and what they add up to: the longest page of an Ogg file (RFC 3533).
+_PAGE_HEADER_BYTES = 27
+_LONGEST_PAGE = _PAGE_HEADER_BYTES + 255 + 255 * 255
 # Samples that are decoded in one piece: half a minute of stereo. More of several channels is mixed
 # piece by piece, so that hours of 5.1 never stand in memory.
 _PIECE = 2**22
@@ -166,6 +169,30 @@ def _is_bare_mp3(file: BinaryIO) -> bool:
         return head is first
     text = first.isascii() and first.decode("ascii").replace("\n", " ").replace("\r", " ").isprintable()
     raise AudioError(f"not audio that can be read ({'it is text' if text else 'format not recognised'})")
+
+
+def cut_off(file: BinaryIO, held_s: float) -> tuple[str, ...]:
+    """Return the warning for an Ogg file that ends within a page, as half a download does.
+
+    Its header promises no length, and libsndfile gives what is there.
+
+    Parameters
+    ----------
+    file : binary file
+    held_s : float
+        What could be read of it, in seconds.
+    """
+    file.seek(0)
+    if file.read(4) != b"OggS":
+        return ()
+    file.seek(max(0, file.seek(0, os.SEEK_END) - _LONGEST_PAGE))
+    tail = file.read()
+    page = tail[max(0, tail.rfind(b"OggS\0")) :]
+    n = page[_PAGE_HEADER_BYTES - 1] if len(page) >= _PAGE_HEADER_BYTES else 255
+    header = _PAGE_HEADER_BYTES + n
+    if len(page) >= header + sum(page[_PAGE_HEADER_BYTES:header]):
+        return ()
+    return (f"truncated: the file ends within a page of its Ogg stream, after {held_s:.2f} s",)
 
 
 class Content(io.BytesIO):

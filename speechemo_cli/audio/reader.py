@@ -107,7 +107,8 @@ def read_channels(
     Raises
     ------
     AudioError
-        As `read`, but for what `check` refuses; or there is no such channel.
+        As `read`, but for what `check` refuses; or there is no such channel; or there is a warning and
+        `config.strict`.
     """
     content = read_bytes(path, config) if content is None else content
     if not content:
@@ -117,6 +118,7 @@ def read_channels(
     recordings = []
     for name, samples in heard.items():
         y, offset = source.without_offset(samples)
+        source.check_warnings((*warnings, *offset), config)
         which = None if name == "mix" else name
         recordings.append(Recording(y, sr, digest, (*warnings, *offset), which))
     return recordings
@@ -216,6 +218,7 @@ def _decode(
                 powers = powers + source.powers(piece, heard["mix"][-1])
         log = sound.extra_info
     warnings = source.truncation(log, held if promised is None else promised, held, sr)
+    warnings += formats.cut_off(file, held / sr)
     if channels > 1 and channel == "mix":
         warnings += source.cancellation(powers, channels)
     return {name: _joined(parts) for name, parts in heard.items()}, sr, warnings

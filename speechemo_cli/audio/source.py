@@ -239,6 +239,18 @@ def check_duration(n: int, sr: int, config: AudioConfig) -> None:
         raise AudioError(f"{n / sr:.3f} s is shorter than {config.min_duration_s:g} s")
 
 
+def check_warnings(warnings: tuple[str, ...], config: AudioConfig) -> None:
+    """Refuse what would be used with a warning.
+
+    Raises
+    ------
+    AudioError
+        There is a warning, and `config.strict`.
+    """
+    if warnings and config.strict:
+        raise AudioError("; ".join(warnings), "--no-strict takes it all the same")
+
+
 def check_samples(y: NDArray[np.float32], sr: int, before: int = 0) -> tuple[float, float]:
     """Refuse samples that are no numbers or no sound.
 

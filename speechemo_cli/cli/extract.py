@@ -26,6 +26,7 @@ def run(
     store: options.Store = None,
     jobs: options.Jobs = None,
     song: options.Song = None,
+    strict: options.Strict = None,
     format_: options.DocumentFormat = None,
     config_file: options.ConfigFile = None,
     sets: options.Sets = None,
@@ -44,7 +45,9 @@ def run(
     from speechemo_cli.features.extraction import extract
 
     render.set_quiet(quiet)
-    config = options.build_config(config_file, sets, data=data, store=store, jobs=jobs, song=song)
+    config = options.build_config(
+        config_file, sets, data=data, store=store, jobs=jobs, song=song, audio__strict=strict
+    )
     wanted = tuple(dict.fromkeys(features or FEATURE_SETS))
     for name in wanted:
         if name not in FEATURE_SETS:

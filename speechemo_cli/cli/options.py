@@ -154,6 +154,14 @@ Song = Annotated[
         help="Train on RAVDESS's sung clips too; they are never tested.",
     ),
 ]
+Strict = Annotated[
+    bool | None,
+    typer.Option(
+        "--strict/--no-strict",
+        show_default="no-strict",
+        help="Refuse clips that are cut off or otherwise faulty instead of using them with a warning.",
+    ),
+]
 DocumentFormat = Annotated[
     Format | None,
     typer.Option("--format", "-f", show_default="table; json in a pipe", help="How to print the result."),

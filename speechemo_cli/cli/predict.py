@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -117,6 +118,7 @@ def run(
             metavar="FILE.png", show_default=False, help="With --timeline: draw it over the waveform."
         ),
     ] = None,
+    strict: options.Strict = None,
     jobs: options.Jobs = None,
     config_file: options.ConfigFile = None,
     sets: options.Sets = None,
@@ -150,7 +152,7 @@ def run(
         raise ConfigError(
             "--resume needs answers it can read again", "Give --output and --format jsonl or csv"
         )
-    config = options.build_config(config_file, sets, jobs=jobs)
+    config = options.build_config(config_file, sets, jobs=jobs, audio__strict=strict)
     path = artifact.find(model, config.models)
     predictor = Predictor.open(
         path,
@@ -166,7 +168,14 @@ def run(
         predictor.labels,
         predictor.labels != predictor.card.labels,
         top,
-        _key(predictor.card.twin or path, predictor.labels, min_confidence, channel.value, top),
+        _key(
+            predictor.card.twin or path,
+            predictor.labels,
+            min_confidence,
+            channel.value,
+            top,
+            asdict(config.audio),
+        ),
     )
     if stream_:
         stream.run(predictor, style)

@@ -192,6 +192,8 @@ class _Job:
         # The limits are no part of the store's key, so a clip they refuse now is read again, and refused.
         if place is None or not limits.min_duration_s <= place.duration_s <= limits.max_duration_s:
             return False
+        if place.warnings and limits.strict:
+            return False
         if place.warnings:
             self._warnings[key] = place.warnings
         return True

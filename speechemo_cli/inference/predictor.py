@@ -261,7 +261,7 @@ class Predictor:
         Raises
         ------
         AudioError
-            Not one dimension, too short, too long, silent, or not finite.
+            Not one dimension, too short, too long, silent, not finite, or with an offset and `audio.strict`.
         ConfigError
             A rate that is no positive integer.
         """
@@ -272,6 +272,7 @@ class Predictor:
             raise ConfigError(f"sr is {sr!r}, expected a positive number of samples a second")
         reader.check(samples, int(sr), self._config.audio)
         samples, offset = source.without_offset(samples)
+        source.check_warnings(offset, self._config.audio)
         (answer,) = self._answers([self._listen("", reader.Recording(samples, int(sr), "", offset))])
         assert isinstance(answer, Answer)
         return answer
