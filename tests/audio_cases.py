@@ -105,6 +105,7 @@ Y = voice()
 WAV = encoded(Y)
 NOT_RECOGNISED = r"not audio that can be read \(format not recognised\)"
 TRUNCATED = r"truncated: the header promises 1\.2\d? s, the file holds 0\.\d\d s"
+DAMAGED_LATER = r"damaged: nothing can be read after 1\.\d\d s: not audio that can be read \(.*\)"
 CUT_PAGE = r"truncated: the file ends within a page of its Ogg stream, after \d\.\d\d s"
 
 NO_AUDIO = [
@@ -194,8 +195,11 @@ DAMAGED = [
         Case(f"cut.{name}.ogg", _saved(encoded(voice(3.0), SR, "OGG", name)[:-900]), warned=(CUT_PAGE,))
         for name in ("VORBIS", "OPUS")
     ),
+    Case("cut.flac", _saved(_half(encoded(voice(4.0), container="FLAC"))), warned=(DAMAGED_LATER,)),
     Case(
-        "cut.flac", _saved(_half(encoded(Y, container="FLAC"))), r"not audio that can be read \(.*lost sync\)"
+        "cut-at-the-start.flac",
+        _saved(encoded(Y, container="FLAC")[:2000]),
+        r"not audio that can be read \(.*lost sync\)",
     ),
     Case(
         "promises-4-gigabytes.wav",

@@ -89,6 +89,25 @@ def test_a_clip_without_fault_is_read_also_where_faulty_ones_are_refused(
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("harm", ["cut", "flipped"])
+def test_of_a_damaged_flac_all_that_comes_before_the_damage_is_used(harm: str, channels: int) -> None:
+    y = np.stack([voice(4.0, f0=120.0 + i) for i in range(channels)], axis=1)
+    content = bytearray(encoded(y, container="FLAC"))
+    whole = reader.decode(bytes(content), CONFIG)[0]["mix"]
+    middle = len(content) // 2
+    damaged = content[:middle] if harm == "cut" else content
+    damaged[middle - 1] ^= 0xFF
+
+    heard, sr, warnings = reader.decode(bytes(damaged), CONFIG)
+
+    n = len(heard["mix"])
+    assert 1.5 * sr < n < 2.5 * sr  # a voice that does not change takes as many bytes in each second
+    np.testing.assert_array_equal(heard["mix"], whole[:n])
+    assert len(warnings) == 1
+    assert warnings[0].startswith(f"damaged: nothing can be read after {n / sr:.2f} s: not audio")
+
+
 @pytest.mark.parametrize("codec", ["VORBIS", "OPUS"])
 def test_an_ogg_file_that_was_cut_is_never_read_without_a_word(codec: str) -> None:
     whole = encoded(voice(4.0), SR, "OGG", codec)
@@ -202,7 +221,7 @@ def test_three_hours_are_refused_by_their_header(cases: dict[str, Case]) -> None
 
 
 def test_many_channels_are_mixed_as_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "_PIECE", 2**17)
+    monkeypatch.setattr(formats, "PIECE", 2**17)
     frames, path = 30 * SR, tmp_path / "clip.flac"
     y = np.tile(np.round(voice(1.0) * 100).astype(np.int16), 30)
     soundfile.write(path, np.stack([y] * 8, axis=1), SR)
@@ -229,7 +248,7 @@ def test_pieces_are_the_whole_to_the_last_bit(
     y = np.stack([voice(1.0, SR, 100 + 30 * i) for i in range(channels)], axis=1)
     content = encoded(y, SR, container, subtype)
     whole, sr, _ = reader.decode(content, CONFIG)
-    monkeypatch.setattr(formats, "_PIECE", 5000)
+    monkeypatch.setattr(formats, "PIECE", 5000)
 
     in_pieces, _, _ = reader.decode(content, CONFIG)
 
@@ -239,7 +258,7 @@ def test_pieces_are_the_whole_to_the_last_bit(
 
 def test_a_stream_of_unknown_length_stops_at_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
     content = flac_promising(0, 1, SR)
-    monkeypatch.setattr(formats, "_PIECE", 400)
+    monkeypatch.setattr(formats, "PIECE", 400)
 
     assert len(reader.decode(content, CONFIG)[0]["mix"]) == SR // 10
     with pytest.raises(AudioError, match=r"is longer than 0\.05 s"):

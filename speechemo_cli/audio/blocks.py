@@ -87,11 +87,11 @@ class Blocks:
             try:
                 with source.decoding_errors():
                     y = file.read(min(n, promised - self._held), dtype="float32")
-            except AudioError as error:
+            except source.DecodingError as error:
                 if not self._held:
                     raise
                 # An hour that can be read is worth more than the reason why the next second cannot.
-                self.warnings = (f"damaged: nothing can be read after {self.duration_s:.2f} s: {error}",)
+                self.warnings = source.damage(self.duration_s, error)
                 return
             if not len(y):
                 break

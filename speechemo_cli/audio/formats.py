@@ -57,7 +57,9 @@ _PAGE_HEADER_BYTES = 27
 _LONGEST_PAGE = _PAGE_HEADER_BYTES + 255 + 255 * 255
 # Samples that are decoded in one piece: half a minute of stereo. More of several channels is mixed
 # piece by piece, so that hours of 5.1 never stand in memory.
-_PIECE = 2**22
+PIECE = 2**22
+# So many where the decoder has given up: what it had of the piece in its hands was lost.
+SMALL_PIECE = 2**10
 
 
 def needs_ffmpeg(head: bytes) -> bool:
@@ -109,7 +111,7 @@ def read_on(sound: Any) -> None:
     sound.seekable = lambda: False
 
 
-def pieces(sound: Any, promised: int | None) -> Iterator[NDArray[np.float32]]:
+def pieces(sound: Any, promised: int | None, most: int) -> Iterator[NDArray[np.float32]]:
     """Decode a file, a clip in one piece and a long recording in several.
 
     Parameters
@@ -117,6 +119,8 @@ def pieces(sound: Any, promised: int | None) -> Iterator[NDArray[np.float32]]:
     sound : soundfile.SoundFile
     promised : int or None
         Frames, if the header says how many.
+    most : int
+        Samples of all channels in a piece.
 
     Yields
     ------
@@ -125,11 +129,11 @@ def pieces(sound: Any, promised: int | None) -> Iterator[NDArray[np.float32]]:
 
     Raises
     ------
-    AudioError
+    DecodingError
         It cannot be decoded.
     """
     read_on(sound)
-    n = _PIECE // sound.channels
+    n = max(1, most // sound.channels)
     left = math.inf if promised is None else promised
     # The same numbers as dtype="float32", in a tenth less time.
     as_integers = sound.subtype == "PCM_16"

@@ -192,32 +192,49 @@ def decode(
         or channels of which nothing is left when they are mixed.
     """
     if not formats.needs_ffmpeg(content[: formats.HEAD_BYTES]):
-        return _decode(formats.Content(content), config, channel)
+        return _decode_or_salvage(formats.Content(content), config, channel)
     from speechemo_cli.audio import ffmpeg
 
     # A little more, so that what is too long is seen to be.
     with ffmpeg.decoded(content, config.max_duration_s + 1.0) as path, path.open("rb") as file:
-        return _decode(file, config, channel)
+        return _decode_or_salvage(file, config, channel)
+
+
+def _decode_or_salvage(
+    file: BinaryIO, config: AudioConfig, channel: str
+) -> tuple[dict[str, NDArray[np.float32]], int, tuple[str, ...]]:
+    """Decode a file; where that fails within it, what comes before the damage."""
+    try:
+        return _decode(file, config, channel, salvage=False)
+    except source.DecodingError:
+        return _decode(file, config, channel, salvage=True)
 
 
 def _decode(
-    file: BinaryIO, config: AudioConfig, channel: str
+    file: BinaryIO, config: AudioConfig, channel: str, *, salvage: bool
 ) -> tuple[dict[str, NDArray[np.float32]], int, tuple[str, ...]]:
     powers, held = np.zeros(2), 0
+    most = formats.SMALL_PIECE if salvage else formats.PIECE
     with formats.sound_file(file) as sound:
         sr, channels, promised = sound.samplerate, sound.channels, _check_promise(sound, config)
         names = source.channel_names(channels) if channel == "each" else (channel,)
         heard: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
-        for piece in formats.pieces(sound, promised):
-            held += len(piece)
-            _check_longest(held, sr, config)
-            source.check_samples_held(held, sr, channels)
-            for name, parts in heard.items():
-                parts.append(source.one_channel(piece, name))
-            if channels > 1 and channel == "mix":
-                powers = powers + source.powers(piece, heard["mix"][-1])
+        damage: tuple[str, ...] = ()
+        try:
+            for piece in formats.pieces(sound, promised, most):
+                held += len(piece)
+                _check_longest(held, sr, config)
+                source.check_samples_held(held, sr, channels)
+                for name, parts in heard.items():
+                    parts.append(source.one_channel(piece, name))
+                if channels > 1 and channel == "mix":
+                    powers = powers + source.powers(piece, heard["mix"][-1])
+        except source.DecodingError as error:
+            if not salvage or held / sr < config.min_duration_s:
+                raise
+            damage = source.damage(held / sr, error)
         log = sound.extra_info
-    warnings = source.truncation(log, held if promised is None else promised, held, sr)
+    warnings = damage or source.truncation(log, held if promised is None else promised, held, sr)
     warnings += formats.cut_off(file, held / sr)
     if channels > 1 and channel == "mix":
         warnings += source.cancellation(powers, channels)

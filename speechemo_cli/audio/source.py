@@ -37,6 +37,10 @@ OFFSET_SHARE = 0.03
 OFFSET_SUSPECTED = 0.05
 
 
+class DecodingError(AudioError):
+    """The decoder gives up on a file."""
+
+
 @contextmanager
 def file_errors() -> Iterator[None]:
     """Say what is wrong with a file that cannot be opened or read, as an AudioError."""
@@ -54,7 +58,7 @@ def file_errors() -> Iterator[None]:
 
 @contextmanager
 def decoding_errors() -> Iterator[None]:
-    """Say what is wrong with audio that libsndfile refuses, as an AudioError."""
+    """Say what is wrong with audio that libsndfile refuses, as a DecodingError."""
     import soundfile
 
     try:
@@ -63,9 +67,9 @@ def decoding_errors() -> Iterator[None]:
         reason = str(error.error_string).rstrip(".").lower()
         if "not a regular file" in reason:  # what libsndfile says of an MP3 without a frame
             reason = "damaged"
-        raise AudioError(f"not audio that can be read ({reason})") from None
+        raise DecodingError(f"not audio that can be read ({reason})") from None
     except (RuntimeError, ValueError, MemoryError) as error:
-        raise AudioError(f"cannot be decoded ({type(error).__name__})") from None
+        raise DecodingError(f"cannot be decoded ({type(error).__name__})") from None
 
 
 def channel_names(n: int) -> tuple[str, ...]:
@@ -186,6 +190,11 @@ def check_samples_held(n: int, sr: int, channels: int) -> None:
             f" expected {MOST_SAMPLES} samples at most",
             "Convert it to one channel at 16 kHz",
         )
+
+
+def damage(held_s: float, error: AudioError) -> tuple[str, ...]:
+    """Return the warning for a file that can be decoded for so many seconds, and no further."""
+    return (f"damaged: nothing can be read after {held_s:.2f} s: {error}",)
 
 
 def truncation(log: str, frames: int, held: int, sr: int) -> tuple[str, ...]:
