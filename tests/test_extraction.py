@@ -106,7 +106,7 @@ def test_a_second_run_computes_nothing(write_clip: WriteClip, config: Config, de
 def test_each_clip_is_decoded_once_for_both_sets(
     write_clip: WriteClip, config: Config, decoded: list[str]
 ) -> None:
-    clips = make_clips(write_clip, 30)
+    clips = make_clips(write_clip, 20)  # few enough to stay in this process
     extract(clips, config, SETS)
     assert sorted(decoded) == sorted(clip.path for clip in clips)
 
@@ -247,13 +247,13 @@ def test_what_a_killed_run_had_finished_is_not_computed_again(
 def test_an_interrupted_run_keeps_the_chunks_it_had_finished(
     write_clip: WriteClip, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clips = make_clips(write_clip, 40)
+    clips = make_clips(write_clip, 22)  # few enough to stay in this process
     original, count = reader.read, 0
 
     def interrupted(path: str, audio: AudioConfig) -> reader.Recording:
         nonlocal count
         count += 1
-        if count > 30:
+        if count > 18:
             raise KeyboardInterrupt
         return original(path, audio)
 
@@ -262,9 +262,9 @@ def test_an_interrupted_run_keeps_the_chunks_it_had_finished(
         with pytest.raises(KeyboardInterrupt):
             extract(clips, config)
     report = extract(clips, config)
-    assert 0 < report.cached <= 30
-    assert report.extracted == 40 - report.cached
-    assert len(stored(clips, config, "mfcc")) == 40
+    assert 0 < report.cached <= 18
+    assert report.extracted == 22 - report.cached
+    assert len(stored(clips, config, "mfcc")) == 22
 
 
 def test_a_change_of_the_mfcc_config_leaves_logmel_cached(

@@ -276,8 +276,8 @@ def _why_unreadable(path: str) -> str:
 def _run(job: _Job) -> Generator[list[Outcome], None, None]:
     """Compute in worker processes where there is enough to do, else here.
 
-    Here, that is for fewer than 24 clips or with one worker, a clip that crashes the decoder takes the run
-    with it: what other chunks have stored is kept. With worker processes it costs that clip alone.
+    Here, that is for fewer than 24 clips, a clip that crashes the decoder takes the run with it: what other
+    chunks have stored is kept. With worker processes, be it one, it costs that clip alone.
     """
     chunks = job.chunks()
     first: list[list[Task]] = []
@@ -287,7 +287,7 @@ def _run(job: _Job) -> Generator[list[Outcome], None, None]:
             break
     if first:
         require_writable(Path(job.store))
-    if job.config.workers > 1 and sum(map(len, first)) >= _WORTH_WORKERS and _has_processes():
+    if sum(map(len, first)) >= _WORTH_WORKERS and _has_processes():
         yield from workers.run(chain(first, chunks), job.config)
     else:
         for chunk in chain(first, chunks):
