@@ -10,7 +10,6 @@ import io
 import json
 import random
 import sys
-import tempfile
 import warnings
 import zipfile
 import zlib
@@ -25,15 +24,15 @@ with atheris.instrument_imports(include=["speechemo_cli"]):
 _CARD = "speechemo.json"
 # Where the fuzzer keeps what it finds new: the smallest files, which are no archives any more.
 _GOOD = Path(sys.argv[-1], "v1.keras")
-_FOLDER = tempfile.TemporaryDirectory(prefix="speechemo-fuzz-")
+# Beside them, not in a temporary folder: libFuzzer ends the process without a moment to remove one.
+_MODEL = Path(sys.argv[-1]).resolve().parent / "under-test.keras"
 
 
 def target(content: bytes) -> None:
     """Check a model file. Keras, which would take it as it is, must not be asked."""
-    path = Path(_FOLDER.name, "model.keras")
-    path.write_bytes(content)
+    _MODEL.write_bytes(content)
     try:
-        artifact.inspect(path)
+        artifact.inspect(_MODEL)
     except ModelFileError as error:
         if not str(error).isprintable():
             raise ValueError(repr(str(error))) from None
