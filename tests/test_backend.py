@@ -15,7 +15,6 @@ import pytest
 
 from speechemo_cli.errors import ModelFileError
 from speechemo_cli.models import artifact, backend
-from speechemo_cli.models.backend import quiet_stderr
 
 
 def run(code: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -87,34 +86,3 @@ def test_a_missing_keras_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(ModelFileError, match=r"Keras is not installed\. pip install 'keras>=3\.15\.1'"):
         backend.require_safe_keras()
-
-
-def test_what_was_held_back_is_shown_when_the_block_fails() -> None:
-    done = run(
-        "import os\n"
-        "from speechemo_cli.models.backend import quiet_stderr\n"
-        "with quiet_stderr():\n"
-        "    os.write(2, b'the reason')\n"
-        "    raise SystemExit(3)\n"
-    )
-
-    assert done.returncode == 3
-    assert "the reason" in done.stderr
-
-
-def test_stderr_works_again_afterwards(capfd: pytest.CaptureFixture[str]) -> None:
-    with quiet_stderr():
-        os.write(2, b"noise")
-    os.write(2, b"signal")
-
-    assert capfd.readouterr().err == "signal"
-
-
-def test_a_closed_stderr_is_no_obstacle() -> None:
-    done = run(
-        "import os; os.close(2)\n"
-        "from speechemo_cli.models.backend import quiet_stderr\n"
-        "with quiet_stderr(): print('went on')\n"
-    )
-
-    assert done.stdout == "went on\n"

@@ -6,13 +6,14 @@ import io
 import math
 import os
 import re
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from speechemo_cli.audio.source import decoding_errors
 from speechemo_cli.errors import AudioError
+from speechemo_cli.stderr import quiet_libraries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,11 +89,14 @@ def sound_file(file: BinaryIO) -> Iterator[Any]:
     """
     import soundfile
 
-    bare = _is_bare_mp3(file)
+    is_mp3, tagged = _recognised(file)
+    bare = is_mp3 and not tagged
     opened: Any = file if isinstance(file, Content) and not bare else _Handle(file, tagged=bare)
-    with decoding_errors():
-        sound = soundfile.SoundFile(opened)
-    with sound:
+    with ExitStack() as stack:
+        if is_mp3:  # its decoder has much to say about a file with a fault
+            stack.enter_context(quiet_libraries())
+        with decoding_errors():
+            sound = stack.enter_context(soundfile.SoundFile(opened))
         if sound.subtype not in _CODECS:
             raise AudioError(f"{sound.subtype} is not read", "Convert the file to WAV or FLAC")
         if not LOWEST_SR <= sound.samplerate <= HIGHEST_SR:
@@ -151,8 +155,8 @@ def pieces(sound: Any, promised: int | None, most: int) -> Iterator[NDArray[np.f
         left -= wanted
 
 
-def _is_bare_mp3(file: BinaryIO) -> bool:
-    """Whether a file that libsndfile may see is an MP3 without a tag; the file stands at its first byte.
+def _recognised(file: BinaryIO) -> tuple[bool, bool]:
+    """Whether a file that libsndfile may see is an MP3, and has a tag; the file stands at its first byte.
 
     Raises
     ------
@@ -168,9 +172,9 @@ def _is_bare_mp3(file: BinaryIO) -> bool:
         head = file.read(HEAD_BYTES)
     file.seek(0)
     if _FOR_LIBSNDFILE.match(head):
-        return False
+        return False, head is not first
     if _MPEG.match(head):
-        return head is first
+        return True, head is not first
     text = first.isascii() and first.decode("ascii").replace("\n", " ").replace("\r", " ").isprintable()
     raise AudioError(f"not audio that can be read ({'it is text' if text else 'format not recognised'})")
 

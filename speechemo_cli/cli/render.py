@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
+from speechemo_cli import stderr
 from speechemo_cli.cli import signals
 from speechemo_cli.errors import ExitCode
 from speechemo_cli.evaluation.wording import percent
@@ -28,7 +29,6 @@ SCHEMA = 1
 _quiet = False
 _NOWHERE: tuple[str, int, int | None] = ("", 0, None)
 _reached = _NOWHERE
-_stderr: int | None = None
 
 
 def set_quiet(quiet: bool) -> None:
@@ -50,8 +50,7 @@ def prepare_streams() -> None:
             nowhere = os.open(os.devnull, os.O_RDWR)
             if name != "stdin":  # a closed stdin is told from an empty one
                 setattr(sys, name, os.fdopen(nowhere, "w", encoding="utf-8"))
-    global _stderr
-    _stderr = os.dup(2)
+    stderr.separate()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             utf8 = stream.encoding.lower().replace("-", "") == "utf8" and stream is sys.stdout
@@ -251,8 +250,7 @@ def progress(what: str, unit: str) -> Iterator[Callable[..., None]]:
 
 def take_back_stderr() -> None:
     """Write to stderr as at the beginning, where a bar or a redirection is not going to be ended."""
-    if _stderr is not None:
-        os.dup2(_stderr, 2)
+    stderr.take_back()
     if shows_progress() and sys.__stderr__ is not None and sys.stderr is not sys.__stderr__:
         sys.stderr = sys.__stderr__
         _to_stderr("\r\x1b[2K\x1b[?25h", end="")  # an empty line, and the cursor that the bar hid

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from speechemo_cli import stderr
 from speechemo_cli.audio import reader
 from speechemo_cli.errors import AudioError
 from speechemo_cli.features import FEATURE_SETS
@@ -207,6 +208,7 @@ def _begin(parent: int) -> None:
     A worker whose parent was killed would wait minutes for more, and keep the parent's pipes open.
     """
     threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+    stderr.separate()
     # What it wrote is closed: taking its libraries apart at the end would only keep the parent waiting.
     atexit.register(os._exit, 0)
 

@@ -12,7 +12,7 @@ from speechemo_cli.errors import ModelFileError
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.files import display_name
 from speechemo_cli.models import artifact, twin, version_module
-from speechemo_cli.models.backend import quiet_stderr
+from speechemo_cli.stderr import quiet_stderr
 
 if TYPE_CHECKING:
     import os

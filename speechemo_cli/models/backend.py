@@ -6,53 +6,19 @@ import os
 import re
 import signal
 import sys
-import tempfile
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from speechemo_cli.errors import ModelFileError, SpeechemoError
+from speechemo_cli.errors import ModelFileError
 from speechemo_cli.files import scratch_folder
+from speechemo_cli.stderr import quiet_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # Where the known advisories about model files end; pyproject.toml asks for the same.
 KERAS_FLOOR = (3, 15, 1)
-
-
-@contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Hold back what is written to file descriptor 2; show it only if the block breaks.
-
-    An error of this package does not: it has said in one line what there is to say.
-
-    TensorFlow's C++ code writes there before any log level is read ("oneDNN custom operations are
-    on", "Could not find cuda drivers"), so neither a logger nor `sys.stderr` can stop it.
-    """
-    sys.stderr.flush()
-    try:
-        kept = os.dup(2)
-    except OSError:  # stderr is closed: there is nobody to disturb
-        yield
-        return
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException as error:
-            _restore(kept)
-            if not isinstance(error, KeyboardInterrupt | SpeechemoError):
-                held.seek(0)
-                os.write(2, held.read())
-            raise
-        _restore(kept)
-
-
-def _restore(kept: int) -> None:
-    sys.stderr.flush()
-    os.dup2(kept, 2)
-    os.close(kept)
 
 
 @contextmanager

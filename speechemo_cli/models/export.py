@@ -13,9 +13,9 @@ import numpy as np
 from speechemo_cli.errors import ConfigError, ModelFileError, SpeechemoError
 from speechemo_cli.files import access_error, atomic_folder, atomic_path, display_name
 from speechemo_cli.models import artifact, export_description, export_formats, twin
-from speechemo_cli.models.backend import quiet_stderr
 from speechemo_cli.models.export_description import TOLERANCE
 from speechemo_cli.models.export_formats import Source
+from speechemo_cli.stderr import quiet_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
