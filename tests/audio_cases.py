@@ -105,7 +105,7 @@ Y = voice()
 WAV = encoded(Y)
 NOT_RECOGNISED = r"not audio that can be read \(format not recognised\)"
 TRUNCATED = r"truncated: the header promises 1\.2\d? s, the file holds 0\.\d\d s"
-DAMAGED_LATER = r"damaged: nothing can be read after 1\.\d\d s: not audio that can be read \(.*\)"
+DAMAGED_LATER = r"damaged: nothing can be read after 1\.\d\d s \(.*\)"
 CUT_PAGE = r"truncated: the file ends within a page of its Ogg stream, after \d\.\d\d s"
 
 NO_AUDIO = [

@@ -38,7 +38,9 @@ OFFSET_SUSPECTED = 0.05
 
 
 class DecodingError(AudioError):
-    """The decoder gives up on a file."""
+    """The decoder gives up on a file; `reason` says why, in its words."""
+
+    reason = ""
 
 
 @contextmanager
@@ -67,9 +69,15 @@ def decoding_errors() -> Iterator[None]:
         reason = str(error.error_string).rstrip(".").lower()
         if "not a regular file" in reason:  # what libsndfile says of an MP3 without a frame
             reason = "damaged"
-        raise DecodingError(f"not audio that can be read ({reason})") from None
+        raise _decoding_error("not audio that can be read", reason) from None
     except (RuntimeError, ValueError, MemoryError) as error:
-        raise DecodingError(f"cannot be decoded ({type(error).__name__})") from None
+        raise _decoding_error("cannot be decoded", type(error).__name__) from None
+
+
+def _decoding_error(what: str, reason: str) -> DecodingError:
+    error = DecodingError(f"{what} ({reason})")
+    error.reason = reason
+    return error
 
 
 def channel_names(n: int) -> tuple[str, ...]:
@@ -192,9 +200,9 @@ def check_samples_held(n: int, sr: int, channels: int) -> None:
         )
 
 
-def damage(held_s: float, error: AudioError) -> tuple[str, ...]:
+def damage(held_s: float, error: DecodingError) -> tuple[str, ...]:
     """Return the warning for a file that can be decoded for so many seconds, and no further."""
-    return (f"damaged: nothing can be read after {held_s:.2f} s: {error}",)
+    return (f"damaged: nothing can be read after {held_s:.2f} s ({error.reason})",)
 
 
 def truncation(log: str, frames: int, held: int, sr: int) -> tuple[str, ...]:
