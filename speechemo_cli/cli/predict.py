@@ -161,6 +161,7 @@ def run(
         min_confidence=min_confidence,
         labels=[label.strip() for label in labels.split(",")] if labels is not None else None,
         channel=channel.value,
+        isolate=resume,  # what broke the run off may have been a clip, and would do so again
     )
     _say(predictor, path, min_confidence)
     style = answers.Style(

@@ -6,7 +6,6 @@ import atexit
 import os
 import signal
 import threading
-import time
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -14,7 +13,7 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from speechemo_cli import stderr
+from speechemo_cli import processes, stderr
 from speechemo_cli.audio import reader
 from speechemo_cli.errors import AudioError
 from speechemo_cli.features import FEATURE_SETS
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
     from speechemo_cli.config import Config
 
-CRASHED = "crashed the decoder, or ran out of memory"
 # Chunks handed out for each worker: one in its hands, the others so that it need not wait for files to
 # be hashed.
 _AHEAD = 4
@@ -137,7 +135,7 @@ def _one_by_one(chunks: list[list[Task]], config: Config) -> Iterator[list[Outco
                     if len(chunk) > 1:
                         waiting.extendleft([task] for task in reversed(chunk))
                     else:
-                        yield [Outcome(chunk[0].key, CRASHED)]
+                        yield [Outcome(chunk[0].key, processes.CRASHED)]
                     break
                 yield outcomes
 
@@ -207,16 +205,10 @@ def _begin(parent: int) -> None:
 
     A worker whose parent was killed would wait minutes for more, and keep the parent's pipes open.
     """
-    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+    processes.end_with(parent)
     stderr.separate()
     # What it wrote is closed: taking its libraries apart at the end would only keep the parent waiting.
     atexit.register(os._exit, 0)
-
-
-def _follow(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
 
 
 def compute_chunk(chunk: list[Task], config: Config) -> list[Outcome]:
