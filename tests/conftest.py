@@ -89,6 +89,25 @@ def stdin(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
 
 
 @pytest.fixture
+def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Run some code before each clip is read, in every process that is started."""
+
+    def write(code: str) -> None:
+        lines = "\n".join(f"    {line}" for line in code.strip().splitlines())
+        folder = tmp_path / "planted"
+        folder.mkdir(exist_ok=True)
+        (folder / "sitecustomize.py").write_text(
+            "import os, signal, time\nfrom pathlib import Path\nfrom speechemo_cli.audio import reader\n"
+            "original = reader.read_channels\n"
+            f"def planted(path, *more):\n{lines}\n    return original(path, *more)\n"
+            "reader.read_channels = planted\n"
+        )
+        monkeypatch.setenv("PYTHONPATH", str(folder))
+
+    return write
+
+
+@pytest.fixture
 def write_clip(tmp_path: Path) -> Callable[..., Path]:
     """Write a clip and return its path: `write_clip("a.wav", seconds=1.0, sr=16000)`."""
 

@@ -30,25 +30,6 @@ FATAL = {
 }
 
 
-@pytest.fixture
-def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Run some code before each clip is read, in every process that is started."""
-
-    def write(code: str) -> None:
-        folder = tmp_path / "planted"
-        folder.mkdir(exist_ok=True)
-        (folder / "sitecustomize.py").write_text(
-            "import os, signal, sys, time\nfrom pathlib import Path\n"
-            "from speechemo_cli.audio import reader\n"
-            "original = reader.read_channels\n"
-            f"def planted(path, *more):\n    {code}\n    return original(path, *more)\n"
-            "reader.read_channels = planted\n"
-        )
-        monkeypatch.setenv("PYTHONPATH", str(folder))
-
-    return write
-
-
 def children() -> set[int]:
     """The processes that this one has started and that are alive."""
     found = set()

@@ -41,25 +41,6 @@ def temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.fixture
-def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Run some code before each clip is read, in the command and in its workers."""
-
-    def write(code: str) -> None:
-        lines = "\n".join(f"    {line}" for line in code.strip().splitlines())
-        folder = tmp_path / "planted"
-        folder.mkdir(exist_ok=True)
-        (folder / "sitecustomize.py").write_text(
-            "import os, signal, time\nfrom speechemo_cli.audio import reader\n"
-            "original = reader.read_channels\n"
-            f"def planted(path, *more):\n{lines}\n    return original(path, *more)\n"
-            "reader.read_channels = planted\n"
-        )
-        monkeypatch.setenv("PYTHONPATH", str(folder))
-
-    return write
-
-
 def make_clips(folder: Path, n: int, bad: tuple[int, ...] = ()) -> Path:
     import soundfile
 
