@@ -57,7 +57,7 @@ def test_what_a_folder_holds_besides_audio_is_counted_on_stderr(capsys: pytest.C
 
     paths(["in"])
 
-    assert capsys.readouterr() == ("", "in: left out 2 files that are not audio, by the suffix\n")
+    assert capsys.readouterr() == ("", "in: left out 2 files: not audio, by the suffix\n")
 
 
 def test_a_file_that_is_named_is_taken_whatever_its_suffix(tmp_path: Path) -> None:

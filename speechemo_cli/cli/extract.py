@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from speechemo_cli.cli import options, render
+from speechemo_cli.evaluation.wording import counted
 from speechemo_cli.files import display_name
 
 if TYPE_CHECKING:
@@ -93,10 +94,10 @@ def run(
 
 def say_corpus(data: str, corpus: Corpus) -> None:
     """Say what was found, and what was left out and why."""
-    speakers = f", {len(corpus.speakers)} speakers" if corpus.speakers else ", speakers not known"
+    speakers = f", {counted(len(corpus.speakers), 'speaker')}" if corpus.speakers else ", speakers not known"
     render.note(
-        f"{display_name(data)}: {_NAMES[corpus.layout]}, {len(corpus)} clips, "
-        f"{len(corpus.labels)} labels{speakers}"
+        f"{display_name(data)}: {_NAMES[corpus.layout]}, {counted(len(corpus), 'clip')}, "
+        f"{counted(len(corpus.labels), 'label')}{speakers}"
     )
     for reason, count in corpus.skipped.items():
         render.note(f"  left out: {count} {reason}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from speechemo_cli.cli import render
 from speechemo_cli.errors import AccessError, ConfigError, NoInputError
+from speechemo_cli.evaluation.wording import counted
 from speechemo_cli.files import access_error, display_name
 
 if TYPE_CHECKING:
@@ -126,7 +127,8 @@ def _in_folder(folder: str, prefix: str) -> Iterator[Input]:
     for path in walk:
         yield Input(path, str(Path(prefix, os.path.relpath(path, folder))))
     if walk.other:
-        render.note(f"{display_name(folder)}: left out {walk.other} files that are not audio, by the suffix")
+        left_out = counted(walk.other, "file")
+        render.note(f"{display_name(folder)}: left out {left_out}: not audio, by the suffix")
     for inner in walk.unreadable:
         render.warn(f"{display_name(inner)}: the folder cannot be read")
 

@@ -31,3 +31,8 @@ def measure(metric: str, value: float) -> str:
     str
     """
     return percent(value) if metric in _SHARES else f"{value:.3f}"
+
+
+def counted(n: int, noun: str) -> str:
+    """Return `1 clip` or `2 clips`."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
