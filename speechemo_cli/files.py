@@ -10,6 +10,7 @@ import re
 import shutil
 import stat
 import tempfile
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -260,6 +261,7 @@ def display_name(path: str | os.PathLike[str]) -> str:
 
 
 _scratch: Path | None = None
+_making_scratch = threading.Lock()
 _SCRATCH_PREFIX = "speechemo-"
 _SCRATCH_LOCK = "lock"
 
@@ -270,15 +272,16 @@ def scratch_folder() -> Path:
     One that was killed leaves its folder to the next, which sees that nobody holds its lock any more.
     """
     global _scratch
-    if _scratch is None:
-        _sweep_scratch()
-        _scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH_PREFIX))
-        atexit.register(drop_scratch)
-        try:
-            _lock(_scratch / _SCRATCH_LOCK, os.O_CREAT)
-        except (ImportError, OSError):
-            (_scratch / _SCRATCH_LOCK).unlink(missing_ok=True)  # no locks here: nobody shall sweep it
-    return _scratch
+    with _making_scratch:
+        if _scratch is None:
+            _sweep_scratch()
+            _scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH_PREFIX))
+            atexit.register(drop_scratch)
+            try:
+                _lock(_scratch / _SCRATCH_LOCK, os.O_CREAT)
+            except (ImportError, OSError):
+                (_scratch / _SCRATCH_LOCK).unlink(missing_ok=True)  # no locks here: nobody shall sweep it
+        return _scratch
 
 
 def drop_scratch() -> None:

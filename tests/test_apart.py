@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import pytest
 from conftest import harmonic
 
 from speechemo_cli.audio import hearing
-from speechemo_cli.audio.apart import apart
+from speechemo_cli.audio.apart import Apart
 from speechemo_cli.config import AudioConfig
 from speechemo_cli.errors import AudioError
 from speechemo_cli.processes import CRASHED
@@ -75,7 +76,7 @@ def test_clips_are_heard_as_they_are_here(
     whole = Path(paths[0]).read_bytes()
     given = [*((path, None) for path in [*paths, "text.wav"]), ("x", whole), ("x", b""), ("x", whole[:99])]
 
-    with apart(CONFIG, channel, 16000) as helper:
+    with closing(Apart(CONFIG, channel, 16000)) as helper:
         for path, content in given:
             here = attempt(hearing.hear, path, CONFIG, channel, 16000, content)
             there = attempt(helper.hear, path, content)
@@ -90,7 +91,7 @@ def test_clips_are_heard_as_they_are_here(
 
 
 def test_the_limits_are_those_of_the_config(write_clip: Callable[..., Path]) -> None:
-    with apart(AudioConfig(min_duration_s=2.0), "mix", 16000) as helper:
+    with closing(Apart(AudioConfig(min_duration_s=2.0), "mix", 16000)) as helper:
         (refused,) = helper.hear(str(write_clip()))
     assert isinstance(refused, hearing.Refused)
     assert "shorter than 2 s" in refused.error
@@ -98,7 +99,7 @@ def test_the_limits_are_those_of_the_config(write_clip: Callable[..., Path]) -> 
 
 def test_threads_hear_side_by_side(write_clip: Callable[..., Path]) -> None:
     paths = [str(write_clip(f"{i}.wav", f0=100 + i)) for i in range(40)]
-    with apart(CONFIG, "mix", 16000) as helper, ThreadPoolExecutor(4) as pool:
+    with closing(Apart(CONFIG, "mix", 16000)) as helper, ThreadPoolExecutor(4) as pool:
         there = list(pool.map(helper.hear, paths))
         assert 1 <= len(children()) <= 4
 
@@ -113,7 +114,7 @@ def test_a_clip_that_kills_its_listener_is_refused_and_the_next_is_heard(
     plant(f"if 'bad' in path: {FATAL[how]}")
     good, bad = str(write_clip("good.wav")), str(write_clip("bad.wav"))
 
-    with apart(CONFIG, "mix", 16000) as helper:
+    with closing(Apart(CONFIG, "mix", 16000)) as helper:
         for _ in range(2):
             with pytest.raises(AudioError, match=f"^{CRASHED}$"):
                 helper.hear(bad)
@@ -124,14 +125,17 @@ def test_a_listener_that_dies_once_costs_nothing(plant: Callable, write_clip: Ca
     plant("mark = Path('mark'); mark.exists() or (mark.touch(), os.abort())")
     path = str(write_clip())
 
-    with apart(CONFIG, "mix", 16000) as helper:
+    with closing(Apart(CONFIG, "mix", 16000)) as helper:
         assert len(helper.hear(path)) == 1
     assert Path("mark").exists()
 
 
 def test_a_mistake_of_ours_is_told_as_one(plant: Callable, write_clip: Callable[..., Path]) -> None:
     plant("raise KeyError('of ours')")
-    with apart(CONFIG, "mix", 16000) as helper, pytest.raises(RuntimeError, match="KeyError: 'of ours'"):
+    with (
+        closing(Apart(CONFIG, "mix", 16000)) as helper,
+        pytest.raises(RuntimeError, match="KeyError: 'of ours'"),
+    ):
         helper.hear(str(write_clip()))
 
 
@@ -139,7 +143,7 @@ def test_what_a_library_prints_is_no_answer(
     plant: Callable, write_clip: Callable[..., Path], capfd: pytest.CaptureFixture[str]
 ) -> None:
     plant("print('{}'); os.write(1, b'x'); os.write(2, b'y')")
-    with apart(CONFIG, "mix", 16000) as helper:
+    with closing(Apart(CONFIG, "mix", 16000)) as helper:
         assert len(helper.hear(str(write_clip()))) == 1
     assert capfd.readouterr() == ("", "")
 
@@ -149,7 +153,7 @@ def test_where_no_process_can_be_started_clips_are_heard_here(
     executable: str, write_clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", executable)
-    with apart(CONFIG, "mix", 16000) as helper:
+    with closing(Apart(CONFIG, "mix", 16000)) as helper:
         assert len(helper.hear(str(write_clip()))) == 1
 
 
@@ -157,7 +161,7 @@ def test_nothing_of_the_working_folder_is_imported(write_clip: Callable[..., Pat
     path = str(write_clip())
     for name in ("json", "soundfile", "numpy", "speechemo_cli"):
         Path(f"{name}.py").write_text("open('imported', 'w')")
-    with apart(CONFIG, "mix", 16000) as helper:
+    with closing(Apart(CONFIG, "mix", 16000)) as helper:
         assert len(helper.hear(path)) == 1
         assert len(children()) == 1
     assert not Path("imported").exists()

@@ -12,9 +12,8 @@ import subprocess
 import sys
 import traceback
 from collections import deque
-from contextlib import contextmanager
 from dataclasses import asdict
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -23,9 +22,6 @@ from speechemo_cli.audio import hearing
 from speechemo_cli.audio.hearing import Refused, Sound
 from speechemo_cli.config import AudioConfig
 from speechemo_cli.errors import AudioError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _READY = b"ready\n"
 # Holds the samples of most clips, so that the other side need not be waited for.
@@ -38,7 +34,7 @@ _START = (
 
 
 class Apart:
-    """Processes that hear clips, as many as threads ask at a time.
+    """Processes that hear clips, as many as threads ask at a time; `close` ends them.
 
     Parameters
     ----------
@@ -105,21 +101,11 @@ class Apart:
         return process if process.stdout.readline() == _READY else None
 
     def close(self) -> None:
-        """End the processes. They have nothing to lose."""
+        """End the processes, which have nothing to lose."""
         for process in self._all:
             process.kill()
         for process in self._all:
             process.communicate()
-
-
-@contextmanager
-def apart(config: AudioConfig, channel: str, sr: int) -> Iterator[Apart]:
-    """Give an `Apart` whose processes end with the block."""
-    helper = Apart(config, channel, sr)
-    try:
-        yield helper
-    finally:
-        helper.close()
 
 
 def _ask(process: subprocess.Popen[bytes], request: bytes) -> list[Sound | Refused] | AudioError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 _READERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,asf,amr,aac,avi,flv"
 # Where it is to stop after some seconds of sound, it may take as long as those, and this.
 _PATIENCE_S = 60.0
-_one_at_a_time = threading.Lock()
 
 
 @contextmanager
@@ -50,9 +48,7 @@ def decoded(source: bytes | str | os.PathLike[str], max_duration_s: float | None
     program = shutil.which("ffmpeg")
     if program is None:
         raise AudioError("only ffmpeg reads this format", "Install ffmpeg, or convert the file to WAV")
-    with _one_at_a_time:  # the first of several threads makes it
-        scratch = scratch_folder()
-    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+    with tempfile.TemporaryDirectory(dir=scratch_folder()) as folder:
         given, target = Path(folder, "given"), Path(folder, "decoded.w64")
         if isinstance(source, bytes):
             given.write_bytes(source)  # not a pipe: the index of an MP4 may stand at its end

@@ -217,6 +217,7 @@ def _decode(
     most = formats.SMALL_PIECE if salvage else formats.PIECE
     with formats.sound_file(file) as sound:
         sr, channels, promised = sound.samplerate, sound.channels, _check_promise(sound, config)
+        mixed = channels > 1 and channel == "mix"
         names = source.channel_names(channels) if channel == "each" else (channel,)
         heard: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
         damage: tuple[str, ...] = ()
@@ -227,7 +228,7 @@ def _decode(
                 source.check_samples_held(held, sr, channels)
                 for name, parts in heard.items():
                     parts.append(source.one_channel(piece, name))
-                if channels > 1 and channel == "mix":
+                if mixed:
                     powers = powers + source.powers(piece, heard["mix"][-1])
         except source.DecodingError as error:
             if not salvage or held / sr < config.min_duration_s:
@@ -236,7 +237,7 @@ def _decode(
         log = sound.extra_info
     warnings = damage or source.truncation(log, held if promised is None else promised, held, sr)
     warnings += formats.cut_off(file, held / sr)
-    if channels > 1 and channel == "mix":
+    if mixed:
         warnings += source.cancellation(powers, channels)
     return {name: _joined(parts) for name, parts in heard.items()}, sr, warnings
 

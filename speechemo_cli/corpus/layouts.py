@@ -283,8 +283,8 @@ def _from_folder(data: str, *, song: bool) -> Corpus:
     below = len(os.path.join(data, ""))
     readings: tuple[Callable[[str], Clip | None], ...] = (
         parse_ravdess,
-        lambda path: _label_by_emotion(path, below),
-        lambda path: _label_by_topmost(path, below),
+        lambda path: _label_by_folder(path, path[below:], _emotion_at),
+        lambda path: _label_by_folder(path, path[below:], _top_at),
     )
     walk = Walk(data)
     # The first reading that fits any name is meant for all of them, so each needs a look of its own.
@@ -322,25 +322,23 @@ def _from_folder(data: str, *, song: bool) -> Corpus:
     return Corpus(layout, find, tally, skipped)
 
 
-def _label_by_emotion(path: str, below: int) -> Clip | None:
-    """Read the folder that names an emotion, the path counted from its `below`th character."""
-    parts = path[below:].split(os.sep)[:-1]
-    # The deepest one wins: in `anger_study/angry/x.wav` it is the folder next to the clip.
-    return _label_at(
-        path, parts, next((i for i in reversed(range(len(parts))) if is_emotion(parts[i])), None)
-    )
-
-
-def _label_by_topmost(path: str, below: int) -> Clip | None:
-    parts = path[below:].split(os.sep)[:-1]
-    return _label_at(path, parts, 0 if parts else None)
-
-
-def _label_at(path: str, parts: list[str], at: int | None) -> Clip | None:
+def _label_by_folder(path: str, inside: str, level: Callable[[list[str]], int | None]) -> Clip | None:
+    """Read the folders of a path inside the data; `level` tells which of them is the label, if one is."""
+    parts = inside.split(os.sep)[:-1]
+    at = level(parts)
     if at is None:
         return None
     others = parts[:at] + parts[at + 1 :]
     return Clip(path, canonical(parts[at]), speaker=others[0] if len(others) == 1 else None)
+
+
+def _emotion_at(parts: list[str]) -> int | None:
+    # The deepest one wins: in `anger_study/angry/x.wav` it is the folder next to the clip.
+    return next((i for i in reversed(range(len(parts))) if is_emotion(parts[i])), None)
+
+
+def _top_at(parts: list[str]) -> int | None:
+    return 0 if parts else None
 
 
 def _from_manifest(file: str) -> Corpus:

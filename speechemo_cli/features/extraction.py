@@ -164,7 +164,7 @@ class _Job:
         chunk: list[Task] = []
         paths = (clip.path for clip in self._clips)
         for i, (path, key) in enumerate(_hash_all(paths, self.config.workers)):
-            self.report.clips += 1
+            self.report.clips = i + 1
             if key is None:
                 self._failed.append((i, Failure(path, _why_unreadable(path))))
                 self._advance(1)
@@ -176,7 +176,7 @@ class _Job:
                 self._under_way[key] = [(i, path)]
                 # Absolute: worker processes live on, and keep the working folder they were started in.
                 chunk.append(Task(str(Path(path).absolute()), key, lacking))
-                left = len(self._clips) - self.report.clips
+                left = len(self._clips) - (i + 1)
                 if len(chunk) >= max(_SMALLEST_CHUNK, min(_SHARD_CLIPS, left // (4 * self.config.workers))):
                     yield chunk
                     chunk = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -232,7 +232,7 @@ class Predictor:
 
     def predict_one(self, path: str | os.PathLike[str]) -> list[Answer | Refusal]:
         """Answer for one clip in this thread: one answer a channel."""
-        return list(self._answers(self._hear(os.fsdecode(path), None)))
+        return list(self._answers(self._hear(os.fsdecode(path), None, self._hear_here)))
 
     def predict_content(self, content: bytes, name: str = "-") -> list[Answer | Refusal]:
         """Answer for the bytes of an audio file.
@@ -249,7 +249,7 @@ class Predictor:
         list of Answer or Refusal
             One answer a channel.
         """
-        return list(self._answers(self._hear((name, content), None)))
+        return list(self._answers(self._hear((name, content), None, self._hear_here)))
 
     def predict_samples(self, y: ArrayLike, sr: int) -> Answer:
         """Answer for samples.
@@ -313,20 +313,18 @@ class Predictor:
     def _ears(self) -> Iterator[Hear]:
         """Give what hears a clip: here, or in a process of its own."""
         if self._isolate:
-            from speechemo_cli.audio.apart import apart
+            from speechemo_cli.audio.apart import Apart
 
-            with apart(self._config.audio, self._channel, self.sr) as helper:
-                yield helper.hear
+            with closing(Apart(self._config.audio, self._channel, self.sr)) as apart:
+                yield apart.hear
         else:
             yield self._hear_here
 
-    def _hear_here(
-        self, path: str, content: bytes | None = None
-    ) -> Sequence[hearing.Sound | hearing.Refused]:
+    def _hear_here(self, path: str, content: bytes | None) -> Sequence[hearing.Sound | hearing.Refused]:
         return hearing.hear(path, self._config.audio, self._channel, self.sr, content)
 
     def _hear(
-        self, clip: str | tuple[str, bytes], known: Known | None, hear: Hear | None = None
+        self, clip: str | tuple[str, bytes], known: Known | None, hear: Hear
     ) -> Sequence[_Heard | Answer | Refusal]:
         path, content = (clip, None) if isinstance(clip, str) else clip
         try:
@@ -335,7 +333,7 @@ class Predictor:
                 same = self._whole(earlier.get(hashlib.sha256(content).hexdigest(), ()), content)
                 if same:
                     return same
-            heard = (hear or self._hear_here)(path, content)
+            heard = hear(path, content)
         except AudioError as error:
             return [Refusal(path, str(error))]
         return [self._listen(path, one) for one in heard]
