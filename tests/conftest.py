@@ -41,7 +41,18 @@ def _bring_ffmpeg() -> None:
     os.environ["PATH"] += f"{os.pathsep}{folder.name}"
 
 
+def _keep_numba_caches_apart() -> None:
+    """Give each test process a cache of its own for what librosa compiles.
+
+    Two that fill the same one may each write half of an entry, which then crashes whoever loads it
+    (numba/numba#10128).
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    os.environ["NUMBA_CACHE_DIR"] = str(Path(__file__).parents[1] / "build" / "numba" / worker)
+
+
 _bring_ffmpeg()
+_keep_numba_caches_apart()
 
 
 @pytest.fixture(autouse=True)
