@@ -31,7 +31,7 @@ FATAL = {
 }
 
 
-def children() -> set[int]:
+def processes() -> set[int]:
     """The processes that this one has started and that are alive."""
     found = set()
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -42,6 +42,13 @@ def children() -> set[int]:
         if int(parent) == os.getpid() and state != "Z":
             found.add(int(stat.parent.name))
     return found
+
+
+@pytest.fixture
+def children() -> Callable[[], set[int]]:
+    """Call it for those started since the test began: tests before it may have left resource trackers."""
+    before = processes()
+    return lambda: processes() - before
 
 
 def same(one: hearing.Sound | hearing.Refused, other: hearing.Sound | hearing.Refused) -> bool:
@@ -59,7 +66,7 @@ def attempt(hear: Callable, *given: object) -> object:
 
 @pytest.mark.parametrize("channel", ["mix", "left", "each"])
 def test_clips_are_heard_as_they_are_here(
-    channel: str, write_clip: Callable[..., Path], rng: np.random.Generator
+    channel: str, write_clip: Callable[..., Path], children: Callable[[], set[int]], rng: np.random.Generator
 ) -> None:
     y = np.stack([harmonic(1.0, 44100), harmonic(1.0, 44100, 200.0)], axis=1)
     paths = [
@@ -97,7 +104,7 @@ def test_the_limits_are_those_of_the_config(write_clip: Callable[..., Path]) -> 
     assert "shorter than 2 s" in refused.error
 
 
-def test_threads_hear_side_by_side(write_clip: Callable[..., Path]) -> None:
+def test_threads_hear_side_by_side(write_clip: Callable[..., Path], children: Callable[[], set[int]]) -> None:
     paths = [str(write_clip(f"{i}.wav", f0=100 + i)) for i in range(40)]
     with closing(Apart(CONFIG, "mix", 16000)) as helper, ThreadPoolExecutor(4) as pool:
         there = list(pool.map(helper.hear, paths))
@@ -157,7 +164,9 @@ def test_where_no_process_can_be_started_clips_are_heard_here(
         assert len(helper.hear(str(write_clip()))) == 1
 
 
-def test_nothing_of_the_working_folder_is_imported(write_clip: Callable[..., Path]) -> None:
+def test_nothing_of_the_working_folder_is_imported(
+    write_clip: Callable[..., Path], children: Callable[[], set[int]]
+) -> None:
     path = str(write_clip())
     for name in ("json", "soundfile", "numpy", "speechemo_cli"):
         Path(f"{name}.py").write_text("open('imported', 'w')")
