@@ -880,6 +880,7 @@ def test_the_traceback_is_there_for_who_asks(run: Run, monkeypatch: pytest.Monke
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(layouts, "find_clips", broken)
+    monkeypatch.setenv("SPEECHEMO_DEBUG", "")  # --debug sets it, which must not outlive this test
 
     code, _, err = run("extract")
     _, _, debug = run("--debug", "extract")
