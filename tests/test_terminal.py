@@ -50,11 +50,11 @@ def shell(script: str, *arguments: object, **more: object) -> subprocess.Complet
     )
 
 
-def in_terminal(*arguments: object, columns: int = 80, **env: str) -> tuple[int, str]:
+def in_terminal(*arguments: object, columns: int = 80, module: bool = True, **env: str) -> tuple[int, str]:
     """Run a command in a terminal of so many columns: its exit code, and everything that is shown."""
     leader, terminal = pty.fork()
     if leader == 0:
-        command = [*COMMAND, *map(str, arguments)]
+        command = [*(COMMAND if module else COMMAND[:1]), *map(str, arguments)]
         os.execve(sys.executable, command, {**os.environ, "TERM": "xterm-256color", **env})
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     shown = said_on(terminal)
@@ -174,6 +174,68 @@ def test_a_terminal_gets_colour_and_a_bar_unless_it_wants_none(data: Path) -> No
     for line in piped.stdout.splitlines()[1:]:
         assert line.split()[-1] in plain
         assert line.split()[-1] in dumb
+
+
+def on_screen(shown: str) -> list[str]:
+    """What is left on a screen that is wide enough, when everything has been written, rubbed out and left."""
+    lines, row, column = [""], 0, 0
+    for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|[^\x1b]", shown):
+        if part == "\n":
+            row += 1
+            lines += [""] * (row == len(lines))
+        elif part == "\r":
+            column = 0
+        elif part == "\x1b[2K":
+            lines[row] = ""
+        elif part == "\x1b[1A":
+            row -= 1
+        elif len(part) == 1:
+            lines[row] = f"{lines[row][:column]:<{column}}{part}{lines[row][column + 1 :]}"
+            column += 1
+    return [line for line in lines if line]
+
+
+@pytest.mark.parametrize("format_", ["table", "json", "jsonl", "csv", "label"])
+def test_results_on_a_terminal_are_whole_lines_and_the_bar_leaves_nothing(format_: str, data: Path) -> None:
+    arguments = ("predict", data, "--format", format_)
+    piped = shell('"$@"', *arguments, env={**os.environ, "NO_COLOR": "1"})
+
+    for columns in (1, 40, 200):
+        code, shown = in_terminal(*arguments, columns=columns, NO_COLOR="1")
+        assert code == 0
+        assert "listening" in shown or columns == 1
+        remarks = piped.stderr.splitlines()
+        assert [line for line in on_screen(shown) if line not in remarks] == piped.stdout.splitlines()
+
+
+@pytest.mark.parametrize("format_", ["json", "jsonl", "csv", "label"])
+def test_results_go_where_the_shell_sends_them_while_the_bar_is_on_the_terminal(
+    format_: str, data: Path
+) -> None:
+    piped = shell('"$@"', "predict", data, "--format", format_)
+    code, shown = in_terminal(
+        *("-c", "import subprocess, sys; sys.exit(subprocess.call(['bash', '-c', *sys.argv[1:]]))"),
+        '"$@" > file; a=$?; b=$("$@"); "$@" | head -c 1 > /dev/null; c=${PIPESTATUS[0]};'
+        ' printf %s "$b" > captured; exit $((a == 0 && c == 0 || c == 141 ? 0 : 9))',
+        *("bash", *COMMAND, "predict", data, "--format", format_),
+        module=False,
+    )
+
+    assert code == 0
+    assert "listening" in shown
+    assert Path("file").read_text() == piped.stdout
+    assert Path("captured").read_text() == piped.stdout.rstrip("\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_noticed_while_the_bar_is_on_the_terminal(data: Path) -> None:
+    full = (
+        "import os, sys; os.dup2(os.open('/dev/full', os.O_WRONLY), 1); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    code, shown = in_terminal("-c", full, *COMMAND, "predict", data, module=False)
+
+    assert code == 5
+    assert "no space left on device" in shown
 
 
 def test_an_error_is_coloured_on_a_terminal_only(tmp_path: Path) -> None:

@@ -120,16 +120,16 @@ class _Json(Writer):
 
     def begin(self) -> None:
         head = {"schema": render.SCHEMA, "command": "predict", "model": self.style.model}
-        self.emit(json.dumps(head, indent=2)[: -len("\n}")] + ',\n  "clips": [')
-        self._between = "\n"
+        # What comes before the next record. No line is begun here: on a terminal a bar comes next.
+        self._before = self._head = json.dumps(head, indent=2)[: -len("\n}")] + ',\n  "clips": ['
 
     def write(self, item: Answer | Refusal) -> None:
         lines = json.dumps(self.style.record(item), indent=2).splitlines()
-        self.emit(self._between + "\n".join(f"    {line}" for line in lines))
-        self._between = ",\n"
+        self.emit("\n".join([self._before, *(f"    {line}" for line in lines)]))
+        self._before = ","
 
     def close(self) -> None:
-        self.emit("]\n}\n" if self._between == "\n" else "\n  ]\n}\n")
+        self.emit(f"{self._head}]\n}}\n" if self._before == self._head else "\n  ]\n}\n")
 
 
 def csv_line(cells: Sequence[Any]) -> str:

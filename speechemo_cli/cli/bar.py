@@ -43,6 +43,7 @@ def shown(unit: str, *, colour: bool) -> Iterator[Callable[[int, int | None, str
         Reached(table_column=Column(no_wrap=False)),
         console=console,
         transient=True,
+        redirect_stdout=False,  # rich would take results for remarks: to stderr, and wrapped
     ) as bar:
         task = bar.add_task("", total=None)
 

@@ -29,6 +29,10 @@ SCHEMA = 1
 _quiet = False
 _NOWHERE: tuple[str, int, int | None] = ("", 0, None)
 _reached = _NOWHERE
+# Takes a bar off the line where the cursor is; it is drawn again below what is written there.
+_EMPTY_LINE = "\r\x1b[2K"
+_over_bar = False
+_begun = ""
 
 
 def set_quiet(quiet: bool) -> None:
@@ -63,7 +67,7 @@ def emit(text: str) -> None:
 
 
 def write(text: str) -> None:
-    """Write a part of a result to stdout, now.
+    """Write a part of a result to stdout, now; the begin of a line over a bar with its end.
 
     Raises
     ------
@@ -72,6 +76,10 @@ def write(text: str) -> None:
     AccessError
         It cannot be written: the disk behind a redirection is full.
     """
+    global _begun
+    if _over_bar:
+        lines, end, _begun = f"{_begun}{text}".rpartition("\n")
+        text = f"{_EMPTY_LINE}{lines}{end}" if end else ""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -234,7 +242,7 @@ def progress(what: str, unit: str) -> Iterator[Callable[..., None]]:
     callable
         `update(done, total, text="")`.
     """
-    with _bar(unit) as show:
+    with _results_over_bar(), _bar(unit) as show:
 
         def update(done: int, total: int | None, text: str = "", stage: str = what) -> None:
             global _reached
@@ -248,12 +256,26 @@ def progress(what: str, unit: str) -> Iterator[Callable[..., None]]:
     _reached = _NOWHERE  # the stage is done; one that is broken off comes by here no more
 
 
+@contextmanager
+def _results_over_bar() -> Iterator[None]:
+    """Let results and a bar share a terminal."""
+    global _over_bar, _begun
+    _over_bar = shows_progress() and on_terminal() and os.environ.get("TERM") != "dumb"
+    try:
+        yield
+    finally:
+        _over_bar = False
+        begun, _begun = _begun, ""
+        if begun:
+            write(begun)
+
+
 def take_back_stderr() -> None:
     """Write to stderr as at the beginning, where a bar or a redirection is not going to be ended."""
     stderr.take_back()
     if shows_progress() and sys.__stderr__ is not None and sys.stderr is not sys.__stderr__:
         sys.stderr = sys.__stderr__
-        _to_stderr("\r\x1b[2K\x1b[?25h", end="")  # an empty line, and the cursor that the bar hid
+        _to_stderr(f"{_EMPTY_LINE}\x1b[?25h", end="")  # an empty line, and the cursor that the bar hid
 
 
 def _bar(unit: str) -> AbstractContextManager[Callable[[int, int | None, str, str], None]]:
