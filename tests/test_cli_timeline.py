@@ -15,7 +15,6 @@ from conftest import harmonic
 from speechemo_cli.cli import inputs, outputs, timeline
 from speechemo_cli.cli.answers import Style
 from speechemo_cli.config import Config
-from speechemo_cli.errors import ConfigError
 
 SR = 16000
 
@@ -64,7 +63,6 @@ def follow(*paths: Path | str, format_: str = "jsonl", channel: str = "mix", **g
             "hop_s": 1.0,
             "channel": channel,
             "min_confidence": 0.0,
-            "single": format_ in timeline.SINGLE,
             "plot": None,
             **given,
         },  # type: ignore[arg-type]
@@ -125,12 +123,6 @@ def test_the_table_shows_times_and_shares(call: Path) -> None:
     assert "67%" in text
 
 
-@pytest.mark.parametrize("given", [{"format_": "srt"}, {"plot": Path("timeline.png")}])
-def test_what_holds_one_recording_refuses_two(call: Path, given: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match="holds one recording only"):
-        follow(call, call, **given)  # type: ignore[arg-type]
-
-
 def test_it_draws(call: Path) -> None:
     follow(call, plot=Path("timeline.png"))
 
@@ -151,6 +143,11 @@ def test_it_draws(call: Path) -> None:
             ["call.wav", "--timeline", "--plot", "x.svg"],
             "error: --plot is x.svg, expected a name that ends in",
         ),
+        (["call.wav", "x.wav", "--timeline", "--plot", "x.png"], "error: this holds one recording only"),
+        (["call.wav", "x.wav", "--timeline", "-f", "srt"], "error: this holds one recording only"),
+        (["call.wav", "x.wav", "--timeline", "-o", "x.srt"], "error: this holds one recording only"),
+        (["call.wav", "--timeline", "--channel", "each", "-f", "srt", "-o", "out/"], "error: --plot and the"),
+        (["call.wav", "--timeline", "--channel", "each", "--plot", "x.png"], "error: --plot and the formats"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(

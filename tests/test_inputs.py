@@ -18,11 +18,11 @@ SAME_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixtur
 
 
 def paths(clips: list[str], files_from: str | None = None) -> list[str]:
-    return [clip.path for clip in inputs.collect(clips, files_from)]
+    return [clip.path for clip in inputs.Inputs(clips, files_from)]
 
 
 def below(clips: list[str], files_from: str | None = None) -> list[str]:
-    return [clip.below for clip in inputs.collect(clips, files_from)]
+    return [clip.below for clip in inputs.Inputs(clips, files_from)]
 
 
 def touch(*names: str) -> None:
@@ -97,7 +97,7 @@ def test_a_folder_on_a_list_is_no_clip_and_its_name_leads_nowhere_else() -> None
 
 def test_a_clip_is_there_before_the_folder_after_it_is_searched() -> None:
     touch("first.wav")
-    found = inputs.collect(["first.wav", "later"], None)
+    found = inputs.Inputs(["first.wav", "later"], None)
 
     touch("later/a.wav")  # made only now
 
@@ -166,8 +166,8 @@ def test_a_list_is_taken_as_it_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", os.fdopen(reading))
     os.write(writing, b"a.wav\nb")
 
-    found = inputs.collect([], "-")
-    assert next(found).path == "a.wav"  # the writer is still at it
+    found = inputs.Inputs([], "-")
+    assert next(iter(found)).path == "a.wav"  # the writer is still at it
 
     os.write(writing, b".wav\n")
     os.close(writing)
@@ -186,7 +186,32 @@ def test_a_list_that_cannot_be_read_is_said(name: str, reason: str) -> None:
     Path("folder").mkdir()
 
     with pytest.raises(AccessError, match=f"cannot read {name}: {reason}"):
-        inputs.collect([], name)
+        inputs.Inputs([], name)
+
+
+def test_the_mark_that_some_editors_write_is_no_part_of_a_name() -> None:
+    Path("list").write_bytes(b"\xef\xbb\xbfa.wav\n\xef\xbb\xbfb.wav\n")
+
+    assert paths([], "list") == ["a.wav", "\ufeffb.wav"]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("a.wav\n".encode("utf-16"), "it is UTF-16, expected the bytes of file names"),
+        (b"x" * 2**20, "a line of more than 65536 bytes is no path"),
+        (b"a.wav\n" + b"x" * 2**20, "a line of more than 65536 bytes is no path"),
+    ],
+)
+@pytest.mark.parametrize("source", ["list", "-"])
+def test_what_is_no_list_is_said(
+    source: str, content: bytes, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("list").write_bytes(content)
+    with Path("list").open() as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        with pytest.raises(AccessError, match=f"cannot read {source}: {reason}"):
+            paths([], source)
 
 
 # --- nothing, or too much ------------------------------------------------------------------------------
@@ -194,7 +219,7 @@ def test_a_list_that_cannot_be_read_is_said(name: str, reason: str) -> None:
 
 def test_nothing_given_is_a_mistake() -> None:
     with pytest.raises(ConfigError, match=r"no CLIP was given\. Name files or folders"):
-        inputs.collect([], None)
+        inputs.Inputs([], None)
 
 
 def test_nothing_found_is_said_with_where_it_was_looked_for() -> None:
@@ -203,7 +228,7 @@ def test_nothing_found_is_said_with_where_it_was_looked_for() -> None:
     Path("list").write_bytes(b"\r\n\n")
 
     with pytest.raises(NoInputError, match=r"no audio in empty, other\\nname, list$"):
-        inputs.collect(["empty", "other\nname"], "list")
+        inputs.Inputs(["empty", "other\nname"], "list")
 
 
 @pytest.mark.parametrize(
@@ -211,22 +236,23 @@ def test_nothing_found_is_said_with_where_it_was_looked_for() -> None:
 )
 def test_stdin_is_one_thing_only(clips: list[str], files_from: str | None) -> None:
     with pytest.raises(ConfigError, match=r"stdin can be one thing only\. Give - once"):
-        inputs.collect(clips, files_from)
+        inputs.Inputs(clips, files_from)
 
 
 def test_stdin_has_its_place_among_the_clips(stdin: Callable[[bytes], None]) -> None:
     touch("-/a.wav")  # a folder of that name is not what - means
     stdin(b"b.wav\n")
 
-    assert list(inputs.collect(["a.wav", "-"], None)) == [("a.wav", "a.wav"), ("-", "-")]
+    assert list(inputs.Inputs(["a.wav", "-"], None)) == [("a.wav", "a.wav"), ("-", "-")]
     assert paths(["./-"], "-") == ["./-/a.wav", "b.wav"]
 
 
 def test_a_closed_stdin_is_no_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", None)  # what Python makes of `<&-`
 
-    with pytest.raises(NoInputError, match="stdin is closed"):
-        inputs.collect([], "-")
+    for clips, files_from in ((["a.wav", "-"], None), ([], "-")):
+        with pytest.raises(NoInputError, match="stdin is closed"):
+            inputs.Inputs(clips, files_from)
 
 
 # --- how many ------------------------------------------------------------------------------------------
@@ -246,7 +272,7 @@ def test_the_count_is_that_of_what_is_found(clips: list[str], files_from: str | 
     touch("a.wav", "in/b.wav", "in/sub/c.wav", "in/sub/.d.wav", "in/e.txt")
     Path("list").write_bytes(b"x.wav\r\n\r\ny.wav\nin")
 
-    assert inputs.count(clips, files_from) == len(paths(clips, files_from))
+    assert inputs.Inputs(clips, files_from).count() == len(paths(clips, files_from))
 
 
 @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="needs /dev/fd")
@@ -255,10 +281,9 @@ def test_counting_takes_nothing_away_from_a_list_that_is_read_once() -> None:
     os.write(writing, b"a.wav\n")
     os.close(writing)
     substituted = f"/dev/fd/{reading}"  # what a shell makes of `<(find ...)`
-    found = inputs.collect(["first.wav"], substituted)
+    found = inputs.Inputs(["first.wav"], substituted)
 
-    assert inputs.count(["first.wav"], substituted) is None
-    assert inputs.count(["first.wav"], "-") is None
+    assert found.count() is None
 
     assert [clip.path for clip in found] == ["first.wav", "a.wav"]
     os.close(reading)
@@ -269,7 +294,7 @@ def test_a_fifo_is_read_as_it_is_written() -> None:
     both = os.open("list", os.O_RDWR)  # at both ends, so that nobody waits for anybody
     os.write(both, b"a.wav\n")
 
-    found = inputs.collect([], "list")
+    found = inputs.Inputs([], "list")
 
-    assert next(found).path == "a.wav"  # and not only when it ends
+    assert next(iter(found)).path == "a.wav"  # and not only when it ends
     os.close(both)

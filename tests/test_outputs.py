@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import resource
+import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -45,8 +48,15 @@ def put(sink: outputs.Sink, *items: Answer | Refusal) -> None:
         sink.put(clip(item), [item])
 
 
+_running: list[ToFile] = []
+
+
 def to_file(name: str = "out.jsonl", style: Style = STYLE, resume: bool = False) -> ToFile:
-    return ToFile(Path(name), name.rpartition(".")[2], style, resume=resume)
+    """As of a process of its own: the one before has ended, with which the system closes its files."""
+    while _running:
+        _running.pop().__exit__()
+    _running.append(ToFile(Path(name), name.rpartition(".")[2], style, resume=resume))
+    return _running[-1]
 
 
 def known(sink: outputs.Sink, *items: Answer) -> list[Answer]:
@@ -282,7 +292,7 @@ def any_answers(draw: st.DrawFn) -> Answer:
 def test_any_answers_come_back_as_they_were(format_: str, items: list[Answer]) -> None:
     text = written(format_, items)
 
-    found = outputs.read_back(io.StringIO(text, newline="\n"), format_, STYLE.key)
+    found = outputs.read_back(io.StringIO(text, newline="\n"), format_, STYLE)
 
     received = [item for of_path in found.values() for of_content in of_path.values() for item in of_content]
     assert sorted(received, key=repr) == sorted(items, key=repr)
@@ -295,7 +305,7 @@ def test_what_is_taken_up_is_written_as_it_stood(format_: str, items: list[Answe
     style = STYLE._replace(top=top)
     once = written(format_, items[:1], style)
 
-    found = outputs.read_back(io.StringIO(once, newline="\n"), format_, style.key)
+    found = outputs.read_back(io.StringIO(once, newline="\n"), format_, style)
 
     ((received,),) = (group for of_path in found.values() for group in of_path.values())
     assert written(format_, [received], style) == once
@@ -307,12 +317,27 @@ def test_what_is_taken_up_is_written_as_it_stood(format_: str, items: list[Answe
 def test_no_text_is_an_answer_by_accident(format_: str, text: str, cut: int) -> None:
     lines = io.StringIO(text + written(format_, [A])[:cut], newline="\n")
 
-    found = outputs.read_back(lines, format_, STYLE.key)
+    found = outputs.read_back(lines, format_, STYLE)
 
     assert found in ({}, {A.path: {A.sha256: [A]}})
 
 
 # --- a folder ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("letter", ["a", "ü", "\udce9"])
+def test_the_longest_names_have_answers_of_their_own(letter: str) -> None:
+    size = len(os.fsencode(letter))
+    clips = [answer(f"in/{letter * ((255 - 5) // size)}{i}.wav", f"{i:064}") for i in range(2)]
+    sink = to_folder()
+    put(sink, *clips)
+
+    assert len(names()) == 2
+    assert all(len(os.fsencode(Path(name).name)) <= 255 for name in names())
+    again = to_folder(resume=True)
+    for one in clips:
+        again.expect(clip(one))
+    assert known(again, *clips) == clips
 
 
 def to_folder(format_: str = "jsonl", style: Style = STYLE, resume: bool = False) -> ToFolder:
@@ -417,7 +442,7 @@ def test_no_output_is_stdout() -> None:
     assert isinstance(outputs.sink(None, "jsonl", STYLE, resume=False), outputs.ToStdout)
 
 
-@pytest.mark.parametrize("output", ["taken/out.jsonl", "taken/out", "taken"])
+@pytest.mark.parametrize("output", ["taken/out.jsonl", "taken/out", "taken/"])
 def test_a_place_that_cannot_be_written_is_said_before_the_first_clip(output: str) -> None:
     Path("taken").write_text("a file")
 
@@ -447,21 +472,123 @@ def test_a_link_in_the_place_of_the_file_stays_and_what_it_points_to_is_replaced
     assert Path("far/answers.jsonl").read_text() == ""
 
 
+def test_two_do_not_write_to_one_file() -> None:
+    with to_file() as first:
+        put(first, A)
+        with pytest.raises(AccessError, match=r"^out\.jsonl is being written by another speechemo\. Wait"):
+            ToFile(Path("out.jsonl"), "jsonl", STYLE, resume=True)
+        put(first, B)
+        first.close()
+
+    assert [record["path"] for record in records("out.jsonl")] == ["a.wav", "b.wav"]
+    assert known(to_file(resume=True), A, B) == [A, B]
+
+
+def test_many_that_begin_at_once_make_whole_files_of_their_own() -> None:
+    """Each tries until it is alone; whoever got in between another's end and its name would be lost."""
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from test_outputs import *\n"
+        "for i in range(30):\n"
+        "    while True:\n"
+        "        try:\n"
+        "            sink = ToFile(Path('out.jsonl'), 'jsonl', STYLE, resume=False); break\n"
+        "        except AccessError as error: assert 'another' in str(error), error\n"
+        "    with sink:\n"
+        "        put(sink, *[answer(sys.argv[2])] * 5)\n"
+        "        sink.close()\n"
+        "    got = [one['path'] for one in records('out.jsonl')]\n"
+        "    assert len(got) == 5 and len(set(got)) == 1, got\n"
+    )
+    begun = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(Path(__file__).parent), name], stderr=subprocess.PIPE
+        )
+        for name in ("one", "two", "three")
+    ]
+
+    for process in begun:
+        _, err = process.communicate()
+        assert (process.returncode, err.decode()) == (0, "")
+    assert names() == ["out.jsonl"]
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_nothing_but_a_file_is_opened_as_the_partial_one(kind: str) -> None:
+    Path("precious").write_text("precious")
+    if kind == "link":
+        Path("out.jsonl.partial").symlink_to("precious")
+    else:
+        os.mkfifo("out.jsonl.partial")
+
+    with pytest.raises(
+        AccessError, match=r"cannot write .*out\.jsonl\.partial: (too many levels|no such dev)"
+    ):
+        to_file()
+
+    assert Path("precious").read_text() == "precious"
+    assert not Path("out.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"path": ["a.wav"]},
+        {"sha256": [1]},
+        {"sha256": "../x"},
+        {"confidence": 10**400},
+        {"confidence": "nan"},
+        {"confidence": 1.5},
+        {"label": ["happy"]},
+        {"label": "\x1b[31mhappy"},
+        {"probabilities": {"\x1b[31m": 1.0}},
+        {"probabilities": {"happy": -1.0}},
+        {"duration_s": -1},
+        {"duration_s": "inf"},
+        {"warnings": [3]},
+        {"channel": 7},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_an_answer_is_not_taken_up(wrong: dict[str, object]) -> None:
+    record = {**STYLE.record(A), **wrong}
+    lines = [json.dumps(record), '{"a": ' + 200_000 * "[", written("jsonl", [B]).strip()]
+    Path("out.jsonl").write_text("\n".join(lines) + "\n")
+
+    assert known(to_file(resume=True), A, B) == [B]
+
+
+@pytest.mark.parametrize(
+    ("value", "wrong"),
+    [("0.5", "nan"), ("0.25", "-1"), ("1.5", "1e999"), ("happy", "\x1b[31m"), ("1" * 64, "x")],
+)
+def test_what_cannot_be_an_answer_in_csv_is_not_taken_up_either(value: str, wrong: str) -> None:
+    header, a, b = written("csv", [A, B]).splitlines()
+    assert f",{value}," in a
+    Path("out.csv").write_text("\n".join([header, a.replace(f",{value},", f",{wrong},"), b, ""]))
+
+    assert known(to_file("out.csv", resume=True), A, B) == [B]
+
+
 def test_a_partial_file_that_cannot_be_opened_is_said() -> None:
     Path("out.jsonl.partial").mkdir()
 
-    with pytest.raises(AccessError, match=r"cannot write out\.jsonl: is a directory"):
+    with pytest.raises(AccessError, match=r"cannot write .*out\.jsonl\.partial: is a directory"):
         to_file()
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_said_and_the_old_file_stays() -> None:
+def test_no_more_room_is_said_and_the_old_file_stays() -> None:
     Path("out.jsonl").write_text("of an earlier run\n")
-    Path("out.jsonl.partial").symlink_to("/dev/full")
     sink = to_file()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
 
-    with pytest.raises(AccessError, match=r"cannot write out\.jsonl: no space left on device\. Free some sp"):
-        put(sink, A)
+    try:
+        with pytest.raises(
+            AccessError, match=r"cannot write out\.jsonl: file too large\. Raise the file size"
+        ):
+            put(sink, A)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
     assert Path("out.jsonl").read_text() == "of an earlier run\n"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -264,6 +265,101 @@ def test_a_run_that_was_broken_off_twice_goes_on(
     assert len(heard) == 1  # the one clip that neither had written an answer for
     assert Path(output).read_bytes() == Path(f"whole-{output}").read_bytes()
     assert list(Path().glob("*partial*")) == []
+
+
+@pytest.mark.parametrize("extra", [["-f", "jsonl"], ["-f", "csv"], ["--timeline", "-f", "json"]])
+@pytest.mark.parametrize("target", ["clip.wav", "link.jsonl", "deep/../clip.wav"])
+def test_a_clip_is_not_written_over(target: str, extra: list[str], clips: list[str], run: Run) -> None:
+    Path("clip.wav").write_bytes(before := Path(clips[0]).read_bytes())
+    Path("link.jsonl").symlink_to("clip.wav")
+    Path("deep").mkdir()
+
+    code, out, err = run("clip.wav", "-o", target, *extra)
+
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].startswith(f"error: --output {target} would write over clip.wav")
+    assert Path("clip.wav").read_bytes() == before
+    assert sorted(map(str, Path().glob("*partial*"))) == []
+
+
+def test_nothing_else_that_is_read_or_drawn_is_written_over(clips: list[str], run: Run) -> None:
+    Path("list.csv").write_text(f"{clips[0]}\n")
+    model = shutil.copy(artifact.PACKAGED, "m.keras")
+    partial = shutil.copy(clips[0], "a.jsonl.partial")
+    Path("drawn.png").touch()
+    before = Path(clips[0]).read_bytes()
+
+    for given in (
+        ("--files-from", "list.csv", "-o", "list.csv"),
+        (clips[0], "--model", model, "-o", model, "-f", "jsonl"),
+        (partial, "-o", "a.jsonl"),
+        (clips[0], "--timeline", "--plot", "drawn.png", "-f", "json", "-o", "drawn.png"),
+        ("in", "-o", "in/a.jsonl", "--model", model, "--files-from", "in/a.jsonl"),
+    ):
+        Path("in/a.jsonl").write_text("x.wav\n")
+        code, _, err = run(*given)
+        assert (code, "would write over" in err) == (2, True), given
+
+    assert Path("list.csv").read_text() == f"{clips[0]}\n"
+    assert Path(partial).read_bytes() == before
+    assert Path(model).read_bytes() == artifact.PACKAGED.read_bytes()
+
+
+def test_a_clip_that_only_a_list_names_is_not_written_over_either(clips: list[str], run: Run) -> None:
+    Path("clip.jsonl").write_bytes(before := Path(clips[0]).read_bytes())
+    Path("list").write_text(f"{clips[1]}\nclip.jsonl\n")
+
+    code, _, _ = run("--files-from", "list", "-o", "clip.jsonl")
+
+    assert code == 2
+    assert Path("clip.jsonl").read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_read_costs_nothing_but_the_code(
+    clips: list[str], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may enter every folder, so the system has to be played."""
+    Path("locked/inner").mkdir(parents=True)
+    scandir = os.scandir
+
+    def refuse(path: str) -> Any:
+        if "locked" in os.fspath(path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+
+    code, out, err = run(clips[0], "locked", clips[2])
+    alone = run("locked")
+
+    assert code == 3
+    assert [record["path"] for record in records(out)] == [clips[0], clips[2]]
+    assert "warning: locked: the folder cannot be read" in err
+    assert alone[0] == 5
+    assert "error: cannot read locked: permission denied" in alone[2]
+
+
+def test_a_name_that_no_system_opens_costs_the_others_nothing(clips: list[str], run: Run) -> None:
+    code, out, _ = run(clips[0], "x" * 300, "", "y/" * 3000, clips[2])
+
+    assert code == 3
+    assert [record["status"] for record in records(out)] == ["ok", "error", "error", "error", "ok"]
+
+
+def test_no_confidence_is_no_number(clips: list[str], run: Run) -> None:
+    code, _, err = run(clips[0], "--min-confidence", "nan")
+
+    assert code == 2
+    assert "--min-confidence is nan, expected a number from 0 to 1" in err
+
+
+@pytest.mark.parametrize("output", ["-", "/dev/stdout"])
+def test_stdout_may_be_named(output: str, clips: list[str], run: Run) -> None:
+    code, out, _ = run(clips[0], "-o", output)
+
+    assert code == 0
+    assert [record["path"] for record in records(out)] == [clips[0]]
+    assert not Path("-").exists()
 
 
 # --- what is listened to -------------------------------------------------------------------------------

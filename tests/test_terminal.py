@@ -418,3 +418,18 @@ def test_what_may_not_be_read_is_named(data: Path, tmp_path: Path) -> None:
     assert closed.returncode in (3, 5)
     assert "permission denied" in closed.stderr
     assert str(folder / "calm") in closed.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [["extract", "--features", "mfcc"], ["predict", "--output", "out.jsonl"]], ids=lambda c: c[0]
+)
+def test_a_folder_that_may_not_be_looked_into_is_named_and_counts(
+    command: list[str], data: Path, tmp_path: Path, locked: Callable
+) -> None:
+    shutil.copytree(data, tmp_path / "mine")
+    locked(closed := tmp_path / "mine" / "calm").chmod(0)
+
+    done = unprivileged(command[0], tmp_path / "mine", "--quiet", *command[1:])
+
+    assert done.returncode == 3
+    assert done.stderr == f"warning: {closed}: the folder cannot be read\n"

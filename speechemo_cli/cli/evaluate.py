@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from speechemo_cli.cli import options, render
-from speechemo_cli.cli.extract import say_corpus
+from speechemo_cli.cli.extract import exit_for, say_corpus
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.evaluation.wording import TITLES, measure, percent
 from speechemo_cli.files import display_name
@@ -161,7 +161,7 @@ def _model_file(model: str | None, config: Config, plot: Path | None, format_: o
                 "seconds": round(time.perf_counter() - started, 3),
             },
         )
-    render.exit_for(len(clips.extraction.failed), len(corpus))
+    exit_for(corpus, clips.extraction)
 
 
 def _model_table(result: ModelResult, headline: Scores) -> str:
@@ -230,7 +230,7 @@ def _by_protocol(
                 "seconds": round(time.perf_counter() - started, 3),
             },
         )
-    render.exit_for(len(clips.extraction.failed), len(corpus))
+    exit_for(corpus, clips.extraction)
 
 
 def _protocol_table(result: ProtocolResult) -> str:

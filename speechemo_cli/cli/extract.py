@@ -12,6 +12,7 @@ from speechemo_cli.files import display_name
 
 if TYPE_CHECKING:
     from speechemo_cli.corpus.layouts import Corpus
+    from speechemo_cli.features.extraction import Extraction
 
 _NAMES = {"ravdess": "RAVDESS names", "folders": "one folder a label", "manifest": "a CSV manifest"}
 
@@ -89,7 +90,7 @@ def run(
                 "seconds": round(result.seconds, 3),
             },
         )
-    render.exit_for(len(result.failed), result.clips)
+    exit_for(corpus, result)
 
 
 def say_corpus(data: str, corpus: Corpus) -> None:
@@ -101,3 +102,11 @@ def say_corpus(data: str, corpus: Corpus) -> None:
     )
     for reason, count in corpus.skipped.items():
         render.note(f"  left out: {count} {reason}")
+    for folder in corpus.unreadable:
+        render.warn(f"{display_name(folder)}: the folder cannot be read")
+
+
+def exit_for(corpus: Corpus, extraction: Extraction) -> None:
+    """End as `render.exit_for` does where clips failed, or a folder of them could not be looked into."""
+    unreadable = len(corpus.unreadable)
+    render.exit_for(len(extraction.failed) + unreadable, len(corpus) + unreadable)

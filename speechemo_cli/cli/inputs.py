@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 _CHUNK_BYTES = 2**16
+# No system opens a longer path. A list without an end to its lines would fill the memory.
+_LONGEST_PATH_BYTES = 2**16
 
 
 class Input(NamedTuple):
@@ -35,8 +38,8 @@ class Input(NamedTuple):
     below: str
 
 
-def collect(clips: list[str], files_from: str | None) -> Iterator[Input]:
-    """Find every clip, folder by folder, as they are asked for; the first one now.
+class Inputs:
+    """Every clip, folder by folder, as they are asked for; the first one is found now.
 
     Parameters
     ----------
@@ -46,31 +49,104 @@ def collect(clips: list[str], files_from: str | None) -> Iterator[Input]:
         A list of paths, one a line or separated by NUL, or `-` for stdin; they are taken as they
         stand, so that a folder among them is an error of its own.
 
-    Returns
-    -------
-    iterator of Input
+    Attributes
+    ----------
+    unreadable : int
+        Folders that could not be read until now; each has been warned about.
 
     Raises
     ------
     ConfigError
         Nothing to listen to, or stdin for two things at once.
     NoInputError
-        There is no clip at all.
+        There is no clip at all, or stdin is meant and closed.
     AccessError
-        The list, or a folder that was named, cannot be read.
+        The list cannot be read; or a folder that was named cannot, and there is no clip elsewhere.
     """
-    if not clips and files_from is None:
-        raise ConfigError(
-            "no CLIP was given", "Name files or folders, - for audio on stdin, or a list with --files-from"
-        )
-    if clips.count(STDIN) + (files_from == STDIN) > 1:
-        raise ConfigError("stdin can be one thing only", "Give - once, as CLIP or to --files-from")
-    found = _found(clips, files_from)
-    first = next(found, None)
-    if first is None:
-        sources = [*clips, *([files_from] if files_from else [])]
-        raise NoInputError(f"no audio in {', '.join(map(display_name, sources))}")
-    return chain([first], found)
+
+    def __init__(self, clips: list[str], files_from: str | None) -> None:
+        if not clips and files_from is None:
+            raise ConfigError(
+                "no CLIP was given",
+                "Name files or folders, - for audio on stdin, or a list with --files-from",
+            )
+        if clips.count(STDIN) + (files_from == STDIN) > 1:
+            raise ConfigError("stdin can be one thing only", "Give - once, as CLIP or to --files-from")
+        if STDIN in clips:
+            stdin()
+        self.unreadable = 0
+        self._clips, self._files_from = clips, files_from
+        self._refused: AccessError | None = None
+        found = self._found()
+        first = next(found, None)
+        if first is None:
+            sources = [*clips, *([files_from] if files_from else [])]
+            raise self._refused or NoInputError(f"no audio in {', '.join(map(display_name, sources))}")
+        self._left: Iterator[Input] = chain([first], found)
+
+    def __iter__(self) -> Iterator[Input]:
+        return self._left
+
+    def require_one(self) -> None:
+        """Refuse more than one clip.
+
+        Raises
+        ------
+        ConfigError
+            There are more.
+        """
+        first, *more = islice(self._left, 2)
+        if more:
+            raise ConfigError(
+                "this holds one recording only, and there are more",
+                "Give --output a folder, and leave out --plot",
+            )
+        self._left = iter([first])
+
+    def count(self) -> int | None:
+        """How many there are; None where telling would take a list away that is read once."""
+        listed = self._files_from
+        if listed is not None and (listed == STDIN or not os.path.isfile(listed)):
+            return None
+        from speechemo_cli.corpus.layouts import Walk
+
+        n = sum(1 for _ in _listed(listed)) if listed is not None else 0
+        for clip in self._clips:
+            try:
+                n += sum(1 for _ in Walk(clip)) if _is_folder(clip) else 1
+            except AccessError:
+                pass  # it is refused when its turn comes
+        return n
+
+    def _found(self) -> Iterator[Input]:
+        for clip in self._clips:
+            if _is_folder(clip):
+                # The folder's own name, where others could hold the same names.
+                yield from self._in_folder(clip, prefix=_own_name(clip) if len(self._clips) > 1 else "")
+            else:
+                yield _by_name(clip)
+        if self._files_from is not None:
+            # On a list, unlike among the arguments, nothing but a file can be meant.
+            listed = _listed(self._files_from)
+            yield from (_by_name(f"./{STDIN}" if path == STDIN else path) for path in listed)
+
+    def _in_folder(self, folder: str, prefix: str) -> Iterator[Input]:
+        """Find the audio files of a folder; what is left out is said at the end."""
+        from speechemo_cli.corpus.layouts import Walk
+
+        walk = Walk(folder)
+        try:
+            for path in walk:
+                yield Input(path, str(Path(prefix, os.path.relpath(path, folder))))
+        except AccessError as error:
+            self._refused = error
+            walk.unreadable.append(folder)
+        if walk.other:
+            left_out = counted(walk.other, "file")
+            render.note(f"{display_name(folder)}: left out {left_out}: not audio, by the suffix")
+        for inner in walk.unreadable:
+            self.unreadable += 1
+            render.warn(f"{display_name(inner)}: the folder cannot be read")
 
 
 def stdin() -> BinaryIO:
@@ -86,27 +162,8 @@ def stdin() -> BinaryIO:
     return sys.stdin.buffer
 
 
-def _found(clips: list[str], files_from: str | None) -> Iterator[Input]:
-    for clip in clips:
-        if clip != STDIN and Path(clip).is_dir():
-            # The folder's own name, where others could hold the same names.
-            yield from _in_folder(clip, prefix=_own_name(clip) if len(clips) > 1 else "")
-        else:
-            yield _by_name(clip)
-    if files_from is not None:
-        # On a list, unlike among the arguments, nothing but a file can be meant.
-        yield from (_by_name(f"./{STDIN}" if path == STDIN else path) for path in _listed(files_from))
-
-
-def count(clips: list[str], files_from: str | None) -> int | None:
-    """How many clips `collect` will find; None where telling would take a list away that is read once."""
-    if files_from is not None and (files_from == STDIN or not Path(files_from).is_file()):
-        return None
-    from speechemo_cli.corpus.layouts import Walk
-
-    folders = [clip for clip in clips if clip != STDIN and Path(clip).is_dir()]
-    listed = sum(1 for _ in _listed(files_from)) if files_from is not None else 0
-    return len(clips) - len(folders) + sum(1 for folder in folders for _ in Walk(folder)) + listed
+def _is_folder(clip: str) -> bool:
+    return clip != STDIN and os.path.isdir(clip)
 
 
 def _by_name(path: str) -> Input:
@@ -119,29 +176,12 @@ def _own_name(path: str) -> str:
     return name if name not in ("", "..") else Path(path).resolve().name or "root"
 
 
-def _in_folder(folder: str, prefix: str) -> Iterator[Input]:
-    """Find the audio files of a folder; what is left out is said at the end."""
-    from speechemo_cli.corpus.layouts import Walk
-
-    walk = Walk(folder)
-    for path in walk:
-        yield Input(path, str(Path(prefix, os.path.relpath(path, folder))))
-    if walk.other:
-        left_out = counted(walk.other, "file")
-        render.note(f"{display_name(folder)}: left out {left_out}: not audio, by the suffix")
-    for inner in walk.unreadable:
-        render.warn(f"{display_name(inner)}: the folder cannot be read")
-
-
 def _listed(source: str) -> Iterator[str]:
     """Read paths one after the other, as they arrive."""
-    if source == STDIN:
-        descriptor = stdin().fileno()
-        yield from _split(iter(lambda: os.read(descriptor, _CHUNK_BYTES), b""))
-        return
     try:
-        with Path(source).open("rb") as file:
-            yield from _split(iter(lambda: file.read1(_CHUNK_BYTES), b""))
+        # Unbuffered: what is there is taken now, and stdin is not closed with it.
+        with open(stdin().fileno() if source == STDIN else source, "rb", 0, closefd=source != STDIN) as file:
+            yield from _split(iter(lambda: file.read(_CHUNK_BYTES), b""))
     except OSError as error:
         raise access_error("read", source, error) from error
     except ValueError as error:
@@ -151,13 +191,23 @@ def _listed(source: str) -> Iterator[str]:
 def _split(chunks: Iterable[bytes]) -> Iterator[str]:
     """Cut at NULs where there are any in the first piece, else at the ends of lines; skip empty ones."""
     rest, mark = b"", b""
-    for chunk in chunks:
+    chunks = iter(chunks)
+    for chunk in chain([_without_mark(next(chunks, b""))], chunks):
         mark = mark or (b"\0" if b"\0" in chunk else b"\n" if b"\n" in chunk else b"")
         rest += chunk
         if mark:
             *whole, rest = rest.split(mark)
             yield from filter(None, (_path(line, mark) for line in whole))
+        if len(rest) > _LONGEST_PATH_BYTES:
+            raise ValueError(f"a line of more than {_LONGEST_PATH_BYTES} bytes is no path")
     yield from filter(None, [_path(rest, mark)])
+
+
+def _without_mark(begin: bytes) -> bytes:
+    """Take the mark away that some editors put before the first line."""
+    if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError("it is UTF-16, expected the bytes of file names; save it as UTF-8")
+    return begin.removeprefix(codecs.BOM_UTF8)
 
 
 def _path(line: bytes, mark: bytes) -> str:

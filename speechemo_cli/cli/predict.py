@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import deque
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +18,7 @@ from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import display_name, sha256_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from speechemo_cli.inference.predictor import Predictor
     from speechemo_cli.models.artifact import ModelCard
@@ -131,18 +132,18 @@ def run(
     any length is cut into segments, each with a label.
     """
     from speechemo_cli.inference.predictor import Predictor
-    from speechemo_cli.models import artifact
+    from speechemo_cli.models import artifact, twin
 
     render.set_quiet(quiet)
     clips = clips or []
-    _check(timeline_, stream_, format_, top, resume, (window, hop, plot))
+    _check(timeline_, stream_, format_, top, resume, min_confidence, (window, hop, plot))
     options.check_output("--plot", plot, ".png")
     if stream_ and (clips or files_from or output or channel is options.Channel.each):
         raise ConfigError(
             "--stream reads its clips from stdin and answers each by one line on stdout",
             "Leave out CLIP, --files-from, --output and --channel each",
         )
-    found = iter(()) if stream_ else inputs.collect(clips, files_from)
+    output = outputs.named(output)
     chosen = _format(format_, output, stream_)
     if not timeline_ and chosen not in answers.WRITERS:
         raise ConfigError(
@@ -152,6 +153,15 @@ def run(
         raise ConfigError(
             "--resume needs answers it can read again", "Give --output and --format jsonl or csv"
         )
+    of_one = plot is not None or chosen in timeline.SINGLE
+    if of_one and channel is options.Channel.each:
+        raise ConfigError(
+            "--plot and the formats srt and audacity are of one voice, --channel each is of every one",
+            "Give --channel left, then --channel right",
+        )
+    found = None if stream_ else inputs.Inputs(clips, files_from)
+    if found and of_one and (plot is not None or output is None or not outputs.is_folder(output)):
+        found.require_one()
     config = options.build_config(config_file, sets, jobs=jobs, audio__strict=strict)
     path = artifact.find(model, config.models)
     predictor = Predictor.open(
@@ -178,28 +188,29 @@ def run(
             asdict(config.audio),
         ),
     )
-    if stream_:
+    if found is None:
         stream.run(predictor, style)
         return
+    read = [path, twin.beside(path), *clips, files_from, config_file, plot]
+    used = [file for file in read if file is not None]
     if timeline_:
-        failed, n = timeline.run(
-            predictor,
-            found,
-            outputs.sink(output, chosen, style, resume=False, writers=timeline.WRITERS),
-            config,
-            window_s=3.0 if window is None else window,
-            hop_s=1.0 if hop is None else hop,
-            channel=channel.value,
-            min_confidence=min_confidence,
-            single=chosen in timeline.SINGLE and not (output and outputs.is_folder(output)),
-            plot=plot,
-        )
-        render.exit_for(failed, n)
-        return
-    sink = outputs.sink(output, chosen, style, resume=resume)
-    total = inputs.count(clips, files_from) if render.shows_progress() else None
-    failed, n = _answer_all(predictor, found, sink, total)
-    render.exit_for(failed, n)
+        with outputs.sink(output, chosen, style, resume=False, writers=timeline.WRITERS, spare=used) as sink:
+            failed, n = timeline.run(
+                predictor,
+                found,
+                sink,
+                config,
+                window_s=3.0 if window is None else window,
+                hop_s=1.0 if hop is None else hop,
+                channel=channel.value,
+                min_confidence=min_confidence,
+                plot=plot,
+            )
+    else:
+        with outputs.sink(output, chosen, style, resume=resume, spare=used) as sink:
+            total = found.count() if render.shows_progress() else None
+            failed, n = _answer_all(predictor, found, sink, total)
+    render.exit_for(failed + found.unreadable, n + found.unreadable)
 
 
 def _check(
@@ -208,9 +219,12 @@ def _check(
     format_: options.PredictFormat | None,
     top: int | None,
     resume: bool,
+    min_confidence: float,
     only_then: tuple[object, ...],
 ) -> None:
-    """Refuse options that do not go with --timeline, or go with it alone."""
+    """Refuse options that do not go with --timeline, or go with it alone, and no number."""
+    if math.isnan(min_confidence):  # which no limit stops
+        raise ConfigError("--min-confidence is nan, expected a number from 0 to 1")
     if follows and (streams or resume or top is not None or format_ is options.PredictFormat.label):
         raise ConfigError(
             "--stream, --resume, --top and --format label are for clips, --timeline is for recordings",
@@ -249,7 +263,7 @@ def _key(model: str | Path, *settings: Any) -> str:
 
 
 def _answer_all(
-    predictor: Predictor, found: Iterator[inputs.Input], sink: outputs.Sink, total: int | None
+    predictor: Predictor, found: Iterable[inputs.Input], sink: outputs.Sink, total: int | None
 ) -> tuple[int, int]:
     """Answer every clip; return how many records are no answers, and how many there are."""
     waiting: deque[inputs.Input] = deque()

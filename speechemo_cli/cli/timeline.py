@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from speechemo_cli.cli import inputs, render
 from speechemo_cli.cli.answers import Style, Writer, csv_line, name, refused
-from speechemo_cli.errors import AudioError, ConfigError
+from speechemo_cli.errors import AudioError
 from speechemo_cli.files import display_name, scratch_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from speechemo_cli.cli.outputs import Sink
@@ -27,7 +27,7 @@ _RIBBON = 20
 
 def run(
     predictor: Predictor,
-    found: Iterator[inputs.Input],
+    found: Iterable[inputs.Input],
     sink: Sink,
     config: Config,
     *,
@@ -35,7 +35,6 @@ def run(
     hop_s: float,
     channel: str,
     min_confidence: float,
-    single: bool,
     plot: Path | None,
 ) -> tuple[int, int]:
     """Follow the emotion through every recording.
@@ -43,24 +42,18 @@ def run(
     Parameters
     ----------
     predictor : Predictor
-    found : iterator of Input
+    found : iterable of Input
     sink : Sink
     config : Config
     window_s, hop_s : float
     channel : str
     min_confidence : float
-    single : bool
-        Whether the output can hold one recording only.
     plot : Path or None
+        For one recording.
 
     Returns
     -------
     failed, done : int
-
-    Raises
-    ------
-    ConfigError
-        There is more than one recording where there can be one only.
     """
     from speechemo_cli.inference.predictor import Refusal
     from speechemo_cli.inference.timeline import timeline
@@ -77,11 +70,6 @@ def run(
             try:
                 path = _on_disk(clip)
                 for side in _channels(path, channel):
-                    if (single or plot) and done + len(items) > 0:
-                        raise ConfigError(
-                            "this holds one recording only, and there are more",
-                            "Give --output a folder, and leave out --plot and --channel each",
-                        )
                     one = timeline(
                         predictor,
                         path,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from speechemo_cli.cli import options, render
-from speechemo_cli.cli.extract import say_corpus
+from speechemo_cli.cli.extract import exit_for, say_corpus
 from speechemo_cli.errors import AccessError, ModelFileError
 from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import display_name
@@ -139,7 +139,7 @@ def run(
         render.emit(_table(result, path, preset.epochs, config.seed))
     else:
         render.emit_json("train", document)
-    render.exit_for(len(clips.extraction.failed), len(corpus))
+    exit_for(corpus, clips.extraction)
 
 
 def _epoch_text(values: Any) -> str:

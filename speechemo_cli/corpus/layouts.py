@@ -65,6 +65,8 @@ class Corpus:
         What `find` gave at the first look.
     skipped : dict of str to int
         What was left out: how many files, by the reason.
+    unreadable : tuple of str
+        Folders that could not be looked into.
 
     Raises
     ------
@@ -73,12 +75,18 @@ class Corpus:
     """
 
     def __init__(
-        self, layout: Layout, find: Callable[[], Iterable[Clip]], tally: Tally, skipped: dict[str, int]
+        self,
+        layout: Layout,
+        find: Callable[[], Iterable[Clip]],
+        tally: Tally,
+        skipped: dict[str, int],
+        unreadable: tuple[str, ...] = (),
     ) -> None:
         self.layout = layout
         self.labels = ordered(tally.labels)
         self.speakers = tuple(sorted(tally.speakers))
         self.skipped = skipped
+        self.unreadable = unreadable
         self._find = find
         self._n = tally.n
         wrong = next((label for label in self.labels if not is_label(label)), None)
@@ -301,10 +309,9 @@ def _from_folder(data: str, *, song: bool) -> Corpus:
         if tally.n or sung:
             break
     layout: Layout = "ravdess" if read is parse_ravdess else "folders"
-    unreadable = f"folders that cannot be read ({display_name((*walk.unreadable, '')[0])})"
     left_out = {
         "not audio, by the suffix": walk.other,
-        unreadable: len(walk.unreadable),
+        "folders that cannot be read": len(walk.unreadable),
         "no RAVDESS name" if layout == "ravdess" else "in no folder that names a label": no_clip,
         "sung (--song takes them along)": sung,
     }
@@ -319,7 +326,7 @@ def _from_folder(data: str, *, song: bool) -> Corpus:
     def find() -> Iterator[Clip]:
         return (clip for clip in map(read, Walk(data)) if clip is not None and (song or not clip.song))
 
-    return Corpus(layout, find, tally, skipped)
+    return Corpus(layout, find, tally, skipped, tuple(walk.unreadable))
 
 
 def _label_by_folder(path: str, inside: str, level: Callable[[list[str]], int | None]) -> Clip | None:
