@@ -27,9 +27,21 @@ _ENV_RESERVED = {"SPEECHEMO_DEBUG", "SPEECHEMO_CONFIG"}
 Split = Literal["both", "random", "none"]
 
 
+# Characters of a value or a key that an error shows.
+_MOST_SHOWN = 100
+
+
 def _require(condition: bool, key: str, value: object, expected: str) -> None:
     if not condition:
-        raise ConfigError(f"{key} is {value!r}, expected {expected}")
+        raise ConfigError(f"{key} is {_shown(value)}, expected {expected}")
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        text = "a number of thousands of digits"
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
 
 @dataclass(frozen=True)
@@ -253,8 +265,8 @@ def flatten(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
     flat = _flat(values)
     for key in flat:
         if key not in _types():
-            hint = _nearest(key, _types())
-            raise ConfigError(f"{origin}: unknown key {display_name(key)}", hint)
+            shown = display_name(key[:_MOST_SHOWN])
+            raise ConfigError(f"{origin}: unknown key {shown}", _nearest(shown, _types()))
     return flat
 
 
@@ -291,13 +303,13 @@ def _coerce(key: str, value: Any, kind: Any, origin: str) -> Any:
     if typing.get_origin(kind) is Literal:
         choices = typing.get_args(kind)
         if value not in choices:
-            raise ConfigError(f"{origin}: {key} is {value!r}, expected one of {', '.join(choices)}")
+            raise ConfigError(f"{origin}: {key} is {_shown(value)}, expected one of {', '.join(choices)}")
         return value
     try:
         return _as_kind(value, kind)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         noun = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[kind]
-        raise ConfigError(f"{origin}: {key} is {value!r}, expected {noun}") from None
+        raise ConfigError(f"{origin}: {key} is {_shown(value)}, expected {noun}") from None
 
 
 _BOOL_WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -314,6 +326,8 @@ def _as_kind(value: Any, kind: type) -> Any:
     result = kind(value)
     if kind is float and not math.isfinite(result):
         raise ValueError
+    if kind is int and not -(2**63) <= result < 2**63:
+        raise OverflowError
     return result
 
 
@@ -415,7 +429,8 @@ def _find_file(file: Path | None, folder: Path) -> Path | None:
             raise ConfigError(f"config file {display_name(file)} does not exist")
         return file
     for name in ("speechemo.toml", "pyproject.toml"):
-        if (folder / name).is_file():
+        # Not Path.is_file, which may raise: what nobody named and cannot be seen is no config file.
+        if os.path.isfile(folder / name):  # noqa: PTH113
             return folder / name
     return None
 
@@ -426,15 +441,16 @@ def _read_file(file: Path) -> dict[str, Any]:
     origin = display_name(file)
     shared = file.name == "pyproject.toml"
     try:
-        content = file.read_text("utf-8")
-        if shared and "speechemo" not in content:
-            return {}
-        document = tomllib.loads(content)
+        content = file.read_bytes()
     except OSError as error:
         raise ConfigError(f"{origin}: cannot be read: {(error.strerror or str(error)).lower()}") from None
+    if shared and b"speechemo" not in content:
+        return {}
+    try:
+        document = tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:
         # Not ours to judge where nothing in it is ours.
-        if shared and "tool.speechemo" not in content:
+        if shared and b"tool.speechemo" not in content:
             return {}
         raise ConfigError(f"{origin}: not valid TOML: {display_name(str(error))}") from None
     for table in ("tool", "speechemo") if shared else ():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -557,3 +558,48 @@ def test_an_unknown_key_cannot_write_to_the_terminal() -> None:
         Config.from_dict({"a\x1b[31m\nb": 1})
 
     assert str(caught.value).isprintable()
+
+
+def test_a_pyproject_that_is_no_utf8_is_none_of_ours_unless_it_says_so() -> None:
+    Path("pyproject.toml").write_bytes(b"[project]\nauthors = 'Jos\xe9'\n")
+    assert config.load(environ={})[0] == Config()
+
+    Path("pyproject.toml").write_bytes(b"[tool.speechemo]\nseed = 5\n[project]\nauthors = 'Jos\xe9'\n")
+    with pytest.raises(ConfigError, match=r"^pyproject\.toml: not valid TOML: 'utf-8' codec can't decode"):
+        config.load(environ={})
+
+
+def test_a_file_that_nobody_named_and_that_cannot_be_seen_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a working folder of somebody else. Root may enter every folder, so the system is played."""
+    Path("speechemo.toml").write_text("seed = 5")
+    stat = os.stat
+
+    def closed(path: object, *more: object, **options: bool) -> os.stat_result:
+        if str(path).endswith(".toml"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return stat(path, *more, **options)
+
+    monkeypatch.setattr(os, "stat", closed)
+
+    assert config.load(environ={})[0] == Config()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"seed = 0x{'f' * 5000}", r"seed is a number of thousands of digits, expected a whole number$"),
+        (f"seed = {'9' * 4000}", r"seed is 9{100}\.\.\., expected a whole number$"),
+        (f"seed = [0x{'f' * 5000}]", r"seed is a number of thousands of digits, expected a whole number$"),
+        ("seed = 9223372036854775808", r"seed is 9223372036854775808, expected a whole number$"),
+        (f"data = [{', '.join(['1'] * 5000)}]", r"data is \[1, .{95,100}\.\.\., expected a text$"),
+        (f"{'x' * 300_000} = 1", r"unknown key x{100}\. "),
+    ],
+    ids=["hex", "digits", "list", "65 bits", "long", "key"],
+)
+def test_what_is_absurdly_long_is_said_in_one_short_line(text: str, message: str) -> None:
+    Path("speechemo.toml").write_text(text)
+
+    with pytest.raises(ConfigError, match=message) as refused:
+        config.load()
+
+    assert len(str(refused.value)) < 300
