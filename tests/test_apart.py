@@ -137,11 +137,23 @@ def test_a_listener_that_dies_once_costs_nothing(plant: Callable, write_clip: Ca
     assert Path("mark").exists()
 
 
-def test_a_mistake_of_ours_is_told_as_one(plant: Callable, write_clip: Callable[..., Path]) -> None:
+def test_a_mistake_of_ours_costs_the_clip(plant: Callable, write_clip: Callable[..., Path]) -> None:
+    plant("if 'bad' in path: raise KeyError('of ours')")
+    good, bad = str(write_clip("good.wav")), str(write_clip("bad.wav"))
+    with closing(Apart(CONFIG, "mix", 16000)) as helper:
+        with pytest.raises(AudioError, match=r"^internal error: KeyError: 'of ours'$"):
+            helper.hear(bad)
+        assert len(helper.hear(good)) == 1
+
+
+def test_a_mistake_of_ours_is_told_in_full_to_who_looks_for_it(
+    plant: Callable, write_clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPEECHEMO_DEBUG", "1")
     plant("raise KeyError('of ours')")
     with (
         closing(Apart(CONFIG, "mix", 16000)) as helper,
-        pytest.raises(RuntimeError, match="KeyError: 'of ours'"),
+        pytest.raises(RuntimeError, match=r"(?s)Traceback.*KeyError: 'of ours'"),
     ):
         helper.hear(str(write_clip()))
 

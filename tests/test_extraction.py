@@ -17,7 +17,7 @@ from speechemo_cli.audio import reader
 from speechemo_cli.config import AudioConfig, Config, LogmelConfig, MfccConfig
 from speechemo_cli.corpus.layouts import Clip
 from speechemo_cli.errors import AccessError
-from speechemo_cli.features import FEATURE_SETS, logmel, mfcc
+from speechemo_cli.features import FEATURE_SETS, logmel, mfcc, workers
 from speechemo_cli.features.extraction import extract
 from speechemo_cli.features.store import Entry, FeatureStore
 from speechemo_cli.features.workers import Outcome, Task, compute, compute_chunk
@@ -198,6 +198,61 @@ def test_refused_clips_are_named_with_the_reason_and_the_others_are_done(
     assert report.extracted == 4
     assert report.keys.keys() == {clip.path for clip in good}
     assert len(stored(good, config, "mfcc")) == 4
+
+
+@pytest.mark.parametrize("where", ["here", "in workers"])
+def test_a_mistake_of_ours_costs_the_clip_it_is_made_at(
+    where: str, write_clip: WriteClip, config: Config, monkeypatch: pytest.MonkeyPatch, plant: Callable
+) -> None:
+    clips = make_clips(write_clip, 8 if where == "here" else 30)
+    mistake = "if path.endswith('clip03.wav'): raise OverflowError('of ours\\n')"
+    if where == "here":
+        read = reader.read_channels
+
+        def broken(path: str, *more: object) -> list[reader.Recording]:
+            exec(mistake, {"path": path})
+            return read(path, *more)
+
+        monkeypatch.setattr(reader, "read_channels", broken)
+    else:
+        plant(mistake)
+
+    report = extract(clips, config, ["mfcc"])
+
+    (failure,) = report.failed
+    assert failure.path == clips[3].path
+    assert failure.error == r"internal error: OverflowError: of ours\n"
+    assert report.extracted == len(clips) - 1
+
+
+def test_a_clip_whose_last_set_fails_is_in_no_shard(
+    write_clip: WriteClip, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(recording: reader.Recording, feature_set: str, config: Config) -> np.ndarray:
+        if feature_set == SETS[-1]:
+            raise MemoryError
+        return compute(recording, feature_set, config)
+
+    (clip,) = make_clips(write_clip, 1)
+    monkeypatch.setattr(workers, "compute", broken)
+
+    report = extract([clip], config)
+
+    assert [failure.error for failure in report.failed] == ["out of memory. Use fewer --jobs, or cut it"]
+    assert stored([clip], config, SETS[0]) == {}
+
+
+def test_who_looks_for_a_mistake_gets_the_exception(
+    write_clip: WriteClip, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise OverflowError("of ours")
+
+    monkeypatch.setattr(reader, "read_channels", broken)
+    monkeypatch.setenv("SPEECHEMO_DEBUG", "1")
+
+    with pytest.raises(OverflowError, match="of ours"):
+        extract(make_clips(write_clip, 1), config)
 
 
 def test_a_refused_clip_is_tried_again_and_done_once_it_is_repaired(

@@ -117,6 +117,71 @@ def test_what_it_says_is_one_line_that_a_terminal_can_show(
     assert str(caught.value) == r"ffmpeg cannot read it (the file: \x1b[31mred)"
 
 
+@pytest.mark.parametrize(
+    ("says", "warnings"),
+    [
+        ([], ()),
+        (["", "[aac @ 0x55d0] "], ()),
+        (
+            ["[in#0/mov,mp4,m4a @ 0x55da] stream 0, offset 0x44b5: partial file"],
+            ('damaged: ffmpeg reports "stream 0, offset 0x44b5: partial file"',),
+        ),
+        (
+            ["[aist#0:0/aac @ 0x5] [dec:aac @ 0x7] Bad\x1b[31m bits", "[aac @ 0x9] More", "Most"],
+            (r'damaged: ffmpeg reports "Bad\x1b[31m bits", and 2 more',),
+        ),
+    ],
+)
+def test_what_it_complains_of_although_it_goes_on_is_a_warning(
+    says: list[str], warnings: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("says").write_text("".join(f"{line}\n" for line in says))
+    play(tmp_path / "ffmpeg", f'cat "{tmp_path}/says" >&2', 'echo sound > "$target"')
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    with ffmpeg.decoded(b"content") as given:
+        assert given.warnings == warnings
+        with given.open("rb") as file:
+            assert file.read() == b"sound\n"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "how"),
+    [
+        *((suffix, "cut") for suffix in (".m4a", ".mov", ".webm", ".mka", ".aac", ".flv")),
+        *((suffix, "scrambled") for suffix in (".m4a", ".webm", ".aac")),
+    ],
+)
+def test_it_complains_of_a_damaged_file_and_not_of_a_whole_one(
+    suffix: str, how: str, write_clip: Callable[..., Path], rng: np.random.Generator
+) -> None:
+    path = write_clip(seconds=3.0).with_suffix(suffix)
+    fast = ["-movflags", "+faststart"] if suffix in (".m4a", ".mov") else []
+    subprocess.run(
+        ["ffmpeg", "-v", "error", "-i", path.with_suffix(".wav"), "-ar", "48000", *fast, path], check=True
+    )
+    content = path.read_bytes()
+    half, third = len(content) // 2, len(content) // 3
+    damaged = content[:third] + rng.bytes(third) + content[2 * third :]
+
+    with ffmpeg.decoded(content, 601.0) as given:
+        assert given.warnings == ()
+    with ffmpeg.decoded(content[:half] if how == "cut" else damaged, 601.0) as given:
+        (warning,) = given.warnings
+        assert warning.startswith('damaged: ffmpeg reports "')
+        assert " @ 0x" not in warning
+
+
+def test_a_picture_on_the_cover_is_no_damage(m4a: Callable[..., Path], tmp_path: Path) -> None:
+    picture = ["-f", "lavfi", "-i", "color=red:s=64x64", "-frames:v", "1", "-disposition:v", "attached_pic"]
+    target = tmp_path / "cover.m4a"
+    command = ["ffmpeg", "-v", "error", "-i", m4a(), *picture, "-c:a", "copy", "-c:v", "mjpeg", target]
+    subprocess.run(command, check=True)
+
+    with ffmpeg.decoded(target) as given:
+        assert given.warnings == ()
+
+
 def test_more_than_is_decoded_at_once_is_refused(
     m4a: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

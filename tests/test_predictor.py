@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import sys
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ import soundfile
 from conftest import noisy
 
 import speechemo_cli
+from speechemo_cli.audio import reader
 from speechemo_cli.config import AudioConfig, Config, MfccConfig
 from speechemo_cli.corpus.labels import EMOTIONS
 from speechemo_cli.errors import AudioError, ConfigError, ModelFileError
@@ -84,6 +87,86 @@ def test_order_is_kept_around_broken_clips_and_across_batches(
     assert answers[30] == Refusal("text.wav", answers[30].error)  # type: ignore[union-attr]
     assert answers[-1] == Refusal("missing.wav", "no such file")
     assert answers[-2].duration_s == pytest.approx(0.369, abs=1e-3)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_mistake_of_ours_costs_its_clip(
+    jobs: int,
+    isolate: bool,
+    fast: Path,
+    write_clip: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    plant: Callable,
+) -> None:
+    read = reader.read_channels
+
+    def broken(path: str, *more: Any) -> Any:
+        if "bad" in path:
+            raise OverflowError("of ours")
+        return read(path, *more)
+
+    monkeypatch.setattr(reader, "read_channels", broken)
+    plant("if 'bad' in path: raise OverflowError('of ours')")
+    paths = [str(write_clip(f"{name}.wav")) for name in ("a", "bad", "c")]
+
+    first, bad, last = Predictor.open(fast, Config(jobs=jobs), isolate=isolate).predict(paths)
+
+    assert bad == Refusal(paths[1], "internal error: OverflowError: of ours")
+    assert isinstance(first, Answer)
+    assert isinstance(last, Answer)
+
+
+def test_a_clip_whose_features_take_all_memory_is_refused(
+    fast: Path, write_clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = Predictor.open(fast, Config(jobs=1))
+    listen = predictor._runtime.listen
+
+    def out_of_memory(y: np.ndarray) -> Any:
+        if len(y) > 2 * predictor.sr:
+            raise MemoryError
+        return listen(y)
+
+    monkeypatch.setattr(predictor._runtime, "listen", out_of_memory)
+    paths = [write_clip("long.wav", seconds=3.0), write_clip("short.wav")]
+
+    long, short = predictor.predict(paths)
+
+    assert long == Refusal(str(paths[0]), "out of memory. Use fewer --jobs, or cut it")
+    assert isinstance(short, Answer)
+
+
+def test_who_looks_for_a_mistake_gets_the_exception(
+    fast: Path, write_clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise OverflowError("of ours")
+
+    monkeypatch.setattr(reader, "read_channels", broken)
+    monkeypatch.setenv("SPEECHEMO_DEBUG", "1")
+
+    with pytest.raises(OverflowError, match="of ours"):
+        list(Predictor.open(fast).predict([write_clip()]))
+
+
+def test_the_samples_of_a_batch_are_not_kept(fast: Path, write_clip: Callable[..., Path]) -> None:
+    """64 clips of ten minutes would be 2.5 GB."""
+    seconds, n = 60.0, 12
+    paths = [write_clip(f"{i}.wav", seconds=seconds, f0=100.0 + i) for i in range(n)]
+    predictor = Predictor.open(fast, Config(jobs=1))
+    list(predictor.predict(paths[:1]))
+
+    tracemalloc.start()
+    try:
+        answers = list(predictor.predict(paths))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert len(answers) == n
+    # A clip as it is decoded, as it is heard and what lies between; all of them would be 12 of the second.
+    assert peak < 0.5 * n * seconds * predictor.sr * 4
 
 
 def test_no_network_is_loaded_for_clips_that_cannot_be_read(

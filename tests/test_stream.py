@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from speechemo_cli.audio import reader
 from speechemo_cli.cli import stream
 from speechemo_cli.cli.answers import Style
 from speechemo_cli.errors import NoInputError
@@ -122,6 +123,47 @@ def test_json_that_is_too_deep_costs_its_own_line_only(ask: Ask) -> None:
 
     assert refused["error"].startswith("not JSON: ")
     assert next_one["error"] == "no such file"
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", f"1{'0' * 400}.0"])
+def test_a_number_that_json_has_not_is_not_answered_with_one(number: str, ask: Ask) -> None:
+    refused, next_one = ask(f'{{"path": "missing.wav", "id": {number}}}'.encode(), {"path": "x", "id": -1.5})
+
+    assert refused["error"] == f"not JSON: {number[:20]} is not a finite number"
+    assert "id" not in refused
+    assert next_one["id"] == -1.5
+
+
+def test_a_line_that_is_too_long_is_refused_and_passed_over(
+    ask: Ask, write_clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_clip("clip.wav", seconds=0.5)
+    monkeypatch.setattr(stream, "_LONGEST_LINE", 100)
+
+    answers = ask(b"x" * 99, b"x" * 100, b"x" * 101, b"x" * 200_000, b"clip.wav", b"x" * 102)
+
+    assert [answer["status"] for answer in answers] == ["error"] * 4 + ["ok", "error"]
+    assert [answer["path"] for answer in answers] == ["x" * 99, "", "", "", "clip.wav", ""]
+    assert answers[2]["error"] == "a line of more than 100 bytes"
+
+
+def test_a_mistake_of_ours_costs_its_line_only(
+    ask: Ask, write_clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_clip("clip.wav", seconds=0.5)
+    read = reader.read_channels
+
+    def broken(path: str, *more: Any) -> Any:
+        if path == "bad.wav":
+            raise OverflowError("of ours")
+        return read(path, *more)
+
+    monkeypatch.setattr(reader, "read_channels", broken)
+
+    refused, next_one = ask(b"bad.wav", b"clip.wav")
+
+    assert refused["error"] == "internal error: OverflowError: of ours"
+    assert next_one["status"] == "ok"
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\n\n", b"\n \t\n"])

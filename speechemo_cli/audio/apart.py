@@ -116,7 +116,7 @@ def _ask(process: subprocess.Popen[bytes], request: bytes) -> list[Sound | Refus
     OSError, EOFError
         The process is gone.
     RuntimeError
-        It failed in a way that is a mistake of ours.
+        It failed in a way that is a mistake of ours, and shall tell how: see `hearing.mishaps`.
     """
     assert process.stdin is not None
     assert process.stdout is not None

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from speechemo_cli.audio import doubts, reader
-from speechemo_cli.errors import AudioError
+from speechemo_cli.errors import AudioError, SpeechemoError
+from speechemo_cli.files import display_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -45,6 +50,36 @@ class Refused(NamedTuple):
     channel: str | None
 
 
+@contextmanager
+def mishaps() -> Iterator[None]:
+    """Let what goes wrong with one clip cost that clip alone, be it a mistake of ours or of a library.
+
+    With `SPEECHEMO_DEBUG`, which `--debug` sets, it goes through as it is, for the sake of its traceback.
+    A library that is missing or broken goes through too: no clip can be read without it.
+
+    Raises
+    ------
+    AudioError
+        In place of any exception that is none of this package's.
+    """
+    try:
+        yield
+    except (SpeechemoError, ImportError):
+        raise
+    except Exception as error:
+        if os.environ.get("SPEECHEMO_DEBUG"):
+            raise
+        raise _mishap(error) from error
+
+
+def _mishap(error: Exception) -> AudioError:
+    if isinstance(error, MemoryError):
+        return AudioError("out of memory", "Use fewer --jobs, or cut it")
+    if isinstance(error, OSError):  # no room for ffmpeg's files, no process for it
+        return AudioError(f"cannot be decoded ({(error.strerror or str(error)).lower()})")
+    return AudioError(display_name(f"internal error: {type(error).__name__}: {error}")[:200])
+
+
 def hear(
     path: str, config: AudioConfig, channel: str, sr: int, content: bytes | None = None
 ) -> list[Sound | Refused]:
@@ -63,10 +98,11 @@ def hear(
     Raises
     ------
     AudioError
-        As `reader.read_channels`.
+        As `reader.read_channels` and `mishaps`.
     """
-    recordings = reader.read_channels(path, config, channel, content)
-    return [prepare(recording, config, sr) for recording in recordings]
+    with mishaps():
+        recordings = reader.read_channels(path, config, channel, content)
+        return [prepare(recording, config, sr) for recording in recordings]
 
 
 def prepare(recording: reader.Recording, config: AudioConfig, sr: int) -> Sound | Refused:

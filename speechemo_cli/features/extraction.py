@@ -12,7 +12,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechemo_cli.audio import reader
+from speechemo_cli.audio import hearing, reader
 from speechemo_cli.errors import AudioError
 from speechemo_cli.features import FEATURE_SETS, workers
 from speechemo_cli.features.store import FeatureStore
@@ -267,7 +267,8 @@ def _why_unreadable(path: str) -> str:
     from speechemo_cli.config import AudioConfig
 
     try:
-        reader.read(path, AudioConfig())
+        with hearing.mishaps():
+            reader.read(path, AudioConfig())
     except AudioError as error:
         return str(error)
     return "changed while it was being read"

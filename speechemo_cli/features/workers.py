@@ -14,7 +14,7 @@ from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from speechemo_cli import processes, stderr
-from speechemo_cli.audio import reader
+from speechemo_cli.audio import hearing, reader
 from speechemo_cli.errors import AudioError
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.features.shards import Entry
@@ -149,6 +149,8 @@ def _processes(n: int, config: Config) -> Iterator[Any]:
     os.environ.setdefault(
         "PYTHONWARNINGS", "ignore::UserWarning:joblib.externals.loky.backend.resource_tracker"
     )
+    # Python begins with what lies in the working folder, which holds somebody else's recordings.
+    os.environ["PYTHONSAFEPATH"] = "1"
     given = {name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()}
     pool = ProcessPoolExecutor(n, initializer=_begin, initargs=(os.getpid(),), env=given)
     killed: list[Any] = []
@@ -226,22 +228,29 @@ def compute_chunk(chunk: list[Task], config: Config) -> list[Outcome]:
     """
     entries: dict[str, dict[str, Entry]] = {}
     outcomes = []
-    for path, key, feature_sets in chunk:
+    for task in chunk:
         try:
-            recording = reader.read(path, config.audio)
+            computed, warnings = _compute_clip(task, config)
         except AudioError as error:
-            outcomes.append(Outcome(key, str(error)))
+            outcomes.append(Outcome(task.key, str(error)))
             continue
-        if recording.sha256 != key:
-            outcomes.append(Outcome(key, "changed while it was being read"))
-            continue
-        for name in feature_sets:
-            values = compute(recording, name, config)
-            entries.setdefault(name, {})[key] = Entry(values, recording.duration_s, recording.warnings)
-        outcomes.append(Outcome(key, warnings=recording.warnings))
-    for name, computed in entries.items():
-        FeatureStore.at(config.store, FEATURE_SETS[name], config).write(computed)
+        for name, entry in computed.items():
+            entries.setdefault(name, {})[task.key] = entry
+        outcomes.append(Outcome(task.key, warnings=warnings))
+    for name, shard in entries.items():
+        FeatureStore.at(config.store, FEATURE_SETS[name], config).write(shard)
     return outcomes
+
+
+@hearing.mishaps()
+def _compute_clip(task: Task, config: Config) -> tuple[dict[str, Entry], tuple[str, ...]]:
+    """Return the sets that a clip lacked, by their names, and its warnings."""
+    recording = reader.read(task.path, config.audio)
+    if recording.sha256 != task.key:
+        raise AudioError("changed while it was being read")
+    duration_s, warnings = recording.duration_s, recording.warnings
+    sets = {name: Entry(compute(recording, name, config), duration_s, warnings) for name in task.feature_sets}
+    return sets, warnings
 
 
 def compute(recording: reader.Recording, feature_set: str, config: Config) -> NDArray[np.float32]:

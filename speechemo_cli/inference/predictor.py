@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _BATCH = 64
 # The answer where no label is probable enough.
 UNCERTAIN = "uncertain"
+_NO_SAMPLES = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -328,15 +329,15 @@ class Predictor:
     ) -> Sequence[_Heard | Answer | Refusal]:
         path, content = (clip, None) if isinstance(clip, str) else clip
         try:
-            if known and (earlier := known(path)):
-                content = reader.read_bytes(path) if content is None else content
-                same = self._whole(earlier.get(hashlib.sha256(content).hexdigest(), ()), content)
-                if same:
-                    return same
-            heard = hear(path, content)
+            with hearing.mishaps():
+                if known and (earlier := known(path)):
+                    content = reader.read_bytes(path) if content is None else content
+                    same = self._whole(earlier.get(hashlib.sha256(content).hexdigest(), ()), content)
+                    if same:
+                        return same
+                return [self._listen(path, one) for one in hear(path, content)]
         except AudioError as error:
             return [Refusal(path, str(error))]
-        return [self._listen(path, one) for one in heard]
 
     def _whole(self, earlier: Sequence[Answer], content: bytes) -> Sequence[Answer]:
         """Return the earlier answers of a clip if no channel lacks one: it was refused, or never reached."""
@@ -354,8 +355,9 @@ class Predictor:
             return Refusal(path, heard.error, heard.channel)
         longest_s = self.card.data.get("longest_s")
         long = longest_s and doubts.long(heard.duration_s, longest_s)
-        sound = heard._replace(warnings=(*heard.warnings, *filter(None, [long])))
-        return _Heard(path, sound, self._runtime.listen(sound.y))
+        # The samples have been of use: those of a whole batch would be gigabytes.
+        sound = heard._replace(warnings=(*heard.warnings, *filter(None, [long])), y=_NO_SAMPLES)
+        return _Heard(path, sound, self._runtime.listen(heard.y))
 
     def _answers(self, heard: Sequence[_Heard | Answer | Refusal]) -> Iterator[Answer | Refusal]:
         usable = [one.item for one in heard if isinstance(one, _Heard)]
