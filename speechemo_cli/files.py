@@ -262,8 +262,13 @@ def display_name(path: str | os.PathLike[str]) -> str:
 
 _scratch: Path | None = None
 _making_scratch = threading.Lock()
-_SCRATCH_PREFIX = "speechemo-"
-_SCRATCH_LOCK = "lock"
+# As tempfile names a folder with such a prefix. Under the first name it is being made; it gets the second one
+# when its lock is held, and whoever finds that name without a holder of the lock may remove it.
+_NEW_SCRATCH = "speechemo-new-"
+_SCRATCH = "speechemo-"
+_RANDOM = "[a-z0-9_]{8}"
+# No other program calls a file so. The number is for the day when what may be removed changes.
+_SCRATCH_LOCK = "speechemo-scratch-1.lock"
 
 
 def scratch_folder() -> Path:
@@ -275,12 +280,8 @@ def scratch_folder() -> Path:
     with _making_scratch:
         if _scratch is None:
             _sweep_scratch()
-            _scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH_PREFIX))
+            _scratch = _make_scratch()
             atexit.register(drop_scratch)
-            try:
-                _lock(_scratch / _SCRATCH_LOCK, os.O_CREAT)
-            except (ImportError, OSError):
-                (_scratch / _SCRATCH_LOCK).unlink(missing_ok=True)  # no locks here: nobody shall sweep it
         return _scratch
 
 
@@ -290,13 +291,53 @@ def drop_scratch() -> None:
         shutil.rmtree(_scratch, ignore_errors=True)
 
 
-def _sweep_scratch() -> None:
-    for lock in Path(tempfile.gettempdir()).glob(f"{_SCRATCH_PREFIX}*/{_SCRATCH_LOCK}"):
+def _make_scratch() -> Path:
+    new = Path(tempfile.mkdtemp(prefix=_NEW_SCRATCH))
+    try:
         try:
-            os.close(_lock(lock))
+            _lock(new / _SCRATCH_LOCK, os.O_CREAT)
         except (ImportError, OSError):
-            continue  # in use, or somebody else's
-        shutil.rmtree(lock.parent, ignore_errors=True)
+            (new / _SCRATCH_LOCK).unlink(missing_ok=True)  # no locks here: nobody shall sweep it
+        return new.rename(new.with_name(f"{_SCRATCH}{new.name.removeprefix(_NEW_SCRATCH)}"))
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+
+
+def _sweep_scratch() -> None:
+    """Remove the folders that killed processes left, and nothing that only looks like one."""
+    if not hasattr(os, "getuid"):
+        return  # nor are there locks to tell by
+    try:
+        with os.scandir(tempfile.gettempdir()) as listing:
+            folders = [Path(entry.path) for entry in listing if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return
+    for folder in folders:
+        try:
+            if re.fullmatch(f"{_SCRATCH}{_RANDOM}", folder.name):
+                _remove_unlocked(folder)
+            elif re.fullmatch(f"{_NEW_SCRATCH}{_RANDOM}", folder.name):
+                _remove_unfinished(folder)
+        except (ImportError, OSError):
+            pass  # in use, or somebody else's
+
+
+def _remove_unlocked(folder: Path) -> None:
+    if folder.lstat().st_uid == os.getuid():
+        held = _lock(folder / _SCRATCH_LOCK)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(held)
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove what is left where a process was killed before its folder got its second name."""
+    status, inside = folder.lstat(), list(folder.iterdir())
+    is_old = time.time() - status.st_mtime > _STALE_AFTER_S
+    if is_old and status.st_uid == os.getuid() and {path.name for path in inside} <= {_SCRATCH_LOCK}:
+        for path in inside:
+            path.unlink()
+        folder.rmdir()
 
 
 def _lock(path: Path, flags: int = 0) -> int:
@@ -305,6 +346,8 @@ def _lock(path: Path, flags: int = 0) -> int:
 
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | flags, 0o600)
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -150,6 +151,11 @@ def of_another_network(path: Path) -> None:
     Checkpoint(path, every_s=0).keep(compiled(width=5), 2, {})
 
 
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 def of_nobody(path: Path) -> None:
     np.savez(path, something=np.arange(3))
 
@@ -163,10 +169,11 @@ def of_nobody(path: Path) -> None:
         flip,
         of_another_network,
         of_nobody,
+        pipe,
         lambda path: path.write_text("text"),
         lambda path: path.unlink(),
     ],
-    ids=["empty", "half", "cut", "flipped", "other shapes", "foreign", "text", "gone"],
+    ids=["empty", "half", "cut", "flipped", "other shapes", "foreign", "pipe", "text", "gone"],
 )
 def test_a_file_that_does_not_fit_means_a_fresh_start(damage: Any) -> None:
     trained, fresh = compiled(), compiled()

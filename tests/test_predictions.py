@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +131,7 @@ def test_files_that_disagree_about_the_labels_cannot_be_compared() -> None:
             "key,path,fold,speaker,gender,intensity,statement,truth,answer,confidence\n1,2\n",
             "a line is too short",
         ),
+        ("x" * 200_000, r"no file of predictions: field larger than field limit.*evaluate --version"),
     ],
 )
 def test_other_files_are_refused(content: str, reason: str) -> None:
@@ -141,3 +144,23 @@ def test_other_files_are_refused(content: str, reason: str) -> None:
 def test_a_missing_file_is_an_access_error() -> None:
     with pytest.raises(AccessError, match=r"cannot read nowhere\.csv: no such file"):
         predictions.read(Path("nowhere.csv"))
+
+
+def test_a_pipe_is_read_as_a_file_is() -> None:
+    header = "key,path,fold,speaker,gender,intensity,statement,truth,answer,confidence"
+    os.mkfifo("pipe.csv")
+    both = os.open("pipe.csv", os.O_RDWR)  # at both ends, so that nobody waits for anybody
+    os.write(both, f"{header}\nk,p,1,s,f,1,1,sad,calm,1\n".encode())
+    threading.Timer(0.2, os.close, [both]).start()
+
+    assert predictions.read(Path("pipe.csv")).answers == ("calm",)
+
+
+def test_lines_may_end_as_a_spreadsheet_ends_them() -> None:
+    lines = [
+        "key,path,fold,speaker,gender,intensity,statement,truth,answer,confidence",
+        "k,p,1,s,f,1,1,sad,sad,1",
+    ]
+    Path("x.csv").write_bytes("\r\n".join([*lines, ""]).encode())
+
+    assert predictions.read(Path("x.csv")) == Predictions("x.csv", (("k", "1"),), ("s",), ("sad",), ("sad",))

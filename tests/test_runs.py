@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -156,6 +157,15 @@ def test_a_kept_training_that_is_not_whole_is_none(share: float, data: Dataset) 
     run(data).write(FINISHED)
     (path,) = Path("runs").iterdir()
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+
+    assert run(data).read() is None
+
+
+def test_a_pipe_under_the_name_of_a_training_is_none(data: Dataset) -> None:
+    run(data).write(FINISHED)
+    (path,) = Path("runs").iterdir()
+    path.unlink()
+    os.mkfifo(path)
 
     assert run(data).read() is None
 

@@ -241,6 +241,25 @@ def test_a_damaged_shard_is_set_aside_and_named_and_its_clips_are_missing(
         {"values": np.zeros((5, DIM + 1), np.float32)},
         {"values": np.zeros((5, DIM), np.float64)},
         {"values": np.zeros(5, np.float32)},
+        {"values": np.zeros((5, DIM), ">f4")},
+        {"lengths": np.array([2.0, 3.0])},
+        {"lengths": np.array([[2, 3]])},
+        {"lengths": np.array([-1, 6])},
+        {"lengths": np.array([2**63 - 1, 2**63 - 1])},
+        {"lengths": np.array([2, 3], np.uint64)},
+        {"durations": np.array([1.0, np.nan], np.float32)},
+        {"durations": np.array([1.0, np.inf], np.float32)},
+        {"durations": np.array([1.0, -1.0], np.float32)},
+        {"durations": np.array([[1.0, 1.0]], np.float32)},
+        {"durations": np.array([1.0, 1.0])},
+        {"warnings": np.array([b"", b""])},
+        {"warnings": np.array([["", ""]])},
+        {"keys": np.array([key_of(1), key_of(1)], "S64")},
+        {"keys": np.array([key_of(1), key_of(2).upper()], "S64")},
+        {"keys": np.array([key_of(1), key_of(2)[:63]], "S64")},
+        {"keys": np.array([2 * key_of(1), 2 * key_of(2)], "S128")},
+        {"keys": np.array([[key_of(1), key_of(2)]], "S64")},
+        {"keys": np.array([key_of(1), key_of(2)])},
     ],
     ids=str,
 )
@@ -251,6 +270,16 @@ def test_a_shard_whose_members_disagree_is_not_used(tmp_path: Path, members: dic
     store = open_store(tmp_path)
     assert store.read([key_of(1), key_of(2)]) == {}
     assert len(store.damaged) == 1
+
+
+def test_lengths_whose_sum_wraps_around_are_damage(tmp_path: Path) -> None:
+    open_store(tmp_path).write(entries_of([0, 3, 6]))
+    (path,) = shards(tmp_path)
+    lengths = np.array([2**63 - 1, 2**63 - 1, 3 + 2])
+    assert lengths.sum() == 3
+    rewrite(path, lengths=lengths)
+    assert inspect(tmp_path, verify=True)[0].damaged == (str(path),)
+    assert compact(tmp_path).damaged == (f"{path}.damaged",)
 
 
 def test_a_shard_of_a_newer_format_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -391,13 +420,37 @@ def test_clear_removes_shards_whole_and_damaged_and_nothing_else(tmp_path: Path)
     assert len(open_store(tmp_path)) == 0
 
 
-@pytest.mark.parametrize("header", ["[]", '{"format": "x"}', "{}", "no json"])
+def header_with(**fields: object) -> str:
+    return json.dumps({"format": 1, "feature_set": "mfcc", "version": 1, "config": {}, **fields})
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *["[]", '{"format": "x"}', '{"format": 1}', "{}", "no json"],
+        header_with(format=True),
+        header_with(feature_set=[1]),
+        header_with(version="1"),
+        header_with(config=[]),
+        header_with(config={"sr": [1]}),
+        header_with(config={"sr": {"sr": 1}}),
+    ],
+)
 def test_a_header_that_makes_no_sense_is_damage(tmp_path: Path, header: str) -> None:
     open_store(tmp_path).write(entries_of([1]))
     (path,) = shards(tmp_path)
     rewrite(path, header=np.array(header))
 
+    assert inspect(tmp_path)[0].damaged == (str(path),)
     assert open_store(tmp_path).damaged == [f"{path}.damaged"]
+
+
+def test_the_name_in_a_header_is_shown_on_one_line_of_any_terminal(tmp_path: Path) -> None:
+    open_store(tmp_path).write(entries_of([1]))
+    (path,) = shards(tmp_path)
+    rewrite(path, header=np.array(header_with(feature_set="\x1b[31mred\nx")))
+
+    assert inspect(tmp_path)[0].feature_set == r"\x1b[31mred\nx"
 
 
 def test_a_shard_that_may_not_be_read_is_not_taken_for_damaged(
@@ -409,9 +462,10 @@ def test_a_shard_that_may_not_be_read_is_not_taken_for_damaged(
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(AccessError, match="permission denied"):
-        open_store(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refuse)
+        with pytest.raises(AccessError, match="permission denied"):
+            open_store(tmp_path)
 
     assert path.exists()
 

@@ -9,6 +9,7 @@ import itertools
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from test_store import DAMAGES, rewrite
 
 import speechemo_cli
+from speechemo_cli import files
 from speechemo_cli.config import Config, MfccConfig
 from speechemo_cli.errors import AccessError, ExitCode
 from speechemo_cli.features import shards as shards_module
@@ -228,6 +230,23 @@ def test_shards_merged_away_while_a_store_is_opened_are_found_again(
 
     monkeypatch.setattr(shards_module, "listed", listed_then_merged)
     assert len(open_store(tmp_path)) == 4
+
+
+def test_a_write_finds_its_folder_again_that_a_clear_removed_under_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, looked_at = open_store(tmp_path), files.refuse_devices
+    clears = iter([True, False])
+
+    def cleared_first(target: Path) -> None:
+        if next(clears):
+            clear(tmp_path)
+            assert not target.parent.exists()
+        looked_at(target)
+
+    monkeypatch.setattr(files, "refuse_devices", cleared_first)
+    store.write(entries_of([1]))
+    assert_same(read_all(tmp_path, 2), entries_of([1]))
 
 
 # --- full disks and refusals
@@ -536,6 +555,65 @@ def test_a_shard_that_lies_about_itself_is_damage_and_takes_no_memory(
         tracemalloc.stop()
     open_store(tmp_path).write(entries_of([1]))
     assert_same(read_all(tmp_path, 2), entries_of([1]))
+
+
+def folder_with_work(path: Path) -> None:
+    path.mkdir()
+    (path / "thesis.txt").write_text("work")
+
+
+def bound_socket(path: Path) -> None:
+    os.chdir(path.parent)  # the names of sockets are short
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(path.name)
+
+
+NO_FILES = [
+    pytest.param(os.mkfifo, id="pipe"),
+    pytest.param(folder_with_work, id="folder"),
+    pytest.param(bound_socket, id="socket"),
+    pytest.param(lambda path: path.symlink_to(path.name), id="link to itself"),
+]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("make", NO_FILES)
+def test_what_is_no_file_under_a_shards_name_is_damage_and_nobody_waits_for_it(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    for i in range(2):
+        open_store(tmp_path).write(entries_of([i]))
+    folder = open_store(tmp_path).folder
+    for i in range(2):
+        make(folder / f"{i:032x}.npz")
+
+    assert damaged(tmp_path) == [str(folder / f"{i:032x}.npz") for i in range(2)]
+    assert len(compact(tmp_path).damaged) == 2
+    make(folder / f"{2:032x}.npz")
+    store = open_store(tmp_path)
+    assert store.damaged == [str(folder / f"{2:032x}.npz.damaged")]
+    assert_same(store.read(map(key_of, range(2))), entries_of(range(2)))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("make", NO_FILES)
+def test_clear_removes_what_is_no_file_under_a_shards_name_but_no_folder(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    store = open_store(tmp_path)
+    store.write(entries_of([1]))
+    names = [f"{0:032x}.npz", f"{1:032x}.npz.damaged"]
+    for name in names:
+        make(store.folder / name)
+
+    removed = clear(tmp_path)
+
+    if make is folder_with_work:
+        assert removed == 1
+        assert [(store.folder / name / "thesis.txt").read_text() for name in names] == ["work", "work"]
+    else:
+        assert removed == 3
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_a_whole_shard_is_not_set_aside_because_memory_is_short(

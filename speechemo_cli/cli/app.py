@@ -82,10 +82,15 @@ def _top(
 
 def main() -> None:
     """Run the command line and exit with the code that tells what happened."""
-    render.prepare_streams()
-    signals.watch(_leave)
-    _keep_temporary_files_together()
-    code = run(sys.argv[1:])
+    arguments = sys.argv[1:]
+    try:
+        render.prepare_streams()
+        signals.watch(_leave)
+        _keep_temporary_files_together()
+        with signals.raising():
+            code = run(arguments)
+    except KeyboardInterrupt:  # before the command has begun, or after its end
+        code = _interrupted(arguments)
     if signals.received():
         # An interrupt inside some extension module's import leaves the interpreter determined to end by
         # SIGINT, whatever the exit code. So tidy up here and go; workers follow by themselves.
@@ -140,10 +145,12 @@ def run(arguments: list[str]) -> int:
         if not signals.received():  # an import that was cut short fails in many ways
             return _fail(error)
         code = ExitCode.INTERRUPTED
-    if code == ExitCode.INTERRUPTED:  # caught above, or by typer
-        render.error_line(_how_to_go_on(arguments))
-        code = 128 + (signals.received() or signal.SIGINT)
-    return code
+    return _interrupted(arguments) if code == ExitCode.INTERRUPTED else code  # caught above, or by typer
+
+
+def _interrupted(arguments: list[str]) -> int:
+    render.error_line(_how_to_go_on(arguments))
+    return 128 + (signals.received() or signal.SIGINT)
 
 
 def _how_to_go_on(arguments: list[str]) -> str:

@@ -289,7 +289,7 @@ def _bar(unit: str) -> AbstractContextManager[Callable[[int, int | None, str, st
 def say_extraction(extraction: Extraction) -> None:
     """Name every clip that failed or is odd, and every shard that was set aside."""
     for doubt in extraction.doubts:
-        warn(f"{display_name(doubt.path)}: {doubt.warning}")
+        warn(display_name(f"{doubt.path}: {doubt.warning}"))
     for failure in extraction.failed:
         warn(f"{display_name(failure.path)}: {failure.error}")
     for shard in extraction.damaged:

@@ -6,20 +6,22 @@ import os
 import select
 import signal
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 # How long a command may take to stop in order.
 _GRACE_S = 2.0
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 
 _received = 0
+_raises = False
 
 
 def watch(leave: Callable[[int], None]) -> None:
-    """Raise KeyboardInterrupt in the main thread at the first signal; end the process if that does not.
+    """Let the first signal raise KeyboardInterrupt in `raising`; end the process if that does not.
 
     Parameters
     ----------
@@ -28,19 +30,35 @@ def watch(leave: Callable[[int], None]) -> None:
         own at the second signal, and where the first has not ended the process in time: a library may be
         in the middle of a long calculation, or take the exception for something else.
     """
-    watched = []
-    for number in (getattr(signal, name) for name in _NAMES if hasattr(signal, name)):
+    watched = [
+        number
+        for number in (getattr(signal, name) for name in _NAMES if hasattr(signal, name))
         # What is ignored stays ignored: `nohup` does so with SIGHUP, a shell with a background job's SIGINT.
-        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
-            signal.signal(number, _interrupt)
-            watched.append(number)
-    if os.name != "posix":
-        return
-    # Written to by the signal itself, whatever the interpreter is doing.
-    heard, said = os.pipe()
-    os.set_blocking(said, False)
-    signal.set_wakeup_fd(said, warn_on_full_buffer=False)
-    threading.Thread(target=_follow, args=(heard, watched, leave), daemon=True).start()
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+    ]
+    if os.name == "posix":
+        # Written to by the signal itself, whatever the interpreter is doing.
+        heard, said = os.pipe()
+        os.set_blocking(said, False)
+        threading.Thread(target=_follow, args=(heard, watched, leave), daemon=True).start()
+        signal.set_wakeup_fd(said, warn_on_full_buffer=False)
+    for number in watched:
+        signal.signal(number, _interrupt)
+
+
+@contextmanager
+def raising() -> Iterator[None]:
+    """Raise KeyboardInterrupt inside the block, for a signal from before it too.
+
+    Around it a signal is kept in mind, and no more: there is little to do, which has to be done whole.
+    """
+    global _raises
+    _raises = True
+    try:
+        go_on()
+        yield
+    finally:
+        _raises = False
 
 
 def received() -> int:
@@ -61,7 +79,8 @@ def _interrupt(number: int, _frame: object) -> None:
     global _received
     if not _received:
         _received = number
-        raise KeyboardInterrupt
+        if _raises:
+            raise KeyboardInterrupt
 
 
 def _follow(heard: int, watched: list[int], leave: Callable[[int], None]) -> None:

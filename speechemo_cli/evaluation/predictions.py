@@ -34,6 +34,7 @@ _COLUMNS = (
     "confidence",
 )
 _PROBABILITY = "p_"
+_HOW_MADE = "`speechemo evaluate --version V --predictions FILE.csv` makes one"
 
 
 def write(result: ProtocolResult, path: Path) -> None:
@@ -101,17 +102,19 @@ def read(path: Path) -> Predictions:
     """
     name = display_name(path)
     try:
-        text = path.read_text("utf-8", errors="surrogateescape")
+        # The csv module has its own idea of where a line ends. A pipe is fine: somebody has named it.
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as handle:
+            reader = csv.DictReader(handle)
+            rows, columns = list(reader), reader.fieldnames or ()
     except OSError as error:
         raise access_error("read", path, error) from error
-    reader = csv.DictReader(io.StringIO(text))
-    missing = set(_COLUMNS) - set(reader.fieldnames or ())
+    except csv.Error as error:
+        raise DataError(f"{name} is no file of predictions: {error}", _HOW_MADE) from error
+    missing = set(_COLUMNS) - set(columns)
     if missing:
         raise DataError(
-            f"{name} is no file of predictions: no column {', '.join(sorted(missing))}",
-            "`speechemo evaluate --version V --predictions FILE.csv` makes one",
+            f"{name} is no file of predictions: no column {', '.join(sorted(missing))}", _HOW_MADE
         )
-    rows = list(reader)
     if not rows:
         raise DataError(f"{name} holds no prediction")
     if any(row[column] is None for row in rows for column in _COLUMNS):

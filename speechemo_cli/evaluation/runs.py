@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from speechemo_cli.features import FEATURE_SETS
-from speechemo_cli.files import atomic_path
+from speechemo_cli.files import atomic_path, open_regular
 from speechemo_cli.models import Preset, version_module
 from speechemo_cli.models.checkpoint import Checkpoint, History
 
@@ -79,7 +79,7 @@ class Run:
     def read(self) -> Finished | None:
         """Read what an earlier run kept; None where there is nothing, or nothing whole."""
         try:
-            with self._path.open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
+            with open_regular(self._path) as handle, np.load(handle, allow_pickle=False) as stored:
                 return Finished(
                     [stored[f"w{i}"] for i in range(int(stored["n_weights"]))],
                     json.loads(str(stored["history"])),

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from speechemo_cli.errors import StoreError
-from speechemo_cli.files import access_error, display_name
+from speechemo_cli.files import access_error, display_name, open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,7 +28,20 @@ FORMAT = 1
 # The names that the store gives. Nothing else in its folders is ever touched.
 WHOLE = re.compile(r"[0-9a-f]{32}\.npz")
 SET_ASIDE = re.compile(r"[0-9a-f]{32}\.npz\.damaged")
-_MEMBERS = ("header", "keys", "lengths", "durations", "warnings", "values")
+# Their types, as numpy spells them, and numbers of dimensions.
+_MEMBERS = {
+    "header": (r"U\d+", 0),
+    "keys": ("S64", 1),
+    "lengths": ("i8", 1),
+    "durations": ("f4", 1),
+    "warnings": (r"U\d+", 1),
+    "values": ("f4", 2),
+}
+_HEADER = {"format": int, "feature_set": str, "version": int, "config": dict}
+_HEX_DIGITS = b"0123456789abcdef"
+# An OSError about the content comes from zipfile, without a number, or from the system that was sent to a
+# place before the file's begin. The others are about a pipe, a socket, a folder or a link to itself.
+_NO_SHARD = (None, errno.EINVAL, errno.ENXIO, errno.EISDIR, errno.ELOOP)
 # Shape and type of a plain array take 128 bytes; much more is nothing that was written here.
 _MOST_DESCRIPTION_BYTES = 1000
 
@@ -96,29 +109,55 @@ class Shard:
         shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(
             stream, max_header_size=_MOST_DESCRIPTION_BYTES
         )
-        # Refuses types that hold Python objects, and a shape that is not that of all the bytes.
+        kind, n_dimensions = _MEMBERS[name]
+        if not (dtype.isnative and re.fullmatch(kind, dtype.str[1:]) and len(shape) == n_dimensions):
+            raise DamagedError(f"{name} is another kind of array")
+        # Refuses a shape that is not that of all the bytes.
         flat = np.frombuffer(content, dtype, offset=stream.tell())
         return flat.reshape(shape, order="F" if fortran_order else "C")
 
     @cached_property
     def header(self) -> dict[str, Any]:
-        """What made it: format, feature set, version and config."""
+        """What made it: format, feature set, version and config.
+
+        Raises
+        ------
+        StoreError
+            A newer version of this package did.
+        """
         header: dict[str, Any] = json.loads(str(self._array("header")))
+        if header["format"] > FORMAT:
+            raise StoreError(
+                f"{display_name(self._path)} was written by a newer version",
+                "Update speechemo, or give another folder with --store",
+            )
+        sound = all(type(header[name]) is kind for name, kind in _HEADER.items())
+        if not sound or any(isinstance(value, dict | list) for value in header["config"].values()):
+            raise DamagedError("the header makes no sense")
         return header
 
     def index(self) -> dict[str, Place]:
         """Look up what it holds, without the values."""
-        keys, durations, warnings = (self._array(name).tolist() for name in ("keys", "durations", "warnings"))
-        return {
-            key.decode("ascii"): Place(self._path, float(duration), tuple(told.split("\n")) if told else ())
-            for key, duration, told in zip(keys, durations, warnings, strict=True)
+        keys, durations, warnings = (self._array(name) for name in ("keys", "durations", "warnings"))
+        if keys.tobytes().translate(None, _HEX_DIGITS):
+            raise DamagedError("keys are no SHA-256")
+        if not (np.isfinite(durations) & (durations >= 0)).all():
+            raise DamagedError("durations below zero, or none")
+        index = {
+            key.decode("ascii"): Place(self._path, duration, tuple(told.split("\n")) if told else ())
+            for key, duration, told in zip(keys.tolist(), durations.tolist(), warnings.tolist(), strict=True)
         }
+        if len(index) != len(keys):
+            raise DamagedError("a key stands there twice")
+        return index
 
     def entries(self, dim: int | None) -> dict[str, Entry]:
         """Read everything in it; `dim` None takes any width."""
         index, lengths, values = self.index(), self._array("lengths"), self._array("values")
-        fits = len(index) == len(lengths) and values.shape == (lengths.sum(), dim or values.shape[-1])
-        if not fits or values.dtype != np.float32 or (lengths < 0).any():
+        n_frames, width = values.shape
+        # Each by itself first: the sum of lengths that lie may wrap around to what it should be.
+        fits = len(index) == len(lengths) and not ((lengths < 0) | (lengths > n_frames)).any()
+        if not fits or lengths.sum() != n_frames or width != (dim or width):
             raise DamagedError("members do not fit together")
         starts = np.cumsum(lengths) - lengths
         return {
@@ -137,19 +176,14 @@ def reading(path: Path) -> Iterator[Shard]:
     process has merged the shard away. Nor is a MemoryError: nothing larger than the file is asked for.
     """
     try:
-        with path.open("rb") as handle:
+        with open_regular(path) as handle:
             shard = Shard(path, handle)
-            if shard.header["format"] > FORMAT:
-                raise StoreError(
-                    f"{display_name(path)} was written by a newer version",
-                    "Update speechemo, or give another folder with --store",
-                )
+            _ = shard.header  # or end here, before anything else is believed
             yield shard
     except (StoreError, FileNotFoundError, MemoryError, DamagedError):
         raise
     except OSError as error:
-        # By zipfile about the content, or by the system that was sent to a place before the file's begin.
-        if error.errno in (None, errno.EINVAL):
+        if error.errno in _NO_SHARD:
             raise DamagedError(str(error)) from error
         raise access_error("read", path, error) from error
     except Exception as error:

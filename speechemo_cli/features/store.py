@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from speechemo_cli.errors import AccessError
 from speechemo_cli.features import shards
 from speechemo_cli.features.shards import FORMAT, DamagedError, Entry, Place, reading
 from speechemo_cli.files import atomic_path, display_name, sweep
@@ -163,11 +164,20 @@ class FeatureStore:
         if not entries:
             return
         path = self.folder / f"{uuid.uuid4().hex}.npz"
-        with atomic_path(path, durable=durable) as temp, temp.open("wb") as handle:
-            shards.write(handle, self.header, entries)
+        try:
+            self._write(path, entries, durable=durable)
+        except AccessError as error:
+            if not isinstance(error.__cause__, FileNotFoundError | FileExistsError):
+                raise
+            # A `cache clear` has removed the empty folder just after it was found or made.
+            self._write(path, entries, durable=durable)
         self._known.add(path)
         for key, entry in entries.items():
             self._places[key] = Place(path, entry.duration_s, entry.warnings)
+
+    def _write(self, path: Path, entries: Mapping[str, Entry], *, durable: bool) -> None:
+        with atomic_path(path, durable=durable) as temp, temp.open("wb") as handle:
+            shards.write(handle, self.header, entries)
 
     def set_aside(self, path: Path) -> None:
         """Give a damaged shard another name, so that nobody looks into it again."""

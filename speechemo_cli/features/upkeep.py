@@ -80,7 +80,7 @@ def inspect(root: str | os.PathLike[str], *, verify: bool = False) -> list[SetIn
         infos.append(
             SetInfo(
                 display_name(folder),
-                name,
+                display_name(name),
                 header.get("config", {}),
                 len(keys),
                 len(paths),
@@ -173,6 +173,8 @@ def _remove(path: Path) -> None:
 def clear(root: str | os.PathLike[str]) -> int:
     """Remove every shard, whole or damaged, and nothing else; return how many went.
 
+    A folder under the name of a shard is none, and stays with what is in it.
+
     Raises
     ------
     AccessError
@@ -182,8 +184,9 @@ def clear(root: str | os.PathLike[str]) -> int:
     for folder in _folders(root):
         sweep(folder)
         for path in shards.listed(folder, shards.WHOLE, shards.SET_ASIDE):
-            _remove(path)
-            removed += 1
+            if path.is_symlink() or not path.is_dir():
+                _remove(path)
+                removed += 1
         try:
             folder.rmdir()
         except OSError:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from speechemo_cli.files import atomic_path
+from speechemo_cli.files import atomic_path, open_regular
 from speechemo_cli.models.backend import load_keras
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Checkpoint:
         model.optimizer.build(model.trainable_variables)
         variables = _variables(model)
         try:
-            with self.path.open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
+            with open_regular(self.path) as handle, np.load(handle, allow_pickle=False) as stored:
                 values = [stored[f"v{i}"] for i in range(len(variables))]
                 epochs, history = int(stored["epochs"]), json.loads(str(stored["history"]))
                 seconds = float(stored["seconds"])
