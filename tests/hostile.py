@@ -27,10 +27,15 @@ Make = Callable[[Parts], bytes]
 CASES: dict[str, tuple[Make, str]] = {}
 
 
+def parts_in(content: bytes) -> Parts:
+    """Members of a model file by name."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
 def parts_of(path: Path) -> Parts:
     """Members of a model file by name."""
-    with zipfile.ZipFile(path) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
+    return parts_in(path.read_bytes())
 
 
 def hashed(parts: Parts) -> Parts:
@@ -109,6 +114,28 @@ def in_dense(**values: Any) -> Make:
 def beside_dense(**values: Any) -> Make:
     """Change what stands beside the settings of the Dense layer."""
     return with_config(lambda config: of_class(config, "Dense").update(values))
+
+
+def graph(*layers: dict[str, Any]) -> Make:
+    """Make a Functional network whose layers each read the one before: v1's input, these, v1's Dense."""
+
+    def change(config: dict[str, Any]) -> None:
+        ends = [of_class(config, name) for name in ("InputLayer", "Dense")]
+        row = [ends[0], *layers, ends[1]]
+        for i, layer in enumerate(row):
+            layer["name"] = f"layer{i}"
+            one = {"class_name": "__keras_tensor__", "config": {"keras_history": [f"layer{i - 1}", 0, 0]}}
+            read = [[one, one]] if layer["class_name"] == "Concatenate" else [one]
+            layer["inbound_nodes"] = [{"args": read, "kwargs": {}}] if i else []
+        config.update(entry("Functional", "keras.src.models.functional", name="v1", layers=row))
+        config["config"].update(input_layers=["layer0", 0, 0], output_layers=[f"layer{i}", 0, 0])
+
+    return with_config(change)
+
+
+def doubled(n: int) -> list[dict[str, Any]]:
+    """Layers that double a clip n times, and weigh nothing."""
+    return [entry("Concatenate", axis=-1) for _ in range(n)]
 
 
 LAMBDA = entry(
@@ -249,7 +276,7 @@ _CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "input_of_a_million": (
         lambda config: of_class(config, "InputLayer")["config"].update(batch_shape=[None, 10**6]),
-        "does not fit its card: 1000000 inputs and 3 outputs, expected 40 and 3",
+        r"config\.json does not fit",
     ),
     "input_of_a_trillion": (
         lambda config: of_class(config, "InputLayer")["config"].update(batch_shape=[None, 10**12]),
@@ -266,6 +293,63 @@ _CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "endless_size": (
         lambda config: of_class(config, "Reshape")["config"].update(target_shape=[1e308]),
         r"declares a size of 1e\+308",
+    ),
+    "clips_by_fives": (
+        lambda config: of_class(config, "InputLayer")["config"].update(batch_shape=[5, 40]),
+        r"config\.json does not fit",
+    ),
+    **{
+        f"{kind}_input": (
+            lambda config, kind=kind: of_class(config, "InputLayer")["config"].update({kind: True}),
+            r"config\.json does not fit",
+        )
+        for kind in ("sparse", "ragged", "optional")
+    },
+    **{
+        f"{setting}_of_{name}_{value}": (
+            lambda config, name=name, setting=setting, value=value: of_class(config, name)["config"].update(
+                {setting: [value]}
+            ),
+            r"config\.json does not fit",
+        )
+        for name, setting in (
+            ("Conv1D", "strides"),
+            ("MaxPooling1D", "strides"),
+            ("MaxPooling1D", "pool_size"),
+        )
+        for value in (0, -1)
+    },
+    "pool_of_more_than_there_is": (
+        lambda config: of_class(config, "MaxPooling1D")["config"].update(pool_size=[41]),
+        r"config\.json does not fit",
+    ),
+    # Each of these takes 5 GB, whatever the clip.
+    **{
+        f"dilated_{padding}": (
+            lambda config, padding=padding: of_class(config, "Conv1D")["config"].update(
+                dilation_rate=[2**24], padding=padding
+            ),
+            rf"contains (dilation_rate \[16777216\]|padding 'causal'), {NEVER}",
+        )
+        for padding in ("same", "causal")
+    },
+    "groups": (
+        lambda config: of_class(config, "Conv1D")["config"].update(groups=0),
+        rf"contains groups 0, {NEVER}",
+    ),
+    "mean_without_weights": (
+        lambda config: of_class(config, "Normalization")["config"].update(mean=[1.0], variance=[-1.0]),
+        rf"contains (mean|variance) \[.*\], {NEVER}",
+    ),
+    "thousands_of_layers": (
+        lambda config: config["config"]["layers"].__setitem__(
+            slice(1, 1), [entry("Activation", activation="relu")] * 8500
+        ),
+        r"has 8510 layers, at most 100",
+    ),
+    "no_softmax": (
+        lambda config: of_class(config, "Dense")["config"].update(activation="linear"),
+        "does not answer with probabilities: it does not end with a softmax",
     ),
     "kernel_of_a_million": (
         lambda config: of_class(config, "Conv1D")["config"].update(kernel_size=[10**6]),
@@ -286,6 +370,59 @@ _CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
 }
 for _name, (_change, _reason) in _CHANGES.items():
     CASES[_name] = (with_config(_change), _reason)
+
+
+def _two_of_a_name(parts: Parts) -> bytes:
+    return with_config(lambda config: config["config"]["layers"][2].update(name="layer1"))(
+        parts_in(graph(*doubled(3))(parts))
+    )
+
+
+_GRAPHS: dict[str, tuple[Make, str]] = {
+    # 2**60 times 40 numbers: all memory there is, if nobody counts.
+    "sixty_concatenations": (
+        graph(*doubled(60)),
+        r"makes 1310640 numbers of one clip, at most 1048576",
+    ),
+    "layers_in_a_row": (
+        graph(*(entry("Activation", activation="relu") for _ in range(600))),
+        "has 602 layers, at most 500",
+    ),
+    "products_of_billions": (
+        graph(
+            *doubled(12),
+            entry("Reshape", target_shape=[163840, 1]),
+            {
+                **entry(
+                    "Conv1D", kernel_size=[20_000], strides=[1], filters=1, padding="same", use_bias=False
+                ),
+                "build_config": {"input_shape": [None, 163840, 1]},
+            },
+        ),
+        r"multiplies 3276800000 times for one clip, at most 2147483648",
+    ),
+    "joined_clips": (graph(entry("Concatenate", axis=0)), r"config\.json does not fit"),
+    "summed_clips": (
+        graph(entry("Sum", "keras.src.ops.numpy", axis=0, keepdims=False)),
+        r"config\.json does not fit",
+    ),
+    "cropped_by_less_than_nothing": (
+        graph(
+            entry("Reshape", target_shape=[8, 5, 1]), entry("Cropping2D", cropping=[[0, 0], [-(2**20), 0]])
+        ),
+        r"config\.json does not fit",
+    ),
+    "reshaped_to_more": (graph(entry("Reshape", target_shape=[2**24])), r"config\.json does not fit"),
+    "two_layers_of_a_name": (_two_of_a_name, r"config\.json does not fit"),
+    # Its input is a list of one, at which Keras warns on stderr with every answer.
+    "list_of_an_input": (
+        lambda parts: with_config(lambda config: config["config"].update(input_layers=[["layer0", 0, 0]]))(
+            parts_in(graph()(parts))
+        ),
+        r"config\.json does not fit",
+    ),
+}
+CASES.update(_GRAPHS)
 
 
 def inside(more: str) -> Callable[[str], str]:
@@ -413,6 +550,13 @@ _WEIGHTS: dict[str, tuple[Make, str]] = {
         with_weights(lambda w: w["layers"].__setitem__("root", w["/"])),
         "a network does not have",
     ),
+    **{
+        f"weight_of_{value}": (
+            with_weights(lambda w, value=value: w[KERNEL].__setitem__((0, 0), value)),
+            "has weights that are not finite: /layers/dense/vars/0",
+        )
+        for value in (float("nan"), float("inf"), float("-inf"))
+    },
     "no_hdf5": (
         lambda parts: packed({**parts, "model.weights.h5": os.urandom(200_000)}),
         "h5 cannot be read",
@@ -453,6 +597,16 @@ def with_card_text(change: Callable[[str], str]) -> Make:
     return make
 
 
+def with_features(**values: Any) -> Make:
+    """Change the features that the card asks for."""
+
+    def make(parts: Parts) -> bytes:
+        config = json.loads(parts["speechemo.json"])["config"]
+        return with_card(config={**config, "mfcc": {**config["mfcc"], **values}})(parts)
+
+    return make
+
+
 _SCORES = {"n": 3, "accuracy": 0.5, "uar": 0.5}
 _CARDS: dict[str, tuple[dict[str, Any], str]] = {
     "labels_as_text": ({"labels": "abc"}, "labels"),
@@ -461,7 +615,10 @@ _CARDS: dict[str, tuple[dict[str, Any], str]] = {
     "label_that_paints": ({"labels": ["happy", "\x1b[31msad", "calm"]}, "labels"),
     "label_of_nothing": ({"labels": ["happy", "", "calm"]}, "labels"),
     "label_twice": ({"labels": ["happy", "sad", "happy"]}, "labels"),
-    "a_million_labels": ({"labels": [f"l{i}" for i in range(10**6)]}, "labels"),
+    "too_many_labels": ({"labels": [f"l{i}" for i in range(10**5)]}, "labels"),
+    # As cells of a CSV they would look like one another, or like what is not a label.
+    "label_with_blanks": ({"labels": ["happy", "happy ", "calm"]}, "labels"),
+    **{f"label_{name}": ({"labels": ["happy", name, "calm"]}, "labels") for name in ("error", "path", "key")},
     "no_labels": ({"labels": None}, "labels"),
     "negative_seed": ({"seed": -1}, "seed"),
     "seed_as_text": ({"seed": "0"}, "seed"),
@@ -500,6 +657,19 @@ CASES.update(
     {
         "version_as_path": (with_card(version="../../v1"), r"holds a network of version '\.\./\.\./v1'"),
         "format_as_text": (with_card(format="1"), r"speechemo\.json cannot be read"),
+        # Each would transform gigabytes for a clip of two seconds, or keep them.
+        "features_of_every_sample": (
+            with_features(sr=192_000, n_fft=65536, hop_length=1, n_mels=512),
+            "asks for features that take too much: 192000 frames a second of 65536 samples and 512 numbers",
+        ),
+        "features_without_a_hop": (
+            with_features(hop_length=1, n_fft=64),
+            "asks for features that take too much: 22050 frames a second of 64 samples and 128 numbers",
+        ),
+        "features_of_many_filters": (
+            with_features(n_fft=65536, hop_length=65536, n_mels=512),
+            "asks for features that take too much: 0 frames a second of 65536 samples and 512 numbers",
+        ),
         "newer_format": (with_card(format=10**9), "written by a newer version"),
         "nan_in_the_card": (with_card(temperature=float("nan")), r"speechemo\.json cannot be read"),
         "name_twice_in_the_card": (
@@ -512,8 +682,12 @@ CASES.update(
         ),
         "card_that_is_a_list": (with_card_text(lambda text: f"[{text}]"), r"speechemo\.json cannot be read"),
         "long_card": (
-            with_card_text(lambda text: text + " " * 2**24),
+            with_card_text(lambda text: text + " " * 2**23),
             r"is too large: speechemo\.json would take \d+ bytes",
+        ),
+        "card_of_many_objects": (
+            with_card_text(lambda text: text[:-1] + ', "x": [' + "{}," * 2**20 + "{}]}"),
+            r"speechemo\.json cannot be read",
         ),
     }
 )
@@ -551,6 +725,15 @@ def _lying_bomb(parts: Parts) -> bytes:
         zipped({**hashed(parts), "config.json": bytes(64 * 2**20)}.items(), zipfile.ZIP_DEFLATED)
     )
     _declare(content, content.rindex(b"config.json") - 46, honest)
+    return bytes(content)
+
+
+def _dishonest_bomb(parts: Parts) -> bytes:
+    """Pack 64 MiB of zeros, and declare that they take 2 GiB as they are packed."""
+    content = bytearray(
+        zipped(hashed({**parts, "model.weights.h5": bytes(64 * 2**20)}).items(), zipfile.ZIP_DEFLATED)
+    )
+    struct.pack_into("<I", content, content.rindex(b"model.weights.h5") - 46 + 20, 2**31 - 1)
     return bytes(content)
 
 
@@ -596,6 +779,7 @@ CASES.update(
             r"packed too tightly: model\.weights\.h5",
         ),
         "lying_bomb": (_lying_bomb, "is damaged .*CRC"),
+        "dishonest_bomb": (_dishonest_bomb, "declares parts that are larger than the file"),
         "encrypted": (
             with_directory(lambda content, at: struct.pack_into("<H", content, at + 8, 1)),
             r"is encrypted: model\.weights\.h5",

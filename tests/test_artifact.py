@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -296,6 +297,25 @@ def test_a_network_that_is_not_what_its_config_says_is_refused(
 
     with pytest.raises(ModelFileError, match="40 inputs and 3 outputs, expected 40 and 4"):
         artifact.load(saved)
+
+
+def test_a_card_knows_the_hash_that_stands_for_its_file(network, saved: Path) -> None:
+    received = artifact.inspect(saved)
+    artifact.save(network[0], received, Path("again.keras"))
+    rewrite(saved, {"speechemo.json": json.dumps({**document(saved), "epochs": 51}).encode()})
+
+    with zipfile.ZipFile("again.keras") as archive:
+        text = archive.read("speechemo.json")
+    assert artifact.inspect("again.keras").sha256 == hashlib.sha256(text).hexdigest()
+    assert b"sha256" not in text
+    assert artifact.inspect(saved).sha256 != received.sha256
+    assert artifact.read_card(saved).sha256 == artifact.inspect(saved).sha256
+
+
+def test_a_file_does_not_say_itself_which_hash_it_has(saved: Path) -> None:
+    rewrite(saved, {"speechemo.json": json.dumps({**document(saved), "sha256": "f" * 64}).encode()})
+
+    assert artifact.inspect(saved).sha256 not in ("", "f" * 64)
 
 
 def test_find_takes_a_path_a_version_or_the_newest(saved: Path) -> None:

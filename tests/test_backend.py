@@ -68,14 +68,17 @@ def test_no_model_is_loaded_by_a_keras_that_a_model_can_deceive(
     installed: str, safe: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.metadata.version", lambda _name: installed)
-    monkeypatch.setattr(artifact, "load_keras", lambda: pytest.fail("too late"))
 
-    # A file that is not there stands for any: it is looked for where Keras is to be trusted.
-    expected = (
-        "no such model file" if safe else rf"Keras {re.escape(installed)} .* expected 3\.15\.1 or newer"
-    )
+    def trusted() -> None:
+        raise ModelFileError("trusted")
+
+    monkeypatch.setattr(artifact, "load_keras", trusted)
+    card = artifact.ModelCard("v1", ("happy", "sad"), "mfcc", 1, {}, seed=0, epochs=1)
+    checked = artifact.Checked("m.keras", card, parts={}, expected=((40,), 2))
+
+    expected = "trusted" if safe else rf"Keras {re.escape(installed)} .* expected 3\.15\.1 or newer"
     with pytest.raises(ModelFileError, match=expected):
-        artifact.load("m.keras")
+        checked.load()
 
 
 def test_a_missing_keras_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import Fitted
 
@@ -757,6 +758,25 @@ def test_verify_finds_a_flipped_byte(run: Run, write_clip: Callable[..., Path]) 
     assert "damaged" in err
 
 
+def test_what_a_shard_says_of_itself_cannot_write_on_the_terminal(
+    run: Run, write_clip: Callable[..., Path]
+) -> None:
+    write_clip("data/happy/a.wav")
+    run("extract", "--features", "mfcc")
+    (shard,) = Path("features").glob("*/*.npz")
+    with np.load(shard) as stored:
+        members = dict(stored)
+    header = json.loads(str(members["header"]))
+    members["header"] = np.array(json.dumps({**header, "feature_set": "\x1b[31mred\nx"}))
+    np.savez(shard, **members)
+
+    code, out, _ = run("cache", "info", "--format", "table")
+
+    assert code == 0
+    assert r"\x1b[31mred\nx" in out
+    assert "\x1b" not in out
+
+
 def test_synth_makes_a_corpus(run: Run) -> None:
     code, out, err = run("synth", "demo", "--actors", 1)
 
@@ -786,6 +806,25 @@ def test_a_full_disk_behind_stdout_is_said() -> None:
 
     assert done.returncode == 5
     assert done.stderr.startswith("error: cannot write the output: no space left on device. Free some space")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no resource limits")
+def test_a_file_behind_stdout_that_may_not_grow_is_said(tmp_path: Path) -> None:
+    import resource
+
+    with (tmp_path / "out").open("w") as out:
+        done = subprocess.run(
+            [sys.executable, "-m", "speechemo_cli", "config"],
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
+            check=False,
+        )
+
+    assert done.returncode == 5
+    assert done.stderr.startswith("error: cannot write the output: file too large. Raise the file size limit")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_an_ascii_terminal_loses_nothing(workdir: Path, clips: list[str]) -> None:
@@ -898,3 +937,11 @@ def test_suffixes_may_be_in_capitals_where_no_library_minds(tmp_path: Path) -> N
 
     with pytest.raises(ConfigError, match=r"expected a name that ends in \.keras"):
         options.check_output("--output", tmp_path / "V1.KERAS", ".keras", any_case=False)
+
+
+def test_features_that_no_model_file_may_ask_for_are_not_trained_on(workdir: Path, run: Run) -> None:
+    given = ("--set", "mfcc.hop_length=1", "--set", "mfcc.sr=96000", "--set", "mfcc.n_fft=65536")
+    code, out, err = run("train", "--version", "v1", *given)
+
+    assert (code, out) == (2, "")
+    assert err.startswith("error: the config asks for features that take too much: 96000 frames a second")

@@ -490,6 +490,15 @@ def test_a_label_that_no_table_can_show_is_refused_before_anything_is_trained_on
     assert str(e.value).isprintable()
 
 
+@pytest.mark.parametrize("label", ["path", "Error", "speech_share"])
+def test_a_label_that_answers_have_as_a_column_is_refused_too(tmp_path: Path, label: str) -> None:
+    (tmp_path / label).mkdir()
+    (tmp_path / label / "a.wav").touch()
+
+    with pytest.raises(DataError, match=rf"^{label.lower()} cannot be a label, which is a column of answers"):
+        find_clips(str(tmp_path))
+
+
 def test_a_folder_for_each_of_a_thousand_files_is_no_set_of_labels(tmp_path: Path) -> None:
     rows = "\n".join(f"{i}.wav,label{i}" for i in range(1001))
     (tmp_path / "manifest.csv").write_text(f"path,label\n{rows}\n")

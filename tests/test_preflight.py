@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -14,13 +15,14 @@ import numpy as np
 import pytest
 
 from speechemo_cli.cli import app
-from speechemo_cli.config import Config
+from speechemo_cli.config import Config, LogmelConfig
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.models import (
     VERSIONS,
     artifact,
     preflight,
     preflight_network,
+    preflight_shapes,
     preflight_weights,
     training,
     version_module,
@@ -233,3 +235,56 @@ def test_a_number_of_weights_is_that_of_the_network(good: Path) -> None:
     assert preflight_network.check(config, 4 * n) == ((40,), 3)
     with pytest.raises(preflight.UnfitError, match=f"declares {n} weights, more than its {4 * n - 1} bytes"):
         preflight_network.check(config, 4 * n - 1)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_a_network_makes_of_a_clip_is_what_keras_makes_of_it(
+    version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, _ = made(version, Path("m.keras"))
+    config = json.loads(hostile.parts_of(Path("m.keras"))["config.json"])
+    steps = network.layers if version != "v3" else network.operations[1:]  # v3's input is one of them
+    n = sum(math.prod(step.output.shape[1:]) for step in steps)
+    monkeypatch.setattr(preflight_shapes, "_MAX_GROWTH", 0)
+
+    monkeypatch.setattr(preflight_shapes, "_MAX_NUMBERS", n)
+    assert preflight_network.check(config, 2**30) == (network.input_shape[1:], 3)
+    monkeypatch.setattr(preflight_shapes, "_MAX_NUMBERS", n - 1)
+    with pytest.raises(preflight.UnfitError, match=f"makes {n} numbers of one clip, at most {n - 1}"):
+        preflight_network.check(config, 2**30)
+
+
+def test_a_number_of_products_is_that_of_the_network(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = json.loads(hostile.parts_of(good)["config.json"])
+    # Two convolutions, the pooling between them, and the answer.
+    n = 40 * 5 * 1 * 64 + 10 * 4 * 64 + 10 * 5 * 64 * 128 + 1280 * 3
+
+    monkeypatch.setattr(preflight_shapes, "_MAX_PRODUCTS", n)
+    assert preflight_network.check(config, 2**30) == ((40,), 3)
+    monkeypatch.setattr(preflight_shapes, "_MAX_PRODUCTS", n - 1)
+    with pytest.raises(preflight.UnfitError, match=f"multiplies {n} times for one clip"):
+        preflight_network.check(config, 2**30)
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        *({"sr": sr} for sr in (4000, 48_000, 192_000)),
+        {"n_fft": 8192, "hop_length": 128, "sr": 48_000},
+        {"n_fft": 65536, "hop_length": 16384},
+        {"n_mels": 512},
+    ],
+)
+def test_unusual_features_are_no_attack(good: Path, features: dict[str, int]) -> None:
+    Path("m.keras").write_bytes(hostile.with_features(**features)(hostile.parts_of(good)))
+
+    assert artifact.inspect("m.keras").labels == LABELS
+
+
+def test_the_largest_v3_there_is_passes() -> None:
+    module, config = version_module("v3"), Config(logmel=LogmelConfig(n_mels=512, n_fft=1024))
+    x = np.zeros((1, 224, 2048), np.float32)
+    card = artifact.ModelCard("v3", LABELS, "logmel", 2, config.to_dict(), seed=0, epochs=1)
+    artifact.save(module.build(x, len(LABELS), module.PRESET), card, Path("m.keras"))
+
+    assert artifact.inspect("m.keras") == card

@@ -12,13 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import hostile
 import numpy as np
 import pytest
 from conftest import noisy
 
 from speechemo_cli.config import Config
 from speechemo_cli.errors import ModelFileError
-from speechemo_cli.inference.runtime import LiteRuntime, choose
+from speechemo_cli.inference.runtime import LiteRuntime, Runtime, choose
 from speechemo_cli.models import artifact, twin
 
 Model = Callable[[str], Path]
@@ -164,3 +165,109 @@ def test_an_answer_imports_nothing_heavy_and_nothing_of_litert_is_seen(
     assert last == "[] 0"
     assert [json.loads(line)["path"] for line in records] == clips
     assert done.stderr == ""
+
+
+# --- what it refuses -----------------------------------------------------------------------------------
+
+
+class Network:
+    """Stands for a network that Keras has loaded; it answers as it is told to."""
+
+    def __init__(self, rows: object) -> None:
+        self.rows = rows
+
+    def __call__(self, _x: object, training: bool) -> np.ndarray:
+        if isinstance(self.rows, Exception):
+            raise self.rows
+        return np.array(self.rows, np.float32)
+
+
+def keras_runtime(path: Path, monkeypatch: pytest.MonkeyPatch, rows: object) -> Runtime:
+    monkeypatch.setattr(artifact.Checked, "load", lambda _self: Network(rows))
+    return choose("keras", path, artifact.inspect(path), Config())[0]
+
+
+NO_PROBABILITIES = [
+    [float("nan")] * 8,
+    [float("inf")] + [0.0] * 7,
+    [float("-inf"), float("inf")] + [0.0] * 6,
+    [3e38] * 8,
+    [2.0, -1.0] + [0.0] * 6,
+    [0.2] * 8,
+    [0.0] * 8,
+]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("row", NO_PROBABILITIES)
+def test_an_answer_that_is_no_probabilities_is_refused(
+    model_with_twin: Model, monkeypatch: pytest.MonkeyPatch, row: list[float]
+) -> None:
+    path = model_with_twin("v1")
+    right = [0.125] * 8
+    slow, fast = keras_runtime(path, monkeypatch, [right, row]), opened(path)
+
+    for answer in (
+        lambda: slow.answer([np.zeros((1, 40), np.float32)] * 2),
+        lambda: fast.answer([np.array(one, np.float32) for one in (right, row)]),
+    ):
+        with pytest.raises(ModelFileError, match=r"v1\.keras does not answer with probabilities"):
+            answer()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (type("ResourceExhaustedError", (Exception,), {})("OOM\nwhen allocating"), "takes more memory than"),
+        (MemoryError(), "it takes more memory than there is"),
+        (ValueError("shapes do\nnot fit"), "shapes do not fit"),
+    ],
+)
+def test_a_network_that_cannot_be_run_is_refused_in_one_line(
+    model_with_twin: Model, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    runtime = keras_runtime(model_with_twin("v1"), monkeypatch, error)
+
+    with pytest.raises(ModelFileError, match=rf"v1\.keras cannot be run by Keras: .*{reason}") as refused:
+        runtime.answer([np.zeros((1, 40), np.float32)])
+
+    assert str(refused.value).isprintable()
+
+
+def test_a_twin_that_cannot_be_run_is_refused_in_one_line() -> None:
+    runtime = opened(artifact.PACKAGED)
+
+    with pytest.raises(ModelFileError, match=r"LiteRT cannot run the twin of packaged\.keras: .+") as refused:
+        runtime.listen(np.ones(1, np.float32))  # cannot be mirrored at its ends
+
+    assert str(refused.value).isprintable()
+
+
+# --- what it answers with where the file changes ---------------------------------------------------------
+
+
+def relabelled(path: Path, labels: list[str]) -> None:
+    """Exchange the card of a model file."""
+    path.write_bytes(hostile.with_card(labels=labels)(hostile.parts_of(path)))
+
+
+def test_what_was_checked_answers_whatever_happens_to_the_file_before_the_first_clip(
+    own: Path, rng: np.random.Generator
+) -> None:
+    y = noisy(rng, 1.0, 22050)
+    runtime, untouched = (choose("keras", own, artifact.inspect(own), Config())[0] for _ in range(2))
+    expected = untouched.answer([untouched.listen(y)])
+
+    own.write_bytes(b"another model")
+
+    assert np.array_equal(runtime.answer([runtime.listen(y)]), expected)
+
+
+@pytest.mark.parametrize("wanted", ["auto", "keras"])
+def test_a_file_that_is_replaced_while_it_is_read_is_refused(own: Path, wanted: str) -> None:
+    card = artifact.read_card(own)
+    relabelled(own, [f"other {i}" for i in range(8)])
+    twin.beside(own).write_bytes(b"the twin of the other")
+
+    with pytest.raises(ModelFileError, match=r"v1\.keras was replaced while it was read\. Run it again"):
+        choose(wanted, own, card, Config())

@@ -116,7 +116,8 @@ def _model_file(model: str | None, config: Config, plot: Path | None, format_: o
     from speechemo_cli.models import artifact, version_module
 
     path = artifact.find(model, config.models)
-    card = artifact.inspect(path)
+    checked = artifact.check(path)
+    card = checked.card
     corpus = find_clips(config.data, song=config.song)
     say_corpus(config.data, corpus)
     render.note(f"model: {artifact.shown(path)} ({card.version}, {card.epochs} epochs, seed {card.seed})")
@@ -136,8 +137,7 @@ def _model_file(model: str | None, config: Config, plot: Path | None, format_: o
             update,
         )
     render.say_extraction(clips.extraction)
-    network, _ = artifact.load(path)
-    result = holdout.score_model(network, card, clips)
+    result = holdout.score_model(checked.load(), card, clips)
     headline = result.unseen or result.trained_on
     assert headline is not None
     if plot:

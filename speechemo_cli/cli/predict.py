@@ -15,7 +15,7 @@ import typer
 from speechemo_cli.cli import answers, inputs, options, outputs, render, stream, timeline
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.evaluation.wording import percent
-from speechemo_cli.files import display_name, sha256_file
+from speechemo_cli.files import display_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -180,7 +180,7 @@ def run(
         predictor.labels != predictor.card.labels,
         top,
         _key(
-            predictor.card.twin or path,
+            predictor.card.twin or predictor.card.sha256,
             predictor.labels,
             min_confidence,
             channel.value,
@@ -256,10 +256,9 @@ def _format(asked: options.PredictFormat | None, output: str | None, streams: bo
     return "table" if render.on_terminal() and not streams else "jsonl"
 
 
-def _key(model: str | Path, *settings: Any) -> str:
-    """Stand for everything that decides what a record says: the model, by its twin's hash or its own."""
-    part = json.dumps([model if isinstance(model, str) else sha256_file(model), *settings])
-    return hashlib.sha256(part.encode()).hexdigest()[:16]
+def _key(model: str, *settings: Any) -> str:
+    """Stand for everything that decides what a record says: the model, by a hash, and the settings."""
+    return hashlib.sha256(json.dumps([model, *settings]).encode()).hexdigest()[:16]
 
 
 def _answer_all(

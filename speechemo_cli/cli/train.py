@@ -84,9 +84,10 @@ def run(
     )
     path = output or artifact.default_path(config.models, version.value)
     options.check_output("--output", path, artifact.SUFFIX, any_case=False)
+    preset = protocols.preset_of(version.value, config)
+    artifact.require_moderate(preset.feature_set, config)
     corpus = find_clips(config.data, song=config.song)
     say_corpus(config.data, corpus)
-    preset = protocols.preset_of(version.value, config)
     with render.progress("extracting", "clips") as update:
         clips = dataset.load(
             corpus.clips,

@@ -14,6 +14,14 @@ EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "s
 MAX_LABELS = 1000
 _MAX_LABEL_LENGTH = 100
 
+# The columns of docs/formats.md, beside which every label has one of its own.
+RESERVED = frozenset(
+    (
+        *("path", "status", "label", "confidence", "duration_s", "warnings", "error", "channel", "sha256"),
+        *("key", "start_s", "end_s", "speech_share"),
+    )
+)
+
 _SYNONYMS = {
     "neutrality": "neutral",
     "calmness": "calm",
@@ -52,8 +60,8 @@ def is_emotion(word: str) -> bool:
 
 
 def is_label(word: str) -> bool:
-    """Whether a word can be a label: it fits on one line of a table."""
-    return 0 < len(word) <= _MAX_LABEL_LENGTH and word.isprintable()
+    """Whether a word can be a label: it fits on one line of a table, and is no other column of answers."""
+    return 0 < len(word) <= _MAX_LABEL_LENGTH and word.isprintable() and word not in RESERVED
 
 
 def ordered(labels: Iterable[str]) -> tuple[str, ...]:

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-from speechemo_cli.corpus.labels import EMOTIONS, MAX_LABELS, canonical, is_emotion, is_label, ordered
+from speechemo_cli.corpus.labels import (
+    EMOTIONS,
+    MAX_LABELS,
+    RESERVED,
+    canonical,
+    is_emotion,
+    is_label,
+    ordered,
+)
 from speechemo_cli.errors import DataError, NoInputError
 from speechemo_cli.files import access_error, display_name, open_regular
 
@@ -91,8 +99,13 @@ class Corpus:
         self._n = tally.n
         wrong = next((label for label in self.labels if not is_label(label)), None)
         if wrong is not None:
+            why = (
+                "which is a column of answers"
+                if wrong in RESERVED
+                else "expected up to 100 printable characters"
+            )
             raise DataError(
-                f"{display_name(wrong)[:100]} cannot be a label, expected up to 100 printable characters",
+                f"{display_name(wrong)[:100]} cannot be a label, {why}",
                 "Rename its folder, or change the manifest",
             )
         if len(self.labels) > MAX_LABELS:

@@ -11,7 +11,8 @@ import numpy as np
 from speechemo_cli.errors import ModelFileError
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.files import display_name
-from speechemo_cli.models import artifact, twin, version_module
+from speechemo_cli.models import artifact, preflight, twin, version_module
+from speechemo_cli.models.preflight import short
 from speechemo_cli.stderr import quiet_stderr
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     Samples = NDArray[np.float32]
 
+# How far from 1 the sum of a softmax of a thousand labels may be in float32, by a wide margin.
+_TOLERANCE = 1e-3
 # Samples to plan the memory for before the first clip is there.
 _FIRST_PLAN = 2**16
 RUNTIMES = ("auto", "litert", "keras")
@@ -56,6 +59,11 @@ class Runtime(Protocol):
         Returns
         -------
         np.ndarray [shape=(clips, n_labels), dtype=float32]
+
+        Raises
+        ------
+        ModelFileError
+            The network cannot be run, or what comes out are no probabilities.
         """
         ...
 
@@ -78,9 +86,8 @@ class LiteRuntime:
         with self._making, quiet_stderr():
             try:
                 return _Interpreter(self._content)
-            except (ValueError, RuntimeError) as error:
-                reason = " ".join(str(error).split())
-                raise ModelFileError(f"LiteRT refuses the twin of {self._source}: {reason}") from None
+            except (ValueError, RuntimeError, MemoryError) as error:
+                raise ModelFileError(f"LiteRT refuses the twin of {self._source}: {_reason(error)}") from None
 
     def listen(self, y: Samples) -> NDArray[np.float32]:
         """Return the probabilities [shape=(n_labels,)] of one waveform."""
@@ -90,18 +97,20 @@ class LiteRuntime:
             interpreter = self._interpreter()
         try:
             probabilities = interpreter.run(y)
+        except (ValueError, RuntimeError, MemoryError) as error:
+            raise ModelFileError(f"LiteRT cannot run the twin of {self._source}: {_reason(error)}") from error
         finally:
             self._free.append(interpreter)
-        if len(probabilities) != self._n_labels:
+        if probabilities.shape != (self._n_labels,):
             raise ModelFileError(
-                f"the LiteRT twin of {self._source} has {len(probabilities)} outputs, "
+                f"the LiteRT twin of {self._source} has {probabilities.size} outputs, "
                 f"expected {self._n_labels}"
             )
         return probabilities
 
     def answer(self, heard: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Lay the rows under one another."""
-        return np.stack(heard)
+        return _probabilities(np.stack(heard), self._source)
 
 
 class _Interpreter:
@@ -135,8 +144,11 @@ class KerasRuntime:
     name = "keras"
 
     def __init__(self, path: str | os.PathLike[str], card: artifact.ModelCard, config: Config) -> None:
-        artifact.inspect(path)  # the first answer loads it: what it would refuse is said now
-        self._path = path
+        # The first answer loads it: what would be refused is said now, and what is there now is loaded.
+        self._checked = artifact.check(path)
+        self._source = display_name(path)
+        if self._checked.card.sha256 != card.sha256:
+            raise ModelFileError(f"{self._source} was replaced while it was read", "Run it again")
         self._set = FEATURE_SETS[card.feature_set]
         self._section = self._set.section(config)
         self._prepare = version_module(card.version).prepare
@@ -151,8 +163,32 @@ class KerasRuntime:
         from speechemo_cli.models import training
 
         if self._network is None:
-            self._network, _ = artifact.load(self._path)
-        return training.predict(self._network, self._prepare(heard))
+            self._network = self._checked.load()
+            del self._checked  # as large as the file
+        x = self._prepare(heard)
+        try:
+            rows = training.predict(self._network, x)
+        except Exception as error:  # every backend of Keras raises errors of its own
+            raise ModelFileError(f"{self._source} cannot be run by Keras: {_reason(error)}") from error
+        return _probabilities(rows, self._source)
+
+
+def _reason(error: Exception) -> str:
+    """Say in one line why a network cannot be run."""
+    # TensorFlow's own name for it, which is not to be imported for that.
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return "it takes more memory than there is"
+    return short(" ".join(str(error).split()), 200)
+
+
+def _probabilities(rows: NDArray[np.float32], source: str) -> NDArray[np.float32]:
+    """Refuse what no softmax gives: weights that are numbers one by one can still make others."""
+    if (
+        not np.all((rows >= 0) & (rows <= 1 + _TOLERANCE))  # NaN is neither
+        or np.abs(rows.sum(axis=1) - 1).max() > _TOLERANCE
+    ):
+        raise ModelFileError(f"{source} does not answer with probabilities", preflight.HOSTILE)
+    return rows
 
 
 def choose(
@@ -179,7 +215,8 @@ def choose(
     Raises
     ------
     ModelFileError
-        `litert` was asked for and there is no twin that belongs to the model, or no LiteRT.
+        `litert` was asked for and there is no twin that belongs to the model, or no LiteRT; or the file
+        is not the one any more that the card was read from.
     """
     if wanted == "keras":
         return KerasRuntime(path, card, config), ""

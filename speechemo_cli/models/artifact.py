@@ -10,16 +10,16 @@ import shutil
 import tempfile
 import zipfile
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from speechemo_cli.errors import ModelFileError, SpeechemoError
+from speechemo_cli.errors import ConfigError, ModelFileError, SpeechemoError
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.files import access_error, atomic_path, display_name, open_regular, scratch_folder
-from speechemo_cli.models import VERSIONS, preflight, version_module
+from speechemo_cli.models import VERSIONS, preflight, preflight_card, version_module
 from speechemo_cli.models.backend import load_keras, require_safe_keras
 from speechemo_cli.models.card import ModelCard as ModelCard
 from speechemo_cli.models.preflight import short
@@ -27,6 +27,8 @@ from speechemo_cli.stderr import quiet_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from speechemo_cli.config import Config
 
 FORMAT = 1
 SUFFIX = ".keras"
@@ -80,6 +82,7 @@ def save(model: Any, card: ModelCard, path: Path) -> None:
                 name: hashlib.sha256(archive.read(name)).hexdigest() for name in preflight.KERAS_MEMBERS
             }
             document = {"format": FORMAT, "members": hashes, **asdict(card)}
+            del document["sha256"]  # no text can hold its own
             try:
                 text = json.dumps(document, indent=1, allow_nan=False)
             except ValueError:
@@ -101,11 +104,9 @@ def inspect(path: str | os.PathLike[str]) -> ModelCard:
     Raises
     ------
     ModelFileError
-        No such file, not a model file, damaged, written by a newer version, with a layer that is not
-        on the list of `preflight_network`, with weights that are no plain arrays, or with parts that do
-        not fit together.
+        As `check`.
     """
-    return _checked(path)[0]
+    return check(path).card
 
 
 def read_card(path: str | os.PathLike[str]) -> ModelCard:
@@ -120,6 +121,55 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
         return _card_of(preflight.members(_content(path, name), [preflight.CARD]))[0]
 
 
+@dataclass(frozen=True)
+class Checked:
+    """A model file in memory, checked. Whatever happens to the file meanwhile, this is what is loaded.
+
+    Attributes
+    ----------
+    name : str
+        Of the file, for display.
+    card : ModelCard
+    parts : dict of str to bytes
+    expected : (shape, n_outputs)
+        What goes into its network and comes out.
+    """
+
+    name: str
+    card: ModelCard
+    parts: dict[str, bytes]
+    expected: tuple[tuple[int, ...], int]
+
+    def load(self) -> Any:
+        """Have Keras load it. Nothing in it is executed.
+
+        Returns
+        -------
+        keras.Model
+
+        Raises
+        ------
+        ModelFileError
+            The installed Keras is too old to be trusted with it, or Keras refuses it.
+        AccessError
+            There is no room for the copy that Keras reads.
+        """
+        require_safe_keras()
+        keras = load_keras()
+        try:
+            with _copy(self.parts) as copy, quiet_stderr(), _safe_mode():
+                model = keras.saving.load_model(copy, compile=False, safe_mode=True)
+            received = (tuple(model.input_shape[1:]), model.output_shape[-1])
+        except SpeechemoError:
+            raise
+        except Exception as error:
+            first_line = short(str(error).strip().split("\n")[0], 200)
+            raise ModelFileError(f"{self.name} cannot be loaded by Keras: {first_line}") from error
+        if received != self.expected:
+            raise _unlike(self.name, received, self.expected)
+        return model
+
+
 def load(path: str | os.PathLike[str]) -> tuple[Any, ModelCard]:
     """Check a model file, then load it. Nothing in it is executed.
 
@@ -130,27 +180,11 @@ def load(path: str | os.PathLike[str]) -> tuple[Any, ModelCard]:
 
     Raises
     ------
-    ModelFileError
-        As `inspect`, or the installed Keras is too old to be trusted with it, or Keras refuses it.
-    AccessError
-        There is no room for the copy that Keras reads.
+    ModelFileError, AccessError
+        As `check` and `Checked.load`.
     """
-    require_safe_keras()
-    name = display_name(path)
-    card, parts, expected = _checked(path)
-    keras = load_keras()
-    try:
-        with _copy(parts) as copy, quiet_stderr(), _safe_mode():
-            model = keras.saving.load_model(copy, compile=False, safe_mode=True)
-        received = (tuple(model.input_shape[1:]), model.output_shape[-1])
-    except SpeechemoError:
-        raise
-    except Exception as error:
-        first_line = short(str(error).strip().split("\n")[0], 200)
-        raise ModelFileError(f"{name} cannot be loaded by Keras: {first_line}") from error
-    if received != expected:
-        raise _unlike(name, received, expected)
-    return model, card
+    checked = check(path)
+    return checked.load(), checked.card
 
 
 @contextmanager
@@ -201,13 +235,43 @@ def _card_of(parts: dict[str, bytes]) -> tuple[ModelCard, dict[str, Any]]:
         raise preflight.UnfitError(f"is damaged: {preflight.CARD} cannot be read")
     if made > FORMAT:
         raise preflight.UnfitError("was written by a newer version of speechemo", "Update speechemo")
-    return ModelCard.from_document(document), hashes
+    return ModelCard.from_document(document, hashlib.sha256(parts[preflight.CARD]).hexdigest()), hashes
 
 
-def _checked(
-    path: str | os.PathLike[str],
-) -> tuple[ModelCard, dict[str, bytes], tuple[tuple[int, ...], int]]:
-    """Return the card, the parts, and the shapes of what goes in and comes out."""
+def require_moderate(feature_set: str, config: Config) -> None:
+    """Refuse features that no model file may ask for, before anything is trained on them.
+
+    Raises
+    ------
+    ConfigError
+    """
+    features = FEATURE_SETS[feature_set]
+    try:
+        preflight_card.check_features(features, features.section(config))
+    except preflight.UnfitError as error:
+        raise ConfigError(
+            f"the config {error}", f"Raise {feature_set}.hop_length, or lower the other values"
+        ) from None
+
+
+def check(path: str | os.PathLike[str]) -> Checked:
+    """Check a model file. Imports no Keras and executes nothing.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    Checked
+
+    Raises
+    ------
+    ModelFileError
+        No such file, not a model file, damaged, written by a newer version, with a layer that is not
+        on the list of `preflight_network` or layers that would take too much, with weights that are no
+        plain arrays of finite numbers, or with parts that do not fit together.
+    """
     from speechemo_cli.models import preflight_network, preflight_weights
 
     with _refusing(path) as name:
@@ -226,7 +290,7 @@ def _checked(
     expected = (clip.shape[1:], len(card.labels))
     if received != expected:
         raise _unlike(name, received, expected)
-    return card, parts, expected
+    return Checked(name, card, parts, expected)
 
 
 def _content(path: str | os.PathLike[str], name: str) -> bytes:

@@ -41,6 +41,9 @@ class ModelCard:
         Weights of the network; 0 where an older file does not tell.
     twin : str or None
         SHA-256 of the LiteRT file that was exported from the same network.
+    sha256 : str
+        Of the `speechemo.json` that it was read from. As that names the SHA-256 of every other part, it
+        stands for the whole model file. Empty where it was read from none.
     """
 
     version: str
@@ -56,6 +59,7 @@ class ModelCard:
     temperature: float | None = None
     parameters: int = 0
     twin: str | None = None
+    sha256: str = field(default="", compare=False)
 
     def resolved_config(self) -> Config:
         """Return the config of the training."""
@@ -71,8 +75,8 @@ class ModelCard:
         return frozenset(self.data.get("train", ()))
 
     @classmethod
-    def from_document(cls, document: dict[str, Any]) -> ModelCard:
-        """Make the card of what `speechemo.json` holds.
+    def from_document(cls, document: dict[str, Any], sha256: str) -> ModelCard:
+        """Make the card of what `speechemo.json` holds, whose SHA-256 is given.
 
         Raises
         ------
@@ -81,7 +85,7 @@ class ModelCard:
         """
         preflight_card.check(document)
         known = {key: document[key] for key in cls.__dataclass_fields__ if key in document}
-        card = cls(**{**known, "labels": tuple(document["labels"])})
+        card = cls(**{**known, "labels": tuple(document["labels"]), "sha256": sha256})
         if card.version not in VERSIONS:
             raise UnfitError(
                 f"holds a network of version {short(repr(card.version))}, known are {', '.join(VERSIONS)}",
@@ -89,15 +93,15 @@ class ModelCard:
             )
         if card.feature_set not in FEATURE_SETS:
             raise UnfitError(f"is damaged: {CARD} does not fit (feature_set)")
+        features = FEATURE_SETS[card.feature_set]
         try:
-            card.resolved_config()
+            preflight_card.check_features(features, features.section(card.resolved_config()))
         except ConfigError as error:
             raise UnfitError(f"is damaged: {CARD} does not fit ({short(error, 200)})") from None
-        current = FEATURE_SETS[card.feature_set].version
-        if card.feature_version != current:
+        if card.feature_version != features.version:
             raise UnfitError(
                 f"expects version {card.feature_version} of the {card.feature_set} features, "
-                f"this speechemo computes version {current}",
+                f"this speechemo computes version {features.version}",
                 "Train it again",
             )
         return card

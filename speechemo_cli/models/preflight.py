@@ -22,7 +22,10 @@ CARD = "speechemo.json"
 KERAS_MEMBERS = ("metadata.json", CONFIG, WEIGHTS)
 MEMBERS = (*KERAS_MEMBERS, CARD)
 MAX_BYTES = 200 * 2**20
-_MAX_PART_BYTES = {"metadata.json": 2**20, CONFIG: 2**20, WEIGHTS: MAX_BYTES, CARD: 16 * 2**20}
+# A card has 71 bytes for each training clip: there is room for 118,000.
+_MAX_PART_BYTES = {"metadata.json": 2**20, CONFIG: 2**20, WEIGHTS: MAX_BYTES, CARD: 8 * 2**20}
+# Two bytes of JSON make an empty object of 64. The card of v3 has a hundred, its config 2,500.
+_MAX_OBJECTS = 2**16
 # Weights are noise, which hardly shrinks, and the JSON parts shrink to a tenth.
 _MAX_RATIO = 100
 _RATIO_MATTERS_BYTES = 2**20
@@ -66,7 +69,7 @@ def members(content: bytes, names: Collection[str] = MEMBERS) -> dict[str, bytes
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             infos = archive.infolist()
-            _check_directory(infos)
+            _check_directory(infos, len(content))
             return {info.filename: _read(archive, info) for info in infos if info.filename in names}
     except (
         *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError),
@@ -84,7 +87,7 @@ def _check_end(content: bytes) -> None:
         raise UnfitError("holds more parts than a model file has", HOSTILE)
 
 
-def _check_directory(infos: list[zipfile.ZipInfo]) -> None:
+def _check_directory(infos: list[zipfile.ZipInfo], n_bytes: int) -> None:
     names = [info.filename for info in infos]
     if CARD not in names:
         raise UnfitError("was not written by speechemo: it has no speechemo.json")
@@ -93,6 +96,9 @@ def _check_directory(infos: list[zipfile.ZipInfo]) -> None:
         raise UnfitError(f"holds {short(twice[0])} more than once", HOSTILE)
     if set(names) != {*MEMBERS}:
         raise UnfitError(f"holds unexpected parts: {short(', '.join(sorted(names)), 200)}", HOSTILE)
+    # Else what they are said to take would not count against what they grow to.
+    if sum(info.compress_size for info in infos) > n_bytes:
+        raise UnfitError("declares parts that are larger than the file", HOSTILE)
     for info in infos:
         limit = _MAX_PART_BYTES[info.filename]
         if info.file_size > limit:
@@ -121,7 +127,7 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
 
 
 def parse(content: bytes, name: str) -> dict[str, Any]:
-    """Read a JSON object strictly: no name twice, no NaN, no depth that ends the interpreter.
+    """Read a JSON object strictly: no name twice, no NaN, no depth or number of objects without end.
 
     Raises
     ------
@@ -139,6 +145,8 @@ def parse(content: bytes, name: str) -> dict[str, Any]:
         raise ValueError(word)
 
     try:
+        if content.count(b"{") + content.count(b"[") > _MAX_OBJECTS:
+            raise ValueError
         document = json.loads(content.decode(), object_pairs_hook=no_name_twice, parse_constant=no_constant)
     except (ValueError, RecursionError):
         raise UnfitError(f"is damaged: {name} cannot be read") from None

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from speechemo_cli.corpus.labels import MAX_LABELS, is_label
-from speechemo_cli.models.preflight import CARD, UnfitError, short
+from speechemo_cli.models.preflight import CARD, HOSTILE, UnfitError, short
 
+if TYPE_CHECKING:
+    from speechemo_cli.features import FeatureSet
+
+# Samples that are transformed and numbers that are kept for a second of a clip, and numbers in a filter
+# bank. The features of v3 take 153,600, 25,600 and 262,144; much more makes a short clip a long wait.
+_MAX_TRANSFORMED, _MAX_KEPT, _MAX_FILTERS = 2**22, 2**18, 2**23
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -21,7 +27,11 @@ def _texts(value: Any) -> bool:
 
 
 def _labels(value: Any) -> bool:
-    return _texts(value) and len(set(value)) == len(value) <= MAX_LABELS and all(map(is_label, value))
+    return _texts(value) and len(set(value)) == len(value) <= MAX_LABELS and all(map(_label, value))
+
+
+def _label(value: str) -> bool:
+    return is_label(value) and value == value.strip()
 
 
 def _count(value: Any) -> bool:
@@ -111,6 +121,33 @@ def check(document: dict[str, Any]) -> None:
     where = _misfit(document, _KINDS, "")
     if where is not None:
         raise UnfitError(f"is damaged: {CARD} does not fit ({short(where)})")
+
+
+def check_features(features: FeatureSet, section: Any) -> None:
+    """Refuse features that would take minutes or gigabytes of an ordinary clip.
+
+    Parameters
+    ----------
+    features : FeatureSet
+    section : object
+        Its part of the config, each value by itself within its bounds.
+
+    Raises
+    ------
+    UnfitError
+    """
+    frames_per_s = section.sr / section.hop_length
+    window, width = features.window(section), max(features.dim(section), section.n_mels)
+    if (
+        frames_per_s * window > _MAX_TRANSFORMED
+        or frames_per_s * width > _MAX_KEPT
+        or window * width > _MAX_FILTERS
+    ):
+        raise UnfitError(
+            f"asks for features that take too much: {frames_per_s:.0f} frames a second"
+            f" of {window} samples and {width} numbers",
+            HOSTILE,
+        )
 
 
 def _misfit(value: Any, kind: Any, where: str) -> str | None:

@@ -6,7 +6,9 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
+from speechemo_cli.models import preflight_shapes
 from speechemo_cli.models.preflight import CONFIG, HOSTILE, UnfitError, short
+from speechemo_cli.models.preflight_shapes import size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +18,8 @@ _MAX_DEPTH = 32
 _MAX_NUMBER = 2**24
 _NETWORKS = {("keras", "Sequential"), ("keras.src.models.functional", "Functional")}
 # Every class that the networks v1, v2 and v3 are saved with. Adding one here says that it neither runs
-# code nor reads files, and that `_weights_of` knows how many weights it makes.
+# code nor reads files, that `_weights_of` knows how many weights it makes, and `preflight_shapes` what
+# becomes of a clip.
 _ALLOWED = {
     ("keras", "DTypePolicy"),
     *(("keras.initializers", name) for name in ("GlorotUniform", "Ones", "Zeros")),
@@ -34,6 +37,7 @@ _KNOWN_TEXTS = {
     "activation": {"linear", "relu", "softmax", "tanh"},
     "dtype": {"float32"},
     "data_format": {"channels_last"},
+    "padding": {"same", "valid"},
 }
 _LOOKED_UP = ("_initializer", "_regularizer", "_constraint")
 _PLAIN_KEYS = {"module", "class_name", "config", "registered_name", "args", "kwargs", "shape"}
@@ -44,8 +48,10 @@ _MARKS = {
     *(_KEYS - {"config"}),
     *("build_config", "compile_config", "shared_object_id", "spec_name", "fn", "fn_name", "function"),
 }
-# Each would make more weights than `_weights_of` counts, or code to quantise them.
-_ALWAYS_NULL = ("lora_rank", "lora_alpha", "quantization_config")
+# Each would make more weights than `_weights_of` counts, or code to quantise them, or stand in for weights.
+_ALWAYS_NULL = ("lora_rank", "lora_alpha", "quantization_config", "mean", "variance")
+# Every other would make other weights, or take memory by itself.
+_ALWAYS_ONE = ("dilation_rate", "groups")
 _LAYER_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 
 
@@ -85,7 +91,7 @@ def check(config: dict[str, Any], weights_bytes: int) -> tuple[tuple[int, ...], 
                 f"declares {n_weights} weights, more than its {weights_bytes} bytes of weights can be",
                 HOSTILE,
             )
-        return _shapes(config["config"])
+        return preflight_shapes.follow(config)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
         raise UnfitError(f"is damaged: {CONFIG} does not fit") from None
 
@@ -119,6 +125,7 @@ def _check_values(found: dict[str, Any]) -> None:
             (known is not None and isinstance(value, str) and value not in known)
             or (isinstance(value, str) and key.endswith(_LOOKED_UP))
             or key in _ALWAYS_NULL
+            or (key in _ALWAYS_ONE and value not in (1, [1], [1, 1]))
             or (key == "name" and not (isinstance(value, str) and _LAYER_NAME.fullmatch(value)))
         ):
             raise UnfitError(
@@ -163,37 +170,14 @@ def _weights_of(found: dict[str, Any]) -> int:
     name, own = found["class_name"], found["config"]
     if name not in ("Dense", "Conv1D", "Conv2D", "BatchNormalization", "Normalization"):
         return 0
-    width = _size(found["build_config"]["input_shape"][-1])
+    width = size(found["build_config"]["input_shape"][-1])
     if name.endswith("Normalization"):
         if own["axis"] not in (-1, [-1]):
             raise ValueError("statistics of another axis than the last are not counted here")
         # Of batches: scale, offset, mean and variance. Of features: mean, variance and a count of 8 bytes.
         return 4 * width if name == "BatchNormalization" else 2 * width + 2
-    units = _size(own["units"] if name == "Dense" else own["filters"])
-    kernel = [] if name == "Dense" else [_size(n) for n in own["kernel_size"]]
+    units = size(own["units"] if name == "Dense" else own["filters"])
+    kernel = [] if name == "Dense" else [size(n) for n in own["kernel_size"]]
     if len(kernel) > 2:
         raise ValueError("no kernel has more than two dimensions")
     return math.prod((*kernel, width, units)) + (units if own["use_bias"] else 0)
-
-
-def _size(value: Any) -> int:
-    if type(value) is not int or value < 1:
-        raise ValueError("a size is a whole number from 1")
-    return value
-
-
-def _shapes(own: dict[str, Any]) -> tuple[tuple[int, ...], int]:
-    """Return the shape of one clip that goes in, and how many numbers come out."""
-    layers = own["layers"]
-    (entry,) = [layer for layer in layers if layer["class_name"] == "InputLayer"]
-    _, *shape = entry["config"]["batch_shape"]
-    last = layers[-1]
-    if "output_layers" in own:
-        outputs = own["output_layers"]
-        name = outputs[0] if isinstance(outputs[0], str) else outputs[0][0]
-        (last,) = [layer for layer in layers if layer["config"]["name"] == name]
-    if last["class_name"] == "Dense":
-        n_outputs = last["config"]["units"]
-    else:
-        n_outputs = last["inbound_nodes"][0]["args"][0]["config"]["shape"][-1]
-    return tuple(_size(n) for n in shape), _size(n_outputs)

@@ -6,13 +6,15 @@ import io
 import math
 from typing import Any
 
+import numpy as np
+
 from speechemo_cli.models.preflight import HOSTILE, WEIGHTS, UnfitError, short
 
 _MAX_OBJECTS = 10_000
 
 
 def check(content: bytes) -> None:
-    """Refuse weights that lie elsewhere, are packed, or declare more than the file holds.
+    """Refuse weights that lie elsewhere, are packed, declare more than the file holds, or are no numbers.
 
     Keras writes groups, and in them arrays of float32 and one counter, each whole and as it is. So
     whatever leads out of the file (links, external storage, virtual datasets) or needs a filter to be
@@ -82,4 +84,6 @@ def _check_dataset(dataset: Any, shown: str) -> int:
     held = int(dataset.id.get_storage_size())
     if declared != held:
         raise UnfitError(f"declares {declared} bytes of weights and holds {held}: {shown}", HOSTILE)
+    if not np.isfinite(dataset[()]).all():
+        raise UnfitError(f"has weights that are not finite: {shown}", HOSTILE)
     return held

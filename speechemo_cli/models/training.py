@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 # The training clips' own curve is measured on so many feature values: all clips of v1 and v2, 146 of
 # v3, whose curve would otherwise cost a third of the training.
 _WATCHED_VALUES = 2**21
-# Feature values that go through a network at a time, so that its activations fit into memory.
-_PREDICT_VALUES = 2**20
+# Feature values, and clips, that go through a network at a time, so that its activations fit into memory.
+_PREDICT_VALUES, _PREDICT_CLIPS = 2**20, 2**8
 
 OnEpoch = Callable[[int, int, Mapping[str, float]], None]
 
@@ -170,7 +170,7 @@ def predict(model: Any, x: Features) -> NDArray[np.float32]:
     np.ndarray [shape=(clips, n_classes), dtype=float32]
     """
     keras = load_keras()
-    batch_size = max(1, _PREDICT_VALUES // x[0].size)
+    batch_size = max(1, min(_PREDICT_CLIPS, _PREDICT_VALUES // x[0].size))
     batches = [
         keras.ops.convert_to_numpy(model(x[start : start + batch_size], training=False))
         for start in range(0, len(x), batch_size)
