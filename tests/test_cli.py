@@ -945,3 +945,21 @@ def test_features_that_no_model_file_may_ask_for_are_not_trained_on(workdir: Pat
 
     assert (code, out) == (2, "")
     assert err.startswith("error: the config asks for features that take too much: 96000 frames a second")
+
+
+@pytest.mark.parametrize(
+    ("given", "how"), [("--stream", "to go on"), ("--quiet", "with --output and --resume to go on")]
+)
+def test_what_is_begun_anew_is_not_said_to_be_resumed(
+    given: str, how: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from speechemo_cli.inference.predictor import Predictor
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Predictor, "open", interrupted)
+    code, _, err = run("predict", given, *([] if given == "--stream" else ["clip.wav"]))
+
+    assert code == 130
+    assert err.splitlines()[-1] == f"error: interrupted; what is finished is kept, run it again {how}"

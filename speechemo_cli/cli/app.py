@@ -160,6 +160,8 @@ def _how_to_go_on(arguments: list[str]) -> str:
         return f"interrupted; {done} of {total} clips done; run it again to go on"
     command = next((argument for argument in arguments if not argument.startswith("-")), "")
     how = {"train": "with --resume ", "predict": "with --output and --resume "}.get(command, "")
+    if {"--timeline", "--stream"} & set(arguments):  # which are begun anew
+        how = ""
     return f"interrupted; what is finished is kept, run it again {how}to go on"
 
 
