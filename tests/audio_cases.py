@@ -62,6 +62,45 @@ def patched(content: bytes, at: int, kind: str, value: int) -> bytes:
     return content[:at] + field + content[at + len(field) :]
 
 
+def sound_sizes(content: bytes, size: int) -> bytes:
+    """Let a header count so many bytes of samples; with -1 it does not know how many there are."""
+    if content.startswith(b".snd"):
+        return patched(content, 8, ">I", size % 2**32)
+    if content.startswith(b"FORM"):
+        return patched(content, content.index(b"SSND") + 4, ">I", size + 8 if size > 0 else size % 2**32)
+    if content.startswith(b"caff"):
+        return patched(content, content.index(b"data") + 4, ">q", size + 4 if size > 0 else size)
+    if content.startswith(b"riff"):
+        return patched(content, content.index(b"data\xf3") + 16, "<q", size + 24 if size > 0 else size)
+    if content.startswith(b"RF64"):
+        return patched(content, 28, "<q", size)
+    order = ">" if content.startswith(b"RIFX") else "<"
+    return patched(content, content.index(b"data") + 4, order + "I", size % 2**32)
+
+
+def with_comment(wav: bytes, text: str, *, after: bool) -> bytes:
+    """Put a comment into a WAV file, before its samples or after them."""
+    note = text.encode() + bytes(len(text) % 2)
+    info = b"INFOICMT" + struct.pack("<I", len(note)) + note
+    chunk = b"LIST" + struct.pack("<I", len(info)) + info
+    at = len(wav) if after else wav.index(b"data")
+    return patched(wav[:at] + chunk + wav[at:], 4, "<I", len(wav) + len(chunk) - 8)
+
+
+def mp3(y: np.ndarray, sr: int = SR, mode: str = "VARIABLE") -> bytes:
+    """Encode as MP3, with a first frame that counts the others."""
+    buffer = io.BytesIO()
+    soundfile.write(
+        buffer, y, sr, format="MP3", subtype="MPEG_LAYER_III", bitrate_mode=mode, compression_level=0.5
+    )
+    return buffer.getvalue()
+
+
+def without_count(content: bytes) -> bytes:
+    """Take the first frame out, up to the next that begins as it does."""
+    return content[content.index(content[:2], 4) :]
+
+
 def flac_promising(frames: int, channels: int, sr: int) -> bytes:
     """Encode next to nothing as FLAC, and raise the 36 bits that say how many frames there are."""
     content = encoded(np.zeros((sr // 10, channels)), sr, "FLAC")
@@ -105,6 +144,10 @@ Y = voice()
 WAV = encoded(Y)
 NOT_RECOGNISED = r"not audio that can be read \(format not recognised\)"
 TRUNCATED = r"truncated: the header promises 1\.2\d? s, the file holds 0\.\d\d s"
+STALE = r"stale header: it promises 0\.30 s, the file holds 1\.20 s, all of which is heard"
+CUT_STREAM = r"truncated: the file ends before its Ogg stream does, after \d\.\d\d s"
+CUT_FRAME = r"truncated: the file ends within a frame, after \d\.\d\d s"
+PAGES = encoded(voice(3.0), SR, "OGG", "VORBIS")
 DAMAGED_LATER = r"damaged: nothing can be read after 1\.\d\d s \(.*\)"
 CUT_PAGE = r"truncated: the file ends within a page of its Ogg stream, after \d\.\d\d s"
 
@@ -189,7 +232,7 @@ SIZES = [
 DAMAGED = [
     *(
         Case(f"cut.{name}.wav", _saved(_half(encoded(Y, container=name))), warned=(TRUNCATED,))
-        for name in ("WAV", "AIFF", "AU", "W64", "RF64")
+        for name in ("WAV", "AIFF", "AU", "W64", "RF64", "CAF", "NIST")
     ),
     *(
         Case(f"cut.{name}.ogg", _saved(encoded(voice(3.0), SR, "OGG", name)[:-900]), warned=(CUT_PAGE,))
@@ -206,6 +249,17 @@ DAMAGED = [
         _saved(patched(WAV, 40, "<I", 4_000_000_000)),
         warned=(r"truncated: the header promises 125000\.00 s, the file holds 1\.20 s",),
     ),
+    *(
+        Case(f"stale.{name}.wav", _saved(sound_sizes(encoded(Y, container=name), 9600)), warned=(STALE,))
+        for name in ("WAV", "AIFF", "AU", "W64", "RF64", "CAF")
+    ),
+    Case("between-pages.ogg", _saved(PAGES[: PAGES.rindex(b"OggS")]), warned=(CUT_STREAM,)),
+    Case(
+        "other-rate-behind.mp3",
+        _saved(mp3(Y) + mp3(voice(1.2, 22050), 22050)),
+        warned=(r"not all heard: after 1\.\d\d s a recording of 1 channel at 22050 Hz follows",),
+    ),
+    Case("cut-in-a-frame.mp3", _saved(without_count(mp3(Y))[:-9]), warned=(CUT_FRAME,)),
     # Sends libsndfile to the byte before the first one.
     Case(
         "lost-chunk.aiff",
@@ -214,6 +268,11 @@ DAMAGED = [
     ),
     Case("open-end.wav", _saved(patched(WAV, 40, "<I", 2**32 - 1))),
     Case("size-of-nothing.wav", _saved(patched(WAV, 4, "<I", 0))),
+    Case("size-0.wav", _saved(sound_sizes(WAV, 0))),
+    Case("says-size.wav", _saved(with_comment(WAV, f"\ndata : {10**400} (should be 1)\n", after=False))),
+    Case("says-size-at-the-end.wav", _saved(with_comment(WAV, "\ndata : 10000 (should be 1)\n", after=True))),
+    Case("chain.ogg", _saved(2 * encoded(Y, SR, "OGG", "VORBIS"))),
+    Case("two-waves.wav", _saved(2 * WAV)),
     Case("flac-of-unknown-length.flac", _saved(patched(encoded(Y, container="FLAC"), 22, ">I", 0))),
 ]
 FORMATS = [
@@ -229,6 +288,9 @@ FORMATS = [
     ),
     Case("VORBIS.ogg", _clip(Y, container="OGG", subtype="VORBIS")),
     Case("OPUS.opus", _clip(Y, container="OGG", subtype="OPUS")),
+    Case("without-a-count.mp3", _saved(without_count(mp3(Y)))),
+    Case("two-tags.mp3", _saved(2 * (b"ID3\x04\0\0\0\0\0\x0a" + bytes(10)) + mp3(Y))),
+    Case("tagged.wav", _saved(b"ID3\x04\0\0\0\0\0\x0a" + bytes(10) + WAV)),
     Case("MP3.mp3", _clip(Y, container="MP3", subtype="MPEG_LAYER_III")),
     Case(
         "tagged.mp3", _saved(b"ID3\x04\0\0\0\0\0\x0a" + bytes(10) + encoded(Y, SR, "MP3", "MPEG_LAYER_III"))

@@ -141,8 +141,7 @@ def test_what_it_complains_of_although_it_goes_on_is_a_warning(
 
     with ffmpeg.decoded(b"content") as given:
         assert given.warnings == warnings
-        with given.open("rb") as file:
-            assert file.read() == b"sound\n"
+        assert given.path.read_bytes() == b"sound\n"
 
 
 @pytest.mark.parametrize(
@@ -170,6 +169,31 @@ def test_it_complains_of_a_damaged_file_and_not_of_a_whole_one(
         (warning,) = given.warnings
         assert warning.startswith('damaged: ffmpeg reports "')
         assert " @ 0x" not in warning
+
+
+def test_a_damaged_file_is_heard_with_a_warning_whole_or_in_blocks_and_refused_by_who_is_strict(
+    write_clip: Callable[..., Path],
+) -> None:
+    path = write_clip(seconds=3.0).with_suffix(".m4a")
+    fast = ["-movflags", "+faststart"]
+    subprocess.run(["ffmpeg", "-v", "error", "-i", path.with_suffix(".wav"), *fast, path], check=True)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    recording = reader.read(path, AudioConfig())
+    with open_blocks(path, recording.sr, AudioConfig()) as blocks:
+        y = np.concatenate(list(blocks))
+
+    assert 1.0 < recording.duration_s < 2.0
+    assert [warning.partition(" reports ")[0] for warning in recording.warnings] == ["damaged: ffmpeg"]
+    assert blocks.warnings == recording.warnings
+    np.testing.assert_array_equal(y, recording.y)
+    with pytest.raises(AudioError, match="^damaged: ffmpeg reports"):
+        reader.read(path, AudioConfig(strict=True))
+    with (
+        open_blocks(path, 16000, AudioConfig(strict=True)) as strict,
+        pytest.raises(AudioError, match="^damag"),
+    ):
+        list(strict)
 
 
 def test_a_picture_on_the_cover_is_no_damage(m4a: Callable[..., Path], tmp_path: Path) -> None:

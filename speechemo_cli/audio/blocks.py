@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import os
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from speechemo_cli.audio import formats, source
+from speechemo_cli.audio import containers, formats, source
 from speechemo_cli.errors import AudioError
 from speechemo_cli.files import open_regular
 
@@ -41,15 +41,19 @@ class Blocks:
     """
 
     def __init__(
-        self, file: Any, opened: BinaryIO, target_sr: int, config: AudioConfig, channel: str
+        self,
+        sound: formats.Sound,
+        target_sr: int,
+        config: AudioConfig,
+        channel: str,
+        doubts: tuple[str, ...] = (),
     ) -> None:
         self.sr = target_sr
-        self.channels = source.channel_names(file.channels)
-        self.warnings: tuple[str, ...] = ()
-        self._file = file
-        self._opened = opened
-        self._source_sr: int = file.samplerate
-        self.promised_s = None if file.frames >= source.UNKNOWN_FRAMES else file.frames / file.samplerate
+        self.channels = source.channel_names(sound.channels)
+        self.warnings = doubts
+        self._sound = sound
+        self._source_sr = sound.samplerate
+        self.promised_s = None if sound.promised is None else sound.promised / sound.samplerate
         self._config = config
         self._channel = channel
         self._held = 0
@@ -79,19 +83,18 @@ class Blocks:
 
     def _decoded(self) -> Iterator[NDArray[np.float32]]:
         """Yield mono samples at the rate of the file."""
-        file, sr, promised = self._file, self._source_sr, self._file.frames
-        mixed = file.channels > 1 and self._channel == "mix"
-        n = max(1, min(round(BLOCK_S * sr), _LARGEST_BLOCK // file.channels))
+        sound, sr = self._sound, self._source_sr
+        mixed = sound.channels > 1 and self._channel == "mix"
+        n = max(1, min(round(BLOCK_S * sr), _LARGEST_BLOCK // sound.channels))
         low, high, total, powers = math.inf, -math.inf, 0.0, np.zeros(2)
-        while self._held < promised:
+        while True:
             try:
-                with source.decoding_errors():
-                    y = file.read(min(n, promised - self._held), dtype="float32")
+                y = sound.read(n)
             except source.DecodingError as error:
                 if not self._held:
                     raise
                 # An hour that can be read is worth more than the reason why the next second cannot.
-                self.warnings = source.damage(self.duration_s, error)
+                self.warnings += sound.warnings + source.damage(self.duration_s, error)
                 return
             if not len(y):
                 break
@@ -103,11 +106,9 @@ class Blocks:
             total += float(mono.sum(dtype=np.float64))
             self._held += len(y)
             yield mono
-        frames = self._held if promised >= source.UNKNOWN_FRAMES else promised
-        self.warnings = source.truncation(file.extra_info, frames, self._held, sr)
-        self.warnings += formats.cut_off(self._opened, self.duration_s)
+        self.warnings += sound.warnings
         if mixed:
-            self.warnings += source.cancellation(powers, file.channels)
+            self.warnings += source.cancellation(powers, sound.channels)
         mean = total / max(self._held, 1)
         if source.is_offset(mean, low, high):
             self.warnings += (f"offset: {mean:+.2g} of full scale is on every sample, which spoils answers",)
@@ -160,13 +161,14 @@ def open_blocks(
             size = os.fstat(opened.fileno()).st_size
         if not size:
             raise AudioError("empty file")
-        if formats.needs_ffmpeg(opened.read(formats.HEAD_BYTES)):
+        doubts: tuple[str, ...] = ()
+        if formats.needs_ffmpeg(containers.beginning(opened)):
             from speechemo_cli.audio import ffmpeg
 
-            opened = stack.enter_context(stack.enter_context(ffmpeg.decoded(path)).open("rb"))
-        file = stack.enter_context(formats.sound_file(opened))
-        formats.read_on(file)
-        yield Blocks(file, opened, target_sr, config, channel)
+            made = stack.enter_context(ffmpeg.decoded(path))
+            opened, doubts = stack.enter_context(made.path.open("rb")), made.warnings
+        sound = stack.enter_context(formats.sound_file(opened, careful=True))
+        yield Blocks(sound, target_sr, config, channel, doubts)
 
 
 def channel_names(path: str | os.PathLike[str]) -> tuple[str, ...]:

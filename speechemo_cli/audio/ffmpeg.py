@@ -9,7 +9,7 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal
+from typing import IO, TYPE_CHECKING
 
 from speechemo_cli import processes
 from speechemo_cli.audio.source import MOST_SAMPLES
@@ -19,7 +19,6 @@ from speechemo_cli.files import display_name, scratch_folder
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
-    from io import BufferedReader
 
 # The readers of what `formats.needs_ffmpeg` knows by its first bytes. Many others follow names in the file.
 _READERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,asf,amr,aac,avi,flv"
@@ -46,10 +45,6 @@ class Decoded:
 
     path: Path
     warnings: tuple[str, ...]
-
-    def open(self, mode: Literal["rb"] = "rb") -> BufferedReader:
-        """Open the W64 file."""
-        return self.path.open(mode)
 
 
 @contextmanager

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import math
 import os
-import re
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from speechemo_cli.audio import containers, source
 from speechemo_cli.audio.source import decoding_errors
 from speechemo_cli.errors import AudioError
 from speechemo_cli.stderr import quiet_libraries
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-HEAD_BYTES = 16
+    from speechemo_cli.audio.containers import Stream
+
 # How files begin that libsndfile does not read and ffmpeg does: MP4 and M4A, WebM and Matroska, WMA, AMR,
 # AAC, AVI, FLV. Nothing else is handed to ffmpeg, which would take a text for a playlist with URLs.
 _FOR_FFMPEG = (
@@ -33,14 +33,6 @@ _FOR_FFMPEG = (
     (8, b"AVI "),
     (0, b"FLV"),
 )
-# What speech comes in: WAV, AIFF, W64, CAF, AU, NIST SPHERE, FLAC, Ogg. libsndfile knows as many again that
-# nobody records voices in, with decoders that few have looked at; those never see a byte.
-_FOR_LIBSNDFILE = re.compile(
-    rb"(RIFF|RIFX|RF64)....WAVE|FORM....AIF[FC]|riff\x2e\x91\xcf\x11|caff|\.snd|dns\.|NIST_1A|fLaC|OggS",
-    re.DOTALL,
-)
-_MPEG = re.compile(rb"\xff[\xe2-\xff]")
-_ID3_BYTES = 10
 # So many printable ones, and no others, make a text.
 _TEXT_BYTES = 512
 _CODECS = frozenset(
@@ -53,154 +45,272 @@ _CODECS = frozenset(
 # The telephone's rate to the highest that recorders have.
 LOWEST_SR, HIGHEST_SR = 8_000, 384_000
 MOST_CHANNELS = 32
-# Header, 255 lengths of one byte, and what they add up to: the longest page of an Ogg file (RFC 3533).
-_PAGE_HEADER_BYTES = 27
-_LONGEST_PAGE = _PAGE_HEADER_BYTES + 255 + 255 * 255
 # Samples that are decoded in one piece: half a minute of stereo. More of several channels is mixed
 # piece by piece, so that hours of 5.1 never stand in memory.
 PIECE = 2**22
-# So many where the decoder has given up: what it had of the piece in its hands was lost.
+# So many at a time where the decoder may give up.
 SMALL_PIECE = 2**10
+# Formats whose decoders may.
+_COMPRESSED = frozenset({"FLAC", "OGG", "MP3"})
+# Links of a chain of Ogg streams, or files that were joined.
+_MOST_STREAMS = 2**10
+# Where a file of MPEG frames would end that does not say how long it is. libmpg123 guesses the number of
+# frames from this and the first frame, and stops there; at a bit rate that varies that may be anywhere.
+_ENDLESS = 2**60
+# 448 kbit/s, the most that its frames take.
+_MOST_MPEG_BYTES = 56_000
 
 
 def needs_ffmpeg(head: bytes) -> bool:
-    """Whether a file that begins with these `HEAD_BYTES` is one for ffmpeg."""
+    """Whether a file that begins with these `containers.HEAD_BYTES` is one for ffmpeg."""
     return any(head[at : at + len(mark)] == mark for at, mark in _FOR_FFMPEG)
 
 
 @contextmanager
-def sound_file(file: BinaryIO) -> Iterator[Any]:
+def sound_file(file: BinaryIO, *, careful: bool = False) -> Iterator[Sound]:
     """Open with libsndfile what is of a format that speech comes in.
 
     Parameters
     ----------
     file : binary file
         `Content`, or one that was opened; read from its beginning, wherever it stands.
+    careful : bool
+        Lose nothing that comes before a damage, and take a little longer.
 
     Yields
     ------
-    soundfile.SoundFile
-        What reading it raises is left to `source.decoding_errors`.
+    Sound
 
     Raises
     ------
     AudioError
         Not audio, or of a format, codec, rate or number of channels that is not read.
     """
-    import soundfile
-
-    is_mp3, tagged = _recognised(file)
-    bare = is_mp3 and not tagged
-    opened: Any = file if isinstance(file, Content) and not bare else _Handle(file, tagged=bare)
     with ExitStack() as stack:
-        if is_mp3:  # its decoder has much to say about a file with a fault
-            stack.enter_context(quiet_libraries())
-        with decoding_errors():
-            sound = stack.enter_context(soundfile.SoundFile(opened))
-        if sound.subtype not in _CODECS:
-            raise AudioError(f"{sound.subtype} is not read", "Convert the file to WAV or FLAC")
-        if not LOWEST_SR <= sound.samplerate <= HIGHEST_SR:
-            raise AudioError(f"a rate of {sound.samplerate} Hz, expected {LOWEST_SR} to {HIGHEST_SR} Hz")
-        if sound.channels > MOST_CHANNELS:
-            raise AudioError(f"{sound.channels} channels, expected {MOST_CHANNELS} at most")
-        yield sound
+        yield Sound(file, stack, careful=careful)
 
 
-def read_on(sound: Any) -> None:
-    """Make one `read` after another give samples without a joint.
+class Sound:
+    """The sound of a file: its streams one after the other, as long as they are of one rate.
 
-    After each read soundfile seeks to where the file already is. An MP3 decoder takes that for a jump and
-    forgets what the next samples are made of: each joint would be a moment of silence.
+    Attributes
+    ----------
+    samplerate, channels : int
+    promised : int or None
+        Frames by the header; None where it does not say.
+    least_s : float
+        Seconds that it lasts at least, if the header is right.
+    warnings : tuple of str
+        What is wrong with the file; complete when the last frame was read.
     """
-    sound.seekable = lambda: False
+
+    def __init__(self, file: BinaryIO, stack: ExitStack, *, careful: bool) -> None:
+        self.warnings: tuple[str, ...] = ()
+        self._file = file
+        self._stack = stack
+        self._careful = careful
+        self._streams = containers.streams(file, lambda: self._view.reached())
+        first = next(self._streams, None)
+        if first is None:
+            raise AudioError(f"not audio that can be read ({_what_else(file)})")
+        if first.kind == "mpeg":  # its decoder has much to say about a file with a fault
+            stack.enter_context(quiet_libraries())
+        # Frames of the streams that are through: read, and by their headers.
+        self._before = self._expected = self._streams_read = 0
+        self._counted = self._damaged = False
+        self._error: source.DecodingError | None = None
+        self._decoder = self._opened(first)
+        self._enter(first)
+        self.samplerate: int = self._decoder.samplerate
+        self.channels: int = self._decoder.channels
+        self.promised = None if first.more else self._frames
+        self.least_s = (self.promised or 0) / self.samplerate
+        if self.promised is None and first.kind == "mpeg":
+            self.least_s = (first.end - first.start) / _MOST_MPEG_BYTES
+
+    def read(self, n: int) -> NDArray[np.float32]:
+        """Decode the next `n` frames, fewer at the end.
+
+        Returns
+        -------
+        np.ndarray [shape=(n,) or (n, channels), dtype=float32]
+
+        Raises
+        ------
+        DecodingError
+            There are more, and they cannot be decoded.
+        """
+        parts: list[NDArray[np.float32]] = []
+        missing = n
+        while self._error is None:
+            parts.append(self._of_this_stream(missing))
+            missing -= len(parts[-1])
+            if not missing or self._error is not None or not self._next():
+                break
+        if self._error is not None and missing == n:
+            raise self._error
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _opened(self, stream: Stream) -> Any:
+        import soundfile
+
+        self._view = _View(self._file, stream)
+        with decoding_errors():
+            decoder = self._stack.enter_context(soundfile.SoundFile(self._view.seen))
+        if decoder.subtype not in _CODECS:
+            raise AudioError(f"{decoder.subtype} is not read", "Convert the file to WAV or FLAC")
+        if not LOWEST_SR <= decoder.samplerate <= HIGHEST_SR:
+            raise AudioError(f"a rate of {decoder.samplerate} Hz, expected {LOWEST_SR} to {HIGHEST_SR} Hz")
+        if decoder.channels > MOST_CHANNELS:
+            raise AudioError(f"{decoder.channels} channels, expected {MOST_CHANNELS} at most")
+        # After each read soundfile seeks to where the file already is. An MP3 decoder takes that for a jump
+        # and forgets what the next samples are made of: each joint would be a moment of silence.
+        decoder.seekable = lambda: False
+        return decoder
+
+    def _enter(self, stream: Stream) -> None:
+        self._stream: Stream | None = stream
+        self._held, self._cut = 0, stream.cut
+        frames = self._decoder.frames
+        self._frames = int(frames) if frames < source.UNKNOWN_FRAMES else None
+
+    def _of_this_stream(self, n: int) -> NDArray[np.float32]:
+        """Decode the next `n` frames of the stream, fewer at its end and where it is damaged."""
+        if self._frames is not None:
+            n = min(n, self._frames - self._held)
+            if not n:
+                return self._nothing()
+        if self._careful and self._decoder.format in _COMPRESSED:
+            y = np.concatenate([self._nothing(), *self._up_to_a_damage(n)])
+        else:
+            y = self._samples(n)
+        self._held += len(y)
+        return y
+
+    def _samples(self, n: int) -> NDArray[np.float32]:
+        with decoding_errors():
+            if self._decoder.subtype != "PCM_16":
+                y: NDArray[np.float32] = self._decoder.read(n, dtype="float32")
+                return y
+            # The same numbers as dtype="float32", in a tenth less time.
+            y = self._decoder.read(n, dtype="int16").astype(np.float32)
+            y *= np.float32(2.0**-15)
+            return y
+
+    def _up_to_a_damage(self, n: int) -> Iterator[NDArray[np.float32]]:
+        """Decode the next `n` frames, and of a part that fails what comes before the failure."""
+        shape = (SMALL_PIECE, self.channels) if self.channels > 1 else (SMALL_PIECE,)
+        while n > 0:
+            wanted = min(SMALL_PIECE, n)
+            y = np.full(shape, np.nan, np.float32)
+            try:
+                with decoding_errors():
+                    y = self._decoder.read(wanted, out=y)
+            except source.DecodingError as error:
+                # What was decoded stands in place of the NaN; zeros at its end stand for what was lost.
+                sound = np.flatnonzero(np.nan_to_num(y).reshape(SMALL_PIECE, -1).any(axis=1))
+                yield y[: sound[-1] + 1 if len(sound) else 0]
+                self._fail(error)
+                return
+            yield y
+            if len(y) < wanted:
+                return
+            n -= wanted
+
+    def _nothing(self) -> NDArray[np.float32]:
+        return np.empty((0, self.channels) if self.channels > 1 else 0, np.float32)
+
+    def _fail(self, error: source.DecodingError) -> None:
+        """Take an error for the end of the stream where there may be sound behind it, or none."""
+        stream = self._stream
+        if stream is None or stream.kind != "mpeg":
+            self._error = error
+        elif self._view.reached() >= stream.end and self._frames is None and stream.promised is None:
+            self._cut = "ends within a frame"
+
+    def _next(self) -> bool:
+        """Go on to the next stream of the file, if there is one to be heard."""
+        if self._stream is None:
+            return False
+        self._leave(self._stream)
+        stream = next(self._streams, None)
+        if stream is not None and self._can_follow(stream):
+            self._enter(stream)
+            return True
+        self._stream, self._frames, self._held = None, 0, 0
+        held_s = self._before / self.samplerate
+        expected = max(self._expected, self._before) if self._damaged else self._expected
+        self.warnings += source.truncation(expected / self.samplerate, held_s)
+        if self._cut and stream is None:
+            self.warnings += (f"truncated: the file {self._cut}, after {held_s:.2f} s",)
+        return False
+
+    def _leave(self, stream: Stream) -> None:
+        """Count what a stream held, and what its header promised."""
+        self._decoder.close()
+        self._before += self._held
+        self._streams_read += 1
+        if stream.promised is not None and stream.held:
+            self._expected += round(self._held * stream.promised / stream.held)
+        elif (stream.goes_on or stream.skipped) and self._counted:
+            pass  # the header of the stream before promised these as well, or knew nothing of them
+        else:
+            self._counted = self._frames is not None and stream.promised is None
+            self._expected += self._held if self._frames is None else self._frames
+
+    def _can_follow(self, stream: Stream) -> bool:
+        """Open the next stream; say of one that cannot be heard with the others that it is there."""
+        after = f"after {self._before / self.samplerate:.2f} s"
+        if self._streams_read >= _MOST_STREAMS:
+            self.warnings += (f"not all heard: more follow {after}, which are {_MOST_STREAMS} recordings",)
+            return False
+        try:
+            self._decoder = self._opened(stream)
+        except AudioError as error:
+            self.warnings += (
+                f"not all heard: {after} a recording follows that is not read ({error.message})",
+            )
+            return False
+        found = (self._decoder.channels, self._decoder.samplerate)
+        if found != (self.channels, self.samplerate):
+            what = f"{found[0]} channel{'s' * (found[0] > 1)} at {found[1]} Hz"
+            self.warnings += (f"not all heard: {after} a recording of {what} follows",)
+            return False
+        if stream.skipped:
+            self._damaged = True
+            self.warnings += (f"damaged: {stream.skipped} bytes {after} are no sound, and are left out",)
+        return True
 
 
-def pieces(sound: Any, promised: int | None, most: int) -> Iterator[NDArray[np.float32]]:
+def pieces(sound: Sound, most: int) -> Iterator[NDArray[np.float32]]:
     """Decode a file, a clip in one piece and a long recording in several.
 
     Parameters
     ----------
-    sound : soundfile.SoundFile
-    promised : int or None
-        Frames, if the header says how many.
+    sound : Sound
     most : int
         Samples of all channels in a piece.
 
     Yields
     ------
     np.ndarray [shape=(n,) or (n, channels), dtype=float32]
-        May be empty.
+        At least one frame.
 
     Raises
     ------
     DecodingError
         It cannot be decoded.
     """
-    read_on(sound)
     n = max(1, most // sound.channels)
-    left = math.inf if promised is None else promised
-    # The same numbers as dtype="float32", in a tenth less time.
-    as_integers = sound.subtype == "PCM_16"
-    while left > 0:
-        wanted = int(min(n, left))
-        with decoding_errors():
-            if as_integers:
-                y = sound.read(wanted, dtype="int16").astype(np.float32)
-                y *= np.float32(2.0**-15)
-            else:
-                y = sound.read(wanted, dtype="float32")
+    while len(y := sound.read(n)):
         yield y
-        if len(y) < wanted:
-            return
-        left -= wanted
 
 
-def _recognised(file: BinaryIO) -> tuple[bool, bool]:
-    """Whether a file that libsndfile may see is an MP3, and has a tag; the file stands at its first byte.
-
-    Raises
-    ------
-    AudioError
-        It may not.
-    """
+def _what_else(file: BinaryIO) -> str:
     file.seek(0)
-    first = head = file.read(_TEXT_BYTES)
-    if first.startswith(b"ID3") and len(first) > _ID3_BYTES:
-        # Four times seven bits. libsndfile's own guess at what is behind it may fail in odd ways.
-        size = sum((byte & 127) << 7 * (3 - i) for i, byte in enumerate(first[6:_ID3_BYTES]))
-        file.seek(_ID3_BYTES + size)
-        head = file.read(HEAD_BYTES)
-    file.seek(0)
-    if _FOR_LIBSNDFILE.match(head):
-        return False, head is not first
-    if _MPEG.match(head):
-        return True, head is not first
+    first = file.read(_TEXT_BYTES)
     text = first.isascii() and first.decode("ascii").replace("\n", " ").replace("\r", " ").isprintable()
-    raise AudioError(f"not audio that can be read ({'it is text' if text else 'format not recognised'})")
-
-
-def cut_off(file: BinaryIO, held_s: float) -> tuple[str, ...]:
-    """Return the warning for an Ogg file that ends within a page, as half a download does.
-
-    Its header promises no length, and libsndfile gives what is there.
-
-    Parameters
-    ----------
-    file : binary file
-    held_s : float
-        What could be read of it, in seconds.
-    """
-    file.seek(0)
-    if file.read(4) != b"OggS":
-        return ()
-    file.seek(max(0, file.seek(0, os.SEEK_END) - _LONGEST_PAGE))
-    tail = file.read()
-    page = tail[max(0, tail.rfind(b"OggS\0")) :]
-    n = page[_PAGE_HEADER_BYTES - 1] if len(page) >= _PAGE_HEADER_BYTES else 255
-    header = _PAGE_HEADER_BYTES + n
-    if len(page) >= header + sum(page[_PAGE_HEADER_BYTES:header]):
-        return ()
-    return (f"truncated: the file ends within a page of its Ogg stream, after {held_s:.2f} s",)
+    return "it is text" if text else "format not recognised"
 
 
 class Content(io.BytesIO):
@@ -214,23 +324,26 @@ class Content(io.BytesIO):
             return self.tell()
 
 
-class _Handle:
-    """What libsndfile sees of an open file: an error of the disk is an end, and MP3 begins with a tag.
+class _View:
+    """What libsndfile sees of a file: one of its streams. An error of the disk is an end.
 
     Errors in what C calls have nobody to raise to and would be printed.
-
-    Without a tag libsndfile first looks whether an MP3 file is a Sound Designer file with its other half
-    in `._` or `.AppleDouble` in the working folder. What is there by chance makes it refuse the MP3, or
-    wait for a pipe.
     """
 
-    _TAG = b"ID3\x04\0\0\0\0\0\x0a" + bytes(10)
-
-    def __init__(self, file: BinaryIO, *, tagged: bool) -> None:
+    def __init__(self, file: BinaryIO, stream: Stream) -> None:
         self._file = file
-        self._tag = self._TAG if tagged else b""
-        self._size = len(self._tag) + file.seek(0, os.SEEK_END)
+        self._header = stream.header
+        self._start = stream.start - len(stream.header)
+        self._size = _ENDLESS if stream.endless else stream.end - self._start
+        self._end = stream.end - self._start
         self._at = 0
+        whole = self._start == 0 and not stream.header and stream.end == file.seek(0, os.SEEK_END)
+        self.seen: Any = file if whole and isinstance(file, Content) and stream.kind != "mpeg" else self
+        file.seek(0)
+
+    def reached(self) -> int:
+        """Return the byte of the file up to which the decoder has read."""
+        return self._start + self._at if self.seen is self else self._file.tell()
 
     def tell(self) -> int:
         return self._at
@@ -241,12 +354,15 @@ class _Handle:
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        found = self._tag[self._at : self._at + len(buffer)]
-        try:
-            self._file.seek(max(0, self._at - len(self._tag)))
-            found += self._file.read(len(buffer) - len(found))
-        except (OSError, ValueError, OverflowError):
-            pass
+        n = len(buffer)
+        found = self._header[self._at : self._at + n]
+        place = self._at + len(found)
+        if self._size == _ENDLESS and place >= _ENDLESS - n:
+            found = bytes(n)  # for a tag of another kind; who finds nothing there at all gives up
+        elif place < self._end:
+            found += containers.read_at(
+                self._file, self._start + place, min(n - len(found), self._end - place)
+            )
         buffer[: len(found)] = found
         self._at += len(found)
         return len(found)

@@ -6,11 +6,11 @@ import hashlib
 import math
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from speechemo_cli.audio import formats, source
+from speechemo_cli.audio import containers, formats, source
 from speechemo_cli.errors import AudioError
 from speechemo_cli.files import open_regular
 
@@ -149,9 +149,11 @@ def read_bytes(path: str | os.PathLike[str], config: AudioConfig | None = None) 
 
 def _look_at(file: BinaryIO, config: AudioConfig | None) -> None:
     """Refuse by its header what would be refused after hours of reading, and go back to the first byte."""
-    if not formats.needs_ffmpeg(file.read(formats.HEAD_BYTES)):
+    if not formats.needs_ffmpeg(containers.beginning(file)):
         with formats.sound_file(file) as sound:
             _check_promise(sound, config)
+            if config is not None and sound.least_s > config.max_duration_s:
+                raise _too_long(f"{sound.least_s:.0f} s at least", config)
     file.seek(0)
 
 
@@ -191,13 +193,15 @@ def decode(
         Not audio that is read, longer than `config.max_duration_s`, too many samples, no such channel,
         or channels of which nothing is left when they are mixed.
     """
-    if not formats.needs_ffmpeg(content[: formats.HEAD_BYTES]):
-        return _decode_or_salvage(formats.Content(content), config, channel)
+    given = formats.Content(content)
+    if not formats.needs_ffmpeg(containers.beginning(given)):
+        return _decode_or_salvage(given, config, channel)
     from speechemo_cli.audio import ffmpeg
 
     # A little more, so that what is too long is seen to be.
-    with ffmpeg.decoded(content, config.max_duration_s + 1.0) as path, path.open("rb") as file:
-        return _decode_or_salvage(file, config, channel)
+    with ffmpeg.decoded(content, config.max_duration_s + 1.0) as made, made.path.open("rb") as file:
+        heard, sr, warnings = _decode_or_salvage(file, config, channel)
+        return heard, sr, (*made.warnings, *warnings)
 
 
 def _decode_or_salvage(
@@ -214,15 +218,15 @@ def _decode(
     file: BinaryIO, config: AudioConfig, channel: str, *, salvage: bool
 ) -> tuple[dict[str, NDArray[np.float32]], int, tuple[str, ...]]:
     powers, held = np.zeros(2), 0
-    most = formats.SMALL_PIECE if salvage else formats.PIECE
-    with formats.sound_file(file) as sound:
-        sr, channels, promised = sound.samplerate, sound.channels, _check_promise(sound, config)
+    with formats.sound_file(file, careful=salvage) as sound:
+        _check_promise(sound, config)
+        sr, channels = sound.samplerate, sound.channels
         mixed = channels > 1 and channel == "mix"
         names = source.channel_names(channels) if channel == "each" else (channel,)
         heard: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
         damage: tuple[str, ...] = ()
         try:
-            for piece in formats.pieces(sound, promised, most):
+            for piece in formats.pieces(sound, formats.PIECE):
                 held += len(piece)
                 _check_longest(held, sr, config)
                 source.check_samples_held(held, sr, channels)
@@ -234,22 +238,18 @@ def _decode(
             if not salvage or held / sr < config.min_duration_s:
                 raise
             damage = source.damage(held / sr, error)
-        log = sound.extra_info
-    warnings = damage or source.truncation(log, held if promised is None else promised, held, sr)
-    warnings += formats.cut_off(file, held / sr)
+        warnings = sound.warnings + damage
     if mixed:
         warnings += source.cancellation(powers, channels)
     return {name: _joined(parts) for name, parts in heard.items()}, sr, warnings
 
 
-def _check_promise(sound: Any, config: AudioConfig | None) -> int | None:
-    """Refuse what a header promises if it is too much; return the promise, None where there is none."""
-    if sound.frames >= source.UNKNOWN_FRAMES:
-        return None
-    if config is not None:
-        _check_longest(sound.frames, sound.samplerate, config)
-    source.check_samples_held(sound.frames, sound.samplerate, sound.channels)
-    return int(sound.frames)
+def _check_promise(sound: formats.Sound, config: AudioConfig | None) -> None:
+    """Refuse what a header promises if it is too much."""
+    if sound.promised is not None:
+        if config is not None:
+            _check_longest(sound.promised, sound.samplerate, config)
+        source.check_samples_held(sound.promised, sound.samplerate, sound.channels)
 
 
 def _joined(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -258,10 +258,13 @@ def _joined(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
 
 def _check_longest(n: int, sr: int, config: AudioConfig) -> None:
     if n / sr > config.max_duration_s:
-        raise AudioError(
-            f"{n / sr:.0f} s is longer than {config.max_duration_s:g} s",
-            "Cut it, or raise audio.max_duration_s",
-        )
+        raise _too_long(f"{n / sr:.0f} s", config)
+
+
+def _too_long(duration: str, config: AudioConfig) -> AudioError:
+    return AudioError(
+        f"{duration} is longer than {config.max_duration_s:g} s", "Cut it, or raise audio.max_duration_s"
+    )
 
 
 def check(y: NDArray[np.float32], sr: int, config: AudioConfig) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
 # Float files may go above full scale, and some programs write integers as floats. Beyond this it is
 # no sound, and its power would overflow.
 LOUDEST_PEAK = 1e6
-# libsndfile's SF_COUNT_MAX, for streams that do not say, is 2**63 - 1.
-UNKNOWN_FRAMES = 2**62
+# For streams that do not say libsndfile has 2**63 - 1, or a guess of what an endless file would hold.
+UNKNOWN_FRAMES = 2**50
 # Samples of all channels to decode at most, 1 GiB of them: ten minutes of 5.1 at 48 kHz, four hours of
 # mono at 16 kHz. FLAC packs silence into a thousandth of it.
 MOST_SAMPLES = 2**28
@@ -205,41 +204,14 @@ def damage(held_s: float, error: DecodingError) -> tuple[str, ...]:
     return (f"damaged: nothing can be read after {held_s:.2f} s ({error.reason})",)
 
 
-def truncation(log: str, frames: int, held: int, sr: int) -> tuple[str, ...]:
-    """Return the warning for a file that holds less than its header promises, if it does.
-
-    Parameters
-    ----------
-    log : str
-        What libsndfile says of the file.
-    frames : int
-        What it takes for the number of frames.
-    held : int
-        Frames that could be read.
-    sr : int
-        Frames a second.
-    """
-    promised_s = _promised_frames(log, frames, held) / sr
-    if promised_s - held / sr <= 0.01:
+def truncation(promised_s: float, held_s: float) -> tuple[str, ...]:
+    """Return the warning for a file that holds less than its header promises, or more, if it does."""
+    if abs(promised_s - held_s) <= 0.01:
         return ()
-    return (f"truncated: the header promises {promised_s:.2f} s, the file holds {held / sr:.2f} s",)
-
-
-# libsndfile corrects the number of frames of a cut file and says so in its log only.
-_CUT = re.compile(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
-# Programs that stream write a size near one of these limits: it means "not known", not a promise.
-_NO_PROMISE = (2**31 - 2**16, 2**32 - 2**16)
-
-
-def _promised_frames(log: str, frames: int, held: int) -> int:
-    """Frames that the header promises."""
-    match = _CUT.search(log)
-    if match is None:
-        return frames
-    promised, found = (int(size) for size in match.groups())
-    if any(limit <= promised <= limit + 2**16 for limit in _NO_PROMISE) or not found:
-        return frames
-    return round(held * promised / found)
+    seconds = f"promises {promised_s:.2f} s, the file holds {held_s:.2f} s"
+    if promised_s > held_s:
+        return (f"truncated: the header {seconds}",)
+    return (f"stale header: it {seconds}, all of which is heard",)
 
 
 def check_duration(n: int, sr: int, config: AudioConfig) -> None:
@@ -253,7 +225,15 @@ def check_duration(n: int, sr: int, config: AudioConfig) -> None:
     if n == 0:
         raise AudioError("no samples")
     if n / sr < config.min_duration_s:
-        raise AudioError(f"{n / sr:.3f} s is shorter than {config.min_duration_s:g} s")
+        raise AudioError(
+            f"{_below(n / sr, config.min_duration_s)} s is shorter than {config.min_duration_s:g} s"
+        )
+
+
+def _below(duration_s: float, bound_s: float) -> str:
+    """Write a duration with so many digits that it is not rounded up to its bound."""
+    texts = (f"{duration_s:.{digits}f}" for digits in range(3, 10))
+    return next((text for text in texts if float(text) < bound_s), f"{duration_s:g}")
 
 
 def check_warnings(warnings: tuple[str, ...], config: AudioConfig) -> None:
