@@ -187,11 +187,11 @@ def test_a_damaged_file_is_heard_with_a_warning_whole_or_in_blocks_and_refused_b
     assert [warning.partition(" reports ")[0] for warning in recording.warnings] == ["damaged: ffmpeg"]
     assert blocks.warnings == recording.warnings
     np.testing.assert_array_equal(y, recording.y)
-    with pytest.raises(AudioError, match="^damaged: ffmpeg reports"):
+    with pytest.raises(AudioError, match=r"^damaged: ffmpeg reports"):
         reader.read(path, AudioConfig(strict=True))
     with (
         open_blocks(path, 16000, AudioConfig(strict=True)) as strict,
-        pytest.raises(AudioError, match="^damag"),
+        pytest.raises(AudioError, match=r"^damag"),
     ):
         list(strict)
 
