@@ -13,7 +13,8 @@ import atheris
 import seeds
 
 with atheris.instrument_imports(include=["speechemo_cli"]):
-    from speechemo_cli.audio import reader
+    from speechemo_cli.audio import containers, formats, reader
+    from speechemo_cli.audio.view import Content
     from speechemo_cli.config import AudioConfig
     from speechemo_cli.errors import AudioError
 
@@ -30,7 +31,7 @@ sys.unraisablehook = _failures.append
 
 def target(content: bytes) -> None:
     """Read a recording, its channels apart."""
-    if reader.formats.needs_ffmpeg(content[: reader.formats.HEAD_BYTES]):
+    if formats.needs_ffmpeg(containers.beginning(Content(content))):
         return  # another program's business
     try:
         for recording in reader.read_channels("clip", CONFIG, "each", content):

@@ -20,9 +20,11 @@ from audio_cases import CASES, SR, Case, encoded, flac_promising, voice, write_a
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from speechemo_cli.audio import formats, reader, source
+from speechemo_cli.audio import reader, source
 from speechemo_cli.audio.blocks import open_blocks
-from speechemo_cli.audio.containers import Stream
+from speechemo_cli.audio.sound import sound_file
+from speechemo_cli.audio.streams import Stream
+from speechemo_cli.audio.view import Content, View
 from speechemo_cli.cli.answers import WRITERS, Style
 from speechemo_cli.config import AudioConfig
 from speechemo_cli.errors import AudioError
@@ -222,7 +224,7 @@ def test_three_hours_are_refused_by_their_header(cases: dict[str, Case]) -> None
 
 
 def test_many_channels_are_mixed_as_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "PIECE", 2**17)
+    monkeypatch.setattr(reader, "PIECE", 2**17)
     frames, path = 30 * SR, tmp_path / "clip.flac"
     y = np.tile(np.round(voice(1.0) * 100).astype(np.int16), 30)
     soundfile.write(path, np.stack([y] * 8, axis=1), SR)
@@ -249,7 +251,7 @@ def test_pieces_are_the_whole_to_the_last_bit(
     y = np.stack([voice(1.0, SR, 100 + 30 * i) for i in range(channels)], axis=1)
     content = encoded(y, SR, container, subtype)
     whole, sr, _ = reader.decode(content, CONFIG)
-    monkeypatch.setattr(formats, "PIECE", 5000)
+    monkeypatch.setattr(reader, "PIECE", 5000)
 
     in_pieces, _, _ = reader.decode(content, CONFIG)
 
@@ -259,7 +261,7 @@ def test_pieces_are_the_whole_to_the_last_bit(
 
 def test_a_stream_of_unknown_length_stops_at_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
     content = flac_promising(0, 1, SR)
-    monkeypatch.setattr(formats, "PIECE", 400)
+    monkeypatch.setattr(reader, "PIECE", 400)
 
     assert len(reader.decode(content, CONFIG)[0]["mix"]) == SR // 10
     with pytest.raises(AudioError, match=r"is longer than 0\.05 s"):
@@ -434,7 +436,7 @@ any_bytes = given(
 @pytest.mark.parametrize("n", [2**31 - 1, 2**63 - 1, -1, -(2**63)])
 def test_a_header_that_sends_the_decoder_nowhere_is_silent(n: int) -> None:
     content = io.BytesIO(b"12345")
-    for file in (formats.Content(b"12345"), formats._View(content, Stream("riff", b"", 0, 5))):
+    for file in (Content(b"12345"), View(content, Stream("riff", b"", 0, 5))):
         for whence in (os.SEEK_SET, os.SEEK_CUR, os.SEEK_END):
             file.seek(2)
             file.seek(n, whence)
@@ -449,7 +451,7 @@ def test_a_disk_that_fails_is_the_end_of_a_recording(tmp_path: Path) -> None:
                 raise OSError(5, "Input/output error")
             return super().read(n)
 
-    with formats.sound_file(Failing(encoded(voice()))) as sound:
+    with sound_file(Failing(encoded(voice()))) as sound:
         assert len(sound.read(10000)) == 10000
         assert len(sound.read(5000)) == 0
 

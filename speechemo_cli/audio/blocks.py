@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from speechemo_cli.audio import containers, formats, source
+from speechemo_cli.audio.sound import Sound, sound_file
 from speechemo_cli.errors import AudioError
 from speechemo_cli.files import open_regular
 
@@ -42,7 +43,7 @@ class Blocks:
 
     def __init__(
         self,
-        sound: formats.Sound,
+        sound: Sound,
         target_sr: int,
         config: AudioConfig,
         channel: str,
@@ -167,7 +168,7 @@ def open_blocks(
 
             made = stack.enter_context(ffmpeg.decoded(path))
             opened, doubts = stack.enter_context(made.path.open("rb")), made.warnings
-        sound = stack.enter_context(formats.sound_file(opened, careful=True))
+        sound = stack.enter_context(sound_file(opened, careful=True))
         yield Blocks(sound, target_sr, config, channel, doubts)
 
 

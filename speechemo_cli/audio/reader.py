@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from speechemo_cli.audio import containers, formats, source
+from speechemo_cli.audio.sound import PIECE, Sound, pieces, sound_file
+from speechemo_cli.audio.view import Content
 from speechemo_cli.errors import AudioError
 from speechemo_cli.files import open_regular
 
@@ -150,7 +152,7 @@ def read_bytes(path: str | os.PathLike[str], config: AudioConfig | None = None) 
 def _look_at(file: BinaryIO, config: AudioConfig | None) -> None:
     """Refuse by its header what would be refused after hours of reading, and go back to the first byte."""
     if not formats.needs_ffmpeg(containers.beginning(file)):
-        with formats.sound_file(file) as sound:
+        with sound_file(file) as sound:
             _check_promise(sound, config)
             if config is not None and sound.least_s > config.max_duration_s:
                 raise _too_long(f"{sound.least_s:.0f} s at least", config)
@@ -165,7 +167,7 @@ def channels_of(content: bytes) -> tuple[str, ...]:
     AudioError
         Not audio that libsndfile reads.
     """
-    with formats.sound_file(formats.Content(content)) as sound:
+    with sound_file(Content(content)) as sound:
         return source.channel_names(sound.channels)
 
 
@@ -193,7 +195,7 @@ def decode(
         Not audio that is read, longer than `config.max_duration_s`, too many samples, no such channel,
         or channels of which nothing is left when they are mixed.
     """
-    given = formats.Content(content)
+    given = Content(content)
     if not formats.needs_ffmpeg(containers.beginning(given)):
         return _decode_or_salvage(given, config, channel)
     from speechemo_cli.audio import ffmpeg
@@ -218,7 +220,7 @@ def _decode(
     file: BinaryIO, config: AudioConfig, channel: str, *, salvage: bool
 ) -> tuple[dict[str, NDArray[np.float32]], int, tuple[str, ...]]:
     powers, held = np.zeros(2), 0
-    with formats.sound_file(file, careful=salvage) as sound:
+    with sound_file(file, careful=salvage) as sound:
         _check_promise(sound, config)
         sr, channels = sound.samplerate, sound.channels
         mixed = channels > 1 and channel == "mix"
@@ -226,7 +228,7 @@ def _decode(
         heard: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
         damage: tuple[str, ...] = ()
         try:
-            for piece in formats.pieces(sound, formats.PIECE):
+            for piece in pieces(sound, PIECE):
                 held += len(piece)
                 _check_longest(held, sr, config)
                 source.check_samples_held(held, sr, channels)
@@ -244,7 +246,7 @@ def _decode(
     return {name: _joined(parts) for name, parts in heard.items()}, sr, warnings
 
 
-def _check_promise(sound: formats.Sound, config: AudioConfig | None) -> None:
+def _check_promise(sound: Sound, config: AudioConfig | None) -> None:
     """Refuse what a header promises if it is too much."""
     if sound.promised is not None:
         if config is not None:
