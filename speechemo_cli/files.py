@@ -239,6 +239,50 @@ def open_regular(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
         os.close(descriptor)
 
 
+def open_locked(path: Path, flags: int, mode: int = 0o600, *, required: bool = True) -> int:
+    """Open a regular file for this process alone, until it is closed or the process ends, however it ends.
+
+    Parameters
+    ----------
+    path : Path
+        Not through a link, and not waiting for a pipe's other end: anybody may have put it there.
+    flags, mode : int
+        As of `os.open`.
+    required : bool
+        Whether it is an error that this system, or the disk, has no locks.
+
+    Returns
+    -------
+    int
+        The descriptor.
+
+    Raises
+    ------
+    BlockingIOError
+        Another process has it.
+    OSError
+        It cannot be opened or is no regular file.
+    ImportError
+        There are no locks here.
+    """
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(path, flags, mode)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+        try:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (ImportError, OSError) as error:
+            if required or isinstance(error, BlockingIOError):
+                raise
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 def sha256_file(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a regular file's content as 64 hexadecimal digits.
 
@@ -295,7 +339,7 @@ def _make_scratch() -> Path:
     new = Path(tempfile.mkdtemp(prefix=_NEW_SCRATCH))
     try:
         try:
-            _lock(new / _SCRATCH_LOCK, os.O_CREAT)
+            open_locked(new / _SCRATCH_LOCK, os.O_RDWR | os.O_CREAT)
         except (ImportError, OSError):
             (new / _SCRATCH_LOCK).unlink(missing_ok=True)  # no locks here: nobody shall sweep it
         return new.rename(new.with_name(f"{_SCRATCH}{new.name.removeprefix(_NEW_SCRATCH)}"))
@@ -325,7 +369,7 @@ def _sweep_scratch() -> None:
 
 def _remove_unlocked(folder: Path) -> None:
     if folder.lstat().st_uid == os.getuid():
-        held = _lock(folder / _SCRATCH_LOCK)
+        held = open_locked(folder / _SCRATCH_LOCK, os.O_RDWR)
         shutil.rmtree(folder, ignore_errors=True)
         os.close(held)
 
@@ -338,18 +382,3 @@ def _remove_unfinished(folder: Path) -> None:
         for path in inside:
             path.unlink()
         folder.rmdir()
-
-
-def _lock(path: Path, flags: int = 0) -> int:
-    """Take a lock that the system takes back when the process ends, however it ends."""
-    import fcntl
-
-    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | flags, 0o600)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from speechemo_cli.cli import outputs, render
+from speechemo_cli.cli import earlier, outputs, render
 from speechemo_cli.cli.answers import WRITERS, Style
 from speechemo_cli.cli.inputs import Input
 from speechemo_cli.cli.outputs import ToFile, ToFolder
@@ -288,11 +288,11 @@ def any_answers(draw: st.DrawFn) -> Answer:
 @given(
     items=st.lists(any_answers(), max_size=5, unique_by=lambda item: (item.path, item.sha256, item.channel))
 )
-@pytest.mark.parametrize("format_", outputs.RESUMABLE)
+@pytest.mark.parametrize("format_", earlier.RESUMABLE)
 def test_any_answers_come_back_as_they_were(format_: str, items: list[Answer]) -> None:
     text = written(format_, items)
 
-    found = outputs.read_back(io.StringIO(text, newline="\n"), format_, STYLE)
+    found = earlier.read_back(io.StringIO(text, newline="\n"), format_, STYLE)
 
     received = [item for of_path in found.values() for of_content in of_path.values() for item in of_content]
     assert sorted(received, key=repr) == sorted(items, key=repr)
@@ -300,12 +300,12 @@ def test_any_answers_come_back_as_they_were(format_: str, items: list[Answer]) -
 
 
 @given(items=st.lists(any_answers(), min_size=1, max_size=2), top=st.integers(1, 3))
-@pytest.mark.parametrize("format_", outputs.RESUMABLE)
+@pytest.mark.parametrize("format_", earlier.RESUMABLE)
 def test_what_is_taken_up_is_written_as_it_stood(format_: str, items: list[Answer], top: int) -> None:
     style = STYLE._replace(top=top)
     once = written(format_, items[:1], style)
 
-    found = outputs.read_back(io.StringIO(once, newline="\n"), format_, style)
+    found = earlier.read_back(io.StringIO(once, newline="\n"), format_, style)
 
     ((received,),) = (group for of_path in found.values() for group in of_path.values())
     assert written(format_, [received], style) == once
@@ -313,11 +313,11 @@ def test_what_is_taken_up_is_written_as_it_stood(format_: str, items: list[Answe
 
 @given(text=st.text(), cut=st.integers(0, 400))
 @example(text='"', cut=100)
-@pytest.mark.parametrize("format_", outputs.RESUMABLE)
+@pytest.mark.parametrize("format_", earlier.RESUMABLE)
 def test_no_text_is_an_answer_by_accident(format_: str, text: str, cut: int) -> None:
     lines = io.StringIO(text + written(format_, [A])[:cut], newline="\n")
 
-    found = outputs.read_back(lines, format_, STYLE)
+    found = earlier.read_back(lines, format_, STYLE)
 
     assert found in ({}, {A.path: {A.sha256: [A]}})
 
@@ -402,7 +402,7 @@ def test_two_clips_for_one_place_are_refused_before_either_is_lost() -> None:
     assert json.loads(Path("out/a.wav.jsonl").read_text())["path"] == "x/a.wav"
 
 
-@pytest.mark.parametrize("format_", outputs.RESUMABLE)
+@pytest.mark.parametrize("format_", earlier.RESUMABLE)
 def test_each_clip_of_a_folder_is_taken_up_by_itself(format_: str) -> None:
     put(to_folder(format_), A, C)
     put(to_folder(format_, OTHER), B)

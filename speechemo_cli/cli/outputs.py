@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import errno
 import hashlib
-import json
-import math
 import os
-import re
-import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING
 
 from speechemo_cli.cli import render
 from speechemo_cli.cli.answers import WRITERS
-from speechemo_cli.errors import AccessError, ConfigError
-from speechemo_cli.files import access_error, atomic_path, display_name, refuse_devices, require_writable
+from speechemo_cli.cli.earlier import lines_of, read_back
+from speechemo_cli.cli.partial import PartialFile
+from speechemo_cli.errors import ConfigError
+from speechemo_cli.files import atomic_path, display_name, require_writable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Self
 
     from speechemo_cli.cli.answers import Style, Writer
@@ -30,12 +26,10 @@ if TYPE_CHECKING:
 
 SUFFIXES = {f".{name}": name for name in ("json", "jsonl", "csv", "srt", "rttm")}
 _ENDINGS = {"label": ".txt", "table": ".txt", "audacity": ".txt"}
-RESUMABLE = ("jsonl", "csv")
 # What `-o` may say for stdout.
 _STDOUT = ("-", "/dev/stdout")
 # The longest name that Linux, macOS and Windows give a file.
 _NAME_BYTES = 255
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Sink:
@@ -107,32 +101,12 @@ class ToFile(Sink):
         writers: Writers = WRITERS,
         spare: Iterable[str | os.PathLike[str]] = (),
     ) -> None:
-        # A link stays, and what it points to is replaced.
-        self._shown, path = path, Path(os.path.realpath(path))
-        require_writable(self._shown.parent)
-        try:
-            refuse_devices(path)
-        except OSError as error:
-            raise access_error("write", self._shown, error) from error
-        self._path = path
-        self._partial = path.with_name(f"{path.name}.partial")
-        # What the runs before had answered, while this one writes over `FILE.partial`.
-        self._kept = path.with_name(f"{path.name}.partial~")
-        self._known: dict[str, dict[str, list[Answer]]] = {}
+        self._file = PartialFile(path)
         self._spare(spare)
-        self._handle = self._open_alone()
-        if resume:
-            places = [place for place in (path, self._kept, self._partial) if place.is_file()]
-            lines = [line for place in places for line in _lines(place)]
-            if self._partial in places:
-                with atomic_path(self._kept) as temp:
-                    temp.write_bytes(os.fsencode("".join(lines)))
-            self._known = read_back(lines, format_, style)
-        try:
-            self._handle.truncate(0)
-        except OSError as error:
-            raise access_error("write", self._shown, error) from error
-        self._writer = writers[format_](style, self._write)
+        self._file.open()
+        self._known = self._take_up(format_, style) if resume else {}
+        self._file.empty()
+        self._writer = writers[format_](style, self._file.write)
 
     def expect(self, clip: Input) -> None:  # noqa: D102
         self._spare([clip.path])
@@ -144,55 +118,32 @@ class ToFile(Sink):
     def close(self) -> None:
         """Give the file its name."""
         self._writer.close()
-        try:
-            os.fsync(self._handle.fileno())
-            self._partial.replace(self._path)  # before another process may have what is under this name
-            self._handle.close()
-            self._kept.unlink(missing_ok=True)
-        except OSError as error:
-            raise access_error("write", self._shown, error) from error
+        self._file.finish()
 
     def known(self, path: str) -> Mapping[str, list[Answer]]:  # noqa: D102
         return self._known.get(path, {})
 
     def __exit__(self, *_: object) -> None:
-        try:
-            self._handle.close()
-        except OSError:
-            pass  # what went wrong has been said already
+        self._file.release()
 
     def _spare(self, files: Iterable[str | os.PathLike[str]]) -> None:
-        for file in files:
-            _refuse_to_replace(file, self._shown, self._path, self._partial, self._kept)
+        file = self._file
+        for spared in files:
+            _refuse_to_replace(spared, file.shown, file.path, file.partial, file.kept)
 
-    def _open_alone(self) -> TextIO:
-        """Open `FILE.partial` as it is, for this process alone; the system ends that with the process."""
-        try:
-            while True:
-                # Neither through a link nor waiting for a pipe's other end: anybody may have put it there.
-                flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-                descriptor = os.open(self._partial, flags, 0o666)
-                handle = os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="")
-                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    raise OSError(errno.EINVAL, "not a regular file")
-                _lock(descriptor)
-                if _is_named(descriptor, self._partial):
-                    return handle
-                handle.close()  # its writer has just given it its name
-        except BlockingIOError:
-            raise AccessError(
-                f"{display_name(self._shown)} is being written by another speechemo",
-                "Wait for it, or give another --output",
-            ) from None
-        except OSError as error:
-            raise access_error("write", self._partial, error) from error
-
-    def _write(self, text: str) -> None:
-        try:
-            self._handle.write(text)
-            self._handle.flush()  # a kill loses nothing that was answered
-        except OSError as error:
-            raise access_error("write", self._shown, error) from error
+    def _take_up(self, format_: str, style: Style) -> dict[str, dict[str, list[Answer]]]:
+        """Read what runs before had answered, and keep it while this one writes over `FILE.partial`."""
+        file = self._file
+        lines = [
+            line
+            for place in (file.path, file.kept, file.partial)
+            if place.is_file()
+            for line in lines_of(place)
+        ]
+        if file.partial.stat().st_size:
+            with atomic_path(file.kept) as temp:
+                temp.write_bytes(os.fsencode("".join(lines)))
+        return read_back(lines, format_, style)
 
 
 class ToFolder(Sink):
@@ -265,7 +216,7 @@ class ToFolder(Sink):
         target = self._target.get(path)
         if not self._resume or target is None or not os.path.isfile(target):
             return {}
-        return read_back(_lines(target), self._format, self._style).get(path, {})
+        return read_back(lines_of(target), self._format, self._style).get(path, {})
 
     def _file(self, clip: Input) -> Path:
         folder, name = os.path.split(clip.below)
@@ -333,31 +284,6 @@ def _refuse_to_replace(file: str | os.PathLike[str], shown: Path, *targets: Path
         )
 
 
-def _lock(descriptor: int) -> None:
-    """Take a file for this process alone, where the system can.
-
-    Raises
-    ------
-    BlockingIOError
-        Another process has it.
-    """
-    try:
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except (ImportError, OSError):
-        pass
-
-
-def _is_named(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
-
-
 def _same_file(one: str | os.PathLike[str], other: Path) -> bool:
     try:
         return Path(one).samefile(other)
@@ -384,105 +310,3 @@ def is_folder(output: str) -> bool:
     if output.endswith(("/", os.sep)) or os.path.isdir(output):
         return True
     return not Path(output).suffix and not os.path.exists(output)
-
-
-def read_back(lines: Iterable[str], format_: str, style: Style) -> dict[str, dict[str, list[Answer]]]:
-    """Take the answers of this style out of what was written, by path and SHA-256.
-
-    Parameters
-    ----------
-    lines : iterable of str
-    format_ : str
-        One of `RESUMABLE`.
-    style : Style
-        Answers with another key, of another model or with other options, are left alone; so is what
-        cannot be an answer.
-
-    Returns
-    -------
-    dict of str to dict of str to list of Answer
-        The last answer of each channel.
-    """
-    found: dict[str, dict[str, list[Answer]]] = {}
-    for record in _records(lines, format_):
-        if record.get("status") != "ok" or record.get("key") != style.key:
-            continue
-        try:
-            answer = _answer(record)
-            possible = _is_possible(answer, style.labels)
-        except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
-            continue  # not a record of ours
-        if not possible:
-            continue
-        group = found.setdefault(answer.path, {}).setdefault(answer.sha256, [])
-        group[:] = [*(one for one in group if one.channel != answer.channel), answer]
-    return found
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        text = path.read_bytes().decode("utf-8", errors="surrogateescape")
-    except OSError as error:
-        raise access_error("read", path, error) from error
-    return [f"{line}\n" for line in text.split("\n")[:-1]]
-
-
-def _records(lines: Iterable[str], format_: str) -> Iterator[Mapping[str, Any]]:
-    if format_ == "csv":
-        header: list[str] = []
-        rows = csv.reader(lines)
-        while True:
-            try:
-                row = next(rows)
-            except StopIteration:
-                return
-            except csv.Error:
-                continue  # not a row of ours
-            if row[:2] == ["path", "status"]:
-                header = row
-            elif len(row) == len(header):
-                yield dict(zip(header, row, strict=True))
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(record, dict):
-            yield record
-
-
-def _answer(record: Mapping[str, Any]) -> Answer:
-    from speechemo_cli.inference.predictor import Answer
-
-    fixed = ("path", "status", "label", "confidence", "duration_s", "warnings", "error", "channel")
-    probabilities = record.get("probabilities") or {
-        name: value for name, value in record.items() if name not in (*fixed, "sha256", "key") and value != ""
-    }
-    warnings = record["warnings"]
-    return Answer(
-        record["path"],
-        record["label"],
-        float(record["confidence"]),
-        {label: float(p) for label, p in probabilities.items()},
-        float(record["duration_s"]),
-        tuple(filter(None, warnings.split("; ")) if isinstance(warnings, str) else warnings),
-        record.get("channel") or None,
-        record["sha256"],
-    )
-
-
-def _is_possible(answer: Answer, labels: tuple[str, ...]) -> bool:
-    """Whether it is of the kind that is written here; anybody may have edited the file."""
-    from speechemo_cli.inference.predictor import UNCERTAIN
-
-    shares = (answer.confidence, *answer.probabilities.values())
-    return (
-        isinstance(answer.path, str)
-        and answer.label in (*labels, UNCERTAIN)
-        and set(answer.probabilities) <= set(labels)
-        and all(0 <= share <= 1 for share in shares)
-        and 0 <= answer.duration_s < math.inf
-        and all(isinstance(warning, str) for warning in answer.warnings)
-        and isinstance(answer.channel, str | None)
-        and _SHA256.fullmatch(answer.sha256) is not None
-    )

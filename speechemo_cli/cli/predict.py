@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from speechemo_cli.cli import answers, inputs, options, outputs, render, stream, timeline
+from speechemo_cli.cli import answers, earlier, inputs, options, outputs, render, stream, timeline
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import display_name
@@ -149,7 +149,7 @@ def run(
         raise ConfigError(
             f"--output {display_name(output or '')} is for times in a recording", "Add --timeline"
         )
-    if resume and (output is None or chosen not in outputs.RESUMABLE):
+    if resume and (output is None or chosen not in earlier.RESUMABLE):
         raise ConfigError(
             "--resume needs answers it can read again", "Give --output and --format jsonl or csv"
         )

@@ -1,0 +1,130 @@
+"""What an earlier run answered, read back for `--resume`; anybody may have edited it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+from speechemo_cli.files import access_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from speechemo_cli.cli.answers import Style
+    from speechemo_cli.inference.predictor import Answer
+
+RESUMABLE = ("jsonl", "csv")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def read_back(lines: Iterable[str], format_: str, style: Style) -> dict[str, dict[str, list[Answer]]]:
+    """Take the answers of this style out of what was written, by path and SHA-256.
+
+    Parameters
+    ----------
+    lines : iterable of str
+    format_ : str
+        One of `RESUMABLE`.
+    style : Style
+        Answers with another key, of another model or with other options, are left alone; so is what
+        cannot be an answer.
+
+    Returns
+    -------
+    dict of str to dict of str to list of Answer
+        The last answer of each channel.
+    """
+    found: dict[str, dict[str, list[Answer]]] = {}
+    for record in _records(lines, format_):
+        if record.get("status") != "ok" or record.get("key") != style.key:
+            continue
+        try:
+            answer = _answer(record)
+            possible = _is_possible(answer, style.labels)
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+            continue  # not a record of ours
+        if not possible:
+            continue
+        group = found.setdefault(answer.path, {}).setdefault(answer.sha256, [])
+        group[:] = [*(one for one in group if one.channel != answer.channel), answer]
+    return found
+
+
+def lines_of(path: Path) -> list[str]:
+    """Read whole lines; one that was broken off is none.
+
+    Raises
+    ------
+    AccessError
+        It cannot be read.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise access_error("read", path, error) from error
+    return [f"{line}\n" for line in text.split("\n")[:-1]]
+
+
+def _records(lines: Iterable[str], format_: str) -> Iterator[Mapping[str, Any]]:
+    if format_ == "csv":
+        header: list[str] = []
+        rows = csv.reader(lines)
+        while True:
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except csv.Error:
+                continue  # not a row of ours
+            if row[:2] == ["path", "status"]:
+                header = row
+            elif len(row) == len(header):
+                yield dict(zip(header, row, strict=True))
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(record, dict):
+            yield record
+
+
+def _answer(record: Mapping[str, Any]) -> Answer:
+    from speechemo_cli.inference.predictor import Answer
+
+    fixed = ("path", "status", "label", "confidence", "duration_s", "warnings", "error", "channel")
+    probabilities = record.get("probabilities") or {
+        name: value for name, value in record.items() if name not in (*fixed, "sha256", "key") and value != ""
+    }
+    warnings = record["warnings"]
+    return Answer(
+        record["path"],
+        record["label"],
+        float(record["confidence"]),
+        {label: float(p) for label, p in probabilities.items()},
+        float(record["duration_s"]),
+        tuple(filter(None, warnings.split("; ")) if isinstance(warnings, str) else warnings),
+        record.get("channel") or None,
+        record["sha256"],
+    )
+
+
+def _is_possible(answer: Answer, labels: tuple[str, ...]) -> bool:
+    """Whether it is of the kind that is written here; anybody may have edited the file."""
+    from speechemo_cli.inference.predictor import UNCERTAIN
+
+    shares = (answer.confidence, *answer.probabilities.values())
+    return (
+        isinstance(answer.path, str)
+        and answer.label in (*labels, UNCERTAIN)
+        and set(answer.probabilities) <= set(labels)
+        and all(0 <= share <= 1 for share in shares)
+        and 0 <= answer.duration_s < math.inf
+        and all(isinstance(warning, str) for warning in answer.warnings)
+        and isinstance(answer.channel, str | None)
+        and _SHA256.fullmatch(answer.sha256) is not None
+    )
