@@ -362,6 +362,19 @@ def test_stdout_may_be_named(output: str, clips: list[str], run: Run) -> None:
     assert not Path("-").exists()
 
 
+def test_what_has_no_end_on_stdin_is_refused_and_costs_the_others_nothing(
+    clips: list[str], run: Run, stdin: Callable[[bytes], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "LARGEST_BYTES", 2**15)
+    stdin(bytes(2**15 + 2))
+
+    code, out, err = run(clips[0], "-", clips[0])
+
+    assert code == 3
+    assert [record["status"] for record in records(out)] == ["ok", "error", "ok"]
+    assert "warning: -: more than 32768 bytes" in err
+
+
 # --- what is listened to -------------------------------------------------------------------------------
 
 

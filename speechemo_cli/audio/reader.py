@@ -29,7 +29,7 @@ CHANNELS = ("mix", "left", "right", "each")
 # Files larger than this have to show a header that can be used before they are read.
 _LARGE_BYTES = 2**26
 # MOST_SAMPLES of the widest kind, and a little more for names and pictures.
-_LARGEST_BYTES = 8 * source.MOST_SAMPLES + 2**26
+LARGEST_BYTES = 8 * source.MOST_SAMPLES + 2**26
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,8 @@ def read_channels(
         `config.strict`.
     """
     content = read_bytes(path, config) if content is None else content
+    if len(content) > LARGEST_BYTES:
+        raise AudioError(f"more than {LARGEST_BYTES} bytes")
     if not content:
         raise AudioError("empty file")
     heard, sr, warnings = decode(content, config, channel)
@@ -144,8 +146,8 @@ def read_bytes(path: str | os.PathLike[str], config: AudioConfig | None = None) 
         size = os.fstat(file.fileno()).st_size
         if size > _LARGE_BYTES:
             _look_at(file, config)
-        if size > _LARGEST_BYTES:
-            raise AudioError(f"{size} bytes, expected {_LARGEST_BYTES} at most")
+        if size > LARGEST_BYTES:
+            raise AudioError(f"{size} bytes, expected {LARGEST_BYTES} at most")
         return file.read()
 
 

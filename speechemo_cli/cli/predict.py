@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from speechemo_cli.inference.predictor import Predictor
     from speechemo_cli.models.artifact import ModelCard
 
+# Of stdin, at a time.
+_CHUNK_BYTES = 2**20
+
 
 def run(
     clips: Annotated[
@@ -271,7 +274,7 @@ def _answer_all(
         for clip in found:
             sink.expect(clip)
             waiting.append(clip)
-            yield (clip.path, inputs.stdin().read()) if clip.path == inputs.STDIN else clip.path
+            yield (clip.path, _on_stdin()) if clip.path == inputs.STDIN else clip.path
 
     failed = n = done = 0
     with render.progress("listening", "clips") as update:
@@ -286,6 +289,18 @@ def _answer_all(
             update(done, total)
     sink.close()
     return failed, n
+
+
+def _on_stdin() -> bytes:
+    """Read a file's content from stdin, and of what has no end as much as shows that it is too much."""
+    from speechemo_cli.audio.reader import LARGEST_BYTES
+
+    chunks: list[bytes] = []
+    left = LARGEST_BYTES + 1
+    while chunk := inputs.stdin().read(min(left, _CHUNK_BYTES)):
+        chunks.append(chunk)
+        left -= len(chunk)
+    return b"".join(chunks)
 
 
 def _say(predictor: Predictor, path: Path, min_confidence: float) -> None:
