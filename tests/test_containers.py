@@ -138,8 +138,17 @@ def test_sizes_are_those_of_the_codec(subtype: str, tmp_path: Path) -> None:
         TAG + b"x" * 2000,
         b"TAG" + b"x" * 125,
         np.random.default_rng(3).bytes(300),
+        b"\xff" * 50_000,
+        b"\xff\xd8\xff\xe0" + np.random.default_rng(3).bytes(5000),
+        b"PK\3\4" + np.random.default_rng(3).bytes(5000),
+        b"RIFF" + struct.pack("<I", 5000) + b"AVI " + np.random.default_rng(3).bytes(4996),
+        b"<?xml version='1.0'?>\n" + b"<axml/>\n" * 200,
+        b"iXML" + struct.pack("<I", 9000) + b"<x/>" * 500,
     ],
-    ids=["byte", "zeros", "sector", "cluster", "megabytes", "LIST", "id3", "ID3", "ID3v1", "remnant"],
+    ids=[
+        *("byte", "zeros", "sector", "cluster", "megabytes", "LIST", "id3", "ID3", "ID3v1", "remnant"),
+        *("erased", "JPEG", "zip", "AVI", "text", "cut iXML"),
+    ],
 )
 def test_what_stands_behind_the_samples_and_is_none_is_not_heard(behind: bytes, tmp_path: Path) -> None:
     whole = encoded(Y)
@@ -368,7 +377,7 @@ def test_a_hole_in_an_mp3_is_told_and_what_follows_is_heard(counted: bool, tmp_p
     assert [warning.split(":")[0] for warning in warnings[1:]] == ["truncated"] * counted
 
 
-@pytest.mark.parametrize("cut", [1, 20])
+@pytest.mark.parametrize("cut", [1, 20, 60, 100, 2000, 2050])
 def test_an_mp3_that_ends_within_a_frame_is_cut(cut: int, tmp_path: Path) -> None:
     y, warnings = heard(without_count(mp3(Y, SR, "CONSTANT"))[:-cut], tmp_path)
 

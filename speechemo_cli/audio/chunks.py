@@ -31,6 +31,10 @@ _LONGEST_32 = 2**32 - 1
 _NO_PROMISE = (2**31 - 2**16, 2**32 - 2**16)
 # Less than this behind the samples is what an editor left there.
 _LEAST_BYTES = 512
+# Nor are tags, pictures, archives, files of other kinds, and text.
+_NO_SAMPLES = re.compile(
+    rb"ID3|TAG|APETAGEX|\xff\xd8\xff|\x89PNG|GIF8|PK\x03\x04|%PDF|RIF[FX]|FORM|riff|caff|[\t\n\r -~]{512}"
+)
 
 
 class _Layout(NamedTuple):
@@ -47,6 +51,14 @@ class _Layout(NamedTuple):
 
 
 _GUID = bytes.fromhex("f3acd3118cd100c04f8edb8a")
+# Chunks that stand behind the samples, in lower case; the last of a file may be cut.
+_KNOWN = frozenset(
+    (
+        *(b"list", b"id3 ", b"ixml", b"axml", b"bext", b"cart", b"chna", b"umid", b"cue ", b"smpl", b"inst"),
+        *(b"fact", b"peak", b"levl", b"junk", b"pad ", b"fllr", b"disp", b"afsp", b"_pmx", b"minf", b"elm1"),
+        *(b"regn", b"dgda", b"mark", b"comt", b"name", b"auth", b"anno", b"(c) ", b"appl", b"midi", b"info"),
+    )
+)
 # A file of its own behind another.
 _MAGIC = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"riff", b"caff")
 _LAYOUTS = {
@@ -103,12 +115,12 @@ def chunked(file: BinaryIO, at: int, end: int) -> Parsed:
             found.append(_samples(file, start, size, end, layout)[0])
     more = len(found) > 1 or (behind < end and kind_at(file, behind) == kind)
     mpeg = kind in ("riff", "w64") and int.from_bytes(description[:2], "little") in _MPEG_IN_WAV
-    plain = not more and not mpeg and magic[:4] != b"BW64"
+    plain = not more and not mpeg and magic[:4] != b"BW64" and behind >= end
     for span in found:
         stream = whole._replace(promised=span.promised, held=span.held, more=more)
         if mpeg:
             inside = mpeg_stream(file, span.start, span.start + span.held)
-            stream = inside._replace(promised=span.promised, held=span.held, more=more)
+            stream = inside._replace(promised=span.promised, held=span.held, more=more, cut="")
         elif not (plain and span.as_it_is):
             stream = _described(stream, magic, description, span)
         yield stream
@@ -153,19 +165,20 @@ def _is_chunk(name: bytes, start: int, size: int, end: int) -> bool:
     name = name[:4]
     if name in _MAGIC or not all(32 <= byte < 127 for byte in name):
         return False
-    return 0 <= size <= end - start or name == b"LIST"
+    return 0 <= size <= end - start or name.lower() in _KNOWN
 
 
 def _goes_on(file: BinaryIO, at: int, end: int, layout: _Layout | None = None) -> bool:
     """Whether behind the last sample that a header counts there are more, and not something else."""
     if end - at < _LEAST_BYTES or (layout and _chunk_at(file, at, end, layout)):
         return False
-    tags = (b"ID3", b"TAG", b"APETAGEX")
+    head, far = read_at(file, at, _LEAST_BYTES), min(end, at + SEARCHED_BYTES)
     return not (
-        read_at(file, at, 8).startswith(tags)
+        _NO_SAMPLES.match(head)
         or kind_at(file, at) not in (None, "mpeg")
         or frames_at(file, at)
-        or past_padding(file, at) >= min(end, at + SEARCHED_BYTES)
+        or past_padding(file, at) >= far
+        or past_padding(file, at, head[:1]) >= far
     )
 
 

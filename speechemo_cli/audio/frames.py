@@ -21,6 +21,8 @@ _FIRST_PAGE, _LAST_PAGE = 2, 4
 _PAGE = b"OggS\0"
 # So many MPEG frames in a row are sound, and no accident. Encoders pad the end with fewer.
 _FRAMES_IN_A_ROW = 4
+# Room for some of the longest MPEG frames, of 2,880 bytes.
+_TAIL_BYTES = 2**14
 # Before a second FLAC stream: as much as the decoder of the first may have read of it.
 _AHEAD_BYTES = 2**16
 _FLAC = (b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22")
@@ -92,7 +94,19 @@ def mpeg(reached: Callable[[], int], file: BinaryIO, at: int, end: int) -> Parse
 def mpeg_stream(file: BinaryIO, start: int, end: int) -> Stream:
     """Describe the MPEG frames between two bytes."""
     endless = not _COUNT.search(read_at(file, start, 64))
-    return Stream("mpeg", _MPEG_TAG, start, end, endless=endless)
+    cut = "ends within a frame" if endless and _is_cut(file, start, end) else ""
+    return Stream("mpeg", _MPEG_TAG, start, end, cut=cut, endless=endless)
+
+
+def _is_cut(file: BinaryIO, start: int, end: int) -> bool:
+    """Whether the last MPEG frame goes on behind the end of the file."""
+    start = max(start, end - _TAIL_BYTES)
+    at = find(file, b"\xff", start, end, partial(frames_at, file))
+    while at is not None and (frame := _frame(read_at(file, at, 4))):
+        at += frame[1]
+        if at > end:
+            return True
+    return False
 
 
 _KBPS = {

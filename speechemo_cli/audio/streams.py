@@ -80,11 +80,11 @@ def past_tags(file: BinaryIO, at: int = 0) -> int:
     return at
 
 
-def past_padding(file: BinaryIO, at: int) -> int:
-    """Return where zeros and line ends stop."""
+def past_padding(file: BinaryIO, at: int, padding: bytes = b"\0\r\n") -> int:
+    """Return where bytes of some kinds stop: by default zeros and line ends."""
     for _ in range(SEARCHED_BYTES // READ_BYTES):
         found = read_at(file, at, READ_BYTES)
-        rest = found.lstrip(b"\0\r\n")
+        rest = found.lstrip(padding)
         at += len(found) - len(rest)
         if rest or not found:
             break
