@@ -144,10 +144,14 @@ def test_sizes_are_those_of_the_codec(subtype: str, tmp_path: Path) -> None:
         b"RIFF" + struct.pack("<I", 5000) + b"AVI " + np.random.default_rng(3).bytes(4996),
         b"<?xml version='1.0'?>\n" + b"<axml/>\n" * 200,
         b"iXML" + struct.pack("<I", 9000) + b"<x/>" * 500,
+        b"\0iXML" + struct.pack("<I", 2000) + b"<x/>" * 500,
+        "Grüße aus dem Studio\n".encode() * 50,
+        "Grüße aus dem Studio\n".encode("utf-16") * 50,
+        b"\x1f\x8b\x08" + np.random.default_rng(3).bytes(5000),
     ],
     ids=[
         *("byte", "zeros", "sector", "cluster", "megabytes", "LIST", "id3", "ID3", "ID3v1", "remnant"),
-        *("erased", "JPEG", "zip", "AVI", "text", "cut iXML"),
+        *("erased", "JPEG", "zip", "AVI", "text", "cut iXML", "shifted iXML", "UTF-8", "UTF-16", "gzip"),
     ],
 )
 def test_what_stands_behind_the_samples_and_is_none_is_not_heard(behind: bytes, tmp_path: Path) -> None:
@@ -157,6 +161,29 @@ def test_what_stands_behind_the_samples_and_is_none_is_not_heard(behind: bytes, 
 
     np.testing.assert_array_equal(y, samples(whole))
     assert warnings == ()
+
+
+def test_a_chunk_behind_the_samples_of_a_w64_file_is_not_heard(tmp_path: Path) -> None:
+    whole = container("W64")
+    name = b"levl" + bytes.fromhex("f3acd3118cd100c04f8edb8a")
+    chunk = name + struct.pack("<q", 24 + 40_000) + np.random.default_rng(3).bytes(40_000)
+
+    y, warnings = heard(whole + chunk, tmp_path)
+
+    np.testing.assert_array_equal(y, samples(whole))
+    assert warnings == ()
+
+
+def test_sound_behind_a_long_silence_that_nobody_counted_is_heard(tmp_path: Path) -> None:
+    y = np.concatenate([Y, np.zeros(40 * SR, np.float32), Y])
+    whole = encoded(y)
+    n = 2 * len(Y)
+    stale = whole[:4] + struct.pack("<I", n + 36) + whole[8:40] + struct.pack("<I", n) + whole[44:]
+
+    received, warnings = heard(stale, tmp_path)
+
+    np.testing.assert_array_equal(received, samples(whole))
+    assert warnings[0] == "stale header: it promises 2.00 s, the file holds 44.00 s, all of which is heard"
 
 
 @pytest.mark.parametrize("padding", [b"", b"\0"])

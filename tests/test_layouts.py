@@ -490,12 +490,14 @@ def test_a_label_that_no_table_can_show_is_refused_before_anything_is_trained_on
     assert str(e.value).isprintable()
 
 
-@pytest.mark.parametrize("label", ["path", "Error", "speech_share"])
+@pytest.mark.parametrize("label", ["path", "Error", "speech_share", "uncertain"])
 def test_a_label_that_answers_have_as_a_column_is_refused_too(tmp_path: Path, label: str) -> None:
     (tmp_path / label).mkdir()
     (tmp_path / label / "a.wav").touch()
 
-    with pytest.raises(DataError, match=rf"^{label.lower()} cannot be a label, which is a column of answers"):
+    with pytest.raises(
+        DataError, match=rf"^{label.lower()} cannot be a label, which stands for something else in"
+    ):
         find_clips(str(tmp_path))
 
 

@@ -346,6 +346,12 @@ def test_a_name_that_no_system_opens_costs_the_others_nothing(clips: list[str], 
     assert [record["status"] for record in records(out)] == ["ok", "error", "error", "error", "ok"]
 
 
+def test_a_label_with_a_comma_stands_in_quotes(clips: list[str], run: Run) -> None:
+    _, _, err = run(clips[0], "--labels", ' "a,b" , sad')
+
+    assert "the model does not know 'a,b'." in err
+
+
 def test_no_confidence_is_no_number(clips: list[str], run: Run) -> None:
     code, _, err = run(clips[0], "--min-confidence", "nan")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import struct
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from speechemo_cli.audio.frames import frames_at, mpeg_stream
 from speechemo_cli.audio.streams import (
     HEAD_BYTES,
-    SEARCHED_BYTES,
     Parsed,
     Stream,
     kind_at,
@@ -31,9 +31,12 @@ _LONGEST_32 = 2**32 - 1
 _NO_PROMISE = (2**31 - 2**16, 2**32 - 2**16)
 # Less than this behind the samples is what an editor left there.
 _LEAST_BYTES = 512
+# Nor is padding, where there is nothing else for so long: an hour at 32 kHz.
+_MOST_PADDING = 2**28
 # Nor are tags, pictures, archives, files of other kinds, and text.
 _NO_SAMPLES = re.compile(
-    rb"ID3|TAG|APETAGEX|\xff\xd8\xff|\x89PNG|GIF8|PK\x03\x04|%PDF|RIF[FX]|FORM|riff|caff|[\t\n\r -~]{512}"
+    rb"ID3|TAG|APETAGEX|\xff\xd8\xff|\x89PNG|GIF8|PK\x03\x04|%PDF|RIF[FX]|FORM|riff|caff|\x1f\x8b\x08"
+    rb"|\xff\xfe([\t\n\r -~]\0){8}|\xfe\xff(\0[\t\n\r -~]){8}"
 )
 
 
@@ -115,7 +118,10 @@ def chunked(file: BinaryIO, at: int, end: int) -> Parsed:
             found.append(_samples(file, start, size, end, layout)[0])
     more = len(found) > 1 or (behind < end and kind_at(file, behind) == kind)
     mpeg = kind in ("riff", "w64") and int.from_bytes(description[:2], "little") in _MPEG_IN_WAV
+    # libsndfile refuses a file with another one behind it, and takes what is behind the samples of a W64 file
+    # for more of them.
     plain = not more and not mpeg and magic[:4] != b"BW64" and behind >= end
+    plain = plain and (kind != "w64" or seen >= end)
     for span in found:
         stream = whole._replace(promised=span.promised, held=span.held, more=more)
         if mpeg:
@@ -140,9 +146,11 @@ def _samples(file: BinaryIO, start: int, promised: int, end: int, layout: _Layou
     """Find out where a chunk of samples ends, and where the chunks behind it begin."""
     start, promised = start + layout.before_samples, promised - layout.before_samples
     there = max(0, end - start)
-    behind = start + max(0, promised)
-    if not _chunk_at(file, behind, end, layout):  # some programs leave the padding out
-        behind += -promised % layout.alignment
+    last = start + max(0, promised)
+    behind = last + -promised % layout.alignment
+    # Some programs leave the padding out, some write too much.
+    places = (last, behind, last + 1, last + 2)
+    behind = next((place for place in places if _chunk_at(file, place, end, layout)), behind)
     if promised > there and not _is_open(promised):
         return _Samples(start, there, promised, layout is not _LAYOUTS["caf"]), end
     if promised > there or (promised <= 0 and not _chunk_at(file, behind, end, layout)):
@@ -172,14 +180,24 @@ def _goes_on(file: BinaryIO, at: int, end: int, layout: _Layout | None = None) -
     """Whether behind the last sample that a header counts there are more, and not something else."""
     if end - at < _LEAST_BYTES or (layout and _chunk_at(file, at, end, layout)):
         return False
-    head, far = read_at(file, at, _LEAST_BYTES), min(end, at + SEARCHED_BYTES)
+    head, far = read_at(file, at, _LEAST_BYTES), min(end, at + _MOST_PADDING)
     return not (
         _NO_SAMPLES.match(head)
+        or _is_text(head)
         or kind_at(file, at) not in (None, "mpeg")
         or frames_at(file, at)
-        or past_padding(file, at) >= far
-        or past_padding(file, at, head[:1]) >= far
+        or past_padding(file, at, most=_MOST_PADDING) >= far
+        or past_padding(file, at, head[:1], _MOST_PADDING) >= far
     )
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        # The last character may have been cut.
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return all(c.isprintable() or c in "\t\r\n" for c in text)
 
 
 def _described(stream: Stream, magic: bytes, description: bytes, span: _Samples) -> Stream:
@@ -242,8 +260,9 @@ def nist(file: BinaryIO, at: int, end: int) -> Parsed:
         for number in numbers.values():
             promised *= number
         held = max(0, end - start)
-        if promised < held and not _goes_on(file, start + promised, end):
+        if 0 < promised < held and not _goes_on(file, start + promised, end):
             held = promised
+            whole = whole._replace(end=start + held)
         whole = whole._replace(promised=promised or None, held=held)
     yield whole
     return end

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # The readers of what `formats.needs_ffmpeg` knows by its first bytes. Many others follow names in the file.
-_READERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,asf,amr,aac,avi,flv"
+_READERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,asf,amr,aac,avi,flv,ogg"
 # Where it is to stop after some seconds of sound, it may take as long as those, and this.
 _PATIENCE_S = 60.0
 # It may have something to say of every frame.

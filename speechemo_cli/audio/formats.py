@@ -20,6 +20,10 @@ _FOR_FFMPEG = (
     (0, b"\xff\xf9"),
     (8, b"AVI "),
     (0, b"FLV"),
+    # In Ogg, behind the header of a page.
+    (28, b"\x7fFLAC"),
+    (28, b"\x80theora"),
+    (28, b"Speex"),
 )
 # So many printable ones, and no others, make a text.
 _TEXT_BYTES = 512

@@ -10,7 +10,8 @@ from typing import BinaryIO, NamedTuple
 _MOST_TAGS = 16
 SEARCHED_BYTES = 2**20
 READ_BYTES = 2**16
-HEAD_BYTES = 16
+# The first of an Ogg file's 28 are of its first page.
+HEAD_BYTES = 36
 # What speech comes in: WAV, AIFF, W64, CAF, AU, NIST SPHERE, FLAC, Ogg, MPEG. libsndfile knows as many again
 # that nobody records voices in, with decoders that few have looked at; those never see a byte.
 _KINDS = re.compile(
@@ -73,6 +74,8 @@ def past_tags(file: BinaryIO, at: int = 0) -> int:
             at += 10 * (head[5] >> 4 & 1)
         elif head.startswith(b"TAG"):
             at += 128
+        elif head.startswith(b"APETAGEX"):
+            at += 32 + int.from_bytes(read_at(file, at + 12, 4), "little")
         elif head[:1] in (b"\0", b"\r", b"\n") and head[4:8] != b"ftyp":  # MP4 begins with a size
             at = past_padding(file, at)
         else:
@@ -80,9 +83,9 @@ def past_tags(file: BinaryIO, at: int = 0) -> int:
     return at
 
 
-def past_padding(file: BinaryIO, at: int, padding: bytes = b"\0\r\n") -> int:
-    """Return where bytes of some kinds stop: by default zeros and line ends."""
-    for _ in range(SEARCHED_BYTES // READ_BYTES):
+def past_padding(file: BinaryIO, at: int, padding: bytes = b"\0\r\n", most: int = SEARCHED_BYTES) -> int:
+    """Return where bytes of some kinds stop, by default zeros and line ends, or where there were many."""
+    for _ in range(most // READ_BYTES):
         found = read_at(file, at, READ_BYTES)
         rest = found.lstrip(padding)
         at += len(found) - len(rest)

@@ -172,7 +172,7 @@ def run(
         config,
         runtime=runtime.value,
         min_confidence=min_confidence,
-        labels=[label.strip() for label in labels.split(",")] if labels is not None else None,
+        labels=_named_labels(labels) if labels is not None else None,
         channel=channel.value,
         isolate=resume,  # what broke the run off may have been a clip, and would do so again
     )
@@ -257,6 +257,13 @@ def _format(asked: options.PredictFormat | None, output: str | None, streams: bo
     if output is not None:
         return "jsonl"
     return "table" if render.on_terminal() and not streams else "jsonl"
+
+
+def _named_labels(labels: str) -> list[str]:
+    """Read labels as one line of CSV: one that holds a comma stands in quotes."""
+    import csv
+
+    return [label.strip() for label in next(csv.reader([labels], skipinitialspace=True), [])]
 
 
 def _key(model: str, *settings: Any) -> str:

@@ -260,14 +260,18 @@ def progress(what: str, unit: str) -> Iterator[Callable[..., None]]:
 def _results_over_bar() -> Iterator[None]:
     """Let results and a bar share a terminal."""
     global _over_bar, _begun
+    end = ""
     _over_bar = shows_progress() and on_terminal() and os.environ.get("TERM") != "dumb"
     try:
         yield
+    except BaseException:
+        end = "\n"  # what comes now is no result
+        raise
     finally:
         _over_bar = False
         begun, _begun = _begun, ""
         if begun:
-            write(begun)
+            write(f"{begun}{end}")
 
 
 def take_back_stderr() -> None:

@@ -14,9 +14,10 @@ EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "s
 MAX_LABELS = 1000
 _MAX_LABEL_LENGTH = 100
 
-# The columns of docs/formats.md, beside which every label has one of its own.
+# The columns of docs/formats.md, beside which every label has one of its own; and what is no label.
 RESERVED = frozenset(
     (
+        "uncertain",
         *("path", "status", "label", "confidence", "duration_s", "warnings", "error", "channel", "sha256"),
         *("key", "start_s", "end_s", "speech_share"),
     )
@@ -60,7 +61,7 @@ def is_emotion(word: str) -> bool:
 
 
 def is_label(word: str) -> bool:
-    """Whether a word can be a label: it fits on one line of a table, and is no other column of answers."""
+    """Whether a word can be a label: it fits on one line of a table, and stands for nothing else there."""
     return 0 < len(word) <= _MAX_LABEL_LENGTH and word.isprintable() and word not in RESERVED
 
 

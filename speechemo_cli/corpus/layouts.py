@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 # left out: RAVDESS's hold the sounds of its clips once more.
 AUDIO_SUFFIXES = frozenset(
     {
-        *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc"),
-        *(".m4a", ".aac", ".amr", ".weba", ".wma"),
+        *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".aif", ".aiff", ".aifc"),
+        *(".w64", ".caf", ".au", ".snd", ".sph"),
+        *(".m4a", ".aac", ".amr", ".weba", ".mka", ".wma"),
     }
 )
 
@@ -100,7 +101,7 @@ class Corpus:
         wrong = next((label for label in self.labels if not is_label(label)), None)
         if wrong is not None:
             why = (
-                "which is a column of answers"
+                "which stands for something else in answers"
                 if wrong in RESERVED
                 else "expected up to 100 printable characters"
             )

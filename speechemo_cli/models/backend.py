@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import signal
@@ -62,6 +63,8 @@ def load_keras() -> Any:
     with deferred_interrupt(), quiet_stderr():
         import keras
 
+        # Its remarks are for who writes programs with it.
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
         # The first operation makes TensorFlow look for devices, and talk about them.
         keras.ops.convert_to_numpy(keras.ops.zeros(1))
     return keras
