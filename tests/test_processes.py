@@ -33,6 +33,16 @@ ABORT = "if 'bad' in path: os.abort()"
 KILLED = "if 'bad' in path: os.kill(os.getpid(), signal.SIGKILL)"
 SEGFAULT = "if 'bad' in path: import ctypes; ctypes.string_at(0)"
 
+each_end = pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        signal.SIGKILL,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+)
+
 
 @pytest.fixture
 def temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -142,15 +152,7 @@ def test_nothing_of_the_working_folder_is_imported_by_any_process(tmp_path: Path
 # --- the parent is told to end ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "number",
-    [
-        signal.SIGINT,
-        signal.SIGKILL,
-        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
-        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
-    ],
-)
+@each_end
 def test_a_command_that_is_ended_takes_its_workers_with_it_and_is_gone_on_with(
     number: signal.Signals, temp: Path, plant: Callable, start: Callable, tmp_path: Path
 ) -> None:
@@ -355,15 +357,7 @@ def runs(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize(
-    "number",
-    [
-        signal.SIGINT,
-        signal.SIGKILL,
-        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
-        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
-    ],
-)
+@each_end
 @pytest.mark.parametrize("command", [("predict",), ("predict", "--resume", "-o", "out.jsonl"), ("extract",)])
 def test_no_ffmpeg_outlives_the_command(
     command: tuple[str, ...],

@@ -102,14 +102,14 @@ class ToFile(Sink):
         spare: Iterable[str | os.PathLike[str]] = (),
     ) -> None:
         self._file = PartialFile(path)
-        self._spare(spare)
+        self._refuse_to_replace(spare)
         self._file.open()
         self._known = self._take_up(format_, style) if resume else {}
         self._file.empty()
         self._writer = writers[format_](style, self._file.write)
 
     def expect(self, clip: Input) -> None:  # noqa: D102
-        self._spare([clip.path])
+        self._refuse_to_replace([clip.path])
 
     def put(self, _clip: Input, items: Iterable[Answer | Refusal]) -> None:  # noqa: D102
         for item in items:
@@ -126,10 +126,9 @@ class ToFile(Sink):
     def __exit__(self, *_: object) -> None:
         self._file.release()
 
-    def _spare(self, files: Iterable[str | os.PathLike[str]]) -> None:
+    def _refuse_to_replace(self, files: Iterable[str | os.PathLike[str]]) -> None:
         file = self._file
-        for spared in files:
-            _refuse_to_replace(spared, file.shown, file.path, file.partial, file.kept)
+        _refuse_to_replace(_identities(files), file.shown, file.path, file.partial, file.kept)
 
     def _take_up(self, format_: str, style: Style) -> dict[str, dict[str, list[Answer]]]:
         """Read what runs before had answered, and keep it while this one writes over `FILE.partial`."""
@@ -176,7 +175,7 @@ class ToFolder(Sink):
         spare: Iterable[str | os.PathLike[str]] = (),
     ) -> None:
         require_writable(root)
-        self._spare = tuple(spare)
+        self._spare = _identities(spare)
         self._root, self._format, self._style, self._resume = root, format_, style, resume
         self._new_writer = writers[format_]
         self._taken: dict[Path, str] = {}
@@ -191,9 +190,8 @@ class ToFolder(Sink):
             Those of another clip go there, or it is a file to spare.
         """
         target = self._file(clip)
-        if os.path.lexists(target):
-            for file in (*self._spare, clip.path):
-                _refuse_to_replace(file, target, target)
+        for files in (self._spare, _identities([clip.path])):
+            _refuse_to_replace(files, target, target)
         before = self._taken.setdefault(target, clip.path)
         if before != clip.path:
             raise ConfigError(
@@ -270,25 +268,34 @@ def named(output: str | None) -> str | None:
     return None if output in _STDOUT else output
 
 
-def _refuse_to_replace(file: str | os.PathLike[str], shown: Path, *targets: Path) -> None:
-    """Refuse to write over a file that is read here.
+def _identities(files: Iterable[str | os.PathLike[str]]) -> dict[tuple[int, int], str | os.PathLike[str]]:
+    """Look up files by what they are, whatever they are called; those that are not there are left out."""
+    found = {}
+    for file in files:
+        try:
+            status = os.stat(file)
+        except (OSError, ValueError):
+            continue
+        found[status.st_dev, status.st_ino] = file
+    return found
+
+
+def _refuse_to_replace(
+    files: Mapping[tuple[int, int], str | os.PathLike[str]], shown: Path, *targets: Path
+) -> None:
+    """Refuse to write over one of the files that are read here, as `_identities` gives them.
 
     Raises
     ------
     ConfigError
     """
-    if any(_same_file(file, target) for target in targets):
-        raise ConfigError(
-            f"--output {display_name(shown)} would write over {display_name(file)}, which is used here",
-            "Give another --output",
-        )
-
-
-def _same_file(one: str | os.PathLike[str], other: Path) -> bool:
-    try:
-        return Path(one).samefile(other)
-    except (OSError, ValueError):
-        return False  # one is not there
+    for identity in _identities(targets):
+        if identity in files:
+            raise ConfigError(
+                f"--output {display_name(shown)} would write over {display_name(files[identity])},"
+                " which is used here",
+                "Give another --output",
+            )
 
 
 def _fitting(name: str, suffix: str) -> str:
