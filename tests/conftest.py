@@ -272,7 +272,7 @@ class Fitted(NamedTuple):
 def fitted(monkeypatch: pytest.MonkeyPatch) -> list[Fitted]:
     """Make v1 the nearest mean of each label, which takes no time; tell what its trainings were given."""
     from speechemo_cli.models import training, v1
-    from speechemo_cli.models.backend import load_keras
+    from speechemo_cli.models.keras_backend import load_keras
 
     calls: list[Fitted] = []
 

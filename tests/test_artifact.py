@@ -18,7 +18,7 @@ from speechemo_cli.errors import AccessError, ModelFileError
 from speechemo_cli.files import scratch_folder
 from speechemo_cli.models import artifact, preflight_network, training, version_module
 from speechemo_cli.models.artifact import ModelCard
-from speechemo_cli.models.backend import load_keras
+from speechemo_cli.models.keras_backend import load_keras
 
 LABELS = ("neutral", "happy", "angry")
 

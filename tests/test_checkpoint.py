@@ -13,7 +13,7 @@ import pytest
 
 from speechemo_cli.errors import AccessError
 from speechemo_cli.models import checkpoint, training, v3
-from speechemo_cli.models.backend import load_keras
+from speechemo_cli.models.keras_backend import load_keras
 from speechemo_cli.models.checkpoint import Checkpoint
 
 PATH = Path("runs/state.npz")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from speechemo_cli.models import dft
-from speechemo_cli.models.backend import load_keras
+from speechemo_cli.models.keras_backend import load_keras
 
 
 def spectra(y: np.ndarray, **how: object) -> np.ndarray:

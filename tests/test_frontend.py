@@ -16,7 +16,7 @@ from speechemo_cli.corpus.layouts import Walk
 from speechemo_cli.corpus.synthetic import synthesise, voice_of
 from speechemo_cli.features import FEATURE_SETS, logmel
 from speechemo_cli.models import frontend, training, v3
-from speechemo_cli.models.backend import load_keras
+from speechemo_cli.models.keras_backend import load_keras
 
 DATA = Path(__file__).parent.parent / "data"
 

@@ -11,7 +11,7 @@ from speechemo_cli.config import TrainConfig
 from speechemo_cli.errors import ConfigError, SpeechemoError
 from speechemo_cli.evaluation.calibration import apply_temperature
 from speechemo_cli.models import VERSIONS, training, version_module
-from speechemo_cli.models.backend import load_keras
+from speechemo_cli.models.keras_backend import load_keras
 
 
 def blobs(rng: np.random.Generator, n: int = 120, dim: int = 40) -> tuple[np.ndarray, np.ndarray]:

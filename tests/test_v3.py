@@ -11,7 +11,7 @@ import pytest
 from speechemo_cli.config import Config
 from speechemo_cli.features import logmel
 from speechemo_cli.models import artifact, training, v3
-from speechemo_cli.models.backend import load_keras
+from speechemo_cli.models.keras_backend import load_keras
 
 
 def voices(rng: np.random.Generator, n: int = 96) -> tuple[np.ndarray, np.ndarray]:

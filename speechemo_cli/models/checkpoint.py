@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from speechemo_cli.files import atomic_path, open_regular
-from speechemo_cli.models.backend import load_keras
+from speechemo_cli.models.keras_backend import load_keras
 
 if TYPE_CHECKING:
     from pathlib import Path

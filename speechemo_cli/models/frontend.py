@@ -9,7 +9,7 @@ import numpy as np
 from speechemo_cli.features import FEATURE_SETS, logmel, mfcc
 from speechemo_cli.features.spectrum import mel_filter_bank
 from speechemo_cli.models import dft
-from speechemo_cli.models.backend import load_keras
+from speechemo_cli.models.keras_backend import load_keras
 
 if TYPE_CHECKING:
     from speechemo_cli.config import Config, LogmelConfig, MfccConfig

@@ -11,7 +11,7 @@ import numpy as np
 
 from speechemo_cli.errors import SpeechemoError
 from speechemo_cli.models import Preset, version_module
-from speechemo_cli.models.backend import load_keras
+from speechemo_cli.models.keras_backend import load_keras
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

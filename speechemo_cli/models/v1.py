@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from speechemo_cli.models import Preset, plain
-from speechemo_cli.models.backend import load_keras
+from speechemo_cli.models.keras_backend import load_keras
 from speechemo_cli.models.plain import batches, compile_model, learner, prepare
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 
 from speechemo_cli.features import logmel
 from speechemo_cli.models import Preset, augment
-from speechemo_cli.models.backend import load_keras
+from speechemo_cli.models.keras_backend import load_keras
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

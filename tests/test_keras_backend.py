@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from speechemo_cli.errors import ModelFileError
-from speechemo_cli.models import artifact, backend
+from speechemo_cli.models import artifact, keras_backend
 
 
 def run(code: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -37,7 +37,7 @@ def test_nothing_of_tensorflow_is_seen_and_the_users_keras_settings_do_not_count
         "opened = []\n"
         "sys.addaudithook(lambda event, of: event == 'open' and opened.append(str(of[0])))\n"
         "from speechemo_cli.files import scratch_folder\n"
-        "from speechemo_cli.models.backend import load_keras; k = load_keras()\n"
+        "from speechemo_cli.models.keras_backend import load_keras; k = load_keras()\n"
         "private = str(scratch_folder() / 'keras.json')\n"
         "print(k.config.floatx(), {name == private for name in opened if name.endswith('keras.json')})\n",
         KERAS_HOME=str(tmp_path / "planted"),
@@ -52,9 +52,9 @@ def test_the_keras_that_is_asked_for_is_where_the_known_advisories_end() -> None
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     (keras,) = [found for found in project["dependencies"] if re.match(r"keras\b", found)]
 
-    assert backend.KERAS_FLOOR >= (3, 15, 1)
-    assert keras == f"keras>={'.'.join(map(str, backend.KERAS_FLOOR))}"
-    backend.require_safe_keras()  # and this is what is installed here
+    assert keras_backend.KERAS_FLOOR >= (3, 15, 1)
+    assert keras == f"keras>={'.'.join(map(str, keras_backend.KERAS_FLOOR))}"
+    keras_backend.require_safe_keras()  # and this is what is installed here
 
 
 @pytest.mark.parametrize(
@@ -88,4 +88,4 @@ def test_a_missing_keras_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.metadata.version", missing)
 
     with pytest.raises(ModelFileError, match=r"Keras is not installed\. pip install 'keras>=3\.15\.1'"):
-        backend.require_safe_keras()
+        keras_backend.require_safe_keras()
