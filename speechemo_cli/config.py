@@ -85,41 +85,13 @@ class MfccConfig:
 
 
 @dataclass(frozen=True)
-class LogmelConfig:
-    """Feature set `logmel`: log-mel frames and pitch, trimmed to where somebody speaks.
+class AugmentConfig:
+    """Augmented copies of each clip that v3 is trained on beside the clip itself."""
 
-    `n_fft` and `n_mels` are those of the short window; the long one has twice of both.
-    """
-
-    sr: int = 16000
-    n_mels: int = 64
-    n_fft: int = 512
-    win_length: int = 400
-    hop_length: int = 160
-    fmin: float = 50.0
-    fmax: float = 8000.0
-    trim_nepers: float = 7.5
+    copies: int = 4
 
     def __post_init__(self) -> None:
-        _require(4000 <= self.sr <= 192000, "logmel.sr", self.sr, "a rate from 4000 to 192000 Hz")
-        _require(1 <= self.n_mels <= 512, "logmel.n_mels", self.n_mels, "1 to 512 bands")
-        _require(
-            16 <= self.n_fft <= 65536 and self.n_fft % 2 == 0,
-            "logmel.n_fft",
-            self.n_fft,
-            "an even number of 16 to 65536 samples",
-        )
-        _require(
-            2 <= self.win_length <= self.n_fft, "logmel.win_length", self.win_length, "2 to logmel.n_fft"
-        )
-        _require(
-            1 <= self.hop_length <= self.n_fft, "logmel.hop_length", self.hop_length, "1 to logmel.n_fft"
-        )
-        _require(0 <= self.fmin < self.fmax, "logmel.fmin", self.fmin, "0 up to below logmel.fmax")
-        _require(
-            self.fmax <= self.sr / 2, "logmel.fmax", self.fmax, f"at most logmel.sr / 2 = {self.sr / 2:g}"
-        )
-        _require(self.trim_nepers >= 0, "logmel.trim_nepers", self.trim_nepers, "0 (no trimming) or more")
+        _require(0 <= self.copies <= 100, "augment.copies", self.copies, "0 to 100 copies of each clip")
 
 
 @dataclass(frozen=True)
@@ -185,17 +157,10 @@ class Config:
     song: bool = False
     audio: AudioConfig = field(default_factory=AudioConfig)
     mfcc: MfccConfig = field(default_factory=MfccConfig)
-    logmel: LogmelConfig = field(default_factory=LogmelConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
-        _require(
-            self.audio.min_duration_s * self.logmel.sr > self.logmel.n_fft,
-            "audio.min_duration_s",
-            self.audio.min_duration_s,
-            # Half the longer of the windows, which a shorter clip cannot be mirrored into.
-            f"more than logmel.n_fft / logmel.sr = {self.logmel.n_fft / self.logmel.sr:g}",
-        )
         _require(0 <= self.jobs <= 1024, "jobs", self.jobs, "0 (one a core) to 1024")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
 
@@ -211,7 +176,7 @@ class Config:
         Parameters
         ----------
         feature_set : str
-            `mfcc` or `logmel`.
+            `mfcc`, `whisper` or `augment`.
         version : int
             Version of the code that computes the set.
 
@@ -220,7 +185,9 @@ class Config:
         str
             12 hexadecimal digits.
         """
-        part = {"set": feature_set, "version": version, **dataclasses.asdict(getattr(self, feature_set))}
+        section = getattr(self, feature_set.partition("@")[0], None)
+        settings = {} if section is None else dataclasses.asdict(section)
+        part = {"set": feature_set, "version": version, **settings}
         return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:12]
 
     def to_dict(self) -> dict[str, Any]:

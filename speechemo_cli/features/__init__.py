@@ -1,11 +1,11 @@
-"""From samples to numbers. Each feature set is one module of pure functions of (y, sr)."""
+"""From samples to numbers. Each feature set is one module of pure functions."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from speechemo_cli.features import logmel, mfcc
+from speechemo_cli.features import mfcc, whisper
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,26 +23,38 @@ class FeatureSet:
     Attributes
     ----------
     name : str
-        Also the name of its section in the config.
+        Also the name of its section in the config, where it has one.
     version : int
         Raised whenever the code gives other numbers for the same config, so that stored ones lapse.
     compute : callable
-        `(y, sr, section) -> np.ndarray [shape=(frames, dim), dtype=float32]`.
+        `(y, section, key) -> np.ndarray [shape=(rows, dim), dtype=float32]`: samples at the rate of the
+        set, its section of the config and the hash of the clip's content.
     dim : callable
-        `(section) -> int`, the width of a frame.
-    window : callable
-        `(section) -> int`, samples of its longest window.
+        `(section) -> int`, the width of a row.
+    sr : callable
+        `(section) -> int`, the rate in Hz of the samples it reads.
+    shortest : callable
+        `(section) -> int`, samples of the shortest clip it takes as it is.
+    condition : str
+        Name of the recording condition that clips are brought to before; empty for clips as they are.
     """
 
     name: str
     version: int
-    compute: Callable[[NDArray[np.float32], int, Any], NDArray[np.float32]]
+    compute: Callable[[NDArray[np.float32], Any, str], NDArray[np.float32]]
     dim: Callable[[Any], int]
-    window: Callable[[Any], int]
+    sr: Callable[[Any], int]
+    shortest: Callable[[Any], int]
+    condition: str = ""
 
     def section(self, config: Config) -> Any:
-        """Return this set's part of the config."""
-        return getattr(config, self.name)
+        """Return this set's part of the config; None where there is nothing to configure."""
+        return getattr(config, self.name.partition("@")[0], None)
+
+    def settings(self, config: Config) -> dict[str, Any]:
+        """Return the same as plain values."""
+        section = self.section(config)
+        return {} if section is None else asdict(section)
 
     def fingerprint(self, config: Config) -> str:
         """Key of the stored numbers."""
@@ -53,15 +65,39 @@ FEATURE_SETS: dict[str, FeatureSet] = {
     "mfcc": FeatureSet(
         "mfcc",
         mfcc.VERSION,
-        mfcc.compute,
+        lambda y, section, _key: mfcc.compute(y, section.sr, section),
         lambda section: int(section.n_mfcc),
-        lambda section: int(section.n_fft),
+        lambda section: int(section.sr),
+        lambda section: int(section.n_fft) // 2 + 1,
     ),
-    "logmel": FeatureSet(
-        "logmel",
-        logmel.VERSION,
-        logmel.compute,
-        lambda section: 4 * int(section.n_mels),
-        lambda section: 2 * int(section.n_fft),
+    "whisper": FeatureSet(
+        "whisper",
+        whisper.VERSION,
+        lambda y, _section, _key: whisper.compute(y),
+        lambda _section: whisper.DIM,
+        lambda _section: whisper.SR,
+        lambda _section: whisper.N_FFT // 2 + 1,
+    ),
+    # The same of copies of the clip, for training.
+    "augment": FeatureSet(
+        "augment",
+        whisper.VERSION,
+        lambda y, section, key: whisper.compute_copies(y, key, section.copies),
+        lambda _section: whisper.DIM,
+        lambda _section: whisper.SR,
+        lambda _section: whisper.N_FFT // 2 + 1,
     ),
 }
+
+
+def feature_set(name: str) -> FeatureSet:
+    """Return a feature set.
+
+    Parameters
+    ----------
+    name : str
+        One of `FEATURE_SETS`, or `whisper@telephone` for the same of clips under a condition
+        (`conditions.CONDITIONS`).
+    """
+    kind, _, condition = name.partition("@")
+    return replace(FEATURE_SETS[kind], name=name, condition=condition) if condition else FEATURE_SETS[kind]

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from speechemo_cli import features
 from speechemo_cli.corpus.labels import ordered
 from speechemo_cli.corpus.splits import Example, distinct
 from speechemo_cli.errors import DataError, NoInputError, StoreError
-from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.features.extraction import Extraction, Failure, OnProgress, extract
 from speechemo_cli.features.store import FeatureStore
 from speechemo_cli.files import display_name
@@ -142,7 +142,7 @@ def _extract_and_read(
             f"none of the {len(clips)} clips can be used; "
             f"the first, {display_name(first.path)}: {first.error}"
         )
-    store = FeatureStore.open(config.store, FEATURE_SETS[feature_set], config)
+    store = FeatureStore.open(config.store, features.feature_set(feature_set), config)
     entries = store.read(example.key for example in examples)
     extraction.damaged += [name for name in store.damaged if name not in extraction.damaged]
     return extraction, examples, entries

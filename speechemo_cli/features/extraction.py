@@ -12,6 +12,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from speechemo_cli import features
 from speechemo_cli.audio import hearing, reader
 from speechemo_cli.errors import AudioError
 from speechemo_cli.features import FEATURE_SETS, workers
@@ -143,7 +144,7 @@ class _Job:
         self._clips = clips
         self._keep_keys = keep_keys
         self._stores = {
-            name: FeatureStore.open(config.store, FEATURE_SETS[name], config) for name in feature_sets
+            name: FeatureStore.open(config.store, features.feature_set(name), config) for name in feature_sets
         }
         self._good: set[bytes] = set()
         self._warnings: dict[str, tuple[str, ...]] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +64,7 @@ class FeatureStore:
             "format": FORMAT,
             "feature_set": feature_set.name,
             "version": feature_set.version,
-            "config": asdict(section),
+            "config": feature_set.settings(config),
         }
         folder = Path(root) / f"{feature_set.name}-{feature_set.fingerprint(config)}"
         return cls(folder, feature_set.dim(section), header)

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from speechemo_cli import processes, stderr
+from speechemo_cli import features, processes, stderr
 from speechemo_cli.audio import hearing, reader
 from speechemo_cli.errors import AudioError
-from speechemo_cli.features import FEATURE_SETS
+from speechemo_cli.features import conditions
 from speechemo_cli.features.shards import Entry
 from speechemo_cli.features.store import FeatureStore
 from speechemo_cli.files import sweep
@@ -168,7 +168,7 @@ def _processes(n: int, config: Config) -> Iterator[Any]:
         raise
     finally:
         pool.shutdown()
-        for kind in FEATURE_SETS.values() if killed else ():
+        for kind in features.FEATURE_SETS.values() if killed else ():
             sweep(FeatureStore.at(config.store, kind, config).folder, [process.pid for process in killed])
 
 
@@ -238,7 +238,7 @@ def compute_chunk(chunk: list[Task], config: Config) -> list[Outcome]:
             entries.setdefault(name, {})[task.key] = entry
         outcomes.append(Outcome(task.key, warnings=warnings))
     for name, shard in entries.items():
-        FeatureStore.at(config.store, FEATURE_SETS[name], config).write(shard)
+        FeatureStore.at(config.store, features.feature_set(name), config).write(shard)
     return outcomes
 
 
@@ -260,7 +260,9 @@ def compute(recording: reader.Recording, feature_set: str, config: Config) -> ND
     -------
     np.ndarray [shape=(frames, dim), dtype=float32]
     """
-    kind = FEATURE_SETS[feature_set]
+    kind = features.feature_set(feature_set)
     section = kind.section(config)
-    y = reader.resample(recording.y, recording.sr, section.sr)
-    return kind.compute(y, section.sr, section)
+    y = recording.y
+    if kind.condition:
+        y = conditions.apply(kind.condition, y, recording.sr, recording.sha256)
+    return kind.compute(reader.resample(y, recording.sr, kind.sr(section)), section, recording.sha256)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from speechemo_cli.audio.activity import FRAMES_A_SECOND
+from speechemo_cli.audio.vad import FRAMES_A_SECOND
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from speechemo_cli.audio import activity
+from speechemo_cli.audio import vad
 from speechemo_cli.audio.blocks import cut, open_blocks
 from speechemo_cli.config import AudioConfig
 from speechemo_cli.errors import ConfigError
@@ -157,19 +157,19 @@ def timeline(
     _require(0.5 <= window_s <= 60, "window_s", window_s, "0.5 to 60 seconds")
     _require(0.1 <= hop_s <= window_s, "hop_s", hop_s, f"0.1 to {window_s:g} seconds, which is the window")
     step = on_progress or (lambda *_: None)
-    window, hop, pause = (round(s * activity.FRAMES_A_SECOND) for s in (window_s, hop_s, _SEGMENT_PAUSE_S))
+    window, hop, pause = (round(s * vad.FRAMES_A_SECOND) for s in (window_s, hop_s, _SEGMENT_PAUSE_S))
 
     def opened() -> AbstractContextManager[Blocks]:
         return open_blocks(path, predictor.sr, config or AudioConfig(), channel)
 
     with opened() as blocks:
-        sound = activity.measure(_counted(blocks, "finding speech", step), predictor.sr)
+        sound = vad.measure(_counted(blocks, "finding speech", step), predictor.sr)
         duration_s, warnings = blocks.duration_s, blocks.warnings
-    runs = activity.runs_of_speech(sound.levels)
+    runs = vad.detect_speech(sound.levels)
     segments: tuple[Segment, ...] = ()
     if len(runs):
-        utterances = activity.join(runs, _UTTERANCE_PAUSE_S)
-        utterances = activity.widen(utterances, _MARGIN_S, _MARGIN_S, len(sound.levels))
+        utterances = vad.join(runs, _UTTERANCE_PAUSE_S)
+        utterances = vad.widen(utterances, _MARGIN_S, _MARGIN_S, len(sound.levels))
         windows = segmentation.plan(utterances, window, hop)
         with opened() as blocks:
             stream = _counted(blocks, "listening", step)

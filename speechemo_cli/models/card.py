@@ -68,7 +68,7 @@ class ModelCard:
     def adopt(self, config: Config) -> Config:
         """Return this run's config with the feature part the model was trained with."""
         own = self.resolved_config()
-        return replace(config, mfcc=own.mfcc, logmel=own.logmel)
+        return replace(config, mfcc=own.mfcc)
 
     def trained_on(self) -> frozenset[str]:
         """Content hashes of the training clips."""
@@ -95,7 +95,8 @@ class ModelCard:
             raise UnfitError(f"is damaged: {CARD} does not fit (feature_set)")
         features = FEATURE_SETS[card.feature_set]
         try:
-            preflight_card.check_features(features, features.section(card.resolved_config()))
+            if features.section(card.resolved_config()) is not None:
+                preflight_card.check_features(features, features.section(card.resolved_config()))
         except ConfigError as error:
             raise UnfitError(f"is damaged: {CARD} does not fit ({short(error, 200)})") from None
         if card.feature_version != features.version:

@@ -43,7 +43,7 @@ _LEAST_SPEECH_S = 0.2
 
 
 @dataclass(frozen=True)
-class Sound:
+class LevelTrack:
     """What is kept of a recording that streamed by: 8 bytes for 10 ms.
 
     Attributes
@@ -62,7 +62,7 @@ class Sound:
     frame_length: int
 
 
-def measure(blocks: Iterable[NDArray[np.float32]], sr: int) -> Sound:
+def measure(blocks: Iterable[NDArray[np.float32]], sr: int) -> LevelTrack:
     """Take levels and the envelope while samples stream by.
 
     Parameters
@@ -74,7 +74,7 @@ def measure(blocks: Iterable[NDArray[np.float32]], sr: int) -> Sound:
 
     Returns
     -------
-    Sound
+    LevelTrack
         The same however the samples were cut into blocks.
     """
     length = max(1, sr // FRAMES_A_SECOND)
@@ -89,7 +89,7 @@ def measure(blocks: Iterable[NDArray[np.float32]], sr: int) -> Sound:
         levels.append(10 * np.log10(frames.var(axis=1) + np.float32(1e-12)))
         both = np.stack([frames.min(axis=1), frames.max(axis=1)], axis=1)
         extremes.append(both.clip(-_LARGEST_HALF, _LARGEST_HALF).astype(np.float16))
-    return Sound(np.concatenate(levels), _columns(np.concatenate(extremes)), length)
+    return LevelTrack(np.concatenate(levels), _columns(np.concatenate(extremes)), length)
 
 
 def _columns(extremes: NDArray[np.float16]) -> NDArray[np.float32]:
@@ -102,7 +102,7 @@ def _columns(extremes: NDArray[np.float16]) -> NDArray[np.float32]:
     return np.stack([low, high], axis=1).astype(np.float32)
 
 
-def runs_of_speech(levels: NDArray[np.float32]) -> NDArray[np.int64]:
+def detect_speech(levels: NDArray[np.float32]) -> NDArray[np.int64]:
     """Find speech by its energy.
 
     A frame is speech where it stands out of the noise, which is the level of the quietest frames of
@@ -140,7 +140,7 @@ def join(runs: NDArray[np.int64], pause_s: float) -> NDArray[np.int64]:
     Parameters
     ----------
     runs : np.ndarray [shape=(runs, 2), dtype=int64]
-        As `runs_of_speech` returns them.
+        As `detect_speech` returns them.
     pause_s : float
         The longest pause to bridge.
     """

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import harmonic
 
-from speechemo_cli.audio import activity
+from speechemo_cli.audio import vad
 from speechemo_cli.corpus.synthetic import synthesise, voice_of
 
 SR = 16000
@@ -26,7 +26,7 @@ def between_pauses(*sentences: np.ndarray) -> np.ndarray:
 
 
 def runs(y: np.ndarray, sr: int = SR) -> np.ndarray:
-    return activity.runs_of_speech(activity.measure([y.astype(np.float32)], sr).levels)
+    return vad.detect_speech(vad.measure([y.astype(np.float32)], sr).levels)
 
 
 # --- speech
@@ -42,7 +42,7 @@ def test_sentences_are_found_where_they_are_at_any_level(
     if noise_db is not None:
         y = y + 10 ** (noise_db / 20) * first.std() * rng.standard_normal(len(y))
 
-    found = activity.join(runs(10 ** (gain_db / 20) * y), 0.3) / 100
+    found = vad.join(runs(10 ** (gain_db / 20) * y), 0.3) / 100
 
     edge = 0.33
     begin = [1 + edge, 2 + edge + len(first) / SR]
@@ -53,7 +53,7 @@ def test_sentences_are_found_where_they_are_at_any_level(
 def test_a_voice_that_is_thirty_decibel_quieter_than_another_is_heard() -> None:
     y = between_pauses(sentence(1), 10**-1.5 * sentence(2), sentence(1))
 
-    assert len(activity.join(runs(y), 0.3)) == 3
+    assert len(vad.join(runs(y), 0.3)) == 3
 
 
 def test_closed_consonants_are_part_of_the_speech_and_pauses_are_not() -> None:
@@ -64,7 +64,7 @@ def test_closed_consonants_are_part_of_the_speech_and_pauses_are_not() -> None:
 
 def test_a_recording_that_is_speech_from_end_to_end_is_found_to_be() -> None:
     y = sentence(3)[round(0.4 * SR) : round(-0.4 * SR)]
-    ((first, last),) = activity.join(runs(y), 0.3)
+    ((first, last),) = vad.join(runs(y), 0.3)
 
     assert first < 10
     assert last > len(y) / SR * 100 - 10
@@ -108,11 +108,11 @@ def test_a_machine_that_is_switched_on_is_not_taken_for_a_voice_for_long(rng: np
 
 
 def test_nothing_gives_nothing() -> None:
-    sound = activity.measure([], SR)
+    sound = vad.measure([], SR)
 
     assert len(sound.levels) == 0
     assert sound.envelope.shape == (0, 2)
-    assert activity.runs_of_speech(sound.levels).shape == (0, 2)
+    assert vad.detect_speech(sound.levels).shape == (0, 2)
 
 
 # --- what is kept of a recording
@@ -121,8 +121,8 @@ def test_nothing_gives_nothing() -> None:
 @pytest.mark.parametrize("n", [50, 159, 160, 7000])
 def test_what_is_measured_does_not_hang_on_the_blocks(n: int) -> None:
     y = sentence()[: SR // 2]
-    whole = activity.measure([y], SR)
-    parts = activity.measure((y[i : i + n] for i in range(0, len(y), n)), SR)
+    whole = vad.measure([y], SR)
+    parts = vad.measure((y[i : i + n] for i in range(0, len(y), n)), SR)
 
     np.testing.assert_array_equal(parts.levels, whole.levels)
     np.testing.assert_array_equal(parts.envelope, whole.envelope)
@@ -131,7 +131,7 @@ def test_what_is_measured_does_not_hang_on_the_blocks(n: int) -> None:
 @pytest.mark.parametrize("sr", [8000, 16000, 22050, 44100])
 def test_levels_are_decibel_of_full_scale_ten_milliseconds_a_frame(sr: int) -> None:
     y = (0.1 * np.sin(2 * np.pi * 400 * np.arange(2 * sr) / sr)).astype(np.float32)
-    sound = activity.measure([y], sr)
+    sound = vad.measure([y], sr)
 
     assert sound.frame_length / sr == pytest.approx(0.01, rel=0.003)
     assert len(sound.levels) == pytest.approx(200, abs=1)
@@ -141,7 +141,7 @@ def test_levels_are_decibel_of_full_scale_ten_milliseconds_a_frame(sr: int) -> N
 def test_the_envelope_has_the_extremes_of_a_bounded_number_of_parts() -> None:
     y = np.zeros(60 * SR, np.float32)
     y[30 * SR + 5], y[45 * SR] = 0.75, -0.5
-    envelope = activity.measure([y], SR).envelope
+    envelope = vad.measure([y], SR).envelope
 
     assert len(envelope) == 2000
     assert envelope.max() == 0.75
@@ -156,14 +156,14 @@ def test_the_envelope_has_the_extremes_of_a_bounded_number_of_parts() -> None:
 def test_runs_are_joined_across_short_pauses_only() -> None:
     three = np.array([[0, 50], [60, 90], [140, 200]])
 
-    np.testing.assert_array_equal(activity.join(three, 0.1), [[0, 90], [140, 200]])
-    np.testing.assert_array_equal(activity.join(three, 0.5), [[0, 200]])
-    np.testing.assert_array_equal(activity.join(three, 0.05), three)
+    np.testing.assert_array_equal(vad.join(three, 0.1), [[0, 90], [140, 200]])
+    np.testing.assert_array_equal(vad.join(three, 0.5), [[0, 200]])
+    np.testing.assert_array_equal(vad.join(three, 0.05), three)
 
 
 def test_runs_grow_into_pauses_but_not_into_one_another() -> None:
     two = np.array([[3, 50], [60, 90]])
 
-    np.testing.assert_array_equal(activity.widen(two, 0.02, 0.02, 95), [[1, 52], [58, 92]])
-    np.testing.assert_array_equal(activity.widen(two, 0.1, 0.1, 95), [[0, 55], [55, 95]])
-    assert activity.widen(two[:0], 0.1, 0.1, 95).shape == (0, 2)
+    np.testing.assert_array_equal(vad.widen(two, 0.02, 0.02, 95), [[1, 52], [58, 92]])
+    np.testing.assert_array_equal(vad.widen(two, 0.1, 0.1, 95), [[0, 55], [55, 95]])
+    assert vad.widen(two[:0], 0.1, 0.1, 95).shape == (0, 2)
