@@ -71,8 +71,8 @@ class LiteRtModel:
         inputs, outputs = ([tuple(map(int, one["shape"])) for one in some] for some in details)
         return inputs, outputs
 
-    def run(self, x: Array) -> Array:
-        """Carry one input through to the first output.
+    def run(self, x: Array) -> tuple[Array, ...]:
+        """Carry one input through.
 
         Parameters
         ----------
@@ -81,11 +81,11 @@ class LiteRtModel:
 
         Returns
         -------
-        np.ndarray [dtype=float32]
-            A copy of the first output.
+        tuple of np.ndarray [dtype=float32]
+            Copies of the outputs.
         """
         with self._one() as interpreter:
             interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
             interpreter.invoke()
-            output: Array = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
-        return output
+            outputs = interpreter.get_output_details()
+            return tuple(interpreter.get_tensor(output["index"]) for output in outputs)

@@ -200,7 +200,7 @@ def _statistics(frames: Array) -> Array:
         padded[0, : len(part)] = part
         padded[0, len(part) :] = frames.min()
         # The second convolution halves the rate; what was padded is left out.
-        outputs = encoder().run(padded)[0, :, : (len(part) + 1) // 2]
+        outputs = encoder().run(padded)[0][0, :, : (len(part) + 1) // 2]
         count = outputs.shape[1]
         own = outputs.mean(axis=1)
         own_squares = np.square(outputs - own[:, None]).sum(axis=1)

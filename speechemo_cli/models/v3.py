@@ -18,6 +18,7 @@ _WIDTH = 256
 # Parameter of the Beta distribution that weights of mixed clips are drawn from (mixup, Zhang et al. 2018).
 _MIXUP = 0.4
 _SMOOTHING = 0.1
+_WEIGHT_DECAY = 1e-2
 
 
 def build(input_shape: tuple[int, ...], n_classes: int, preset: Preset) -> Any:
@@ -87,4 +88,40 @@ def compile_model(model: Any, preset: Preset, steps: int) -> None:
     )
 
 
-_WEIGHT_DECAY = 1e-2
+def batches(
+    x: NDArray[np.float32],
+    targets: NDArray[np.int64],
+    weights: NDArray[np.float32],
+    n_classes: int,
+    preset: Preset,
+    seed: int,
+    epochs_done: int,
+) -> dict[str, Any]:
+    """Return what `keras.Model.fit` is called with: clips drawn by their weights and mixed in pairs."""
+    keras = load_keras()
+    one_hot = np.eye(n_classes, dtype=np.float32)[targets]
+    share = np.cumsum(weights, dtype=np.float64)
+
+    class Mixed(keras.utils.PyDataset):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            # With one worker Keras lets tf.data look for the best number, and wait for that search.
+            super().__init__(workers=2)
+            self.epoch = epochs_done
+
+        def __len__(self) -> int:
+            return math.ceil(len(x) / preset.batch_size)
+
+        def __getitem__(self, i: int) -> Any:
+            # Seeded by epoch and batch, so that a training that was broken off goes on as it would have.
+            rng = np.random.default_rng((seed, self.epoch, i))
+            drawn = rng.random(preset.batch_size) * share[-1]
+            at = np.minimum(np.searchsorted(share, drawn, side="right"), len(x) - 1)
+            other = rng.permutation(at)
+            part = rng.beta(_MIXUP, _MIXUP, (preset.batch_size, 1)).astype(np.float32)
+            truth = part * one_hot[at] + (1 - part) * one_hot[other]
+            return part * x[at] + (1 - part) * x[other], (truth,) * _HEADS
+
+        def on_epoch_end(self) -> None:
+            self.epoch += 1
+
+    return {"x": Mixed(), "shuffle": False}
