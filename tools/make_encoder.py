@@ -91,9 +91,8 @@ def main() -> None:
         standardised = _correlations((exact - mean) / deviation, (received - mean) / deviation)
         print(f"{temp.stat().st_size / 2**20:.1f} MiB, {1e3 * seconds:.1f} ms a window, {sha256_file(temp)}")
         for name, values in (("features", correlations), ("standardised", standardised)):
-            print(
-                f"{len(sounds)} clips, {name} correlate: {min(values):.5f} least, {np.median(values):.5f} median"
-            )
+            least, median = min(values), np.median(values)
+            print(f"{len(sounds)} clips, {name}: correlation at least {least:.5f}, median {median:.5f}")
         if np.quantile(correlations, 0.05) < _LEAST_CORRELATION:
             # Leaves the old file where it is.
             sys.exit(f"expected {_LEAST_CORRELATION} of 19 clips in 20; {whisper.ENCODER.name} stays")
