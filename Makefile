@@ -4,7 +4,7 @@ BIN := .venv/bin
 DATA ?= data
 FUZZ_SECONDS ?= 30
 
-.PHONY: help install run test test-slow fuzz check format bench load packaged-model lock clean
+.PHONY: help install run test test-slow fuzz check format bench load encoder packaged-model lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,10 @@ bench: install ## Measure speed as ratios against references in the same run (DA
 
 load: install ## Run extract and predict over 10,000 and 100,000 short clips: memory, time and open files (Linux)
 	$(BIN)/python benchmarks/load.py
+
+# Unlike the others it does without clips.
+encoder: install ## Make the LiteRT file of Whisper's encoder anew and compare it (on clips with DATA=folder)
+	$(BIN)/python tools/make_encoder.py $(if $(filter file,$(origin DATA)),,$(DATA))
 
 packaged-model: install ## Train anew the model that comes with the package (DATA=folder with RAVDESS)
 	$(BIN)/speechemo train $(DATA) --song --version v3 --split none --resume --output build/packaged.keras

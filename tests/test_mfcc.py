@@ -123,4 +123,4 @@ def test_the_width_that_the_feature_set_promises_is_the_width_it_computes(n_mfcc
     config = MfccConfig(n_mfcc=n_mfcc)
     kind = FEATURE_SETS["mfcc"]
     y = harmonic(0.3, config.sr)
-    assert kind.compute(y, config.sr, config).shape == (1, kind.dim(config))
+    assert kind.compute(y, config, "key").shape == (1, kind.dim(config))

@@ -48,7 +48,8 @@ def run(
     anything appears, its answers are compared with those of the model. onnx needs the extra
     'speechemo[onnx]'.
     """
-    from speechemo_cli.models import artifact, export
+    from speechemo_cli.export import export
+    from speechemo_cli.models import artifact
 
     render.set_quiet(quiet)
     source = artifact.find(model, options.build_config(config_file, None).models)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from speechemo_cli.features import whisper
 from speechemo_cli.models.keras_backend import load_keras
 
 if TYPE_CHECKING:
@@ -13,12 +14,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+ARRAYS = whisper.ENCODER.with_suffix(".npz")
 # Radford et al. 2022, arXiv 2212.04356: `tiny` has heads of 64 numbers.
 _HEAD_DIM = 64
 _EPSILON = 1e-5  # of every layer normalisation, as PyTorch's default
 
 
-def build_encoder(arrays: Mapping[str, NDArray[np.floating[Any]]], n_frames: int) -> Any:
+def build_encoder(
+    arrays: Mapping[str, NDArray[np.floating[Any]]], n_frames: int, quantised: bool = False
+) -> Any:
     """Build the encoder for a fixed number of log-mel frames.
 
     Parameters
@@ -28,6 +32,9 @@ def build_encoder(arrays: Mapping[str, NDArray[np.floating[Any]]], n_frames: int
         one, convolutions are (out, in, width), dense layers (out, in).
     n_frames : int
         Log-mel frames of 10 ms that go in; even.
+    quantised : bool
+        Whether weights and what they are multiplied with are rounded to 8 bits, as LiteRT does it when
+        it runs `features/whisper_encoder.tflite`.
 
     Returns
     -------
@@ -37,6 +44,8 @@ def build_encoder(arrays: Mapping[str, NDArray[np.floating[Any]]], n_frames: int
     keras = load_keras()
     layers, ops = keras.layers, keras.ops
     weights = {name: np.asarray(values, np.float32) for name, values in arrays.items()}
+    if quantised:
+        weights = {name: _rounded(w) if name.endswith(".weight") else w for name, w in weights.items()}
     width, n_mels, _ = weights["conv1.weight"].shape
     n_blocks = len(
         {name.split(".")[0] for name in weights if name.startswith("layer_") and name[6].isdigit()}
@@ -44,17 +53,29 @@ def build_encoder(arrays: Mapping[str, NDArray[np.floating[Any]]], n_frames: int
     n_heads = width // _HEAD_DIM
     assign: list[tuple[Any, list[NDArray[np.float32]]]] = []
 
+    def rounded(x: Any, axis: Any) -> Any:
+        """Round to 256 steps from the lowest to the highest number, of which one is zero."""
+        if not quantised:
+            return x
+        low, high = (
+            ops.minimum(ops.min(x, axis, keepdims=True), 0),
+            ops.maximum(ops.max(x, axis, keepdims=True), 0),
+        )
+        step = ops.maximum(high - low, 1e-9) / 255
+        zero = ops.round(-low / step)
+        return (ops.clip(ops.round(x / step) + zero, 0, 255) - zero) * step
+
     def dense(x: Any, name: str, rows: slice = slice(None), scale: float = 1.0) -> Any:
         kernel, bias = weights[f"{name}.weight"][rows].T * scale, weights[f"{name}.bias"][rows] * scale
         layer = layers.Dense(kernel.shape[1])
         assign.append((layer, [kernel, bias]))
-        return layer(x)
+        return layer(rounded(x, -1))
 
     def conv(x: Any, name: str, stride: int) -> Any:
         layer = layers.Conv1D(width, 3, strides=stride)
         assign.append((layer, [weights[f"{name}.weight"].transpose(2, 1, 0), weights[f"{name}.bias"]]))
         # PyTorch pads one frame at both ends; "same" would pad the second convolution at its end alone.
-        return gelu(layer(layers.ZeroPadding1D(1)(x)))
+        return gelu(layer(rounded(layers.ZeroPadding1D(1)(x), (1, 2))))
 
     def normalise(x: Any, name: str) -> Any:
         layer = layers.LayerNormalization(epsilon=_EPSILON)
@@ -89,3 +110,16 @@ def build_encoder(arrays: Mapping[str, NDArray[np.floating[Any]]], n_frames: int
     for layer, values in assign:
         layer.set_weights(values)
     return model
+
+
+def packaged_encoder(quantised: bool = False) -> Any:
+    """Build the encoder that feature set `whisper` runs, for windows of its length."""
+    with np.load(ARRAYS) as arrays:
+        return build_encoder(arrays, whisper.WINDOW, quantised)
+
+
+def _rounded(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Round to 255 steps about zero, for each output."""
+    step = np.abs(weights).max(axis=tuple(range(1, weights.ndim)), keepdims=True) / np.float32(127)
+    rounded: NDArray[np.float32] = np.round(weights / step) * step
+    return rounded

@@ -108,7 +108,8 @@ def add_noise(y: Samples, sr: int, snr_db: float, exponent: float, rng: np.rando
     hz = np.maximum(np.fft.rfftfreq(_fast_length(len(y)), 1 / sr), 50.0)
     noise = np.fft.irfft(spectrum * hz ** (-exponent / 2))[: len(y)]
     wanted = speech_power(y, sr) / 10 ** (snr_db / 10)
-    return (y + noise * np.sqrt(wanted / max(float(np.square(noise).mean()), 1e-20))).astype(np.float32)
+    noisy = y + noise * np.sqrt(wanted / max(float(np.square(noise).mean()), 1e-20))
+    return np.asarray(noisy, np.float32)
 
 
 def room(y: Samples, sr: int, rt60_s: float, direct: float, rng: np.random.Generator) -> Samples:
@@ -133,21 +134,22 @@ def room(y: Samples, sr: int, rt60_s: float, direct: float, rng: np.random.Gener
     response[0] = np.sqrt(direct)
     length = _fast_length(len(y) + n)
     echoed = np.fft.irfft(np.fft.rfft(y, length) * np.fft.rfft(response, length), length)[: len(y)]
-    return (echoed / np.sqrt(1.0 + direct)).astype(np.float32)
+    return np.asarray(echoed / np.sqrt(1.0 + direct), np.float32)
 
 
 def microphone(y: Samples, sr: int, rng: np.random.Generator) -> Samples:
-    """Colour the sound as another microphone would: a smooth random curve, 4 dB of deviation an octave apart."""
+    """Colour the sound as another microphone would: a random curve, 4 dB of deviation an octave apart."""
     length = _fast_length(len(y))
     octave = np.log2(np.maximum(np.fft.rfftfreq(length, 1 / sr), 60.0) / 60.0)
     gain_db = np.interp(octave, np.arange(9), rng.normal(0.0, 4.0, 9))
-    return np.fft.irfft(np.fft.rfft(y, length) * 10 ** (gain_db / 20), length)[: len(y)].astype(np.float32)
+    coloured = np.fft.irfft(np.fft.rfft(y, length) * 10 ** (gain_db / 20), length)[: len(y)]
+    return np.asarray(coloured, np.float32)
 
 
 def overdrive(y: Samples, gain_db: float) -> Samples:
     """Record so loud that the peaks are cut: `gain_db` above what would just fit."""
     peak = float(np.abs(y).max()) or 1.0
-    return np.clip(y / peak * 10 ** (gain_db / 20), -1.0, 1.0).astype(np.float32)
+    return np.asarray(np.clip(y / peak * 10 ** (gain_db / 20), -1.0, 1.0), np.float32)
 
 
 def telephone(
@@ -198,7 +200,7 @@ def codec(y: Samples, sr: int, kind: tuple[str, str], compression: float) -> Sam
 def _through(y: Samples, sr: int, kind: tuple[str, str], compression: float | None = None) -> Samples:
     import soundfile
 
-    how = {} if compression is None else {"compression_level": compression}
+    how: dict[str, object] = {} if compression is None else {"compression_level": compression}
     if kind[0] == "MP3":
         how["bitrate_mode"] = "CONSTANT"
     buffer = io.BytesIO()

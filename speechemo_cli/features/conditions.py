@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -12,6 +11,8 @@ from speechemo_cli.audio import vad
 from speechemo_cli.features import augment
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     Samples = NDArray[np.float32]
@@ -38,20 +39,21 @@ class Condition(NamedTuple):
     apply: Callable[[Samples, int, np.random.Generator], Samples]
 
 
-def _louder(y: Samples, sr: int, rng: np.random.Generator) -> Samples:
+def _louder(y: Samples, _sr: int, _rng: np.random.Generator) -> Samples:
     return np.float32(10 ** (30 / 20)) * y
 
 
-def _softer(y: Samples, sr: int, rng: np.random.Generator) -> Samples:
+def _softer(y: Samples, _sr: int, _rng: np.random.Generator) -> Samples:
     # With the 16 bits of the usual file, which is what being softer costs.
-    return np.round(y * np.float32(10 ** (-20 / 20) * 2**15)) / np.float32(2**15)
+    rounded = np.round(y * np.float32(10 ** (-20 / 20) * 2**15)) / np.float32(2**15)
+    return np.asarray(rounded, np.float32)
 
 
-def _telephone(y: Samples, sr: int, rng: np.random.Generator) -> Samples:
+def _telephone(y: Samples, sr: int, _rng: np.random.Generator) -> Samples:
     return augment.telephone(y, sr, 300.0, 3400.0)
 
 
-def _mp3(y: Samples, sr: int, rng: np.random.Generator) -> Samples:
+def _mp3(y: Samples, sr: int, _rng: np.random.Generator) -> Samples:
     import soxr
 
     low = soxr.resample(y, sr, _MP3_SR, quality="HQ")
@@ -61,7 +63,7 @@ def _mp3(y: Samples, sr: int, rng: np.random.Generator) -> Samples:
 
 
 def insert_pause(y: Samples, sr: int, rng: np.random.Generator) -> Samples:
-    """Put a pause of two seconds, with the noise of the recording's own silence, into the middle of its speech.
+    """Put a pause of two seconds, with noise like that of the recording's silence, into its speech.
 
     It goes where the middle half of the speech is quietest, so that it cuts no vowel.
     """

@@ -31,7 +31,7 @@ N_MELS = 80
 AMIN = 1e-10
 RANGE = 8.0
 # What the loudest band of a clip is set to, in log10 of power. Whisper takes the level as it is, so that
-# the same voice recorded louder gives other numbers; a clip of speech with peaks at full scale has about this.
+# the same voice recorded louder gives other numbers; speech with peaks at full scale has about this.
 LOUDEST = 1.5
 # So many frames (0.1 s) may be louder: a click is not speech.
 LOUDER_FRAMES = 10
@@ -59,7 +59,7 @@ _N_BLOCKS, _WIDTH = 4, 384
 DIM = 2 * _N_BLOCKS * _WIDTH
 
 
-def compute(y: Array) -> Array:
+def compute(y: Array, encode: Callable[[Array], Array] | None = None) -> Array:
     """Mean and deviation over the speech in a clip of the outputs of the encoder's four blocks.
 
     Frames without speech are taken out before the encoder, so that pauses count for nothing, and the
@@ -69,13 +69,16 @@ def compute(y: Array) -> Array:
     ----------
     y : np.ndarray [shape=(n,), dtype=float32]
         Samples at 16 kHz.
+    encode : callable, optional
+        Stands for the encoder: [shape=(1, 300, 80)] -> [shape=(1, 4, 150, 384)].
 
     Returns
     -------
     np.ndarray [shape=(1, 3072), dtype=float32]
     """
     power = mel_power(y)
-    return _statistics(fixed_level(_log10(power[is_speech(power)])))[None]
+    frames = fixed_level(_log10(power[is_speech(power)]))
+    return _statistics(frames, encode or (lambda window: encoder().run(window)[0]))[None]
 
 
 def compute_copies(y: Array, key: str, copies: int) -> Array:
@@ -172,11 +175,12 @@ def fixed_level(frames: Array) -> Array:
     """
     loudest = np.sort(frames.max(axis=1))[-1 - min(LOUDER_FRAMES, len(frames) - 1)]
     relative = np.maximum(frames - loudest, np.float32(-RANGE))
-    return (relative + np.float32(LOUDEST + 4.0)) / np.float32(4.0)
+    levelled: Array = (relative + np.float32(LOUDEST + 4.0)) / np.float32(4.0)
+    return levelled
 
 
 def windows(n: int) -> Iterator[slice]:
-    """Cut `n` frames into windows of at most `WINDOW` that overlap by half; the last one ends with the clip."""
+    """Cut `n` frames into windows of at most `WINDOW` that overlap by half; the last ends with the clip."""
     start = 0
     while start + WINDOW < n:
         yield slice(start, start + WINDOW)
@@ -190,7 +194,7 @@ def encoder() -> LiteRtModel:
     return LiteRtModel(str(ENCODER))
 
 
-def _statistics(frames: Array) -> Array:
+def _statistics(frames: Array, encode: Callable[[Array], Array]) -> Array:
     """Mean and deviation over time of the four blocks [shape=(3072,)], windows pooled as one."""
     n = 0
     mean = squares = np.zeros((_N_BLOCKS, _WIDTH), np.float32)
@@ -200,7 +204,7 @@ def _statistics(frames: Array) -> Array:
         padded[0, : len(part)] = part
         padded[0, len(part) :] = frames.min()
         # The second convolution halves the rate; what was padded is left out.
-        outputs = encoder().run(padded)[0][0, :, : (len(part) + 1) // 2]
+        outputs = encode(padded)[0, :, : (len(part) + 1) // 2]
         count = outputs.shape[1]
         own = outputs.mean(axis=1)
         own_squares = np.square(outputs - own[:, None]).sum(axis=1)

@@ -9,21 +9,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from speechemo_cli.export import formats
 from speechemo_cli.files import display_name, sha256_file
-from speechemo_cli.models import artifact, export_formats
+from speechemo_cli.models import artifact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from speechemo_cli.models.export_formats import Source
+    from speechemo_cli.export.formats import Source
 
     Samples = NDArray[np.float32]
 
 SCHEMA = 1
-# How far an exported probability may be from the model's own.
-TOLERANCE = 1e-3
 
 
 class Vector(NamedTuple):
@@ -130,32 +129,32 @@ def describe(
     dict
         The fields of docs/export.md.
     """
-    card, section = source.card, source.section
+    card = source.card
     return {
         "schema": SCHEMA,
         "format": format_,
         "files": written,
-        "sample_rate": section.sr,
+        "sample_rate": source.sr,
         "input": {
-            "name": export_formats.INPUT,
+            "name": formats.INPUT,
             "shape": [1, None],
             "dtype": "float32",
             "range": "mono, full scale at 1.0",
             "shortest": source.shortest,
         },
         "output": {
-            "name": export_formats.ONNX_OUTPUT if format_ == "onnx" else export_formats.OUTPUT,
+            "name": formats.ONNX_OUTPUT if format_ == "onnx" else formats.OUTPUT,
             "shape": [1, len(card.labels)],
             "dtype": "float32",
         },
-        "signature": None if format_ == "onnx" else export_formats.SIGNATURE,
+        "signature": None if format_ == "onnx" else formats.SIGNATURE,
         "labels": list(card.labels),
         "calibration": {"temperature": card.temperature, "included": True},
         "features": {
             "set": card.feature_set,
             "version": card.feature_version,
             "included": True,
-            **{name: getattr(section, name) for name in section.__dataclass_fields__},
+            **source.features.settings(source.config),
         },
         "source": {
             "model": display_name(source.path.name),
@@ -165,9 +164,9 @@ def describe(
         },
         "versions": {
             **artifact.library_versions(),
-            **{package: _version(package) for package in export_formats.PACKAGES[format_]},
+            **{package: _version(package) for package in formats.PACKAGES[format_]},
         },
-        "tolerance": TOLERANCE,
+        "tolerance": source.tolerance,
         "test_vectors": [
             {
                 "name": vector.name,

@@ -6,18 +6,20 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from speechemo_cli.config import Config
-from speechemo_cli.errors import ModelFileError
+from speechemo_cli.export import frontend
 from speechemo_cli.features import FEATURE_SETS
-from speechemo_cli.models import frontend, training, twin, version_module
+from speechemo_cli.models import training
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
+    from speechemo_cli.features import FeatureSet
     from speechemo_cli.models.artifact import ModelCard
 
     Samples = NDArray[np.float32]
@@ -30,6 +32,11 @@ SIGNATURE = "serving_default"
 ONNX_OUTPUT = "probabilities"
 # The latest that tf2onnx 1.17 writes is 18.
 _OPSET = 17
+
+# How far an exported probability may be from the model's own. Whisper's encoder rounds to 8 bits on the way,
+# which makes steps of differences in the last digit: samples changed by a millionth of themselves moved the
+# model's own answer by up to 0.016, another runtime moved it by up to 0.026 (docs/export.md).
+TOLERANCES = {"mfcc": 1e-3, "whisper": 0.05}
 
 # What has to be installed, by pip's names. TensorFlow is, or there would be no model.
 PACKAGES = {
@@ -61,33 +68,45 @@ class Source:
         return self.card.adopt(Config())
 
     @property
-    def section(self) -> Any:
-        """Settings of its features."""
-        return FEATURE_SETS[self.card.feature_set].section(self.config)
+    def features(self) -> FeatureSet:
+        """What its network reads."""
+        return FEATURE_SETS[self.card.feature_set]
+
+    @property
+    def sr(self) -> int:
+        """Rate in Hz of the samples that it takes."""
+        return self.features.sr(self.features.section(self.config))
 
     @property
     def shortest(self) -> int:
         """Samples of the shortest waveform: one less could not be mirrored at its ends."""
-        return FEATURE_SETS[self.card.feature_set].window(self.section) // 2 + 1
+        return self.features.shortest(self.features.section(self.config))
 
-    def waveform_model(self) -> Any:
+    @property
+    def tolerance(self) -> float:
+        """How far an exported probability may be from the model's own."""
+        return TOLERANCES[self.card.feature_set]
+
+    def waveform_model(self, *, quantised: bool = True) -> Any:
         """Put the front end before the network."""
-        return frontend.waveform_model(self.network, self.card.feature_set, self.config)
+        return frontend.waveform_model(self.network, self.card.feature_set, self.config, quantised=quantised)
 
     def answer(self, y: Samples) -> Samples:
-        """Answer as `predict` does it with Keras: features, network."""
-        section = self.section
-        frames = FEATURE_SETS[self.card.feature_set].compute(y, section.sr, section)
-        row: Samples = training.predict(self.network, version_module(self.card.version).prepare([frames]))[0]
+        """Answer as `predict` does it: features, network."""
+        features = self.features.compute(y, self.features.section(self.config), "")
+        row: Samples = training.predict(self.network, features)[0]
         return row
 
 
 def to_litert(source: Source, path: Path) -> None:
-    """Copy the twin, or make one where the model has none that belongs to it."""
-    try:
-        path.write_bytes(twin.read(source.path, source.card))
-    except ModelFileError:
-        twin.write(source.network, source.card, path)
+    """Write a LiteRT file; that of Whisper's encoder in 8 bits, as the one that `predict` runs."""
+    import tensorflow as tf
+
+    rounds = [tf.lite.Optimize.DEFAULT] if source.card.feature_set == "whisper" else []
+    # What is rounded in the file need not be so in the graph.
+    source.waveform_model(quantised=False).export(
+        path, format="litert", verbose=False, input_signature=[_waveform_spec()], optimizations=rounds
+    )
 
 
 def to_savedmodel(source: Source, path: Path) -> None:
@@ -120,11 +139,20 @@ def to_onnx(source: Source, path: Path) -> None:
         output_names=[frozen.outputs[0].name],
         tensors_to_rename=names,
         opset=_OPSET,
+        custom_op_handlers={"Erfc": (_erfc, [])},
     )
     onnx_model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "samples"
     onnx = importlib.import_module("onnx")
     onnx.checker.check_model(onnx_model, full_check=True)
     path.write_bytes(onnx_model.SerializeToString())
+
+
+def _erfc(graph: Any, node: Any, _name: str, _args: Any) -> None:
+    """Say 1 - erf(x) for erfc(x), which gelu consists of and ONNX has not."""
+    one = graph.make_const(f"{node.name}_one", np.ones((), np.float32)).output[0]
+    erf = graph.make_node("Erf", node.input)
+    graph.remove_node(node.name)
+    graph.make_node("Sub", [one, erf.output[0]], name=node.name, outputs=node.output)
 
 
 def _waveform_spec() -> Any:

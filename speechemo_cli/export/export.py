@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from speechemo_cli.errors import ConfigError, ModelFileError, SpeechemoError
+from speechemo_cli.export import description, formats
+from speechemo_cli.export.formats import Source
 from speechemo_cli.files import access_error, atomic_folder, atomic_path, display_name
-from speechemo_cli.models import artifact, export_description, export_formats, twin
-from speechemo_cli.models.export_description import TOLERANCE
-from speechemo_cli.models.export_formats import Source
+from speechemo_cli.models import artifact
 from speechemo_cli.stderr import quiet_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 FORMATS = ("litert", "onnx", "savedmodel")
-SUFFIXES = {"litert": twin.SUFFIX, "onnx": ".onnx"}
+SUFFIXES = {"litert": ".tflite", "onnx": ".onnx"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def check(output: Path, format_: str) -> None:
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     if backend != "tensorflow":
         raise ConfigError(f"KERAS_BACKEND is {backend!r}, expected tensorflow", "Only TensorFlow exports")
-    for package in export_formats.PACKAGES[format_]:
+    for package in formats.PACKAGES[format_]:
         if importlib.util.find_spec(package.replace("-", "_")) is None:
             extra = "'speechemo[onnx]'" if format_ == "onnx" else package
             raise ConfigError(f"{format_} needs the package {package}", f"Run: pip install {extra}")
@@ -142,23 +142,21 @@ def write(
     step(0, 3, "loading")
     network, card = artifact.load(model)
     source = Source(model, network, card)
-    vectors = export_description.signals(source.section.sr)
-    # The shortest waveform there is, and one longer than a network looks at, which the JSON has no room for.
-    extremes = [
-        export_description.voice(source.section.sr, n) for n in (source.shortest, 3 * source.section.sr)
-    ]
+    vectors = description.signals(source.sr)
+    # The shortest waveform there is, and a longer one, which the JSON has no room for.
+    extremes = [description.voice(source.sr, n) for n in (source.shortest, 4 * source.sr)]
     waveforms = [vector.waveform() for vector in (*vectors, *extremes)]
     expected = [source.answer(y) for y in waveforms]
-    description = description_beside(output)
+    beside = description_beside(output)
     replacing = atomic_folder if format_ == "savedmodel" else atomic_path
-    with atomic_path(description) as page, replacing(output) as temp:
+    with atomic_path(beside) as page, replacing(output) as temp:
         step(1, 3, "converting")
         try:
             with quiet_stderr():
-                export_formats.CONVERT[format_](source, temp)
+                formats.CONVERT[format_](source, temp)
             step(2, 3, "checking")
             with quiet_stderr():
-                answer = export_formats.OPEN[format_](temp)
+                answer = formats.OPEN[format_](temp)
                 received = [answer(y[None])[0] for y in waveforms]
         except (OSError, SpeechemoError):
             raise
@@ -166,16 +164,14 @@ def write(
             first_line = str(error).strip().split("\n")[0][:200]
             raise ModelFileError(f"the network cannot be exported to {format_}: {first_line}") from error
         difference = float(np.abs(np.array(received) - np.array(expected)).max())
-        if not difference <= TOLERANCE:  # a NaN is not either
+        if not difference <= source.tolerance:  # a NaN is not either
             raise ModelFileError(
                 f"what was exported to {format_} does not answer as {artifact.shown(model)}: "
-                f"probabilities differ by {difference:.2g}, expected at most {TOLERANCE:g}"
+                f"probabilities differ by {difference:.2g}, expected at most {source.tolerance:g}"
             )
-        files = export_description.files(temp, output.name)
-        document = export_description.describe(
-            source, format_, files, list(zip(vectors, expected, strict=False))
-        )
-        page.write_text(export_description.as_json(document), encoding="utf-8", newline="\n")
+        written = description.files(temp, output.name)
+        document = description.describe(source, format_, written, list(zip(vectors, expected, strict=False)))
+        page.write_text(description.as_json(document), encoding="utf-8", newline="\n")
         step(3, 3, "")
-    size_bytes = sum(file["size_bytes"] for file in files)
-    return Exported(output, description, size_bytes, difference, len(expected))
+    size_bytes = sum(file["size_bytes"] for file in written)
+    return Exported(output, beside, size_bytes, difference, len(expected))
