@@ -13,8 +13,8 @@ import pytest
 
 from speechemo_cli.errors import AccessError
 from speechemo_cli.models import checkpoint, training, v3
-from speechemo_cli.models.keras_backend import load_keras
 from speechemo_cli.models.checkpoint import Checkpoint
+from speechemo_cli.models.keras_backend import load_keras
 
 PATH = Path("runs/state.npz")
 PRESET = replace(v3.PRESET, epochs=3, batch_size=8)

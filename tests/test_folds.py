@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 from speechemo_cli.corpus.folds import PROTOCOLS, Fold, folds
 from speechemo_cli.corpus.layouts import Clip, parse_ravdess
-from speechemo_cli.corpus.splits import Example, guard, hold_out
+from speechemo_cli.corpus.splits import Example, check_no_leakage, hold_out
 from speechemo_cli.errors import DataError, LeakError
 
 # Luna-Jimenez et al. (2022), Appl. Sci. 12:327, section 4.
@@ -202,9 +202,9 @@ def test_the_guard_refuses_a_twin_on_both_sides_when_asked() -> None:
     clips = [Clip(f"{take}.wav", "sad", "01", "m", 1, 1, take) for take in (1, 2)]
     twins = [Example(clip, clip.path) for clip in clips]
 
-    guard(twins, np.array([0]), np.array([1]))
+    check_no_leakage(twins, np.array([0]), np.array([1]))
     with pytest.raises(LeakError, match=r"1 twins stand in training and in test: 2\.wav"):
-        guard(twins, np.array([0]), np.array([1]), twins=True)
+        check_no_leakage(twins, np.array([0]), np.array([1]), twins=True)
 
 
 def test_speakers_who_each_have_a_label_of_their_own_allow_no_speaker_folds() -> None:

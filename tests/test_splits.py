@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechemo_cli.corpus.layouts import Clip
-from speechemo_cli.corpus.splits import Example, distinct, guard, hold_out
+from speechemo_cli.corpus.splits import Example, check_no_leakage, distinct, hold_out
 from speechemo_cli.errors import DataError, LeakError
 
 # --- distinct recordings
@@ -175,30 +175,30 @@ def leaky() -> list[Example]:
 
 def test_the_guard_refuses_a_recording_on_both_sides_by_name() -> None:
     with pytest.raises(LeakError, match=r"1 recordings stand in training and in test: c/copy\\nof one\.wav"):
-        guard(leaky(), np.array([0, 1]), np.array([2, 3]))
+        check_no_leakage(leaky(), np.array([0, 1]), np.array([2, 3]))
 
 
 def test_the_guard_refuses_the_very_same_position_on_both_sides() -> None:
     with pytest.raises(LeakError, match=r"b/two\.wav"):
-        guard(leaky(), np.array([0, 1]), np.array([1]))
+        check_no_leakage(leaky(), np.array([0, 1]), np.array([1]))
 
 
 def test_the_guard_refuses_a_voice_on_both_sides_when_asked() -> None:
     train, test = np.array([0, 1]), np.array([3])
-    guard(leaky(), train, test)
+    check_no_leakage(leaky(), train, test)
     with pytest.raises(LeakError, match=r"1 speakers stand in training and in test: a$"):
-        guard(leaky(), train, test, speakers=True)
+        check_no_leakage(leaky(), train, test, speakers=True)
 
 
 def test_the_guard_takes_an_unknown_speaker_for_a_voice() -> None:
     examples = grid({(None, "sad"): 2})
     with pytest.raises(LeakError, match="speakers"):
-        guard(examples, np.array([0]), np.array([1]), speakers=True)
+        check_no_leakage(examples, np.array([0]), np.array([1]), speakers=True)
 
 
 def test_the_guard_lets_clean_splits_pass() -> None:
-    guard(leaky(), np.array([0, 3]), np.array([1]), speakers=True)
-    guard(leaky(), np.array([], dtype=int), np.array([0, 1, 2, 3]), speakers=True)
+    check_no_leakage(leaky(), np.array([0, 3]), np.array([1]), speakers=True)
+    check_no_leakage(leaky(), np.array([], dtype=int), np.array([0, 1, 2, 3]), speakers=True)
 
 
 @pytest.mark.parametrize(("split", "planted"), [("random", "seen"), ("both", "seen"), ("both", "new")])

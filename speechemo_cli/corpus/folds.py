@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from speechemo_cli.corpus.splits import guard, join_songs, labels_of, require_labels, spoken, stratified
+from speechemo_cli.corpus.splits import (
+    add_sung_clips,
+    check_no_leakage,
+    labels_of,
+    require_labels,
+    spoken,
+    stratified,
+)
 from speechemo_cli.errors import DataError
 
 if TYPE_CHECKING:
@@ -131,9 +138,9 @@ def folds(examples: Sequence[Example], protocol: str, seed: int) -> list[Fold]:
     made = []
     for i, (train, test) in enumerate(_pairs([examples[j] for j in said], rules, seed)):
         checks = {"speakers": not rules.shares_speakers, "twins": not rules.shares_twins}
-        train, test = join_songs(examples, said[train], said[test], **checks), said[test]
+        train, test = add_sung_clips(examples, said[train], said[test], **checks), said[test]
         require_labels([examples[j] for j in train])
-        guard(examples, train, test, **checks)
+        check_no_leakage(examples, train, test, **checks)
         who = [] if rules.shares_speakers else sorted({examples[j].clip.speaker or "?" for j in test})
         made.append(Fold(str(i + 1), train, test, seed + i if drawn else seed, tuple(who)))
     return made

@@ -1,7 +1,7 @@
 """Who trains and who is tested: hold-outs, and the guard against leaks.
 
 Every function works on positions in a list of distinct recordings (`Example`), so copies of a clip
-cannot fall on both sides; `guard` checks that they did not.
+cannot fall on both sides; `check_no_leakage` checks that they did not.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from speechemo_cli.errors import DataError, LeakError
 from speechemo_cli.files import display_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -28,10 +28,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A distinct recording: a clip and the hash of its content."""
+    """A distinct recording.
+
+    Attributes
+    ----------
+    clip : Clip
+    key : str
+        Hash of the decoded samples: what makes two files the same recording.
+    sha256 : str
+        Hash of the file's content; empty where it does not matter.
+    """
 
     clip: Clip
     key: str
+    sha256: str = ""
 
     @property
     def twin_group(self) -> tuple[str, str, int, int] | None:
@@ -62,14 +72,18 @@ class Holdout:
     new_speakers: tuple[str, ...]
 
 
-def distinct(clips: Sequence[Clip], keys: dict[str, str]) -> tuple[list[Example], list[str]]:
+def distinct(
+    clips: Sequence[Clip], keys: Mapping[str, str], contents: Mapping[str, str] | None = None
+) -> tuple[list[Example], list[str]]:
     """Keep one clip of each recording.
 
     Parameters
     ----------
     clips : sequence of Clip
-    keys : dict of str to str
-        Content hash by path; clips without one are left out.
+    keys : mapping of str to str
+        Hash of the decoded samples by path; clips without one are left out.
+    contents : mapping of str to str, optional
+        Hash of the file's content by path.
 
     Returns
     -------
@@ -87,7 +101,7 @@ def distinct(clips: Sequence[Clip], keys: dict[str, str]) -> tuple[list[Example]
     for key, copies in by_key.items():
         labels = ordered(copy.label for copy in copies)
         if len(labels) == 1:
-            examples.append(Example(copies[0], key))
+            examples.append(Example(copies[0], key, (contents or {}).get(copies[0].path, "")))
         else:
             conflicts.append(f"{display_name(copies[0].path)} (labelled {' and '.join(labels)})")
     return examples, conflicts
@@ -129,10 +143,10 @@ def hold_out(examples: Sequence[Example], split: str, share: float, seed: int) -
     require_labels([examples[int(i)] for i in rest])
     train, seen = stratified(rest, labels_of(examples), share, seed)
     new = np.setdiff1d(said, rest)
-    train = join_songs(examples, train, new, speakers=True)
+    train = add_sung_clips(examples, train, new, speakers=True)
     holdout = Holdout(train, seen, new, new_speakers)
-    guard(examples, train, seen)
-    guard(examples, np.concatenate([train, seen]), new, speakers=True)
+    check_no_leakage(examples, train, seen)
+    check_no_leakage(examples, np.concatenate([train, seen]), new, speakers=True)
     return holdout
 
 
@@ -165,7 +179,7 @@ def spoken(examples: Sequence[Example]) -> Positions:
     return np.flatnonzero(said) if said.any() else np.arange(len(examples))
 
 
-def join_songs(
+def add_sung_clips(
     examples: Sequence[Example],
     train: Positions,
     test: Positions,
@@ -239,7 +253,7 @@ def stratified(
     return np.sort(train), np.sort(test)
 
 
-def guard(
+def check_no_leakage(
     examples: Sequence[Example],
     train: Positions,
     test: Positions,

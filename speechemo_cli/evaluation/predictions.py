@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from speechemo_cli.errors import DataError
-from speechemo_cli.evaluation.metrics import drawn_together
+from speechemo_cli.evaluation.metrics import bootstrap_groups
 from speechemo_cli.files import access_error, atomic_path, display_name
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ def _interval(
     gain: NDArray[np.float64], speakers: tuple[str, ...], seed: int, draws: int
 ) -> tuple[float, float]:
     """Bootstrap over speakers (over clips where no speaker is known) of the mean gain."""
-    inverse = drawn_together(speakers)
+    inverse = bootstrap_groups(speakers)
     sums = np.bincount(inverse, weights=gain)
     counts = np.bincount(inverse)
     drawn = np.random.default_rng(seed).integers(len(sums), size=(draws, len(sums)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from speechemo_cli.config import Config
     from speechemo_cli.corpus.layouts import Clip
     from speechemo_cli.corpus.splits import Positions
-    from speechemo_cli.features.shards import Entry
+    from speechemo_cli.features.shards import StoredFeatures
 
 
 Prepare = Callable[[Sequence["NDArray[np.float32]"]], "NDArray[np.float32]"]
@@ -103,37 +103,52 @@ def load(
     foreign = ordered({clip.label for clip in clips} - set(known))
     if foreign:
         raise DataError(f"clips are labelled {', '.join(foreign)}, expected {', '.join(known)}")
-    extraction, examples, entries = _extract_and_read(clips, config, feature_set, on_progress)
-    if len(entries) < len(examples):
-        # Damage in values shows only now. The shard is set aside, so its clips are computed anew.
+    extraction, stored, n_lost = _extract_and_read(clips, config, feature_set, on_progress)
+    if n_lost:
+        # Damage in values shows only now. The shard is quarantined, so its clips are computed anew.
         damaged = extraction.damaged
-        extraction, examples, entries = _extract_and_read(clips, config, feature_set, on_progress)
+        extraction, stored, n_lost = _extract_and_read(clips, config, feature_set, on_progress)
         extraction.damaged = list(dict.fromkeys([*damaged, *extraction.damaged]))
-    if len(entries) < len(examples):
+    if n_lost:
         raise StoreError(
-            f"{len(examples) - len(entries)} clips could not be read back from {display_name(config.store)}"
+            f"{n_lost} clips could not be read back from {display_name(config.store)}"
             f" (damaged: {', '.join(extraction.damaged) or 'nothing'})",
             "Remove what is damaged, or give another folder with --store",
         )
+    examples = _distinct(clips, extraction, stored)
+    entries = [stored[example.sha256] for example in examples]
     if labels is None:  # a label whose clips all failed is none
         known = ordered(example.clip.label for example in examples)
     return Dataset(
         examples=tuple(examples),
-        x=(prepare or np.concatenate)([entries[example.key].values for example in examples]),
+        x=(prepare or np.concatenate)([entry.values for entry in entries]),
         targets=np.array([known.index(example.clip.label) for example in examples], dtype=np.int64),
         labels=known,
         extraction=extraction,
-        durations_s=np.array([entries[example.key].duration_s for example in examples]),
+        durations_s=np.array([entry.duration_s for entry in entries]),
     )
 
 
 def _extract_and_read(
     clips: Sequence[Clip], config: Config, feature_set: str, on_progress: OnProgress | None
-) -> tuple[Extraction, list[Example], dict[str, Entry]]:
-    """Read the features of distinct recordings; those whose shard is damaged are missing."""
+) -> tuple[Extraction, dict[str, StoredFeatures], int]:
+    """Return what is stored of the clips, by their content, and how many cannot be read back."""
     extraction = extract(clips, config, (feature_set,), on_progress)
-    examples, conflicts = distinct(clips, extraction.keys)
+    store = FeatureStore.open(config.store, FEATURE_SETS[feature_set], config)
+    wanted = set(extraction.keys.values())
+    stored = store.read(wanted)
+    extraction.damaged += [name for name in store.damaged if name not in extraction.damaged]
+    return extraction, stored, len(wanted) - len(stored)
+
+
+def _distinct(
+    clips: Sequence[Clip], extraction: Extraction, stored: Mapping[str, StoredFeatures]
+) -> list[Example]:
+    """Keep one clip of each recording: copies in other formats have the same samples."""
+    samples = {path: stored[sha256].samples_sha256 for path, sha256 in extraction.keys.items()}
+    examples, conflicts = distinct(clips, samples, extraction.keys)
     extraction.failed += [Failure(name, "the same recording stands under two labels") for name in conflicts]
+    extraction.duplicates = sum(clip.path in samples for clip in clips) - len(examples) - len(conflicts)
     if not examples:
         if not extraction.failed:
             raise NoInputError("no clips to work on")
@@ -142,7 +157,4 @@ def _extract_and_read(
             f"none of the {len(clips)} clips can be used; "
             f"the first, {display_name(first.path)}: {first.error}"
         )
-    store = FeatureStore.open(config.store, FEATURE_SETS[feature_set], config)
-    entries = store.read(example.key for example in examples)
-    extraction.damaged += [name for name in store.damaged if name not in extraction.damaged]
-    return extraction, examples, entries
+    return examples

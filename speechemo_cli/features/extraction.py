@@ -59,13 +59,15 @@ class Extraction:
     extracted, cached : int
         Distinct recordings computed now, and found in the store.
     duplicates : int
-        Clips whose content is that of another clip, byte for byte.
+        Clips whose content is that of another clip, byte for byte; after `dataset.load` also those
+        whose decoded samples are.
     failed : list of Failure
     doubts : list of Doubt
     damaged : list of str
         Shards of the store that were set aside.
     keys : dict of str to str
-        Content hash by path, for every clip that did not fail; empty where it was not asked for.
+        Hash of the file's content by path, for every clip that did not fail; empty where it was not
+        asked for.
     """
 
     clips: int = 0

@@ -20,8 +20,8 @@ from speechemo_cli.errors import ConfigError, ModelFileError, SpeechemoError
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.files import access_error, atomic_path, display_name, open_regular, scratch_folder
 from speechemo_cli.models import VERSIONS, preflight, preflight_card, version_module
-from speechemo_cli.models.keras_backend import load_keras, require_safe_keras
 from speechemo_cli.models.card import ModelCard as ModelCard
+from speechemo_cli.models.keras_backend import load_keras, require_safe_keras
 from speechemo_cli.models.preflight import short
 from speechemo_cli.stderr import quiet_stderr
 
