@@ -17,7 +17,7 @@ from dataclasses import fields, replace
 import numpy as np
 
 from speechemo_cli.config import Config, TrainConfig
-from speechemo_cli.corpus.layouts import find_clips
+from speechemo_cli.corpus.collection import find_all
 from speechemo_cli.evaluation.protocols import preset_of, run_protocol
 from speechemo_cli.features import dataset
 from speechemo_cli.models import augment, version_module
@@ -40,7 +40,7 @@ def main() -> None:
     # A kept training does not know of changed rules, so each set of them has a folder of its own.
     tag = hashlib.sha256(repr(rules).encode()).hexdigest()[:8]
     config = Config(
-        data=given.folder,
+        data=(given.folder,),
         store=given.store,
         runs=f"runs/ablation-{tag}",
         song=given.song,
@@ -49,10 +49,10 @@ def main() -> None:
     )
     augment.Augmentation = lambda: rules  # type: ignore[assignment, misc]
     preset = preset_of("v3", config)
-    clips = find_clips(config.data, song=config.song).clips
+    clips = find_all(config.data, song=config.song).clips
     data = dataset.load(clips, config, preset.feature_set, prepare=version_module("v3").prepare)
-    kept_out = given.keep_out.split(",")
-    rest = np.flatnonzero([example.clip.speaker not in kept_out for example in data.examples])
+    kept_out = [f"ravdess/{actor}" for actor in given.keep_out.split(",")]
+    rest = np.flatnonzero([example.clip.speaker_id not in kept_out for example in data.examples])
     result = run_protocol("v3", "speaker-5fold", data.subset(rest), config)
     print(
         json.dumps(

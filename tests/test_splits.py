@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import corpora, grid, labels, ravdess, seeds, speakers
+from conftest import actor_number, corpora, grid, labels, ravdess, seeds, speakers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -81,7 +83,7 @@ def test_a_hold_out_puts_every_clip_on_exactly_one_side(
 def test_the_speakers_of_split_both_are_balanced_by_gender(seed: int, share: float, n: int) -> None:
     examples = ravdess()
     held = hold_out(examples, "both", share, seed)
-    men = sum(int(actor) % 2 for actor in held.new_speakers)
+    men = sum(actor_number(actor) % 2 for actor in held.new_speakers)
     assert len(held.new_speakers) == n
     assert abs(men - (n - men)) == n % 2
     assert len(held.new) == 60 * n
@@ -90,15 +92,33 @@ def test_the_speakers_of_split_both_are_balanced_by_gender(seed: int, share: flo
 
 def test_the_odd_held_out_speaker_is_not_always_of_one_gender() -> None:
     examples = ravdess()
-    men = {sum(int(a) % 2 for a in hold_out(examples, "both", 0.2, seed).new_speakers) for seed in range(20)}
+    men = {
+        sum(actor_number(a) % 2 for a in hold_out(examples, "both", 0.2, seed).new_speakers)
+        for seed in range(20)
+    }
     assert men == {2, 3}
 
 
 def test_every_actor_can_be_held_out_and_the_seed_decides() -> None:
     examples = ravdess()
     drawn = [hold_out(examples, "both", 0.2, seed).new_speakers for seed in range(40)]
-    assert {actor for who in drawn for actor in who} == {f"{actor:02d}" for actor in range(1, 25)}
+    assert {actor for who in drawn for actor in who} == {f"ravdess/{actor:02d}" for actor in range(1, 25)}
     assert len(set(drawn)) > 30
+
+
+def test_hold_out_draws_the_same_share_of_the_speakers_of_each_corpus() -> None:
+    examples = [
+        replace(e, key=f"{corpus} {e.key}", clip=replace(e.clip, corpus=corpus))
+        for corpus, n in (("large", 20), ("small", 5), ("single", 1))
+        for e in ravdess(range(1, 1 + n))
+    ]
+    for seed in range(5):
+        held = hold_out(examples, "both", 0.2, seed)
+        drawn = Counter(who.partition("/")[0] for who in held.new_speakers)
+        assert drawn == {"large": 4, "small": 1}
+        # The same name in another corpus is another speaker, who stays.
+        assert len(held.new) == 5 * 60
+        assert speakers(examples, held.new) == set(held.new_speakers)
 
 
 def test_one_gender_alone_is_held_out_too() -> None:

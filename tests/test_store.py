@@ -444,7 +444,7 @@ def test_clear_removes_shards_whole_and_damaged_and_nothing_else(tmp_path: Path)
 
 
 def header_with(**fields: object) -> str:
-    return json.dumps({"format": 1, "feature_set": "mfcc", "version": 1, "config": {}, **fields})
+    return json.dumps({"format": FORMAT, "feature_set": "mfcc", "version": 1, "config": {}, **fields})
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def card(
             )
         plots.reliability_diagram(
             [(one["confidence"], one["accuracy"]) for one in measured["reliability"]],
-            f"{measured['version']}, {measured['n_answers']} answers for voices left out",
+            f"{measured['version']}, {measured['n_answers']} answers for unseen speakers",
             plot,
         )
         render.note(f"reliability diagram: {display_name(plot)}")
@@ -97,8 +97,8 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     for part, words in (
         ("train", "trained on"),
-        ("seen_speakers", "held out, known voices"),
-        ("new_speakers", "held out, new voices"),
+        ("seen_speakers", "held out, seen speakers"),
+        ("new_speakers", "held out, unseen speakers"),
     ):
         if data[part]["n"]:
             rows.append((words, f"{data[part]['n']} clips, SHA-256 {data[part]['sha256']}"))
@@ -125,13 +125,16 @@ def _results(results: dict[str, Any]) -> list[tuple[str, str]]:
         low, high = accuracy["ci95"]
         rows.append(
             (
-                "right on voices left out",
+                "right on speakers left out",
                 f"{percent(accuracy['pooled'])} ({percent(low)} to {percent(high)}),"
                 f" UAR {percent(measured['uar']['pooled'])},"
                 f" ECE {percent(measured['ece']['pooled'])}",
             )
         )
-    for part, words in (("seen_speakers", "right on known voices"), ("new_speakers", "right on new voices")):
+    for part, words in (
+        ("seen_speakers", "right on seen speakers"),
+        ("new_speakers", "right on unseen speakers"),
+    ):
         scores = results.get("test", {}).get(part)
         if scores:
             rows.append((words, f"{percent(scores['accuracy'])}, UAR {percent(scores['uar'])}"))

@@ -47,9 +47,9 @@ class Example:
     def twin_group(self) -> tuple[str, str, int, int] | None:
         """What RAVDESS's two repetitions of a sentence share; None where the layout does not tell."""
         clip = self.clip
-        if clip.speaker is None or clip.intensity is None or clip.statement is None:
+        if clip.speaker_id is None or clip.intensity is None or clip.statement is None:
             return None
-        return clip.speaker, clip.label, clip.intensity, clip.statement
+        return clip.speaker_id, clip.label, clip.intensity, clip.statement
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ class Holdout:
     new : np.ndarray of int
         Every clip of the speakers who were held out whole; empty where none were.
     new_speakers : tuple of str
+        Their ids.
     """
 
     train: Positions
@@ -114,8 +115,8 @@ def hold_out(examples: Sequence[Example], split: str, share: float, seed: int) -
     ----------
     examples : sequence of Example
     split : str
-        `random`: a share of the clips of each label. `both`: a share of the speakers, whole and
-        balanced by gender where it is known, and the same share of the remaining clips. `none`.
+        `random`: a share of the clips of each label. `both`: a share of the speakers of each corpus,
+        whole and balanced by gender where it is known, and the same share of the remaining clips. `none`.
     share : float
     seed : int
 
@@ -138,7 +139,7 @@ def hold_out(examples: Sequence[Example], split: str, share: float, seed: int) -
     rest = said
     if split == "both":
         new_speakers = _draw_speakers([examples[int(i)] for i in said], share, seed)
-        is_new = np.array([examples[int(i)].clip.speaker in new_speakers for i in said])
+        is_new = np.array([examples[int(i)].clip.speaker_id in new_speakers for i in said])
         rest = said[~is_new]
     require_labels([examples[int(i)] for i in rest])
     train, seen = stratified(rest, labels_of(examples), share, seed)
@@ -151,14 +152,24 @@ def hold_out(examples: Sequence[Example], split: str, share: float, seed: int) -
 
 
 def _draw_speakers(examples: Sequence[Example], share: float, seed: int) -> tuple[str, ...]:
-    genders = {e.clip.speaker: e.clip.gender for e in examples if e.clip.speaker is not None}
-    if len(genders) < 2 or any(example.clip.speaker is None for example in examples):
+    """Draw the same share of the speakers of each corpus."""
+    clips = {e.clip.speaker_id: e.clip for e in examples if e.clip.speaker_id is not None}
+    rng = np.random.default_rng(seed)
+    drawn: list[str] = []
+    for corpus in sorted({clip.corpus for clip in clips.values()}):
+        genders = {who: clip.gender for who, clip in clips.items() if clip.corpus == corpus}
+        n = min(max(1, round(share * len(genders))), len(genders) - 1)
+        drawn += _balanced(genders, n, rng)
+    if not drawn or any(example.clip.speaker is None for example in examples):
         raise DataError(
-            f"--split both needs clips of at least two known speakers, found {len(genders)}",
+            f"--split both needs clips of at least two known speakers, found {len(clips)}",
             "Use --split random, or tell the speakers (a folder level or the manifest's speaker column)",
         )
-    rng = np.random.default_rng(seed)
-    n = min(max(1, round(share * len(genders))), len(genders) - 1)
+    return tuple(sorted(drawn))
+
+
+def _balanced(genders: Mapping[str, str | None], n: int, rng: np.random.Generator) -> list[str]:
+    """Draw some speakers, balanced by gender."""
     groups = [
         rng.permutation(sorted(speaker for speaker, gender in genders.items() if gender == wanted)).tolist()
         for wanted in sorted(set(genders.values()), key=str)
@@ -170,7 +181,7 @@ def _draw_speakers(examples: Sequence[Example], share: float, seed: int) -> tupl
         for group in groups:
             if group and len(drawn) < n:
                 drawn.append(group.pop())
-    return tuple(sorted(drawn))
+    return drawn
 
 
 def spoken(examples: Sequence[Example]) -> Positions:
@@ -187,7 +198,7 @@ def add_sung_clips(
     speakers: bool = False,
     twins: bool = False,
 ) -> Positions:
-    """Add to a training what is sung, as further voices, where it tells nothing of the test.
+    """Add to a training what is sung, as further clips, where it tells nothing of the test.
 
     Parameters
     ----------
@@ -205,10 +216,10 @@ def add_sung_clips(
         Sorted.
     """
     sung = np.setdiff1d(np.arange(len(examples)), spoken(examples))
-    voices = {examples[i].clip.speaker for i in test} if speakers else set()
+    tested = {examples[i].clip.speaker_id for i in test} if speakers else set()
     groups = {examples[i].twin_group for i in test} if twins else set()
     joined = [
-        i for i in sung if examples[i].clip.speaker not in voices and examples[i].twin_group not in groups
+        i for i in sung if examples[i].clip.speaker_id not in tested and examples[i].twin_group not in groups
     ]
     return np.sort(np.concatenate([train, np.array(joined, dtype=np.int64)]))
 
@@ -283,10 +294,10 @@ def check_no_leakage(
         groups = {examples[i].twin_group for i in train} - {None}
         _refuse("twins", [examples[i] for i in test if examples[i].twin_group in groups])
     if speakers:
-        voices = {examples[i].clip.speaker for i in train} & {examples[i].clip.speaker for i in test}
-        if voices:
-            names = ", ".join(sorted(str(voice) for voice in voices)[:5])
-            raise LeakError(f"{len(voices)} speakers stand in training and in test: {names}")
+        shared = {examples[i].clip.speaker_id for i in train} & {examples[i].clip.speaker_id for i in test}
+        if shared:
+            names = display_name(", ".join(sorted(map(str, shared))[:5]))
+            raise LeakError(f"{len(shared)} speakers stand in training and in test: {names}")
 
 
 def _refuse(what: str, leaked: list[Example]) -> None:

@@ -56,7 +56,7 @@ def write(result: ProtocolResult, path: Path) -> None:
     fold_names = [fold.name for fold in result.folds for _ in fold.test]
     for i, (example, fold) in enumerate(zip(result.examples, fold_names, strict=True)):
         clip, row = example.clip, result.probabilities[i]
-        told = [clip.speaker, clip.gender, clip.intensity, clip.statement]
+        told = [clip.speaker_id, clip.gender, clip.intensity, clip.statement]
         answer = int(row.argmax())
         writer.writerow(
             [
@@ -78,7 +78,7 @@ class Predictions:
     Attributes
     ----------
     name : str
-    keys : tuple of (content hash, fold)
+    keys : tuple of (hash of the samples, fold)
     speakers : tuple of str
     truth, answers : tuple of str
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,6 +52,11 @@ class Dataset:
     labels: tuple[str, ...]
     extraction: Extraction
     durations_s: NDArray[np.float64]
+
+    @cached_property
+    def corpora(self) -> NDArray[np.str_]:
+        """Corpus of each clip [shape=(clips,)]."""
+        return np.array([example.clip.corpus for example in self.examples], dtype=np.str_)
 
     def subset(self, positions: Positions) -> Dataset:
         """Return the clips at some positions, with the same list of labels."""

@@ -21,6 +21,7 @@ from speechemo_cli.files import require_writable, sha256_file
 
 if TYPE_CHECKING:
     from speechemo_cli.config import Config
+    from speechemo_cli.corpus.collection import Collection
     from speechemo_cli.corpus.layouts import Clip, Corpus
 
 # Clips a worker computes before it writes them as one shard: what a kill can lose, at most, a worker.
@@ -82,7 +83,7 @@ class Extraction:
 
 
 def extract(
-    clips: Corpus | Sequence[Clip],
+    clips: Collection | Corpus | Sequence[Clip],
     config: Config,
     feature_sets: Sequence[str] = tuple(FEATURE_SETS),
     on_progress: OnProgress | None = None,
@@ -93,7 +94,7 @@ def extract(
 
     Parameters
     ----------
-    clips : Corpus or sequence of Clip
+    clips : Collection, Corpus or sequence of Clip
         Gone through once.
     config : Config
     feature_sets : sequence of str
@@ -131,7 +132,7 @@ class _Job:
 
     def __init__(
         self,
-        clips: Corpus | Sequence[Clip],
+        clips: Collection | Corpus | Sequence[Clip],
         config: Config,
         feature_sets: tuple[str, ...],
         on_progress: OnProgress | None,
