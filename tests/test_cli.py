@@ -344,7 +344,7 @@ def test_without_speakers_the_default_split_falls_back_and_an_explicit_one_fails
     assert (document["split"], document["test"]["new_speakers"]) == ("random", None)
     assert "using --split random" in err
     assert asked == 2
-    assert "needs clips of at least two known speakers" in refusal
+    assert "needs a corpus of at least two speakers" in refusal
 
 
 def test_a_killed_training_is_gone_on_with_or_given_up_and_both_are_said(

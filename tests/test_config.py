@@ -101,6 +101,12 @@ def test_the_mfcc_defaults_are_those_of_librosa() -> None:
     assert cfg.n_mels == inspect.signature(librosa.filters.mel).parameters["n_mels"].default
 
 
+@pytest.mark.parametrize("data", ["clips", (), ("",)], ids=repr)
+def test_data_is_one_path_or_more_and_never_the_letters_of_one(data: Any) -> None:
+    with pytest.raises(ConfigError, match=r"data is .*, expected one path or more"):
+        Config(data=data)
+
+
 def test_the_config_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Config().seed = 3  # type: ignore[misc]

@@ -150,6 +150,15 @@ def test_folds_deal_the_speakers_of_all_corpora_where_ravdess_is_not_among_them(
     assert [fold.test_speakers for fold in result] == expected
 
 
+def test_folds_by_speaker_train_on_every_clip_of_a_corpus_with_nameless_clips() -> None:
+    counts = {(who, label): 2 for who in ("01", "02") for label in ("happy", "sad")}
+    nameless = with_corpus(grid({**counts, (None, "sad"): 1}), "nameless")
+    examples = [*nameless, *with_corpus(grid(counts), "named")]
+    result = folds(examples, "loso", 0)
+    assert [fold.test_speakers for fold in result] == [("named/01",), ("named/02",)]
+    assert all(set(range(len(nameless))) <= set(fold.train.tolist()) for fold in result)
+
+
 def test_folds_of_another_corpus_with_numbers_for_names_are_not_the_published_ones() -> None:
     examples = with_corpus(ravdess(), "other")
     drawn = [[fold.test_speakers for fold in folds(examples, "speaker-5fold", seed)] for seed in (0, 1)]
@@ -172,8 +181,12 @@ def test_speakers_of_other_corpora_are_dealt_evenly_by_the_seed() -> None:
             "5 folds need 5 clips of each label, found 4 of 'angry'",
         ),
         ("random-holdout", {("a", "sad"): 9, ("a", "angry"): 1}, "too few clips.*1 of 'angry'"),
-        ("speaker-5fold", {("a", "sad"): 9, ("a", "angry"): 9}, "at least two known speakers"),
-        ("speaker-5fold", {("a", "sad"): 9, (None, "angry"): 9}, "at least two known speakers"),
+        ("speaker-5fold", {("a", "sad"): 9, ("a", "angry"): 9}, "at least two speakers, with the speaker of"),
+        (
+            "speaker-5fold",
+            {("a", "sad"): 9, (None, "angry"): 9},
+            "at least two speakers, with the speaker of",
+        ),
         ("speaker-5fold", {("a", "sad"): 9, ("b", "sad"): 9}, "at least two labels, found sad"),
         ("loso-ish", {("a", "sad"): 9, ("b", "angry"): 9}, "protocol is 'loso-ish', expected one of random"),
     ],

@@ -121,6 +121,14 @@ def test_hold_out_draws_the_same_share_of_the_speakers_of_each_corpus() -> None:
         assert speakers(examples, held.new) == set(held.new_speakers)
 
 
+def test_hold_out_draws_no_speaker_of_a_corpus_with_nameless_clips() -> None:
+    counts = {(who, label): 5 for who in ("01", "02", None) for label in ("happy", "sad")}
+    nameless = [replace(e, clip=replace(e.clip, corpus="other")) for e in grid(counts)]
+    for seed in range(5):
+        held = hold_out([*nameless, *ravdess(range(1, 7))], "both", 0.2, seed)
+        assert [who.partition("/")[0] for who in held.new_speakers] == ["ravdess"]
+
+
 def test_one_gender_alone_is_held_out_too() -> None:
     held = hold_out(ravdess(range(1, 12, 2)), "both", 0.5, 0)
     assert len(held.new_speakers) == 3
@@ -165,7 +173,9 @@ def test_one_label_is_nothing_to_learn(split: str, counts: dict[Any, int], messa
     ],
 )
 def test_split_both_needs_two_speakers_and_no_clip_without_one(counts: dict[Any, int]) -> None:
-    with pytest.raises(DataError, match=r"--split both needs .*speakers, found \d.*--split random"):
+    with pytest.raises(
+        DataError, match=r"--split both needs a corpus of at least two speakers, .*--split random"
+    ):
         hold_out(grid(counts), "both", 0.2, 0)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from speechemo_cli.cli import options, render
+from speechemo_cli.corpus.layouts import speaker_names
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import display_name
@@ -86,6 +87,7 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     features = facts["features"]
     settings = ", ".join(f"{key} {value}" for key, value in features.items() if key not in ("set", "version"))
     data = facts["data"]
+    names = speaker_names(data["speakers"]).values()
     rows = [
         ("model", facts["model"]),
         ("network", f"{facts['version']}, {facts['parameters']:,} parameters"),
@@ -93,7 +95,12 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("features", f"{features['set']} (version {features['version']}): {settings}"),
         ("training", f"{facts['epochs']} epochs, seed {facts['seed']}"),
         ("temperature", f"{facts['temperature']:.3f}" if facts["temperature"] else "none"),
-        ("speakers", f"{len(data['speakers'])}: {' '.join(map(display_name, data['speakers']))}"),
+        ("speakers", f"{len(data['speakers'])}: {' '.join(map(display_name, names))}"),
+        (
+            "corpora",
+            ", ".join(f"{display_name(name)} {one['clips']} clips" for name, one in data["corpora"].items())
+            or "not known",
+        ),
     ]
     for part, words in (
         ("train", "trained on"),

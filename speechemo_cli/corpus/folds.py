@@ -16,6 +16,7 @@ from speechemo_cli.corpus.splits import (
     require_labels,
     spoken,
     stratified,
+    tells_speakers,
 )
 from speechemo_cli.errors import DataError
 
@@ -107,7 +108,8 @@ def folds(examples: Sequence[Example], protocol: str, seed: int) -> list[Fold]:
     """Make the trainings and tests of a protocol. Sung clips beside spoken ones are never tested.
 
     The protocols are defined for RAVDESS: where it is among several corpora, its clips alone are tested,
-    and those of the others stand in every training.
+    and those of the others stand in every training. So do, where no speaker may be shared, those of a
+    corpus that does not tell the speaker of every clip.
 
     Parameters
     ----------
@@ -140,6 +142,8 @@ def folds(examples: Sequence[Example], protocol: str, seed: int) -> list[Fold]:
     may_be_tested = spoken(examples)
     corpora = np.array([examples[i].clip.corpus for i in may_be_tested])
     is_tested = (corpora == RAVDESS) | (RAVDESS not in corpora)
+    if not rules.shares_speakers:
+        is_tested &= tells_speakers([examples[i] for i in may_be_tested])
     said, always = may_be_tested[is_tested], may_be_tested[~is_tested]
     drawn = protocol == "random-holdout"
     made = []
@@ -203,7 +207,7 @@ def _by_speaker(examples: Sequence[Example], rules: Protocol, seed: int) -> Pair
     speakers = sorted(set(of_clip.tolist()))
     if "" in speakers or len(speakers) < 2:
         raise DataError(
-            f"{rules.name} needs clips of at least two known speakers",
+            f"{rules.name} needs a corpus of at least two speakers, with the speaker of every clip",
             "Tell the speakers by a folder level or the manifest's speaker column",
         )
     published = [tuple(f"{RAVDESS}/{actor}" for actor in group) for group in rules.published]

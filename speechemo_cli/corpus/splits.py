@@ -152,17 +152,18 @@ def hold_out(examples: Sequence[Example], split: str, share: float, seed: int) -
 
 
 def _draw_speakers(examples: Sequence[Example], share: float, seed: int) -> tuple[str, ...]:
-    """Draw the same share of the speakers of each corpus."""
-    clips = {e.clip.speaker_id: e.clip for e in examples if e.clip.speaker_id is not None}
+    """Draw the same share of the speakers of each corpus that tells all of them."""
+    told = zip(examples, tells_speakers(examples), strict=True)
+    clips = {str(e.clip.speaker_id): e.clip for e, is_told in told if is_told}
     rng = np.random.default_rng(seed)
     drawn: list[str] = []
     for corpus in sorted({clip.corpus for clip in clips.values()}):
         genders = {who: clip.gender for who, clip in clips.items() if clip.corpus == corpus}
         n = min(max(1, round(share * len(genders))), len(genders) - 1)
         drawn += _balanced(genders, n, rng)
-    if not drawn or any(example.clip.speaker is None for example in examples):
+    if not drawn:
         raise DataError(
-            f"--split both needs clips of at least two known speakers, found {len(clips)}",
+            "--split both needs a corpus of at least two speakers, with the speaker of every clip",
             "Use --split random, or tell the speakers (a folder level or the manifest's speaker column)",
         )
     return tuple(sorted(drawn))
@@ -182,6 +183,15 @@ def _balanced(genders: Mapping[str, str | None], n: int, rng: np.random.Generato
             if group and len(drawn) < n:
                 drawn.append(group.pop())
     return drawn
+
+
+def tells_speakers(examples: Sequence[Example]) -> NDArray[np.bool_]:
+    """Whether each clip is of a corpus that names the speaker of every clip.
+
+    In another, whoever is held out may also be among the nameless.
+    """
+    silent = {example.clip.corpus for example in examples if example.clip.speaker is None}
+    return np.array([example.clip.corpus not in silent for example in examples], dtype=bool)
 
 
 def spoken(examples: Sequence[Example]) -> Positions:
