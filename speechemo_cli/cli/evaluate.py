@@ -229,6 +229,8 @@ def _model_table(result: ModelResult, headline: Scores) -> str:
         words = (
             f"Below: the {headline.n} clips it was not trained on. It was trained on {trained_on} of these."
         )
+        if result.unknown_speakers:
+            words += f" Of {result.unknown_speakers.n} it is not known whether it has seen their speakers."
     return "\n".join(
         [text, words, "", render.per_class_table({"scored": headline}), render.confusion_table(headline)]
     )

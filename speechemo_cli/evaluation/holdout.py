@@ -193,7 +193,7 @@ class ModelResult:
     unseen_speakers : Scores or None
         On speakers it was not trained on.
     unknown_speakers : Scores or None
-        On other clips, where either they or the model file do not tell the speakers.
+        On other files, where either they or the model file do not tell enough.
     not_trained_on : Scores or None
         On all clips it was not trained on.
     """
@@ -221,23 +221,24 @@ def score_model(model: Any, card: ModelCard, data: Dataset) -> ModelResult:
     ModelResult
     """
     answers = training.predict(model, data.x)
-    trained_on = np.array(
-        [
-            example.sha256 in card.trained_on() or example.key in card.trained_on_samples()
-            for example in data.examples
-        ]
-    )
+    contents, samples = card.trained_on(), card.trained_on_samples()
+    trained_on = np.array([e.sha256 in contents or e.key in samples for e in data.examples])
     ids = [example.clip.speaker_id for example in data.examples]
     # A folder may have another name than at the training: who said a clip it was trained on is seen.
     speakers = _speakers(card)
     seen_ids = {*(speakers or ()), *(ids[i] for i in np.flatnonzero(trained_on))} - {None}
-    seen = np.array([one in seen_ids for one in ids]) & ~trained_on
-    untold = np.array([one is None or speakers is None for one in ids]) & ~trained_on & ~seen
+    of_seen = np.array([one in seen_ids for one in ids])
+    of_unseen = np.array([one is not None and speakers is not None for one in ids]) & ~of_seen
+    # Without the hashes of samples, any file but one with the name of another actor may be a training
+    # clip in another format.
+    tells_samples = "train_samples" in card.data
+    seen = of_seen & ~trained_on & tells_samples
+    unseen = of_unseen & ~trained_on & (tells_samples | (data.corpora == RAVDESS))
+    untold = ~trained_on & ~seen & ~unseen
 
     def part(mask: NDArray[np.bool_]) -> Scores | None:
         return score(data.targets[mask], answers[mask], data.labels) if mask.any() else None
 
-    unseen = ~trained_on & ~seen & ~untold
     return ModelResult(card, *map(part, (trained_on, seen, unseen, untold, ~trained_on)))
 
 
