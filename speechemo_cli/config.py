@@ -231,7 +231,7 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested plain values, as a model file stores them."""
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "data": list(self.data)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], origin: str = "config") -> Config:
