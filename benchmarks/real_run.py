@@ -49,7 +49,9 @@ def main() -> None:
             f"\nextract: {report['clips']} clips, {report['extracted']} distinct recordings, "
             f"{report['duplicates']} byte-identical copies, {report['seconds']:.1f} s\n"
         )
-        print("| version | epochs | random: accuracy | UAR | both: known voices | new voices | UAR new |")
+        print(
+            "| version | epochs | random: accuracy | UAR | both: seen speakers | unseen speakers | its UAR |"
+        )
         print("|---|---|---|---|---|---|---|")
         for name in ("v1", "v2"):
             plain = [

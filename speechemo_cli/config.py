@@ -132,8 +132,8 @@ class Config:
 
     Parameters
     ----------
-    data : str
-        Folder or CSV manifest of labelled clips.
+    data : tuple of str
+        Folders and CSV manifests of labelled clips.
     store : str
         Folder of the feature store.
     models : str
@@ -148,7 +148,7 @@ class Config:
         Train on RAVDESS's sung clips too; no test holds one.
     """
 
-    data: str = "data"
+    data: tuple[str, ...] = ("data",)
     store: str = "features"
     models: str = "models"
     runs: str = "runs"
@@ -161,6 +161,12 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
+        _require(
+            isinstance(self.data, tuple) and bool(self.data) and all(self.data),
+            "data",
+            self.data,
+            "one path or more",
+        )
         _require(0 <= self.jobs <= 1024, "jobs", self.jobs, "0 (one a core) to 1024")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
 
@@ -192,7 +198,7 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested plain values, as a model file stores them."""
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "data": list(self.data)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], origin: str = "config") -> Config:
@@ -275,14 +281,23 @@ def _coerce(key: str, value: Any, kind: Any, origin: str) -> Any:
     try:
         return _as_kind(value, kind)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
-        noun = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[kind]
+        noun = _NOUNS[kind]
         raise ConfigError(f"{origin}: {key} is {_shown(value)}, expected {noun}") from None
 
 
+_NOUNS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    tuple[str, ...]: "a text or a list of texts",
+}
 _BOOL_WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
-def _as_kind(value: Any, kind: type) -> Any:
+def _as_kind(value: Any, kind: Any) -> Any:
+    if kind == tuple[str, ...]:
+        return tuple(_as_kind(one, str) for one in ([value] if isinstance(value, str) else value))
     if kind is bool:
         return value if isinstance(value, bool) else _BOOL_WORDS[value.lower()]
     # int(2.5) and int(True) would pass silently, and str() takes anything.

@@ -155,10 +155,10 @@ def _sweep_once(folder: Path) -> None:
     """Sweep a folder this process has not swept yet: a run may write a hundred thousand files to it."""
     if folder not in _swept:
         _swept.add(folder)
-        sweep(folder)
+        remove_stale(folder)
 
 
-def sweep(folder: Path, dead: Collection[int] = ()) -> None:
+def remove_stale(folder: Path, dead: Collection[int] = ()) -> None:
     """Remove what killed processes left half written in a folder, where it is an hour old and may go.
 
     Parameters

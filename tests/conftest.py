@@ -173,6 +173,7 @@ def ravdess(actors: Any = range(1, 25)) -> list[Example]:
                 strength,
                 text,
                 take,
+                corpus="ravdess",
             ),
             f"key {actor}-{code}-{strength}-{text}-{take}",
         )
@@ -194,7 +195,11 @@ def grid(counts: dict[tuple[str | None, str], int], gender: str | None = None) -
 
 
 def speakers(examples: list[Example], positions: Any) -> set[str | None]:
-    return {examples[i].clip.speaker for i in positions}
+    return {examples[i].clip.speaker_id for i in positions}
+
+
+def actor_number(speaker_id: str) -> int:
+    return int(speaker_id.removeprefix("ravdess/"))
 
 
 def labels(examples: list[Example], positions: Any) -> Counter[str]:
@@ -235,7 +240,7 @@ def told(rng: np.random.Generator, speakers: int = 6, clips: int = 10, by_voice:
                 1 + manner // 2,
                 i,
             )
-            examples.append(Example(clip, f"{s:032d}{i:032d}"))
+            examples.append(Example(clip, f"{s:032d}{i:032d}", f"{i:032d}{s:032d}"))
             row = np.zeros(40)
             if by_voice:
                 # A fingerprint that means one label here and another with the next speaker.

@@ -10,7 +10,7 @@ import numpy as np
 
 from speechemo_cli.config import Config, MfccConfig
 from speechemo_cli.features import FEATURE_SETS
-from speechemo_cli.features.store import Entry, FeatureStore
+from speechemo_cli.features.store import FeatureStore, StoredFeatures
 
 DIM = 3
 CONFIG = Config(mfcc=MfccConfig(n_mfcc=DIM))
@@ -21,14 +21,18 @@ def key_of(i: int) -> str:
     return hashlib.sha256(str(i).encode()).hexdigest()
 
 
-def entry_of(i: int) -> Entry:
+def samples_of(i: int) -> str:
+    return key_of(-1 - i)
+
+
+def entry_of(i: int) -> StoredFeatures:
     """Always the same entry for a number: one content has one set of features."""
     rng = np.random.default_rng(i)
     values = rng.standard_normal((1 + i % 3, DIM)).astype(np.float32)
-    return Entry(values, 0.25 * (1 + i % 7), ("truncated: a bit",) * (i % 3))
+    return StoredFeatures(values, 0.25 * (1 + i % 7), samples_of(i), ("truncated: a bit",) * (i % 3))
 
 
-def entries_of(numbers: Iterable[int]) -> dict[str, Entry]:
+def entries_of(numbers: Iterable[int]) -> dict[str, StoredFeatures]:
     return {key_of(i): entry_of(i) for i in numbers}
 
 
@@ -40,12 +44,13 @@ def shards(root: Path) -> list[Path]:
     return sorted(path for path in root.glob("*/*.npz") if not path.name.startswith("."))
 
 
-def assert_same(found: dict[str, Entry], expected: dict[str, Entry]) -> None:
+def assert_same(found: dict[str, StoredFeatures], expected: dict[str, StoredFeatures]) -> None:
     assert found.keys() == expected.keys()
     for key, entry in expected.items():
         np.testing.assert_array_equal(found[key].values, entry.values)
         assert found[key].values.dtype == np.float32
         assert found[key].duration_s == np.float32(entry.duration_s)
+        assert found[key].samples_sha256 == entry.samples_sha256
         assert found[key].warnings == entry.warnings
 
 

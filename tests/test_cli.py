@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from conftest import Fitted
 
 from speechemo_cli.cli import app, options, render
@@ -217,7 +218,7 @@ def test_extract_reports_what_it_did_and_does_it_once(run: Run, corpus_folder: P
     second = json.loads(out)
 
     assert code == 0
-    assert (first["schema"], first["command"], first["layout"]) == (1, "extract", "ravdess")
+    assert (first["schema"], first["command"], first["layouts"]) == (1, "extract", ["ravdess"])
     assert (first["clips"], first["extracted"], first["cached"], first["failed"]) == (240, 240, 0, [])
     assert (second["extracted"], second["cached"]) == (0, 240)
     assert "RAVDESS names, 240 clips, 8 labels, 4 speakers" in err
@@ -324,7 +325,7 @@ def test_split_random_warns_of_shared_voices(corpus_folder: Path, run: Run) -> N
         "train", corpus_folder, "--version", "v1", "--split", "random", "--epochs", 1, "-f", "table"
     )
 
-    assert "held out, new voices" not in out
+    assert "held out, unseen speakers" not in out
     assert "twin recordings" in out
 
 
@@ -343,7 +344,7 @@ def test_without_speakers_the_default_split_falls_back_and_an_explicit_one_fails
     assert (document["split"], document["test"]["new_speakers"]) == ("random", None)
     assert "using --split random" in err
     assert asked == 2
-    assert "needs clips of at least two known speakers" in refusal
+    assert "needs a corpus of at least two speakers" in refusal
 
 
 def test_a_killed_training_is_gone_on_with_or_given_up_and_both_are_said(
@@ -407,14 +408,14 @@ def test_a_calibrated_training_is_told_of_from_end_to_end(
     assert document["temperature"] > 1
     assert measured["calibrated"] is measured["speaker_independent"] is True
     assert measured["n_answers"] == 240
-    assert "each voice left out in its turn" in table
+    assert "each speaker left out in turn" in table
     assert f"corrected by a temperature of {document['temperature']:.2f}" in table
     assert json.loads(info)["temperature"] == document["temperature"]
     assert json.loads(info)["results"]["cross_validated"] == measured
     assert share in card
     assert "Livingstone" in card
     assert (tmp_path / "reliability.png").read_bytes().startswith(b"\x89PNG")
-    assert f"right {share} of the time on voices left out of its trainings" in worth
+    assert f"right {share} of the time on speakers left out of its trainings" in worth
     assert "never corrected" not in worth
 
 
@@ -440,8 +441,10 @@ def test_evaluate_keeps_known_clips_apart(workdir: Path, corpus_folder: Path, ru
     assert document["n_clips"] == 240
     assert document["n_trained_on"] == training["train"]["n"]
     assert document["trained_on"]["accuracy"] == pytest.approx(training["train"]["accuracy"])
-    assert document["new_speakers"]["accuracy"] == pytest.approx(training["test"]["new_speakers"]["accuracy"])
-    assert document["n"] == document["unseen"]["n"] == 240 - training["train"]["n"]
+    assert document["unseen_speakers"]["accuracy"] == pytest.approx(
+        training["test"]["new_speakers"]["accuracy"]
+    )
+    assert document["n"] == document["not_trained_on"]["n"] == 240 - training["train"]["n"]
     assert sum(map(sum, document["confusion"])) == document["n"]
     assert (workdir / "c.png").read_bytes().startswith(b"\x89PNG")
 
@@ -464,7 +467,9 @@ def test_evaluate_by_protocol_reports_every_fold(workdir: Path, corpus_folder: P
     assert code == 0
     assert document["speaker_independent"] is True
     # Actors 01 ... 04 stand in four of the five published folds, 01 and 04 together.
-    assert sorted(fold["test_speakers"] for fold in document["folds"]) == [["01", "04"], ["02"], ["03"]]
+    tested = sorted(fold["test_speakers"] for fold in document["folds"])
+    assert tested == [["ravdess/01", "ravdess/04"], ["ravdess/02"], ["ravdess/03"]]
+    assert document["corpora"] == {"trained_on": ["ravdess"], "tested": ["ravdess"]}
     assert set(document["accuracy"]) == {"mean", "sd", "pooled", "ci95"}
     low, high = document["accuracy"]["ci95"]
     assert low <= document["accuracy"]["pooled"] <= high
@@ -516,7 +521,7 @@ def test_evaluate_reads_well(workdir: Path, corpus_folder: Path, run: Run) -> No
     _, out, _ = run("evaluate", corpus_folder, "--model", "v1", "-f", "table")
 
     assert "trained on" in out
-    assert "new voices" in out
+    assert "unseen speakers" in out
     assert "truth \\ answer" in out
 
 
@@ -528,7 +533,105 @@ def test_evaluate_refuses_labels_the_model_does_not_know(
     code, _, err = run("evaluate", tmp_path / "own", "--model", "v1")
 
     assert code == 2
-    assert "has labels the model does not know: bored" in err
+    assert "the clips have labels the model does not know: bored" in err
+
+
+@pytest.fixture
+def other_corpus(tmp_path: Path, write_clip: Callable[..., Path]) -> Path:
+    """Clips of one who is happy, angry and bored."""
+    rows = ["path,label,speaker"]
+    for label, f0 in (("happy", 200), ("angry", 300), ("bored", 90)):
+        for i in range(3):
+            write_clip(f"other/{label}{i}.wav", seconds=0.5 + i / 10, f0=f0 + i)
+            rows.append(f"{label}{i}.wav,{label},anna")
+    (tmp_path / "other" / "manifest.csv").write_text("\n".join(rows))
+    return tmp_path / "other"
+
+
+def test_evaluate_trains_on_some_corpora_and_tests_on_another(
+    corpus_folder: Path, other_corpus: Path, run: Run, fitted: list[Fitted]
+) -> None:
+    arguments = ("evaluate", "--train", corpus_folder, "--test", other_corpus, "--version", "v1")
+
+    code, out, err = run(*arguments, "-f", "json")
+    _, table, _ = run(*arguments, "-f", "table")
+
+    document = json.loads(out)
+    assert code == 0
+    assert document["left_out"] == {"bored": 3}
+    assert "no such label: bored (3) clips" in err
+    assert document["corpora"] == {"trained_on": ["ravdess"], "tested": ["other"]}
+    assert document["shared_labels"] == ["happy", "angry"]
+    assert document["n_answers"] == 6
+    recalls = [document["per_class"][label]["recall"] for label in ("happy", "angry")]
+    assert document["uar"]["pooled"] == pytest.approx(sum(recalls) / 2)
+    assert len(fitted[0].x) == 240
+    assert "every clip of ravdess is trained on and every clip of other tested" in table
+    assert "mean of folds" not in table
+
+
+def test_evaluate_refuses_a_test_on_what_it_trains_on(
+    corpus_folder: Path, other_corpus: Path, run: Run, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    (copy / "happy").mkdir(parents=True)
+    soundfile.write(copy / "happy" / "a.flac", *soundfile.read(other_corpus / "happy1.wav", dtype="int16"))
+
+    leaks, _, leak = run("evaluate", "--train", other_corpus, "--test", copy)
+    same, _, twice = run("evaluate", "--train", other_corpus, "--test", f"{other_corpus}/")
+
+    assert leaks == same == 2
+    assert "1 recordings stand in training and in test: " in leak
+    assert "a.flac" in leak
+    assert "other is both --train and --test" in twice
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--train", "a"], "--train was given alone"),
+        (["--test", "a"], "--test was given alone"),
+        (["data", "--train", "a", "--test", "b"], "DATA does not go with --train and --test"),
+        (["--train", "a", "--test", "b", "--model", "v1"], "--model does not go with"),
+        (["--train", "a", "--test", "b", "--protocol", "loso"], "--protocol does not go with"),
+    ],
+)
+def test_evaluate_refuses_options_that_do_not_go_with_train_and_test(
+    arguments: list[str], message: str, run: Run
+) -> None:
+    code, _, err = run("evaluate", *arguments)
+
+    assert code == 2
+    assert message in err
+
+
+def test_evaluate_knows_the_training_clips_in_another_format(
+    workdir: Path, corpus_folder: Path, run: Run, tmp_path: Path
+) -> None:
+    for path in corpus_folder.rglob("*.wav"):
+        target = tmp_path / "copy" / path.with_suffix(".flac").name
+        target.parent.mkdir(exist_ok=True)
+        soundfile.write(target, *soundfile.read(path, dtype="int16"))
+
+    _, out, _ = run("evaluate", tmp_path / "copy", "--model", "v1", "-f", "json")
+
+    document = json.loads(out)
+    training = json.loads((workdir / "train.json").read_text())
+    assert document["n_trained_on"] == training["train"]["n"]
+    assert document["unseen_speakers"]["n"] == training["test"]["new_speakers"]["n"]
+
+
+def test_extract_takes_several_data(run: Run, write_clip: Callable[..., Path]) -> None:
+    write_clip("one/happy/a.wav", f0=100)
+    write_clip("two/b.wav", f0=200)
+    Path("two/manifest.csv").write_text("path,label\nb.wav,sad\n")
+
+    code, out, _ = run("extract", "one", "two", "--features", "mfcc")
+
+    document = json.loads(out)
+    assert code == 0
+    assert (document["data"], document["layouts"]) == (["one", "two"], ["folders", "manifest"])
+    assert (document["clips"], document["extracted"]) == (2, 2)
 
 
 # --- predict -------------------------------------------------------------------------------------------
@@ -563,7 +666,7 @@ def test_jsonl_has_a_record_a_clip_in_order(workdir: Path, clips: list[str], run
     assert good["probabilities"][good["label"]] == good["confidence"]
     assert good["model"] == "models/v1.keras"
     assert "model: models/v1.keras" in err
-    assert "on voices it never heard" in err
+    assert "on unseen speakers" in err
 
 
 def test_json_is_one_document(workdir: Path, clips: list[str], run: Run) -> None:
@@ -647,7 +750,7 @@ def test_doubtful_answers_are_uncertain_and_keep_their_probabilities(
     assert doubted == [{**record, "label": "uncertain", "key": doubted[0]["key"]} for record in plain]
     assert doubted[0]["key"] != plain[0]["key"]
     assert words == "uncertain\n"
-    assert "warning: this model's confidences were never corrected on new voices" in err
+    assert "warning: this model's confidences were never corrected on unseen speakers" in err
     assert "never corrected" not in quiet
 
 
@@ -698,7 +801,7 @@ def test_model_info_reads_well(workdir: Path, run: Run) -> None:
     assert rows["model"].strip() == "models/v1.keras"
     assert rows["labels"].strip() == ", ".join(EMOTIONS)
     assert rows["temperature"].strip() == "none"
-    assert "right on new voices" in rows
+    assert "right on unseen speakers" in rows
 
 
 def test_a_card_goes_to_stdout_or_into_a_file(workdir: Path, tmp_path: Path, run: Run) -> None:
@@ -913,12 +1016,12 @@ def test_ctrl_c_ends_with_130_and_keeps_the_old_model(
 
 
 def test_the_traceback_is_there_for_who_asks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from speechemo_cli.corpus import layouts
+    from speechemo_cli.corpus import collection
 
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(layouts, "find_clips", broken)
+    monkeypatch.setattr(collection, "find_clips", broken)
     monkeypatch.setenv("SPEECHEMO_DEBUG", "")  # --debug sets it, which must not outlive this test
 
     code, _, err = run("extract")

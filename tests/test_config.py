@@ -20,7 +20,7 @@ from speechemo_cli.errors import ConfigError, ExitCode
 
 # For every key a value that is allowed and is not its default.
 OTHER: dict[str, Any] = {
-    "data": "clips",
+    "data": ("clips", "more"),
     "store": "cache",
     "runs": "folds",
     "models": "nets",
@@ -64,6 +64,11 @@ def variable(key: str) -> str:
     return "SPEECHEMO_" + key.replace(".", "_").upper()
 
 
+def in_environment(value: Any) -> str:
+    """Spell a value as a variable does, which holds one path where a file may hold several."""
+    return value[0] if isinstance(value, tuple) else str(value)
+
+
 def toml(values: dict[str, Any], table: str = "") -> str:
     lines = [f"[{table}]"] if table else []
     # JSON spells texts, numbers and booleans as TOML does; TOML has no null.
@@ -96,6 +101,12 @@ def test_the_mfcc_defaults_are_those_of_librosa() -> None:
     assert cfg.n_mels == inspect.signature(librosa.filters.mel).parameters["n_mels"].default
 
 
+@pytest.mark.parametrize("data", ["clips", (), ("",)], ids=repr)
+def test_data_is_one_path_or_more_and_never_the_letters_of_one(data: Any) -> None:
+    with pytest.raises(ConfigError, match=r"data is .*, expected one path or more"):
+        Config(data=data)
+
+
 def test_the_config_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Config().seed = 3  # type: ignore[misc]
@@ -112,7 +123,7 @@ def test_each_source_beats_the_ones_below_it(key: str, tmp_path: Path) -> None:
     assert "speechemo.toml" in origins[key]
 
     default = config.keys()[key]
-    environ = {variable(key): "" if default is None else str(default)}
+    environ = {variable(key): "" if default is None else in_environment(default)}
     cfg, origins = config.load(environ=environ)
     assert value_of(cfg, key) == default
     assert origins[key] == f"environment {variable(key)}"
@@ -126,7 +137,7 @@ def test_each_source_beats_the_ones_below_it(key: str, tmp_path: Path) -> None:
 _words = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1, max_size=8)
 # Ranges that stay allowed whatever the other keys hold.
 _VALUES = {
-    "data": _words,
+    "data": _words.map(lambda word: (word,)),
     "models": _words,
     "jobs": st.integers(0, 1024),
     "seed": st.integers(0, 2**32 - 1),
@@ -151,7 +162,7 @@ def test_precedence_holds_for_any_mixture_of_sources(
 ) -> None:
     file = tmp_path / "mix.toml"
     file.write_text(toml(in_file), encoding="utf-8")
-    environ = {variable(key): str(value) for key, value in in_environ.items()}
+    environ = {variable(key): in_environment(value) for key, value in in_environ.items()}
     cfg, origins = config.load(in_options, file=file, environ=environ)
     expected = {**config.keys(), **in_file, **in_environ, **in_options}
     assert {key: value_of(cfg, key) for key in expected} == expected
@@ -358,9 +369,10 @@ def test_an_unknown_variable_names_the_nearest_one() -> None:
         ("song", "maybe", "true or false"),
         ("song", "", "true or false"),
         ("song", 2.0, "true or false"),
-        ("data", 3, "a text"),
-        ("data", None, "a text"),
-        ("data", True, "a text"),
+        ("data", 3, "a text or a list of texts"),
+        ("data", None, "a text or a list of texts"),
+        ("data", True, "a text or a list of texts"),
+        ("data", ["a", 3], "a text or a list of texts"),
         ("train.split", "speaker", "one of both, random, none"),
         ("train.split", "", "one of both, random, none"),
         ("train.split", 1, "one of both, random, none"),
@@ -388,7 +400,8 @@ def test_a_value_of_the_wrong_kind_says_what_was_expected(key: str, value: Any, 
         ("song", "false", False),
         ("song", "0", False),
         ("song", "no", False),
-        ("data", "12", "12"),
+        ("data", "12", ("12",)),
+        ("data", ["a", "b"], ("a", "b")),
     ],
 )
 def test_a_value_gets_the_type_of_its_key(key: str, text: Any, value: Any) -> None:
@@ -591,7 +604,10 @@ def test_a_file_that_nobody_named_and_that_cannot_be_seen_is_none(monkeypatch: p
         (f"seed = {'9' * 4000}", r"seed is 9{100}\.\.\., expected a whole number$"),
         (f"seed = [0x{'f' * 5000}]", r"seed is a number of thousands of digits, expected a whole number$"),
         ("seed = 9223372036854775808", r"seed is 9223372036854775808, expected a whole number$"),
-        (f"data = [{', '.join(['1'] * 5000)}]", r"data is \[1, .{95,100}\.\.\., expected a text$"),
+        (
+            f"data = [{', '.join(['1'] * 5000)}]",
+            r"data is \[1, .{95,100}\.\.\., expected a text or a list",
+        ),
         (f"{'x' * 300_000} = 1", r"unknown key x{100}\. "),
     ],
     ids=["hex", "digits", "list", "65 bits", "long", "key"],

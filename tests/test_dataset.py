@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import soundfile
 
 from speechemo_cli.audio import reader
 from speechemo_cli.config import Config
@@ -16,6 +17,7 @@ from speechemo_cli.corpus.layouts import Clip
 from speechemo_cli.errors import DataError, NoInputError, StoreError
 from speechemo_cli.features.dataset import load
 from speechemo_cli.features.workers import compute
+from speechemo_cli.files import sha256_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,6 +96,27 @@ def test_copies_with_one_label_are_one_example(write_clip: WriteClip, config: Co
     assert len(dataset.x) == len(dataset.targets) == 2
     assert dataset.extraction.duplicates == 1
     assert dataset.extraction.failed == []
+
+
+def test_a_copy_in_another_format_is_the_same_recording(write_clip: WriteClip, config: Config) -> None:
+    clips = make_clips(write_clip, ["sad", "angry"])
+    y, sr = soundfile.read(clips[0].path, dtype="int16")
+    soundfile.write("copy.flac", y, sr)
+    dataset = load([*clips, Clip("copy.flac", "sad")], config, "mfcc")
+    assert [example.clip for example in dataset.examples] == clips
+    assert [example.sha256 for example in dataset.examples] == [sha256_file(clip.path) for clip in clips]
+    assert dataset.extraction.duplicates == 1
+
+
+def test_a_copy_in_another_format_with_another_label_is_left_out(
+    write_clip: WriteClip, config: Config
+) -> None:
+    clips = make_clips(write_clip, ["sad", "angry"])
+    y, sr = soundfile.read(clips[0].path, dtype="int16")
+    soundfile.write("copy.flac", y, sr)
+    dataset = load([*clips, Clip("copy.flac", "happy")], config, "mfcc")
+    assert [example.clip for example in dataset.examples] == clips[1:]
+    assert "sad" in dataset.extraction.failed[0].path
 
 
 def test_a_recording_under_two_labels_is_left_out_and_named(write_clip: WriteClip, config: Config) -> None:

@@ -19,7 +19,7 @@ from speechemo_cli.corpus.layouts import Clip
 from speechemo_cli.errors import AccessError
 from speechemo_cli.features import FEATURE_SETS, logmel, mfcc, workers
 from speechemo_cli.features.extraction import extract
-from speechemo_cli.features.store import Entry, FeatureStore
+from speechemo_cli.features.store import FeatureStore, StoredFeatures
 from speechemo_cli.features.workers import Outcome, Task, compute, compute_chunk
 from speechemo_cli.files import sha256_file
 
@@ -57,7 +57,7 @@ def make_clips(write_clip: WriteClip, n: int, label: str = "angry") -> list[Clip
     ]
 
 
-def stored(clips: list[Clip], config: Config, feature_set: str) -> dict[str, Entry]:
+def stored(clips: list[Clip], config: Config, feature_set: str) -> dict[str, StoredFeatures]:
     """What the store holds, by the name of the clip."""
     store = FeatureStore.open(config.store, FEATURE_SETS[feature_set], config)
     keys = {Path(clip.path).name: sha256_file(clip.path) for clip in clips}

@@ -219,7 +219,7 @@ def test_a_folder_is_looked_through_for_leftovers_once_and_not_for_every_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[Path] = []
-    monkeypatch.setattr(files, "sweep", looked.append)
+    monkeypatch.setattr(files, "remove_stale", looked.append)
     for i in range(5):
         with atomic_path(tmp_path / f"{i}.json") as temp:
             temp.write_text("x")
@@ -403,7 +403,7 @@ def test_a_folder_whose_writer_was_killed_is_brought_back_by_the_next(old_folder
         yesterday = time.time() - 86400
         for left in target.parent.glob(".*"):
             os.utime(left, (yesterday, yesterday))
-        files.sweep(target.parent)
+        files.remove_stale(target.parent)
         assert listing(target.parent) == {"model"}
     assert stepped_aside == 1
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import corpora, grid, labels, ravdess, seeds, speakers
+from conftest import actor_number, corpora, grid, labels, ravdess, seeds, speakers
 from hypothesis import given, settings
 
 from speechemo_cli.corpus.folds import PROTOCOLS, Fold, folds
 from speechemo_cli.corpus.layouts import Clip, parse_ravdess
-from speechemo_cli.corpus.splits import Example, guard, hold_out
+from speechemo_cli.corpus.splits import Example, check_no_leakage, hold_out
 from speechemo_cli.errors import DataError, LeakError
 
 # Luna-Jimenez et al. (2022), Appl. Sci. 12:327, section 4.
@@ -95,7 +96,7 @@ def test_ravdess_gets_the_published_folds_whatever_the_seed() -> None:
     examples = ravdess()
     for seed in (0, 1):
         result = folds(examples, "speaker-5fold", seed)
-        assert [{int(actor) for actor in fold.test_speakers} for fold in result] == PUBLISHED
+        assert [{actor_number(actor) for actor in fold.test_speakers} for fold in result] == PUBLISHED
         assert [len(fold.test) for fold in result] == [300, 300, 300, 300, 240]
 
 
@@ -106,13 +107,62 @@ def test_ravdess_gets_the_published_folds_whatever_the_seed() -> None:
 def test_absent_actors_are_left_out_of_their_published_folds(actors: list[int]) -> None:
     result = folds(ravdess(actors), "speaker-5fold", 0)
     present = [fold & set(actors) for fold in PUBLISHED]
-    assert [{int(actor) for actor in fold.test_speakers} for fold in result] == [f for f in present if f]
+    assert [{actor_number(actor) for actor in fold.test_speakers} for fold in result] == [
+        f for f in present if f
+    ]
 
 
 def test_actors_of_one_published_fold_alone_are_dealt_anew() -> None:
     result = folds(ravdess(sorted(PUBLISHED[0])), "speaker-5fold", 0)
-    assert sorted(int(actor) for fold in result for actor in fold.test_speakers) == sorted(PUBLISHED[0])
+    assert sorted(actor_number(actor) for fold in result for actor in fold.test_speakers) == sorted(
+        PUBLISHED[0]
+    )
     assert len(result) == 5
+
+
+def with_corpus(examples: list[Example], corpus: str) -> list[Example]:
+    return [replace(e, key=f"{corpus} {e.key}", clip=replace(e.clip, corpus=corpus)) for e in examples]
+
+
+def two_corpora() -> list[Example]:
+    """Other people than RAVDESS's, under the same names, and one whose name nobody knows."""
+    counts = {(who, label): 5 for who in ("01", "02", None) for label in ("happy", "sad", "bored")}
+    return [*with_corpus(grid(counts), "other"), *ravdess(range(1, 7))]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_folds_test_ravdess_alone_and_train_on_every_clip_of_other_corpora(protocol: str) -> None:
+    examples = two_corpora()
+    other = {i for i, example in enumerate(examples) if example.clip.corpus == "other"}
+    alone = folds([e for e in examples if e.clip.corpus == "ravdess"], protocol, 0)
+    result = folds(examples, protocol, 0)
+    assert [[i - len(other) for i in fold.test] for fold in result] == [fold.test.tolist() for fold in alone]
+    for fold in result:
+        assert other <= set(fold.train.tolist())
+        assert sorted([*fold.train, *fold.test]) == list(range(len(examples)))
+
+
+def test_folds_deal_the_speakers_of_all_corpora_where_ravdess_is_not_among_them() -> None:
+    counts = {(who, label): 1 for who in ("01", "02", "03") for label in ("happy", "sad")}
+    examples = [*with_corpus(grid(counts), "one"), *with_corpus(grid(counts), "other")]
+    result = folds(examples, "loso", 0)
+    expected = [(f"{corpus}/{who}",) for corpus in ("one", "other") for who in ("01", "02", "03")]
+    assert [fold.test_speakers for fold in result] == expected
+
+
+def test_folds_by_speaker_train_on_every_clip_of_a_corpus_with_nameless_clips() -> None:
+    counts = {(who, label): 2 for who in ("01", "02") for label in ("happy", "sad")}
+    nameless = with_corpus(grid({**counts, (None, "sad"): 1}), "nameless")
+    examples = [*nameless, *with_corpus(grid(counts), "named")]
+    result = folds(examples, "loso", 0)
+    assert [fold.test_speakers for fold in result] == [("named/01",), ("named/02",)]
+    assert all(set(range(len(nameless))) <= set(fold.train.tolist()) for fold in result)
+
+
+def test_folds_of_another_corpus_with_numbers_for_names_are_not_the_published_ones() -> None:
+    examples = with_corpus(ravdess(), "other")
+    drawn = [[fold.test_speakers for fold in folds(examples, "speaker-5fold", seed)] for seed in (0, 1)]
+    assert drawn[0] != drawn[1]
 
 
 def test_speakers_of_other_corpora_are_dealt_evenly_by_the_seed() -> None:
@@ -131,8 +181,12 @@ def test_speakers_of_other_corpora_are_dealt_evenly_by_the_seed() -> None:
             "5 folds need 5 clips of each label, found 4 of 'angry'",
         ),
         ("random-holdout", {("a", "sad"): 9, ("a", "angry"): 1}, "too few clips.*1 of 'angry'"),
-        ("speaker-5fold", {("a", "sad"): 9, ("a", "angry"): 9}, "at least two known speakers"),
-        ("speaker-5fold", {("a", "sad"): 9, (None, "angry"): 9}, "at least two known speakers"),
+        ("speaker-5fold", {("a", "sad"): 9, ("a", "angry"): 9}, "at least two speakers, with the speaker of"),
+        (
+            "speaker-5fold",
+            {("a", "sad"): 9, (None, "angry"): 9},
+            "at least two speakers, with the speaker of",
+        ),
         ("speaker-5fold", {("a", "sad"): 9, ("b", "sad"): 9}, "at least two labels, found sad"),
         ("loso-ish", {("a", "sad"): 9, ("b", "angry"): 9}, "protocol is 'loso-ish', expected one of random"),
     ],
@@ -152,20 +206,20 @@ def test_what_a_protocol_shares_is_said() -> None:
     ]
     assert "twin" in PROTOCOLS["random-5fold"].meaning
     assert PROTOCOLS["twin-safe-5fold"].meaning.startswith("speakers stand in training too, but no twin")
-    assert PROTOCOLS["loso"].meaning == "no speaker of the test was heard in training"
+    assert PROTOCOLS["loso"].meaning == "no speaker of the test stands in training"
 
 
 def test_the_six_folds_are_those_of_emobox() -> None:
     result = folds(ravdess(), "speaker-6fold", 0)
 
-    assert [{int(actor) for actor in fold.test_speakers} for fold in result] == EMOBOX
+    assert [{actor_number(actor) for actor in fold.test_speakers} for fold in result] == EMOBOX
     assert [len(fold.test) for fold in result] == [240] * 6
 
 
 def test_loso_leaves_each_speaker_out_once() -> None:
     result = folds(ravdess(range(1, 8)), "loso", 0)
 
-    assert [fold.test_speakers for fold in result] == [(f"{actor:02d}",) for actor in range(1, 8)]
+    assert [fold.test_speakers for fold in result] == [(f"ravdess/{actor:02d}",) for actor in range(1, 8)]
 
 
 def test_twin_safe_folds_keep_both_repetitions_together_and_share_speakers() -> None:
@@ -202,9 +256,9 @@ def test_the_guard_refuses_a_twin_on_both_sides_when_asked() -> None:
     clips = [Clip(f"{take}.wav", "sad", "01", "m", 1, 1, take) for take in (1, 2)]
     twins = [Example(clip, clip.path) for clip in clips]
 
-    guard(twins, np.array([0]), np.array([1]))
+    check_no_leakage(twins, np.array([0]), np.array([1]))
     with pytest.raises(LeakError, match=r"1 twins stand in training and in test: 2\.wav"):
-        guard(twins, np.array([0]), np.array([1]), twins=True)
+        check_no_leakage(twins, np.array([0]), np.array([1]), twins=True)
 
 
 def test_speakers_who_each_have_a_label_of_their_own_allow_no_speaker_folds() -> None:
@@ -267,8 +321,8 @@ def test_a_test_speaker_sings_in_no_training(protocol: str) -> None:
     examples = with_songs()
 
     for fold in folds(examples, protocol, 0):
-        sung_by = {examples[i].clip.speaker for i in fold.train if examples[i].clip.song}
-        assert sung_by == {"01", "03", "05"} - set(fold.test_speakers)
+        sung_by = {examples[i].clip.speaker_id for i in fold.train if examples[i].clip.song}
+        assert sung_by == {"ravdess/01", "ravdess/03", "ravdess/05"} - set(fold.test_speakers)
 
 
 def test_twin_safe_folds_keep_songs_of_a_test_sentence_out() -> None:

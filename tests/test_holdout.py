@@ -38,7 +38,8 @@ def test_the_card_knows_who_was_heard_and_what_was_held_out(rng: np.random.Gener
     card = holdout.train_with_holdout("v1", data, trained_with(epochs=1)).card
 
     parts = [set(card.data[name]) for name in ("train", "seen_speakers", "new_speakers")]
-    assert set().union(*parts) == {example.key for example in data.examples}
+    assert set().union(*parts) == {example.sha256 for example in data.examples}
+    assert card.data["train_samples"] == [e.key for e in data.examples if e.sha256 in card.data["train"]]
     assert sum(map(len, parts)) == len(data.examples)
     assert len(card.data["speakers"]) == 5
     assert card.versions["keras"] >= "3.15.1"
@@ -70,9 +71,10 @@ def test_a_model_is_scored_apart_on_what_it_was_trained_on(rng: np.random.Genera
     # The same clips, so the same numbers as the training reported.
     assert result.trained_on == trained.train
     assert result.seen_speakers == trained.seen
-    assert result.new_speakers == trained.new
-    assert result.unseen is not None
-    assert result.unseen.n == 180 - trained.train.n
+    assert result.unseen_speakers == trained.new
+    assert result.unknown_speakers is None
+    assert result.not_trained_on is not None
+    assert result.not_trained_on.n == 180 - trained.train.n
 
 
 def test_a_model_that_knows_every_clip_has_no_unseen_score(rng: np.random.Generator) -> None:
@@ -81,8 +83,84 @@ def test_a_model_that_knows_every_clip_has_no_unseen_score(rng: np.random.Genera
 
     result = holdout.score_model(trained.model, trained.card, data)
 
-    assert result.unseen is result.new_speakers is result.seen_speakers is None
+    assert result.not_trained_on is result.unseen_speakers is result.seen_speakers is None
     assert result.trained_on is not None
+
+
+@pytest.fixture
+def half_trained(rng: np.random.Generator, fitted: list[Fitted]) -> tuple[holdout.HoldoutResult, Dataset]:
+    """A model trained on two of four speakers of the corpus `own`, and the clips of all four."""
+    data = with_clips(told(rng, speakers=4), corpus="own")
+    first_two = data.subset(np.arange(60))
+    return holdout.train_with_holdout("v1", first_two, trained_with(split="random")), data
+
+
+def sizes(result: holdout.ModelResult) -> tuple[int, ...]:
+    parts = (result.trained_on, result.seen_speakers, result.unseen_speakers, result.unknown_speakers)
+    return tuple(part.n if part else 0 for part in parts)
+
+
+def test_score_model_knows_a_clip_by_its_samples_and_by_its_content(
+    half_trained: tuple[holdout.HoldoutResult, Dataset],
+) -> None:
+    trained, data = half_trained
+    converted = replace(data, examples=tuple(replace(e, sha256="f" * 64) for e in data.examples))
+    relisted = replace(data, examples=tuple(replace(e, key="e" * 64) for e in data.examples))
+    for same in (data, converted, relisted):
+        assert sizes(holdout.score_model(trained.model, trained.card, same)) == (48, 12, 60, 0)
+
+
+def test_score_model_takes_a_speaker_by_corpus_and_name(
+    half_trained: tuple[holdout.HoldoutResult, Dataset],
+) -> None:
+    trained, data = half_trained
+    other = with_clips(data, corpus="other")
+    strangers = replace(other, examples=tuple(replace(e, key="e", sha256="f") for e in other.examples))
+    assert sizes(holdout.score_model(trained.model, trained.card, strangers)) == (0, 0, 120, 0)
+    # Under another name of the folder, clips it was trained on tell who is seen.
+    assert sizes(holdout.score_model(trained.model, trained.card, other)) == (48, 12, 60, 0)
+
+
+def test_score_model_calls_nobody_unseen_where_a_speaker_is_not_known(
+    half_trained: tuple[holdout.HoldoutResult, Dataset],
+) -> None:
+    trained, data = half_trained
+    nameless = with_clips(data, speaker=None)
+    assert sizes(holdout.score_model(trained.model, trained.card, nameless)) == (48, 0, 0, 72)
+    told_of = {**trained.card.data, "corpora": {"own": {"clips": 48, "of_unknown_speakers": 1}}}
+    assert sizes(holdout.score_model(trained.model, replace(trained.card, data=told_of), data)) == (
+        48,
+        12,
+        0,
+        60,
+    )
+
+
+def test_score_model_reads_the_bare_names_of_an_older_file_as_ravdess(
+    half_trained: tuple[holdout.HoldoutResult, Dataset],
+) -> None:
+    trained, data = half_trained
+    older = {"train": trained.card.data["train"], "speakers": ["s0", "s1"]}
+    # Other files may be training clips in another format, which such a model file cannot tell.
+    for is_ravdess, corpus, expected in (
+        (True, "ravdess", (48, 0, 60, 12)),
+        (True, "own", (48, 0, 0, 72)),
+        (False, "ravdess", (48, 0, 0, 72)),
+    ):
+        card = replace(trained.card, data={**older, "ravdess": is_ravdess})
+        assert sizes(holdout.score_model(trained.model, card, with_clips(data, corpus=corpus))) == expected
+
+
+def test_unseen_speakers_are_scored_by_corpus_too(rng: np.random.Generator, fitted: list[Fitted]) -> None:
+    data = told(rng)
+    halves = tuple(
+        replace(e, clip=replace(e.clip, corpus="ab"[i >= 90])) for i, e in enumerate(data.examples)
+    )
+    result = holdout.train_with_holdout("v1", replace(data, examples=halves), trained_with())
+    assert {corpus: scores.n for corpus, scores in result.new_by_corpus.items()} == {"a": 30, "b": 30}
+    told_of = result.card.data["corpora"]
+    assert sum(corpus["clips"] for corpus in told_of.values()) == result.train.n
+    assert {name: corpus["of_unknown_speakers"] for name, corpus in told_of.items()} == {"a": 0, "b": 0}
 
 
 def test_labels_the_model_cannot_answer_are_named(rng: np.random.Generator) -> None:
@@ -114,9 +192,9 @@ def test_clips_are_taken_for_ravdess_by_its_names_alone(
 ) -> None:
     data, config = told(rng, speakers=3), trained_with(split="none")
 
-    assert holdout.train_with_holdout("v1", data, config).card.data["ravdess"] is True
-    other = holdout.train_with_holdout("v1", with_clips(data, statement=None), config)
-    assert other.card.data["ravdess"] is False
+    named = with_clips(data, corpus="ravdess")
+    assert holdout.train_with_holdout("v1", named, config).card.data["ravdess"] is True
+    assert holdout.train_with_holdout("v1", data, config).card.data["ravdess"] is False
 
 
 def test_the_network_is_corrected_by_a_temperature_from_its_training_clips_alone(

@@ -33,7 +33,7 @@ def found(root: Path, clips: tuple[Clip, ...]) -> dict[str, tuple[str, str | Non
 @pytest.mark.parametrize(("code", "emotion"), list(enumerate(EMOTIONS, start=1)))
 def test_a_ravdess_name_gives_its_seven_fields(code: int, emotion: str) -> None:
     path = f"any/where/03-01-{code:02d}-02-01-02-12.wav"
-    assert parse_ravdess(path) == Clip(path, emotion, "12", "f", 2, 1, 2, song=False)
+    assert parse_ravdess(path) == Clip(path, emotion, "12", "f", 2, 1, 2, song=False, corpus="ravdess")
 
 
 @pytest.mark.parametrize("actor", range(1, 25))

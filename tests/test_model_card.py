@@ -160,7 +160,7 @@ def test_a_model_that_was_never_measured_says_so(network) -> None:
     text = model_card.markdown(saved(network, card(temperature=None)))
 
     assert "it is not known how good it is" in text
-    assert "never corrected on new voices" in text
+    assert "never corrected on unseen speakers" in text
 
 
 def test_a_label_that_was_never_answered_has_no_precision(network, measured: dict[str, Any]) -> None:

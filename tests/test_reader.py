@@ -529,3 +529,48 @@ def test_samples_that_are_no_sound_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(AudioError, match=r"samples of up to .*e\+2\d, expected 1 at full scale"):
         read(tmp_path / "loud.wav", CONFIG)
+
+
+# --- the hash of the samples
+
+
+def sixteen_bit(rng: np.random.Generator, channels: int, offset: float = 0.0) -> np.ndarray:
+    y = 0.1 * rng.standard_normal((8000, channels)) + offset
+    return np.round(32767 * y.clip(-1, 1)).astype(np.int16)
+
+
+@pytest.mark.parametrize(
+    ("name", "subtype"),
+    [
+        ("copy.flac", "PCM_16"),
+        ("copy.flac", "PCM_24"),
+        ("copy.aiff", "PCM_16"),
+        ("copy.wav", "PCM_24"),
+        ("copy.wav", "PCM_32"),
+        ("copy.wav", "FLOAT"),
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("offset", [0.0, 0.05])
+def test_samples_sha256_is_the_same_in_every_lossless_container(
+    name: str, subtype: str, channels: int, offset: float, rng: np.random.Generator
+) -> None:
+    y = sixteen_bit(rng, channels, offset)
+    soundfile.write("original.wav", y, 16000, subtype="PCM_16")
+    samples, sr = soundfile.read("original.wav", dtype="float32")
+    soundfile.write(name, samples, sr, subtype=subtype)
+    original, copy = (read(path, AudioConfig()) for path in ("original.wav", name))
+    assert bool(original.warnings) == bool(offset)
+    assert copy.sha256 != original.sha256
+    assert copy.samples_sha256 == original.samples_sha256
+
+
+def test_samples_sha256_tells_other_samples_and_another_rate_apart(rng: np.random.Generator) -> None:
+    y = sixteen_bit(rng, 1)[:, 0]
+    changed = y.copy()
+    changed[4000] += 1
+    hashes = set()
+    for samples, sr in ((y, 16000), (changed, 16000), (y[:-1], 16000), (y, 16001)):
+        soundfile.write("clip.wav", samples, sr, subtype="PCM_16")
+        hashes.add(read("clip.wav", AudioConfig()).samples_sha256)
+    assert len(hashes) == 4

@@ -110,7 +110,7 @@ def test_whatever_decides_the_weights_begins_anew(change: Any, data: Dataset) ->
     "change",
     [
         lambda _: {"preset": replace(v1.PRESET, calibrate=True)},
-        lambda _: {"config": Config(jobs=3, store="elsewhere", models="nets", data="clips")},
+        lambda _: {"config": Config(jobs=3, store="elsewhere", models="nets", data=("clips",))},
         lambda _: {"config": Config(audio=AudioConfig(max_duration_s=50))},
         lambda _: {"config": trained_with(split="none")},
         lambda data: {"data": moved(data)},

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import corpora, grid, labels, ravdess, seeds, speakers
+from conftest import actor_number, corpora, grid, labels, ravdess, seeds, speakers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechemo_cli.corpus.layouts import Clip
-from speechemo_cli.corpus.splits import Example, distinct, guard, hold_out
+from speechemo_cli.corpus.splits import Example, check_no_leakage, distinct, hold_out
 from speechemo_cli.errors import DataError, LeakError
 
 # --- distinct recordings
@@ -81,7 +83,7 @@ def test_a_hold_out_puts_every_clip_on_exactly_one_side(
 def test_the_speakers_of_split_both_are_balanced_by_gender(seed: int, share: float, n: int) -> None:
     examples = ravdess()
     held = hold_out(examples, "both", share, seed)
-    men = sum(int(actor) % 2 for actor in held.new_speakers)
+    men = sum(actor_number(actor) % 2 for actor in held.new_speakers)
     assert len(held.new_speakers) == n
     assert abs(men - (n - men)) == n % 2
     assert len(held.new) == 60 * n
@@ -90,15 +92,41 @@ def test_the_speakers_of_split_both_are_balanced_by_gender(seed: int, share: flo
 
 def test_the_odd_held_out_speaker_is_not_always_of_one_gender() -> None:
     examples = ravdess()
-    men = {sum(int(a) % 2 for a in hold_out(examples, "both", 0.2, seed).new_speakers) for seed in range(20)}
+    men = {
+        sum(actor_number(a) % 2 for a in hold_out(examples, "both", 0.2, seed).new_speakers)
+        for seed in range(20)
+    }
     assert men == {2, 3}
 
 
 def test_every_actor_can_be_held_out_and_the_seed_decides() -> None:
     examples = ravdess()
     drawn = [hold_out(examples, "both", 0.2, seed).new_speakers for seed in range(40)]
-    assert {actor for who in drawn for actor in who} == {f"{actor:02d}" for actor in range(1, 25)}
+    assert {actor for who in drawn for actor in who} == {f"ravdess/{actor:02d}" for actor in range(1, 25)}
     assert len(set(drawn)) > 30
+
+
+def test_hold_out_draws_the_same_share_of_the_speakers_of_each_corpus() -> None:
+    examples = [
+        replace(e, key=f"{corpus} {e.key}", clip=replace(e.clip, corpus=corpus))
+        for corpus, n in (("large", 20), ("small", 5), ("single", 1))
+        for e in ravdess(range(1, 1 + n))
+    ]
+    for seed in range(5):
+        held = hold_out(examples, "both", 0.2, seed)
+        drawn = Counter(who.partition("/")[0] for who in held.new_speakers)
+        assert drawn == {"large": 4, "small": 1}
+        # The same name in another corpus is another speaker, who stays.
+        assert len(held.new) == 5 * 60
+        assert speakers(examples, held.new) == set(held.new_speakers)
+
+
+def test_hold_out_draws_no_speaker_of_a_corpus_with_nameless_clips() -> None:
+    counts = {(who, label): 5 for who in ("01", "02", None) for label in ("happy", "sad")}
+    nameless = [replace(e, clip=replace(e.clip, corpus="other")) for e in grid(counts)]
+    for seed in range(5):
+        held = hold_out([*nameless, *ravdess(range(1, 7))], "both", 0.2, seed)
+        assert [who.partition("/")[0] for who in held.new_speakers] == ["ravdess"]
 
 
 def test_one_gender_alone_is_held_out_too() -> None:
@@ -145,7 +173,9 @@ def test_one_label_is_nothing_to_learn(split: str, counts: dict[Any, int], messa
     ],
 )
 def test_split_both_needs_two_speakers_and_no_clip_without_one(counts: dict[Any, int]) -> None:
-    with pytest.raises(DataError, match=r"--split both needs .*speakers, found \d.*--split random"):
+    with pytest.raises(
+        DataError, match=r"--split both needs a corpus of at least two speakers, .*--split random"
+    ):
         hold_out(grid(counts), "both", 0.2, 0)
 
 
@@ -175,30 +205,30 @@ def leaky() -> list[Example]:
 
 def test_the_guard_refuses_a_recording_on_both_sides_by_name() -> None:
     with pytest.raises(LeakError, match=r"1 recordings stand in training and in test: c/copy\\nof one\.wav"):
-        guard(leaky(), np.array([0, 1]), np.array([2, 3]))
+        check_no_leakage(leaky(), np.array([0, 1]), np.array([2, 3]))
 
 
 def test_the_guard_refuses_the_very_same_position_on_both_sides() -> None:
     with pytest.raises(LeakError, match=r"b/two\.wav"):
-        guard(leaky(), np.array([0, 1]), np.array([1]))
+        check_no_leakage(leaky(), np.array([0, 1]), np.array([1]))
 
 
 def test_the_guard_refuses_a_voice_on_both_sides_when_asked() -> None:
     train, test = np.array([0, 1]), np.array([3])
-    guard(leaky(), train, test)
+    check_no_leakage(leaky(), train, test)
     with pytest.raises(LeakError, match=r"1 speakers stand in training and in test: a$"):
-        guard(leaky(), train, test, speakers=True)
+        check_no_leakage(leaky(), train, test, speakers=True)
 
 
 def test_the_guard_takes_an_unknown_speaker_for_a_voice() -> None:
     examples = grid({(None, "sad"): 2})
     with pytest.raises(LeakError, match="speakers"):
-        guard(examples, np.array([0]), np.array([1]), speakers=True)
+        check_no_leakage(examples, np.array([0]), np.array([1]), speakers=True)
 
 
 def test_the_guard_lets_clean_splits_pass() -> None:
-    guard(leaky(), np.array([0, 3]), np.array([1]), speakers=True)
-    guard(leaky(), np.array([], dtype=int), np.array([0, 1, 2, 3]), speakers=True)
+    check_no_leakage(leaky(), np.array([0, 3]), np.array([1]), speakers=True)
+    check_no_leakage(leaky(), np.array([], dtype=int), np.array([0, 1, 2, 3]), speakers=True)
 
 
 @pytest.mark.parametrize(("split", "planted"), [("random", "seen"), ("both", "seen"), ("both", "new")])

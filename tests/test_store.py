@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from speechemo_cli.config import Config, LogmelConfig, MfccConfig
 from speechemo_cli.errors import AccessError, StoreError
 from speechemo_cli.features import FEATURE_SETS
-from speechemo_cli.features.store import FORMAT, Entry, FeatureStore
+from speechemo_cli.features.store import FORMAT, FeatureStore, StoredFeatures
 from speechemo_cli.features.upkeep import clear, compact, inspect
 
 if TYPE_CHECKING:
@@ -116,8 +116,8 @@ texts = st.text(
 any_entries = st.dictionaries(
     st.binary(max_size=4).map(lambda content: hashlib.sha256(content).hexdigest()),
     st.builds(
-        lambda frames, duration_s, warnings: Entry(
-            np.array(frames, np.float32).reshape(-1, DIM), duration_s, tuple(warnings)
+        lambda frames, duration_s, warnings: StoredFeatures(
+            np.array(frames, np.float32).reshape(-1, DIM), duration_s, key_of(0), tuple(warnings)
         ),
         st.lists(st.tuples(*[st.floats(width=32, allow_nan=False)] * DIM), max_size=4),
         st.floats(0, 600, width=32),
@@ -129,7 +129,9 @@ any_entries = st.dictionaries(
 
 @settings(max_examples=40, deadline=None, database=None)
 @given(first=any_entries, second=any_entries)
-def test_any_entries_survive_the_store(first: dict[str, Entry], second: dict[str, Entry]) -> None:
+def test_any_entries_survive_the_store(
+    first: dict[str, StoredFeatures], second: dict[str, StoredFeatures]
+) -> None:
     second = {key: entry for key, entry in second.items() if key not in first}
     with tempfile.TemporaryDirectory() as folder:
         for entries in (first, second):
@@ -260,6 +262,8 @@ def test_a_damaged_shard_is_set_aside_and_named_and_its_clips_are_missing(
         {"keys": np.array([2 * key_of(1), 2 * key_of(2)], "S128")},
         {"keys": np.array([[key_of(1), key_of(2)]], "S64")},
         {"keys": np.array([key_of(1), key_of(2)])},
+        {"samples": np.array([key_of(1)], "S64")},
+        {"samples": np.array([key_of(1), key_of(2).upper()], "S64")},
     ],
     ids=str,
 )
@@ -292,6 +296,23 @@ def test_a_shard_of_a_newer_format_is_refused_and_left_alone(tmp_path: Path) -> 
     with pytest.raises(StoreError, match="written by a newer version"):
         inspect(tmp_path)
     assert path.read_bytes() == content
+
+
+def test_a_shard_of_an_older_format_is_passed_over_and_not_called_damaged(tmp_path: Path) -> None:
+    open_store(tmp_path).write(entries_of([1]))
+    (path,) = shards(tmp_path)
+    with np.load(path) as stored:
+        members = {name: stored[name] for name in stored.files if name != "samples"}
+    header = {**json.loads(str(members["header"])), "format": FORMAT - 1}
+    np.savez(path, **{**members, "header": np.array(json.dumps(header))})
+    store = open_store(tmp_path)
+    assert store.read([key_of(1)]) == {}
+    store.write(entries_of([1]))
+    assert_same(open_store(tmp_path).read([key_of(1)]), entries_of([1]))
+    assert store.damaged == []
+    (info,) = inspect(tmp_path, verify=True)
+    assert (info.clips, info.shards, info.outdated, info.damaged) == (1, 2, 1, ())
+    assert clear(tmp_path) == 2
 
 
 def test_a_half_written_shard_of_a_killed_process_is_passed_over(tmp_path: Path) -> None:
@@ -337,7 +358,7 @@ def test_inspect_tells_sets_clips_shards_and_sizes(tmp_path: Path) -> None:
     for numbers in ([1, 2], [2, 3]):
         open_store(tmp_path).write(entries_of(numbers))
     other = FeatureStore.open(tmp_path, FEATURE_SETS["logmel"], CONFIG)
-    other.write({key_of(1): Entry(np.zeros((4, 64), np.float32), 1.0)})
+    other.write({key_of(1): StoredFeatures(np.zeros((4, 64), np.float32), 1.0, key_of(0))})
     logmel, mfcc = inspect(tmp_path)
     assert (logmel.feature_set, logmel.clips, logmel.shards) == ("logmel", 1, 1)
     assert (mfcc.feature_set, mfcc.clips, mfcc.shards) == ("mfcc", 3, 2)
@@ -383,7 +404,7 @@ def test_compact_keeps_every_entry_in_fewer_shards(tmp_path: Path) -> None:
 
 def test_compact_fills_shards_up_to_the_size_given(tmp_path: Path) -> None:
     for i in range(6):
-        entry = Entry(np.full((100, DIM), i, np.float32), 1.0)
+        entry = StoredFeatures(np.full((100, DIM), i, np.float32), 1.0, key_of(0))
         open_store(tmp_path).write({key_of(i): entry})
     assert compact(tmp_path, shard_bytes=2 * 100 * DIM * 4)[:2] == (6, 3)
     store = open_store(tmp_path)
@@ -396,7 +417,9 @@ def test_compact_keeps_the_sets_apart(tmp_path: Path) -> None:
     wide = Config(mfcc=MfccConfig(n_mfcc=DIM + 2))
     for i in range(3):
         open_store(tmp_path).write(entries_of([i]))
-        open_store(tmp_path, wide).write({key_of(i): Entry(np.full((1, DIM + 2), i, np.float32), 1.0)})
+        open_store(tmp_path, wide).write(
+            {key_of(i): StoredFeatures(np.full((1, DIM + 2), i, np.float32), 1.0, key_of(0))}
+        )
     assert compact(tmp_path)[:2] == (6, 2)
     assert_same(open_store(tmp_path).read(map(key_of, range(3))), entries_of(range(3)))
     assert open_store(tmp_path, wide).read([key_of(2)])[key_of(2)].values.tolist() == [[2.0] * (DIM + 2)]
@@ -406,7 +429,7 @@ def test_clear_removes_shards_whole_and_damaged_and_nothing_else(tmp_path: Path)
     for i in range(3):
         open_store(tmp_path).write(entries_of([i]))
     other = FeatureStore.open(tmp_path, FEATURE_SETS["logmel"], CONFIG)
-    other.write({key_of(1): Entry(np.zeros((4, 64), np.float32), 1.0)})
+    other.write({key_of(1): StoredFeatures(np.zeros((4, 64), np.float32), 1.0, key_of(0))})
     truncate(shards(tmp_path)[-1])
     store = open_store(tmp_path)
     assert store.damaged
@@ -421,7 +444,7 @@ def test_clear_removes_shards_whole_and_damaged_and_nothing_else(tmp_path: Path)
 
 
 def header_with(**fields: object) -> str:
-    return json.dumps({"format": 1, "feature_set": "mfcc", "version": 1, "config": {}, **fields})
+    return json.dumps({"format": FORMAT, "feature_set": "mfcc", "version": 1, "config": {}, **fields})
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ from speechemo_cli import files
 from speechemo_cli.config import Config, MfccConfig
 from speechemo_cli.errors import AccessError, ExitCode
 from speechemo_cli.features import shards as shards_module
-from speechemo_cli.features.shards import DamagedError, Entry, reading
+from speechemo_cli.features.shards import DamagedError, StoredFeatures, reading
 from speechemo_cli.features.store import FeatureStore
 from speechemo_cli.features.upkeep import clear, compact, inspect
 
@@ -43,7 +43,7 @@ OTHER = Config(mfcc=MfccConfig(n_mfcc=DIM, hop_length=256))
 HOURS_AGO = time.time() - 7200
 
 
-def read_all(root: Path, n: int) -> dict[str, Entry]:
+def read_all(root: Path, n: int) -> dict[str, StoredFeatures]:
     return open_store(root).read(map(key_of, range(n)))
 
 
@@ -670,8 +670,8 @@ class StoreAgainstDict(RuleBasedStateMachine):
         self.root = Path(self.temporary.name)
         self.store, self.second = open_store(self.root), open_store(self.root)
         self.other = open_store(self.root, OTHER)
-        self.model: dict[str, Entry] = {}
-        self.other_model: dict[str, Entry] = {}
+        self.model: dict[str, StoredFeatures] = {}
+        self.other_model: dict[str, StoredFeatures] = {}
         self.hurt: set[str] = set()
 
     def teardown(self) -> None:

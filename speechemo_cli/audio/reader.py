@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -48,6 +49,9 @@ class Recording:
         Why an answer for this clip deserves doubt.
     channel : str or None
         Which of the file's channels this is; None for their mean.
+    decoded : np.ndarray or None [shape=(n,), dtype=float32]
+        The samples as they were decoded, where a constant offset has been taken out of `y`; None where
+        `y` holds them.
     """
 
     y: NDArray[np.float32]
@@ -55,6 +59,19 @@ class Recording:
     sha256: str
     warnings: tuple[str, ...] = ()
     channel: str | None = None
+    decoded: NDArray[np.float32] | None = None
+
+    @cached_property
+    def samples_sha256(self) -> str:
+        """Hash of the decoded samples: the same for one recording in FLAC, WAV and AIFF.
+
+        SHA-256 of the rate (Hz, 8 bytes) and the mono samples (float32), both little-endian. Samples of
+        16 bits are the same numbers in a file of 24 or 32 bits.
+        """
+        y = self.y if self.decoded is None else self.decoded
+        digest = hashlib.sha256(self.sr.to_bytes(8, "little"))
+        digest.update(np.ascontiguousarray(y, "<f4").data)
+        return digest.hexdigest()
 
     @property
     def duration_s(self) -> float:
@@ -124,7 +141,8 @@ def read_channels(
         y, offset = source.without_offset(samples)
         source.check_warnings((*warnings, *offset), config)
         which = None if name == "mix" else name
-        recordings.append(Recording(y, sr, digest, (*warnings, *offset), which))
+        decoded = samples if offset else None
+        recordings.append(Recording(y, sr, digest, (*warnings, *offset), which, decoded))
     return recordings
 
 

@@ -9,6 +9,7 @@ import typer
 
 from speechemo_cli.cli import options, render
 from speechemo_cli.errors import ExitCode
+from speechemo_cli.evaluation.wording import counted
 from speechemo_cli.files import display_name
 
 if TYPE_CHECKING:
@@ -75,6 +76,10 @@ def _show(
     else:
         render.emit_json(
             command, {"store": root, "sets": [asdict(info) for info in infos], "damaged": damaged}
+        )
+    if outdated := sum(info.outdated for info in infos):
+        render.note(
+            f"{counted(outdated, 'shard')} of an older format, which nothing reads; `cache clear` removes all"
         )
     for shard in damaged:
         render.warn(f"damaged: {shard}; `cache compact` sets it aside, extract computes its clips anew")

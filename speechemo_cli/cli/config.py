@@ -28,4 +28,6 @@ def run(
 def _shown(value: object) -> str:
     if value is None:
         return "the version's own"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from speechemo_cli.cli import options, render
-from speechemo_cli.cli.extract import exit_for, say_corpus
+from speechemo_cli.cli.extract import exit_for, say_corpora
+from speechemo_cli.corpus.layouts import speaker_names
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.evaluation.wording import TITLES, measure, percent
 from speechemo_cli.files import display_name
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from speechemo_cli.evaluation.holdout import ModelResult
     from speechemo_cli.evaluation.metrics import Scores
     from speechemo_cli.evaluation.protocols import ProtocolResult
+    from speechemo_cli.features.extraction import Extraction
 
 
 def run(
@@ -34,6 +37,16 @@ def run(
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(metavar="N", show_default="the version's own", help="With --version.")
+    ] = None,
+    train: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DATA", show_default=False, help="Train on this, test on --test; can be given again."
+        ),
+    ] = None,
+    test: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DATA", show_default=False, help="With --train: test on this; likewise."),
     ] = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw the confusion matrix into this file.")
@@ -61,14 +74,18 @@ def run(
     """Score a model file on the clips in DATA, or a version of the network by a protocol.
 
     A model file is scored apart on the clips it was trained on, on other clips of the same speakers and
-    on speakers it never heard. With --version, networks are trained and tested fold by fold.
+    on unseen speakers. With --version, networks are trained and tested fold by fold. With --train and
+    --test, one is trained on some corpora and tested on others (--train A --train B --test C).
     """
     render.set_quiet(quiet)
+    corpora = _Corpora(train or [], test or [])
+    corpora.check(data, model, protocol)
     if model and version:
         raise ConfigError(
             "--model and --version were both given", "--model scores a file, --version trains anew"
         )
-    if version is None and (protocol or epochs or predictions or report):
+    trains = version is not None or corpora.train
+    if not trains and (protocol or epochs or predictions or report):
         raise ConfigError(
             "--protocol, --epochs, --predictions and --report go with --version", "For example --version v2"
         )
@@ -86,11 +103,39 @@ def run(
         train__epochs=epochs,
         train__calibrate=calibrate,
     )
-    if version:
+    if corpora.train:
+        _between_corpora((version or options.DEFAULT_VERSION).value, corpora, config, files, format_)
+    elif version:
         chosen = (protocol or options.Protocol.speaker_5fold).value
         _by_protocol(version.value, chosen, config, files, format_)
     else:
         _model_file(model, config, plot, format_)
+
+
+class _Corpora(NamedTuple):
+    """What to train on and what to test on, where these are different corpora."""
+
+    train: list[str]
+    test: list[str]
+
+    def check(self, data: list[str] | None, model: str | None, protocol: options.Protocol | None) -> None:
+        """Refuse one without the other, and what does not go with them."""
+        if not self.train and not self.test:
+            return
+        if not self.train or not self.test:
+            raise ConfigError(
+                f"--{'train' if self.train else 'test'} was given alone",
+                "For example --train data/ravdess --train data/nemo --test data/aesdd",
+            )
+        for name, given in (("DATA", data), ("--model", model), ("--protocol", protocol)):
+            if given:
+                raise ConfigError(f"{name} does not go with --train and --test", "Leave it out")
+        both = {os.path.realpath(one) for one in self.train} & {os.path.realpath(one) for one in self.test}
+        if both:
+            raise ConfigError(
+                f"{display_name(both.pop())} is both --train and --test",
+                "To divide one corpus: --version V --protocol P",
+            )
 
 
 class _Files(NamedTuple):
@@ -109,7 +154,7 @@ class _Files(NamedTuple):
 
 def _model_file(model: str | None, config: Config, plot: Path | None, format_: options.Format | None) -> None:
     started = time.perf_counter()
-    from speechemo_cli.corpus.layouts import find_clips
+    from speechemo_cli.corpus.collection import find_all
     from speechemo_cli.errors import DataError
     from speechemo_cli.evaluation import holdout
     from speechemo_cli.features import dataset
@@ -118,13 +163,13 @@ def _model_file(model: str | None, config: Config, plot: Path | None, format_: o
     path = artifact.find(model, config.models)
     checked = artifact.check(path)
     card = checked.card
-    corpus = find_clips(config.data, song=config.song)
-    say_corpus(config.data, corpus)
+    corpus = find_all(config.data, song=config.song)
+    say_corpora(corpus)
     render.note(f"model: {artifact.shown(path)} ({card.version}, {card.epochs} epochs, seed {card.seed})")
     unknown = holdout.unknown_labels(corpus.clips, card)
     if unknown:
         raise DataError(
-            f"{display_name(config.data)} has labels the model does not know: {', '.join(unknown)}",
+            f"the clips have labels the model does not know: {', '.join(unknown)}",
             f"It answers {', '.join(card.labels)}",
         )
     with render.progress("extracting", "clips") as update:
@@ -138,14 +183,14 @@ def _model_file(model: str | None, config: Config, plot: Path | None, format_: o
         )
     render.say_extraction(clips.extraction)
     result = holdout.score_model(checked.load(), card, clips)
-    headline = result.unseen or result.trained_on
+    headline = result.not_trained_on or result.trained_on
     assert headline is not None
     if plot:
         _draw(headline, card.labels, f"{artifact.shown(path)} on {headline.n} clips", plot)
     if options.is_table(format_):
         render.emit(_model_table(result, headline))
     else:
-        parts = ("trained_on", "seen_speakers", "new_speakers", "unseen")
+        parts = ("trained_on", "seen_speakers", "unseen_speakers", "unknown_speakers", "not_trained_on")
         render.emit_json(
             "evaluate",
             {
@@ -154,7 +199,7 @@ def _model_file(model: str | None, config: Config, plot: Path | None, format_: o
                 "labels": list(card.labels),
                 "n_clips": len(clips.examples),
                 "n_trained_on": result.trained_on.n if result.trained_on else 0,
-                "scored": "unseen" if result.unseen else "trained_on",
+                "scored": "not_trained_on" if result.not_trained_on else "trained_on",
                 **_scores(headline),
                 **{name: _scores(getattr(result, name)) for name in parts},
                 "failed": [asdict(failure) for failure in clips.extraction.failed],
@@ -167,8 +212,9 @@ def _model_file(model: str | None, config: Config, plot: Path | None, format_: o
 def _model_table(result: ModelResult, headline: Scores) -> str:
     parts = {
         "trained on": result.trained_on,
-        "known voices, other clips": result.seen_speakers,
-        "new voices": result.new_speakers,
+        "other clips of seen speakers": result.seen_speakers,
+        "unseen speakers": result.unseen_speakers,
+        "files it was not trained on": result.unknown_speakers,
     }
     rows = [
         [name, str(s.n), percent(s.accuracy), percent(s.uar), percent(s.macro_f1)]
@@ -176,13 +222,15 @@ def _model_table(result: ModelResult, headline: Scores) -> str:
         if s is not None
     ]
     text = render.table(["", "clips", "accuracy", "UAR", "macro-F1"], rows)
-    if result.unseen is None:
+    if result.not_trained_on is None:
         words = "The model was trained on every one of these clips: this shows its memory, not its skill."
     else:
         trained_on = result.trained_on.n if result.trained_on else 0
         words = (
             f"Below: the {headline.n} clips it was not trained on. It was trained on {trained_on} of these."
         )
+        if result.unknown_speakers:
+            words += f" Of {result.unknown_speakers.n} it is not known whether it has seen their speakers."
     return "\n".join(
         [text, words, "", render.per_class_table({"scored": headline}), render.confusion_table(headline)]
     )
@@ -192,13 +240,13 @@ def _by_protocol(
     version: str, protocol: str, config: Config, files: _Files, format_: options.Format | None
 ) -> None:
     started = time.perf_counter()
-    from speechemo_cli.corpus.layouts import find_clips
-    from speechemo_cli.evaluation import predictions, protocols, report
+    from speechemo_cli.corpus.collection import find_all
+    from speechemo_cli.evaluation import protocols
     from speechemo_cli.features import dataset
     from speechemo_cli.models import version_module
 
-    corpus = find_clips(config.data, song=config.song)
-    say_corpus(config.data, corpus)
+    corpus = find_all(config.data, song=config.song)
+    say_corpora(corpus)
     preset = protocols.preset_of(version, config)
     prepare = version_module(version).prepare
     with render.progress("extracting", "clips") as update:
@@ -208,10 +256,66 @@ def _by_protocol(
         result = protocols.run_protocol(
             version, protocol, clips, config, lambda stage, done, total, _: update(done, total, stage=stage)
         )
-    if preset.calibrate and not result.protocol.shares_speakers and not result.calibrated:
+    _show(
+        result, preset.calibrate, files, format_, {**result.to_dict(), **_finish(clips.extraction, started)}
+    )
+    exit_for(corpus, clips.extraction)
+
+
+def _between_corpora(
+    version: str, corpora: _Corpora, config: Config, files: _Files, format_: options.Format | None
+) -> None:
+    started = time.perf_counter()
+    from speechemo_cli.corpus.collection import find_all
+    from speechemo_cli.evaluation import cross_corpus, protocols
+    from speechemo_cli.features import dataset
+    from speechemo_cli.models import version_module
+
+    found = find_all([*corpora.train, *corpora.test], song=config.song)
+    say_corpora(found)
+    preset = protocols.preset_of(version, config)
+    prepare = version_module(version).prepare
+    with render.progress("extracting", "clips") as update:
+        clips = found.only(corpora.train).clips
+        train = dataset.load(clips, config, preset.feature_set, prepare=prepare, on_progress=update)
+        kept, left_out = cross_corpus.split_by_label(found.only(corpora.test).clips, train.labels)
+        test = dataset.load(kept, config, preset.feature_set, train.labels, prepare, update)
+    for data in (train, test):
+        render.say_extraction(data.extraction)
+    if left_out:
+        counts = display_name(", ".join(f"{label} ({n})" for label, n in left_out.items()))
+        render.warn(f"left out of the test, as the training has no such label: {counts} clips")
+    with render.progress("training", "epochs") as update:
+        crossed = cross_corpus.cross_corpus(
+            version, train, test, config, lambda stage, done, total, _: update(done, total, stage=stage)
+        )
+    extraction = replace(train.extraction, failed=[*train.extraction.failed, *test.extraction.failed])
+    document = {**crossed.to_dict(), "left_out": left_out, **_finish(extraction, started)}
+    _show(crossed.result, preset.calibrate, files, format_, document)
+    exit_for(found, extraction)
+
+
+def _finish(extraction: Extraction, started: float) -> dict[str, Any]:
+    return {
+        "failed": [asdict(failure) for failure in extraction.failed],
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+
+
+def _show(
+    result: ProtocolResult,
+    calibrate: bool,
+    files: _Files,
+    format_: options.Format | None,
+    document: dict[str, Any],
+) -> None:
+    """Write the files that were asked for, and print the result."""
+    from speechemo_cli.evaluation import predictions, report
+
+    if calibrate and not result.protocol.shares_speakers and not result.calibrated:
         render.say_uncalibrated()
     if files.plot:
-        title = f"{version}, {protocol}, {result.pooled.n} answers"
+        title = f"{result.version}, {result.protocol.name}, {result.pooled.n} answers"
         _draw(result.pooled, result.labels, title, files.plot)
     if files.predictions:
         predictions.write(result, files.predictions)
@@ -222,25 +326,20 @@ def _by_protocol(
     if options.is_table(format_):
         render.emit(_protocol_table(result))
     else:
-        render.emit_json(
-            "evaluate",
-            {
-                **result.to_dict(),
-                "failed": [asdict(failure) for failure in clips.extraction.failed],
-                "seconds": round(time.perf_counter() - started, 3),
-            },
-        )
-    exit_for(corpus, clips.extraction)
+        render.emit_json("evaluate", document)
 
 
 def _protocol_table(result: ProtocolResult) -> str:
-    rows = [
+    names = speaker_names({who for fold in result.folds for who in fold.test_speakers})
+    # One training and one test have neither a mean nor a deviation.
+    several = len(result.folds) > 1
+    folds = [
         [
             fold.name,
             str(fold.scores.n),
             percent(fold.scores.accuracy),
             percent(fold.scores.uar),
-            " ".join(fold.test_speakers),
+            display_name(" ".join(names.get(who, who) for who in fold.test_speakers)),
         ]
         for fold in result.folds
     ]
@@ -248,8 +347,8 @@ def _protocol_table(result: ProtocolResult) -> str:
     for metric, name in TITLES.items():
         spread = result.spread(metric)
         values = (spread["mean"], spread["sd"], spread["pooled"], *spread["ci95"])
-        *numbers, low, high = (measure(metric, value) for value in values)
-        summary.append([name, *numbers, f"{low} to {high}"])
+        mean, sd, pooled, low, high = (measure(metric, value) for value in values)
+        summary.append([name, *([mean, sd] if several else []), pooled, f"{low} to {high}"])
     slices = [
         [name, value, str(scores.n), percent(scores.accuracy), percent(scores.uar)]
         for name, parts in result.slices.items()
@@ -257,17 +356,34 @@ def _protocol_table(result: ProtocolResult) -> str:
         for value, scores in parts.items()
     ]
     title = f"{result.version}, {result.protocol.name}"
+    columns = [
+        title,
+        *(["mean of folds", "sd of folds", "pooled"] if several else ["value"]),
+        "95 % interval",
+    ]
     return "\n".join(
         [
-            render.table(["fold", "clips", "accuracy", "UAR", "test speakers"], rows),
-            render.table([title, "mean of folds", "sd of folds", "pooled", "95 % interval"], summary),
-            f"In this protocol {result.protocol.meaning}.{_correction(result)}",
+            *(
+                [render.table(["fold", "clips", "accuracy", "UAR", "test speakers"], folds)]
+                if several
+                else []
+            ),
+            render.table(columns, summary),
+            f"In this protocol {result.protocol.meaning}.{_more_corpora(result)}{_correction(result)}",
             "",
-            render.per_class_table({"all folds": result.pooled}),
+            render.per_class_table({"all folds" if several else "test": result.pooled}),
             render.confusion_table(result.pooled),
             *([render.table(["slice", "", "clips", "accuracy", "UAR"], slices)] if slices else []),
         ]
     )
+
+
+def _more_corpora(result: ProtocolResult) -> str:
+    more = sorted(set(result.trained_corpora) - set(result.tested_corpora))
+    if not more or len(result.folds) == 1:
+        return ""
+    tested, others = (display_name(", ".join(names)) for names in (result.tested_corpora, more))
+    return f" Tested on {tested} alone; {others} stands in every training."
 
 
 def _correction(result: ProtocolResult) -> str:

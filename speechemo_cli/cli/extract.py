@@ -11,6 +11,7 @@ from speechemo_cli.evaluation.wording import counted
 from speechemo_cli.files import display_name
 
 if TYPE_CHECKING:
+    from speechemo_cli.corpus.collection import Collection
     from speechemo_cli.corpus.layouts import Corpus
     from speechemo_cli.features.extraction import Extraction
 
@@ -41,7 +42,7 @@ def run(
     """
     from dataclasses import asdict
 
-    from speechemo_cli.corpus.layouts import find_clips
+    from speechemo_cli.corpus.collection import find_all
     from speechemo_cli.errors import ConfigError
     from speechemo_cli.features import FEATURE_SETS
     from speechemo_cli.features.extraction import extract
@@ -54,8 +55,8 @@ def run(
     for name in wanted:
         if name not in FEATURE_SETS:
             raise ConfigError(f"--features is {name!r}, expected {' or '.join(FEATURE_SETS)}")
-    corpus = find_clips(config.data, song=config.song)
-    say_corpus(config.data, corpus)
+    corpus = find_all(config.data, song=config.song)
+    say_corpora(corpus)
     with render.progress("extracting", "clips") as update:
         result = extract(corpus, config, wanted, update, keep_keys=False)
     render.say_extraction(result)
@@ -75,8 +76,8 @@ def run(
         render.emit_json(
             "extract",
             {
-                "data": config.data,
-                "layout": corpus.layout,
+                "data": list(corpus.parts),
+                "layouts": [part.layout for part in corpus.parts.values()],
                 "clips": result.clips,
                 "extracted": result.extracted,
                 "cached": result.cached,
@@ -93,8 +94,13 @@ def run(
     exit_for(corpus, result)
 
 
-def say_corpus(data: str, corpus: Corpus) -> None:
+def say_corpora(found: Collection) -> None:
     """Say what was found, and what was left out and why."""
+    for data, corpus in found.parts.items():
+        _say_corpus(data, corpus)
+
+
+def _say_corpus(data: str, corpus: Corpus) -> None:
     speakers = f", {counted(len(corpus.speakers), 'speaker')}" if corpus.speakers else ", speakers not known"
     render.note(
         f"{display_name(data)}: {_NAMES[corpus.layout]}, {counted(len(corpus), 'clip')}, "
@@ -106,7 +112,7 @@ def say_corpus(data: str, corpus: Corpus) -> None:
         render.warn(f"{display_name(folder)}: the folder cannot be read")
 
 
-def exit_for(corpus: Corpus, extraction: Extraction) -> None:
+def exit_for(corpus: Collection, extraction: Extraction) -> None:
     """End as `render.exit_for` does where clips failed, or a folder of them could not be looked into."""
     unreadable = len(corpus.unreadable)
     render.exit_for(len(extraction.failed) + unreadable, len(corpus) + unreadable)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from speechemo_cli.cli import options, render
+from speechemo_cli.corpus.layouts import speaker_names
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import display_name
@@ -64,7 +65,7 @@ def card(
             )
         plots.reliability_diagram(
             [(one["confidence"], one["accuracy"]) for one in measured["reliability"]],
-            f"{measured['version']}, {measured['n_answers']} answers for voices left out",
+            f"{measured['version']}, {measured['n_answers']} answers for unseen speakers",
             plot,
         )
         render.note(f"reliability diagram: {display_name(plot)}")
@@ -86,6 +87,7 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     features = facts["features"]
     settings = ", ".join(f"{key} {value}" for key, value in features.items() if key not in ("set", "version"))
     data = facts["data"]
+    names = speaker_names(data["speakers"]).values()
     rows = [
         ("model", facts["model"]),
         ("network", f"{facts['version']}, {facts['parameters']:,} parameters"),
@@ -93,12 +95,17 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("features", f"{features['set']} (version {features['version']}): {settings}"),
         ("training", f"{facts['epochs']} epochs, seed {facts['seed']}"),
         ("temperature", f"{facts['temperature']:.3f}" if facts["temperature"] else "none"),
-        ("speakers", f"{len(data['speakers'])}: {' '.join(map(display_name, data['speakers']))}"),
+        ("speakers", f"{len(data['speakers'])}: {' '.join(map(display_name, names))}"),
+        (
+            "corpora",
+            ", ".join(f"{display_name(name)} {one['clips']} clips" for name, one in data["corpora"].items())
+            or "not known",
+        ),
     ]
     for part, words in (
         ("train", "trained on"),
-        ("seen_speakers", "held out, known voices"),
-        ("new_speakers", "held out, new voices"),
+        ("seen_speakers", "held out, seen speakers"),
+        ("new_speakers", "held out, unseen speakers"),
     ):
         if data[part]["n"]:
             rows.append((words, f"{data[part]['n']} clips, SHA-256 {data[part]['sha256']}"))
@@ -125,13 +132,16 @@ def _results(results: dict[str, Any]) -> list[tuple[str, str]]:
         low, high = accuracy["ci95"]
         rows.append(
             (
-                "right on voices left out",
+                "right on speakers left out",
                 f"{percent(accuracy['pooled'])} ({percent(low)} to {percent(high)}),"
                 f" UAR {percent(measured['uar']['pooled'])},"
                 f" ECE {percent(measured['ece']['pooled'])}",
             )
         )
-    for part, words in (("seen_speakers", "right on known voices"), ("new_speakers", "right on new voices")):
+    for part, words in (
+        ("seen_speakers", "right on seen speakers"),
+        ("new_speakers", "right on unseen speakers"),
+    ):
         scores = results.get("test", {}).get(part)
         if scores:
             rows.append((words, f"{percent(scores['accuracy'])}, UAR {percent(scores['uar'])}"))

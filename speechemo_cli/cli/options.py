@@ -13,7 +13,10 @@ from speechemo_cli.errors import ConfigError
 from speechemo_cli.files import display_name, require_writable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from speechemo_cli.config import Config
+    from speechemo_cli.corpus.layouts import Clip
 
 
 class Format(StrEnum):
@@ -81,6 +84,9 @@ class Version(StrEnum):
     v3 = "v3"
 
 
+DEFAULT_VERSION = Version.v2
+
+
 def complete_labels(incomplete: str) -> list[str]:
     """Complete the last label of a list with commas, for the shell."""
     from speechemo_cli.corpus.labels import EMOTIONS
@@ -97,11 +103,11 @@ def complete_models(incomplete: str) -> list[str]:
 
 
 Data = Annotated[
-    str | None,
+    list[str] | None,
     typer.Argument(
-        metavar="[DATA]",
+        metavar="[DATA]...",
         show_default="data",
-        help="Folder of labelled clips (RAVDESS names, or one folder a label), or a CSV manifest.",
+        help="Folders of labelled clips (RAVDESS names, or one folder a label), or CSV manifests.",
     ),
 ]
 ConfigFile = Annotated[
@@ -206,7 +212,8 @@ def resolve_config(
         if not equals:
             raise ConfigError(f"--set is {item!r}, expected KEY=VALUE", "For example --set mfcc.n_mfcc=20")
         given[key.strip()] = value.strip()
-    given.update({key.replace("__", "."): value for key, value in options.items() if value is not None})
+    # Typer gives an empty list where nothing was named.
+    given.update({key.replace("__", "."): value for key, value in options.items() if value not in (None, [])})
     return config.load(given, file=file)
 
 
@@ -237,17 +244,17 @@ def check_output(option: str, path: Path | None, suffix: str, *, any_case: bool 
     require_writable(path.parent)
 
 
-def split_for(config: Config, speakers: tuple[str, ...], *, asked: bool) -> Config:
+def split_for(config: Config, clips: Sequence[Clip], *, asked: bool) -> Config:
     """Fall back from the default split where no speaker is known, and say so.
 
     Somebody who asked for `--split both` gets the error instead.
     """
     from dataclasses import replace
 
-    if asked or config.train.split != "both" or len(speakers) > 1:
+    if asked or config.train.split != "both" or len({clip.speaker_id for clip in clips} - {None}) > 1:
         return config
     render.warn(
-        "fewer than two speakers are known, so new voices cannot be measured: using --split random. "
+        "fewer than two speakers are known, so unseen speakers cannot be measured: using --split random. "
         "Name the speakers by a folder level or the manifest's speaker column"
     )
     return replace(config, train=replace(config.train, split="random"))

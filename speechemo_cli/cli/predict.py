@@ -319,7 +319,7 @@ def _say(predictor: Predictor, path: Path, min_confidence: float) -> None:
         render.note(f"{predictor.slow_because}: running it with Keras, which takes longer to start")
     if min_confidence and predictor.card.temperature is None:
         render.warn(
-            "this model's confidences were never corrected on new voices, so --min-confidence may keep"
+            "this model's confidences were never corrected on unseen speakers, so --min-confidence may keep"
             " too much. Train it with --calibrate"
         )
 
@@ -330,11 +330,11 @@ def _worth(card: ModelCard) -> str:
     new, seen = test.get("new_speakers"), test.get("seen_speakers")
     left_out = card.results.get("cross_validated")
     if new:
-        return f"({card.version}; right {percent(new['accuracy'])} of the time on voices it never heard)"
+        return f"({card.version}; right {percent(new['accuracy'])} of the time on unseen speakers)"
     if left_out:
         share = percent(left_out["accuracy"]["pooled"])
-        return f"({card.version}; right {share} of the time on voices left out of its trainings)"
+        return f"({card.version}; right {share} of the time on speakers left out of its trainings)"
     if seen:
         share = percent(seen["accuracy"])
-        return f"({card.version}; right {share} of the time on voices it knows, less on others)"
+        return f"({card.version}; right {share} of the time on speakers it was trained on, less on others)"
     return f"({card.version}; never measured on clips it was not trained on)"

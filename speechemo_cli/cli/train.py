@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from speechemo_cli.cli import options, render
-from speechemo_cli.cli.extract import exit_for, say_corpus
+from speechemo_cli.cli.extract import exit_for, say_corpora
+from speechemo_cli.corpus.layouts import speaker_names
 from speechemo_cli.errors import AccessError, ModelFileError
 from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import display_name
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 def run(
     data: options.Data = None,
-    version: Annotated[options.Version, typer.Option(help="Which network.")] = options.Version.v2,
+    version: Annotated[options.Version, typer.Option(help="Which network.")] = options.DEFAULT_VERSION,
     split: Annotated[
         options.Split | None,
         typer.Option(
@@ -57,13 +58,13 @@ def run(
     sets: options.Sets = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train a network on the clips in DATA and measure it on clips and speakers it has not heard.
+    """Train a network on the clips in DATA and measure it on held-out clips and on unseen speakers.
 
     Writes models/VERSION.keras and the learning curve beside it. Features that the store lacks are
     extracted first.
     """
     started = time.perf_counter()
-    from speechemo_cli.corpus.layouts import find_clips
+    from speechemo_cli.corpus.collection import find_all
     from speechemo_cli.evaluation import holdout, plots, protocols
     from speechemo_cli.features import dataset
     from speechemo_cli.models import artifact, twin, version_module
@@ -86,8 +87,8 @@ def run(
     options.check_output("--output", path, artifact.SUFFIX, any_case=False)
     preset = protocols.preset_of(version.value, config)
     artifact.require_moderate(preset.feature_set, config)
-    corpus = find_clips(config.data, song=config.song)
-    say_corpus(config.data, corpus)
+    corpus = find_all(config.data, song=config.song)
+    say_corpora(corpus)
     with render.progress("extracting", "clips") as update:
         clips = dataset.load(
             corpus.clips,
@@ -97,7 +98,7 @@ def run(
             on_progress=update,
         )
     render.say_extraction(clips.extraction)
-    config = options.split_for(config, corpus.speakers, asked=split is not None)
+    config = options.split_for(config, corpus.clips, asked=split is not None)
     if holdout.unfinished_training(version.value, clips, config).exists():
         render.note(
             "going on with the unfinished training"
@@ -144,7 +145,7 @@ def run(
 
 
 def _epoch_text(values: Any) -> str:
-    names = {"train": "train", "seen": "known voices", "new": "new voices"}
+    names = {"train": "train", "seen": "seen speakers", "new": "unseen speakers"}
     return "  ".join(
         f"{words} {100 * values[f'{name}_accuracy']:.0f} %"
         for name, words in names.items()
@@ -162,7 +163,14 @@ def _numbers(result: HoldoutResult) -> dict[str, Any]:
         "train": {"accuracy": result.train.accuracy, "n": result.train.n},
         "test": {
             "seen_speakers": part(result.seen),
-            "new_speakers": part(result.new, speakers=list(result.holdout.new_speakers)),
+            "new_speakers": part(
+                result.new,
+                speakers=list(result.holdout.new_speakers),
+                by_corpus={
+                    corpus: {"n": s.n, "accuracy": s.accuracy, "uar": s.uar}
+                    for corpus, s in result.new_by_corpus.items()
+                },
+            ),
         },
         "temperature": result.card.temperature,
         "cross_validated": result.calibration.result.to_dict() if result.calibration else None,
@@ -173,9 +181,10 @@ def _table(result: HoldoutResult, path: Path, epochs: int, seed: int) -> str:
     left_out = result.calibration.result.pooled if result.calibration else None
     parts = {
         "training clips": result.train,
-        "the same, each voice left out in its turn": left_out,
-        "held out, known voices": result.seen,
-        "held out, new voices": result.new,
+        "the same, each speaker left out in turn": left_out,
+        "held out, seen speakers": result.seen,
+        "held out, unseen speakers": result.new,
+        **{f"  {display_name(corpus)}": scores for corpus, scores in result.new_by_corpus.items()},
     }
     shown = {name: scores for name, scores in parts.items() if scores is not None}
     rows = [[name, str(s.n), percent(s.accuracy), percent(s.uar)] for name, s in shown.items()]
@@ -184,7 +193,7 @@ def _table(result: HoldoutResult, path: Path, epochs: int, seed: int) -> str:
     )
     tested = {
         name: scores
-        for name, scores in (("known voices", result.seen), ("new voices", result.new))
+        for name, scores in (("seen speakers", result.seen), ("unseen speakers", result.new))
         if scores is not None
     }
     if tested:
@@ -196,23 +205,23 @@ def _in_words(result: HoldoutResult) -> list[str]:
     lines = []
     if result.seen:
         share = percent(result.seen.accuracy)
-        lines.append(f"Voices it was trained on, other recordings: right {share} of the time.")
+        lines.append(f"Other recordings of speakers it was trained on: right {share} of the time.")
     if result.new:
-        speakers = ", ".join(result.holdout.new_speakers)
+        speakers = display_name(", ".join(speaker_names(result.holdout.new_speakers).values()))
         lines.append(
-            f"Voices it never heard ({speakers}): right {percent(result.new.accuracy)} of the time."
+            f"Unseen speakers ({speakers}): right {percent(result.new.accuracy)} of the time."
             " Expect this number on your own recordings, or less."
         )
     elif result.seen:
         lines.append(
             "This split shares speakers, and mostly twin recordings, with the training:"
-            " on new voices expect far less (--split both measures it)."
+            " on unseen speakers expect far less (--split both measures it)."
         )
     elif result.calibration:
         accuracy = result.calibration.result.spread("accuracy")
         low, high = accuracy["ci95"]
         lines.append(
-            f"Trained on every clip. Trainings that left voices out were right"
+            f"Trained on every clip. Trainings that left speakers out were right"
             f" {percent(accuracy['pooled'])} of the time on them"
             f" (95 % interval {percent(low)} to {percent(high)})."
         )
@@ -221,6 +230,6 @@ def _in_words(result: HoldoutResult) -> list[str]:
     if result.calibration:
         lines.append(
             f"Confidences are corrected by a temperature of {result.calibration.temperature:.2f}:"
-            " of the answers with 80 %, about eight in ten are right on such voices."
+            " of the answers with 80 %, about eight in ten are right on unseen speakers."
         )
     return lines

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from speechemo_cli.corpus.splits import guard, join_songs, labels_of, require_labels, spoken, stratified
+from speechemo_cli.corpus.layouts import RAVDESS
+from speechemo_cli.corpus.splits import (
+    add_sung_clips,
+    check_no_leakage,
+    labels_of,
+    require_labels,
+    spoken,
+    stratified,
+    tells_speakers,
+)
 from speechemo_cli.errors import DataError
 
 if TYPE_CHECKING:
@@ -67,7 +76,7 @@ class Protocol:
             return "speakers, and mostly a twin recording of the same sentence, stand in training too"
         if self.shares_speakers:
             return "speakers stand in training too, but no twin recording of a test clip does"
-        return "no speaker of the test was heard in training"
+        return "no speaker of the test stands in training"
 
 
 PROTOCOLS = {
@@ -92,11 +101,15 @@ class Fold:
     train: Positions
     test: Positions
     seed: int
-    test_speakers: tuple[str, ...]
+    test_speakers: tuple[str, ...]  # ids
 
 
 def folds(examples: Sequence[Example], protocol: str, seed: int) -> list[Fold]:
     """Make the trainings and tests of a protocol. Sung clips beside spoken ones are never tested.
+
+    The protocols are defined for RAVDESS: where it is among several corpora, its clips alone are tested,
+    and those of the others stand in every training. So do, where no speaker may be shared, those of a
+    corpus that does not tell the speaker of every clip.
 
     Parameters
     ----------
@@ -106,7 +119,7 @@ def folds(examples: Sequence[Example], protocol: str, seed: int) -> list[Fold]:
         clips. `twin-safe-5fold`: the same, but clips of one speaker, label, intensity and statement
         stay together. `speaker-5fold` (Luna-Jimenez folds on RAVDESS), `speaker-6fold` (EmoBox
         folds): no speaker on both sides; actors that are not there are left out of their folds, and
-        other corpora's speakers are dealt into groups. `loso`: leave one speaker out.
+        without RAVDESS the speakers of all corpora are dealt into groups. `loso`: leave one speaker out.
     seed : int
         Of the folds and the trainings; draw i of `random-holdout` is drawn and trained with `seed + i`,
         as `train --split random` with that seed would.
@@ -126,15 +139,21 @@ def folds(examples: Sequence[Example], protocol: str, seed: int) -> list[Fold]:
         raise DataError(f"protocol is {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
     rules = PROTOCOLS[protocol]
     require_labels(examples)
-    said = spoken(examples)
+    may_be_tested = spoken(examples)
+    corpora = np.array([examples[i].clip.corpus for i in may_be_tested])
+    is_tested = (corpora == RAVDESS) | (RAVDESS not in corpora)
+    if not rules.shares_speakers:
+        is_tested &= tells_speakers([examples[i] for i in may_be_tested])
+    said, always = may_be_tested[is_tested], may_be_tested[~is_tested]
     drawn = protocol == "random-holdout"
     made = []
     for i, (train, test) in enumerate(_pairs([examples[j] for j in said], rules, seed)):
         checks = {"speakers": not rules.shares_speakers, "twins": not rules.shares_twins}
-        train, test = join_songs(examples, said[train], said[test], **checks), said[test]
+        test = said[test]
+        train = add_sung_clips(examples, np.concatenate([said[train], always]), test, **checks)
         require_labels([examples[j] for j in train])
-        guard(examples, train, test, **checks)
-        who = [] if rules.shares_speakers else sorted({examples[j].clip.speaker or "?" for j in test})
+        check_no_leakage(examples, train, test, **checks)
+        who = [] if rules.shares_speakers else sorted({examples[j].clip.speaker_id or "?" for j in test})
         made.append(Fold(str(i + 1), train, test, seed + i if drawn else seed, tuple(who)))
     return made
 
@@ -184,15 +203,16 @@ def _twin_safe(examples: Sequence[Example], n_folds: int, seed: int) -> Pairs:
 
 
 def _by_speaker(examples: Sequence[Example], rules: Protocol, seed: int) -> Pairs:
-    of_clip = np.array([example.clip.speaker or "" for example in examples])
+    of_clip = np.array([example.clip.speaker_id or "" for example in examples])
     speakers = sorted(set(of_clip.tolist()))
     if "" in speakers or len(speakers) < 2:
         raise DataError(
-            f"{rules.name} needs clips of at least two known speakers",
+            f"{rules.name} needs a corpus of at least two speakers, with the speaker of every clip",
             "Tell the speakers by a folder level or the manifest's speaker column",
         )
-    everybody = {actor for group in rules.published for actor in group}
-    present = [tuple(actor for actor in group if actor in speakers) for group in rules.published]
+    published = [tuple(f"{RAVDESS}/{actor}" for actor in group) for group in rules.published]
+    everybody = {actor for group in published for actor in group}
+    present = [tuple(actor for actor in group if actor in speakers) for group in published]
     groups = [group for group in present if group]
     if not set(speakers) <= everybody or len(groups) < 2:
         n = min(rules.n_folds or len(speakers), len(speakers))

@@ -37,6 +37,9 @@ AUDIO_SUFFIXES = frozenset(
 
 Layout = Literal["ravdess", "folders", "manifest"]
 
+# The corpus of a clip that is named as RAVDESS names its own.
+RAVDESS = "ravdess"
+
 # modality-channel-emotion-intensity-statement-repetition-actor (Livingstone & Russo 2018):
 # modality 03 is audio alone, channel 01 speech and 02 song, actors with odd numbers are men.
 _RAVDESS = re.compile(r"03-(0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-(0[1-9]|1\d|2[0-4])")
@@ -47,7 +50,7 @@ class Clip:
     """One labelled recording.
 
     `speaker`, `gender` ("m" or "f"), `intensity` (1 normal, 2 strong), `statement` and `repetition`
-    are None where the layout does not tell.
+    are None where the layout does not tell. `corpus` is the name of the corpus; empty where nobody told.
     """
 
     path: str
@@ -58,6 +61,33 @@ class Clip:
     statement: int | None = None
     repetition: int | None = None
     song: bool = False
+    corpus: str = ""
+
+    @property
+    def speaker_id(self) -> str | None:
+        """Corpus and speaker: `nemo/03` is another person than `ravdess/03`. None for an unknown speaker."""
+        if self.speaker is None or not self.corpus:
+            return self.speaker
+        return f"{self.corpus}/{self.speaker}"
+
+
+def speaker_names(ids: Iterable[str]) -> dict[str, str]:
+    """Name speakers for display: without their corpus where all are of one.
+
+    Parameters
+    ----------
+    ids : iterable of str
+        As `Clip.speaker_id` has them.
+
+    Returns
+    -------
+    dict of str to str
+        By id.
+    """
+    of_one = {one: one.partition("/") for one in ids}
+    if len({corpus for corpus, _, _ in of_one.values()}) > 1:
+        return {one: one for one in of_one}
+    return {one: name or corpus for one, (corpus, _, name) in of_one.items()}
 
 
 class Corpus:
@@ -166,6 +196,7 @@ def parse_ravdess(path: str | os.PathLike[str]) -> Clip | None:
         statement=statement,
         repetition=repetition,
         song=channel == 2,
+        corpus=RAVDESS,
     )
 
 

@@ -1,7 +1,7 @@
 """Who trains and who is tested: hold-outs, and the guard against leaks.
 
 Every function works on positions in a list of distinct recordings (`Example`), so copies of a clip
-cannot fall on both sides; `guard` checks that they did not.
+cannot fall on both sides; `check_no_leakage` checks that they did not.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from speechemo_cli.errors import DataError, LeakError
 from speechemo_cli.files import display_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -28,18 +28,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A distinct recording: a clip and the hash of its content."""
+    """A distinct recording.
+
+    Attributes
+    ----------
+    clip : Clip
+    key : str
+        Hash of the decoded samples: what makes two files the same recording.
+    sha256 : str
+        Hash of the file's content; empty where it does not matter.
+    """
 
     clip: Clip
     key: str
+    sha256: str = ""
 
     @property
     def twin_group(self) -> tuple[str, str, int, int] | None:
         """What RAVDESS's two repetitions of a sentence share; None where the layout does not tell."""
         clip = self.clip
-        if clip.speaker is None or clip.intensity is None or clip.statement is None:
+        if clip.speaker_id is None or clip.intensity is None or clip.statement is None:
             return None
-        return clip.speaker, clip.label, clip.intensity, clip.statement
+        return clip.speaker_id, clip.label, clip.intensity, clip.statement
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,7 @@ class Holdout:
     new : np.ndarray of int
         Every clip of the speakers who were held out whole; empty where none were.
     new_speakers : tuple of str
+        Their ids.
     """
 
     train: Positions
@@ -62,14 +73,18 @@ class Holdout:
     new_speakers: tuple[str, ...]
 
 
-def distinct(clips: Sequence[Clip], keys: dict[str, str]) -> tuple[list[Example], list[str]]:
+def distinct(
+    clips: Sequence[Clip], keys: Mapping[str, str], contents: Mapping[str, str] | None = None
+) -> tuple[list[Example], list[str]]:
     """Keep one clip of each recording.
 
     Parameters
     ----------
     clips : sequence of Clip
-    keys : dict of str to str
-        Content hash by path; clips without one are left out.
+    keys : mapping of str to str
+        Hash of the decoded samples by path; clips without one are left out.
+    contents : mapping of str to str, optional
+        Hash of the file's content by path.
 
     Returns
     -------
@@ -87,7 +102,7 @@ def distinct(clips: Sequence[Clip], keys: dict[str, str]) -> tuple[list[Example]
     for key, copies in by_key.items():
         labels = ordered(copy.label for copy in copies)
         if len(labels) == 1:
-            examples.append(Example(copies[0], key))
+            examples.append(Example(copies[0], key, (contents or {}).get(copies[0].path, "")))
         else:
             conflicts.append(f"{display_name(copies[0].path)} (labelled {' and '.join(labels)})")
     return examples, conflicts
@@ -100,8 +115,8 @@ def hold_out(examples: Sequence[Example], split: str, share: float, seed: int) -
     ----------
     examples : sequence of Example
     split : str
-        `random`: a share of the clips of each label. `both`: a share of the speakers, whole and
-        balanced by gender where it is known, and the same share of the remaining clips. `none`.
+        `random`: a share of the clips of each label. `both`: a share of the speakers of each corpus,
+        whole and balanced by gender where it is known, and the same share of the remaining clips. `none`.
     share : float
     seed : int
 
@@ -124,27 +139,38 @@ def hold_out(examples: Sequence[Example], split: str, share: float, seed: int) -
     rest = said
     if split == "both":
         new_speakers = _draw_speakers([examples[int(i)] for i in said], share, seed)
-        is_new = np.array([examples[int(i)].clip.speaker in new_speakers for i in said])
+        is_new = np.array([examples[int(i)].clip.speaker_id in new_speakers for i in said])
         rest = said[~is_new]
     require_labels([examples[int(i)] for i in rest])
     train, seen = stratified(rest, labels_of(examples), share, seed)
     new = np.setdiff1d(said, rest)
-    train = join_songs(examples, train, new, speakers=True)
+    train = add_sung_clips(examples, train, new, speakers=True)
     holdout = Holdout(train, seen, new, new_speakers)
-    guard(examples, train, seen)
-    guard(examples, np.concatenate([train, seen]), new, speakers=True)
+    check_no_leakage(examples, train, seen)
+    check_no_leakage(examples, np.concatenate([train, seen]), new, speakers=True)
     return holdout
 
 
 def _draw_speakers(examples: Sequence[Example], share: float, seed: int) -> tuple[str, ...]:
-    genders = {e.clip.speaker: e.clip.gender for e in examples if e.clip.speaker is not None}
-    if len(genders) < 2 or any(example.clip.speaker is None for example in examples):
+    """Draw the same share of the speakers of each corpus that tells all of them."""
+    told = zip(examples, tells_speakers(examples), strict=True)
+    clips = {str(e.clip.speaker_id): e.clip for e, is_told in told if is_told}
+    rng = np.random.default_rng(seed)
+    drawn: list[str] = []
+    for corpus in sorted({clip.corpus for clip in clips.values()}):
+        genders = {who: clip.gender for who, clip in clips.items() if clip.corpus == corpus}
+        n = min(max(1, round(share * len(genders))), len(genders) - 1)
+        drawn += _balanced(genders, n, rng)
+    if not drawn:
         raise DataError(
-            f"--split both needs clips of at least two known speakers, found {len(genders)}",
+            "--split both needs a corpus of at least two speakers, with the speaker of every clip",
             "Use --split random, or tell the speakers (a folder level or the manifest's speaker column)",
         )
-    rng = np.random.default_rng(seed)
-    n = min(max(1, round(share * len(genders))), len(genders) - 1)
+    return tuple(sorted(drawn))
+
+
+def _balanced(genders: Mapping[str, str | None], n: int, rng: np.random.Generator) -> list[str]:
+    """Draw some speakers, balanced by gender."""
     groups = [
         rng.permutation(sorted(speaker for speaker, gender in genders.items() if gender == wanted)).tolist()
         for wanted in sorted(set(genders.values()), key=str)
@@ -156,7 +182,16 @@ def _draw_speakers(examples: Sequence[Example], share: float, seed: int) -> tupl
         for group in groups:
             if group and len(drawn) < n:
                 drawn.append(group.pop())
-    return tuple(sorted(drawn))
+    return drawn
+
+
+def tells_speakers(examples: Sequence[Example]) -> NDArray[np.bool_]:
+    """Whether each clip is of a corpus that names the speaker of every clip.
+
+    In another, whoever is held out may also be among the nameless.
+    """
+    silent = {example.clip.corpus for example in examples if example.clip.speaker is None}
+    return np.array([example.clip.corpus not in silent for example in examples], dtype=bool)
 
 
 def spoken(examples: Sequence[Example]) -> Positions:
@@ -165,7 +200,7 @@ def spoken(examples: Sequence[Example]) -> Positions:
     return np.flatnonzero(said) if said.any() else np.arange(len(examples))
 
 
-def join_songs(
+def add_sung_clips(
     examples: Sequence[Example],
     train: Positions,
     test: Positions,
@@ -173,7 +208,7 @@ def join_songs(
     speakers: bool = False,
     twins: bool = False,
 ) -> Positions:
-    """Add to a training what is sung, as further voices, where it tells nothing of the test.
+    """Add to a training what is sung, as further clips, where it tells nothing of the test.
 
     Parameters
     ----------
@@ -191,10 +226,10 @@ def join_songs(
         Sorted.
     """
     sung = np.setdiff1d(np.arange(len(examples)), spoken(examples))
-    voices = {examples[i].clip.speaker for i in test} if speakers else set()
+    tested = {examples[i].clip.speaker_id for i in test} if speakers else set()
     groups = {examples[i].twin_group for i in test} if twins else set()
     joined = [
-        i for i in sung if examples[i].clip.speaker not in voices and examples[i].twin_group not in groups
+        i for i in sung if examples[i].clip.speaker_id not in tested and examples[i].twin_group not in groups
     ]
     return np.sort(np.concatenate([train, np.array(joined, dtype=np.int64)]))
 
@@ -239,7 +274,7 @@ def stratified(
     return np.sort(train), np.sort(test)
 
 
-def guard(
+def check_no_leakage(
     examples: Sequence[Example],
     train: Positions,
     test: Positions,
@@ -269,10 +304,10 @@ def guard(
         groups = {examples[i].twin_group for i in train} - {None}
         _refuse("twins", [examples[i] for i in test if examples[i].twin_group in groups])
     if speakers:
-        voices = {examples[i].clip.speaker for i in train} & {examples[i].clip.speaker for i in test}
-        if voices:
-            names = ", ".join(sorted(str(voice) for voice in voices)[:5])
-            raise LeakError(f"{len(voices)} speakers stand in training and in test: {names}")
+        shared = {examples[i].clip.speaker_id for i in train} & {examples[i].clip.speaker_id for i in test}
+        if shared:
+            names = display_name(", ".join(sorted(map(str, shared))[:5]))
+            raise LeakError(f"{len(shared)} speakers stand in training and in test: {names}")
 
 
 def _refuse(what: str, leaked: list[Example]) -> None:

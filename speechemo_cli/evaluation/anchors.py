@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from speechemo_cli.corpus.labels import EMOTIONS
+from speechemo_cli.corpus.layouts import RAVDESS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from speechemo_cli.corpus.splits import Example
 
-_ACTORS = frozenset(f"{actor:02d}" for actor in range(1, 25))
+_ACTORS = frozenset(f"{RAVDESS}/{actor:02d}" for actor in range(1, 25))
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,6 @@ def anchors_for(protocol: str, labels: Iterable[str], examples: Iterable[Example
         actors.
     """
     comparable = set(labels) == set(EMOTIONS) and all(
-        example.clip.speaker in _ACTORS and not example.clip.song for example in examples
+        example.clip.speaker_id in _ACTORS and not example.clip.song for example in examples
     )
     return ANCHORS.get(protocol, ()) if comparable else ()

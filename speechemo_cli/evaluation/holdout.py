@@ -1,4 +1,4 @@
-"""Train with a hold-out and score it; score a model file, apart for what it knows and what it does not."""
+"""Train with a hold-out and score it; score a model file, apart for what it was trained on and what not."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from speechemo_cli.corpus.layouts import RAVDESS
 from speechemo_cli.corpus.splits import Holdout, hold_out
 from speechemo_cli.evaluation.metrics import Scores, score
 from speechemo_cli.evaluation.protocols import Calibration, OnEpoch, calibrate, preset_of, within
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from speechemo_cli.config import Config
     from speechemo_cli.corpus.layouts import Clip
+    from speechemo_cli.corpus.splits import Positions
     from speechemo_cli.features.dataset import Dataset
     from speechemo_cli.models.checkpoint import Checkpoint
 
@@ -36,7 +38,9 @@ class HoldoutResult:
     card : ModelCard
     history : dict of str to list of float
     train, seen, new : Scores or None
-        On the training clips, on held-out clips of known speakers, on speakers never heard.
+        On the training clips, on held-out clips of seen speakers, on unseen speakers.
+    new_by_corpus : dict of str to Scores
+        On the unseen speakers of each corpus; empty where all are of one.
     holdout : Holdout
     calibration : Calibration or None
         None where the preset asks for none, or fewer than two training speakers are known.
@@ -48,6 +52,7 @@ class HoldoutResult:
     train: Scores
     seen: Scores | None
     new: Scores | None
+    new_by_corpus: dict[str, Scores]
     holdout: Holdout
     calibration: Calibration | None
 
@@ -106,14 +111,12 @@ def train_with_holdout(
     )
     if calibration:
         training.divide_logits(trained.model, calibration.temperature)
-    scores = {
-        name: score(data.targets[at], training.predict(trained.model, data.x[at]), data.labels)
-        if len(at)
-        else None
-        for name, at in parts.items()
-    }
-    assert scores["train"] is not None
-    heard = [data.examples[i].clip for i in holdout.train]
+
+    def scored(at: Positions) -> Scores:
+        return score(data.targets[at], training.predict(trained.model, data.x[at]), data.labels)
+
+    new_corpora = sorted(set(data.corpora[holdout.new].tolist()))
+    new_by_corpus = {name: scored(holdout.new[data.corpora[holdout.new] == name]) for name in new_corpora}
     card = ModelCard(
         version=version,
         labels=data.labels,
@@ -124,33 +127,49 @@ def train_with_holdout(
         epochs=preset.epochs,
         temperature=calibration.temperature if calibration else None,
         versions=library_versions(),
-        data={
-            "train": [data.examples[i].key for i in holdout.train],
-            "seen_speakers": [data.examples[i].key for i in holdout.seen],
-            "new_speakers": [data.examples[i].key for i in holdout.new],
-            "speakers": sorted({clip.speaker or "" for clip in heard} - {""}),
-            "clips": {
-                label: {
-                    "spoken": sum(clip.label == label and not clip.song for clip in heard),
-                    "sung": sum(clip.label == label and clip.song for clip in heard),
-                }
-                for label in data.labels
-            },
-            "longest_s": round(float(data.durations_s[holdout.train].max()), 3),
-            "ravdess": all(clip.statement is not None for clip in heard),
-        },
+        data=_told_of(data, holdout),
         parameters=trained.model.count_params(),
     )
     return HoldoutResult(
         trained.model,
         card,
         trained.history,
-        scores["train"],
-        scores["seen"],
-        scores["new"],
+        scored(holdout.train),
+        scored(holdout.seen) if len(holdout.seen) else None,
+        scored(holdout.new) if len(holdout.new) else None,
+        new_by_corpus if len(new_corpora) > 1 else {},
         holdout,
         calibration,
     )
+
+
+def _told_of(data: Dataset, holdout: Holdout) -> dict[str, Any]:
+    """Say what a model was trained on, as its file keeps it."""
+    train = [data.examples[i] for i in holdout.train]
+    clips = [example.clip for example in train]
+    return {
+        "train": [example.sha256 for example in train],
+        "train_samples": [example.key for example in train],
+        "seen_speakers": [data.examples[i].sha256 for i in holdout.seen],
+        "new_speakers": [data.examples[i].sha256 for i in holdout.new],
+        "speakers": sorted({clip.speaker_id or "" for clip in clips} - {""}),
+        "corpora": {
+            name: {
+                "clips": sum(clip.corpus == name for clip in clips),
+                "of_unknown_speakers": sum(clip.corpus == name and clip.speaker is None for clip in clips),
+            }
+            for name in sorted({clip.corpus for clip in clips})
+        },
+        "clips": {
+            label: {
+                "spoken": sum(clip.label == label and not clip.song for clip in clips),
+                "sung": sum(clip.label == label and clip.song for clip in clips),
+            }
+            for label in data.labels
+        },
+        "longest_s": round(float(data.durations_s[holdout.train].max()), 3),
+        "ravdess": all(clip.corpus == RAVDESS for clip in clips),
+    }
 
 
 def unfinished_training(version: str, data: Dataset, config: Config) -> Checkpoint:
@@ -162,7 +181,7 @@ def unfinished_training(version: str, data: Dataset, config: Config) -> Checkpoi
 
 @dataclass(frozen=True)
 class ModelResult:
-    """Scores of a model file, apart for what it knows and what it does not.
+    """Scores of a model file, apart for what it was trained on and what not.
 
     Attributes
     ----------
@@ -170,18 +189,21 @@ class ModelResult:
     trained_on : Scores or None
         On clips the model was trained on: a measure of memory, not of skill.
     seen_speakers : Scores or None
-        On other clips of speakers it was trained on (and of speakers nobody named).
-    new_speakers : Scores or None
-        On speakers it has never heard.
-    unseen : Scores or None
+        On other clips of speakers it was trained on.
+    unseen_speakers : Scores or None
+        On speakers it was not trained on.
+    unknown_speakers : Scores or None
+        On other files, where either they or the model file do not tell enough.
+    not_trained_on : Scores or None
         On all clips it was not trained on.
     """
 
     card: ModelCard
     trained_on: Scores | None
     seen_speakers: Scores | None
-    new_speakers: Scores | None
-    unseen: Scores | None
+    unseen_speakers: Scores | None
+    unknown_speakers: Scores | None
+    not_trained_on: Scores | None
 
 
 def score_model(model: Any, card: ModelCard, data: Dataset) -> ModelResult:
@@ -199,16 +221,34 @@ def score_model(model: Any, card: ModelCard, data: Dataset) -> ModelResult:
     ModelResult
     """
     answers = training.predict(model, data.x)
-    heard = set(card.data.get("speakers", ()))
-    known = np.array([example.key in card.trained_on() for example in data.examples])
-    voices = np.array(
-        [not heard or (example.clip.speaker or "") in {*heard, ""} for example in data.examples]
-    )
+    contents, samples = card.trained_on(), card.trained_on_samples()
+    trained_on = np.array([e.sha256 in contents or e.key in samples for e in data.examples])
+    ids = [example.clip.speaker_id for example in data.examples]
+    # A folder may have another name than at the training: who said a clip it was trained on is seen.
+    speakers = _speakers(card)
+    seen_ids = {*(speakers or ()), *(ids[i] for i in np.flatnonzero(trained_on))} - {None}
+    of_seen = np.array([one in seen_ids for one in ids])
+    of_unseen = np.array([one is not None and speakers is not None for one in ids]) & ~of_seen
+    # Without the hashes of samples, any file but one with the name of another actor may be a training
+    # clip in another format.
+    tells_samples = "train_samples" in card.data
+    seen = of_seen & ~trained_on & tells_samples
+    unseen = of_unseen & ~trained_on & (tells_samples | (data.corpora == RAVDESS))
+    untold = ~trained_on & ~seen & ~unseen
 
     def part(mask: NDArray[np.bool_]) -> Scores | None:
         return score(data.targets[mask], answers[mask], data.labels) if mask.any() else None
 
-    return ModelResult(card, part(known), part(~known & voices), part(~known & ~voices), part(~known))
+    return ModelResult(card, *map(part, (trained_on, seen, unseen, untold, ~trained_on)))
+
+
+def _speakers(card: ModelCard) -> set[str] | None:
+    """Return the ids of all speakers a model was trained on; None where its file does not tell of all."""
+    names = set(card.data.get("speakers", ()))
+    corpora = card.data.get("corpora")
+    if corpora is None:  # an older file, which has bare names
+        return {f"{RAVDESS}/{name}" for name in names} if names and card.data.get("ravdess") else None
+    return None if any(one["of_unknown_speakers"] for one in corpora.values()) else names
 
 
 def unknown_labels(clips: Sequence[Clip], card: ModelCard) -> tuple[str, ...]:

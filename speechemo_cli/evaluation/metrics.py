@@ -167,7 +167,7 @@ def reliability(
     return [(confidence[part], hits[part]) for part in parts]
 
 
-def drawn_together(groups: Sequence[str | None]) -> NDArray[np.intp]:
+def bootstrap_groups(groups: Sequence[str | None]) -> NDArray[np.intp]:
     """Give each clip its unit of a bootstrap: its speaker, or the clip itself where nobody told.
 
     Parameters
@@ -210,7 +210,7 @@ def intervals(
     -------
     dict of str to (low, high)
     """
-    inverse = drawn_together(groups)
+    inverse = bootstrap_groups(groups)
     members = [np.flatnonzero(inverse == i) for i in range(inverse.max() + 1)]
     n_labels = probabilities.shape[1]
     answers = probabilities.argmax(axis=1)

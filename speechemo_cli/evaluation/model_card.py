@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from speechemo_cli.corpus.layouts import speaker_names
 from speechemo_cli.errors import ModelFileError
 from speechemo_cli.evaluation.wording import TITLES, measure, percent
 from speechemo_cli.features import FEATURE_SETS
@@ -38,7 +39,7 @@ def describe(path: Path) -> dict[str, Any]:
     card = artifact.inspect(path)
     section = FEATURE_SETS[card.feature_set].section(card.resolved_config())
     # Files from before a card told so much have less.
-    data = {"speakers": [], "clips": {}, "longest_s": None, "ravdess": False, **card.data}
+    data = {"speakers": [], "corpora": {}, "clips": {}, "longest_s": None, "ravdess": False, **card.data}
     parts = {name: data.pop(name, []) for name in artifact.PARTS_OF_DATA}
     return {
         "model": artifact.shown(path),
@@ -91,7 +92,7 @@ def markdown(path: Path) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, cell=_cell)
+    environment.filters.update(percent=percent, cell=_cell, names=lambda ids: speaker_names(ids).values())
     facts = describe(path)
     return environment.get_template("model_card.md.j2").render(
         **facts,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Okabe & Ito's colours, which people with any kind of colour vision can tell apart.
 _COLOURS = {"train": "#7f7f7f", "seen": "#0072b2", "new": "#d55e00"}
-_NAMES = {"train": "training clips", "seen": "held out, known voices", "new": "held out, new voices"}
+_NAMES = {"train": "training clips", "seen": "held out, seen speakers", "new": "held out, unseen speakers"}
 
 
 def _figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:

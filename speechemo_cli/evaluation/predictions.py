@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from speechemo_cli.errors import DataError
-from speechemo_cli.evaluation.metrics import drawn_together
+from speechemo_cli.evaluation.metrics import bootstrap_groups
 from speechemo_cli.files import access_error, atomic_path, display_name
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def write(result: ProtocolResult, path: Path) -> None:
     fold_names = [fold.name for fold in result.folds for _ in fold.test]
     for i, (example, fold) in enumerate(zip(result.examples, fold_names, strict=True)):
         clip, row = example.clip, result.probabilities[i]
-        told = [clip.speaker, clip.gender, clip.intensity, clip.statement]
+        told = [clip.speaker_id, clip.gender, clip.intensity, clip.statement]
         answer = int(row.argmax())
         writer.writerow(
             [
@@ -78,7 +78,7 @@ class Predictions:
     Attributes
     ----------
     name : str
-    keys : tuple of (content hash, fold)
+    keys : tuple of (hash of the samples, fold)
     speakers : tuple of str
     truth, answers : tuple of str
     """
@@ -221,7 +221,7 @@ def _interval(
     gain: NDArray[np.float64], speakers: tuple[str, ...], seed: int, draws: int
 ) -> tuple[float, float]:
     """Bootstrap over speakers (over clips where no speaker is known) of the mean gain."""
-    inverse = drawn_together(speakers)
+    inverse = bootstrap_groups(speakers)
     sums = np.bincount(inverse, weights=gain)
     counts = np.bincount(inverse)
     drawn = np.random.default_rng(seed).integers(len(sums), size=(draws, len(sums)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -28,8 +28,14 @@ OnEpoch = Callable[[str, int, int, Mapping[str, float]], None]
 
 # Speaker-disjoint folds by which confidences are corrected.
 _CALIBRATION_PROTOCOL = "speaker-5fold"
-# What a clip can be grouped by, where its layout tells.
-SLICES = ("speaker", "gender", "intensity", "statement")
+# What a clip can be grouped by, where its layout tells: the name of the slice and of the clip's value.
+SLICES = {
+    "corpus": "corpus",
+    "speaker": "speaker_id",
+    "gender": "gender",
+    "intensity": "intensity",
+    "statement": "statement",
+}
 
 
 def within(on_epoch: OnEpoch | None, stage: str) -> OnEpoch:
@@ -88,6 +94,8 @@ class ProtocolResult:
         The tested clip of each answer, fold after fold.
     truth : np.ndarray [shape=(n,), dtype=int64]
     probabilities : np.ndarray [shape=(n, n_labels), dtype=float32]
+    trained_corpora : tuple of str
+        Names of the corpora that were trained on.
     """
 
     version: str
@@ -99,6 +107,12 @@ class ProtocolResult:
     examples: tuple[Example, ...]
     truth: NDArray[np.int64]
     probabilities: NDArray[np.float32]
+    trained_corpora: tuple[str, ...] = ()
+
+    @property
+    def tested_corpora(self) -> tuple[str, ...]:
+        """Names of the corpora whose clips were tested."""
+        return tuple(sorted({example.clip.corpus for example in self.examples}))
 
     @cached_property
     def pooled(self) -> Scores:
@@ -108,7 +122,7 @@ class ProtocolResult:
     @cached_property
     def intervals(self) -> dict[str, tuple[float, float]]:
         """95 % interval of each pooled metric, by bootstrap over speakers."""
-        return intervals(self.truth, self.probabilities, [e.clip.speaker for e in self.examples])
+        return intervals(self.truth, self.probabilities, [e.clip.speaker_id for e in self.examples])
 
     def spread(self, metric: str) -> dict[str, Any]:
         """Mean and standard deviation over the folds, the pooled value and its 95 % interval."""
@@ -144,6 +158,7 @@ class ProtocolResult:
             "protocol": self.protocol.name,
             "speaker_independent": not self.protocol.shares_speakers,
             "meaning": self.protocol.meaning,
+            "corpora": {"trained_on": list(self.trained_corpora), "tested": list(self.tested_corpora)},
             "seed": self.seed,
             "epochs": self.epochs,
             "calibrated": self.calibrated,
@@ -176,10 +191,12 @@ class ProtocolResult:
 
     @cached_property
     def slices(self) -> dict[str, dict[str, Scores]]:
-        """Scores by speaker, gender, intensity and statement, where the layout tells."""
+        """Scores by speaker, gender, intensity and statement, where the layout tells, and by corpus."""
         found: dict[str, dict[str, Scores]] = {}
-        for name in SLICES:
-            of_clip = np.array([str(getattr(e.clip, name) or "") for e in self.examples])
+        for name, value_of in SLICES.items():
+            if name == "corpus" and len(self.tested_corpora) == 1:
+                continue
+            of_clip = np.array([str(getattr(e.clip, value_of) or "") for e in self.examples])
             for value in sorted(set(of_clip.tolist()) - {""}):
                 at = of_clip == value
                 one = score(self.truth[at], self.probabilities[at], self.labels)
@@ -212,14 +229,26 @@ def run_protocol(
     AccessError
         `config.runs` cannot be written.
     """
-    preset = preset_of(version, config)
     plan = folds(data.examples, protocol, config.seed)
+    return run_folds(version, PROTOCOLS[protocol], plan, data, config, on_epoch)
+
+
+def run_folds(
+    version: str,
+    protocol: Protocol,
+    plan: Sequence[Fold],
+    data: Dataset,
+    config: Config,
+    on_epoch: OnEpoch | None = None,
+) -> ProtocolResult:
+    """Train and score a version on given trainings and tests, as `run_protocol` does."""
+    preset = preset_of(version, config)
     results = []
     for fold in plan:
         inside = within(on_epoch, f"fold {fold.name} of {len(plan)}")
         answers, finished = _train_fold(version, preset, fold, data, config, inside)
         temperature = None
-        if preset.calibrate and not PROTOCOLS[protocol].shares_speakers:
+        if preset.calibrate and not protocol.shares_speakers:
             inner = calibrate(version, data.subset(fold.train), config, inside)
             temperature = inner.temperature if inner else None
         probabilities = apply_temperature(answers, temperature or 1.0)
@@ -240,7 +269,7 @@ def run_protocol(
 
 @dataclass(frozen=True)
 class Calibration:
-    """How sure a network may be, measured on voices that stayed out of its training.
+    """How sure a network may be, measured on speakers who stayed out of its training.
 
     Attributes
     ----------
@@ -258,7 +287,7 @@ class Calibration:
 def calibrate(
     version: str, data: Dataset, config: Config, on_epoch: OnEpoch | None = None
 ) -> Calibration | None:
-    """Fit a temperature on answers for voices that stayed out: speaker-disjoint folds of a training part.
+    """Fit a temperature on answers for unseen speakers: speaker-disjoint folds of a training part.
 
     Parameters
     ----------
@@ -271,7 +300,7 @@ def calibrate(
     Returns
     -------
     Calibration or None
-        None where no voice can stay out: clips have no speaker or all the same, or what remains without
+        None where no speaker can stay out: clips have no speaker or all the same, or what remains without
         some of the speakers has a single label.
     """
     plain = replace(config, train=replace(config.train, calibrate=False))
@@ -291,7 +320,8 @@ def calibrate(
         scores = score(data.targets[fold.test], probabilities, data.labels)
         corrected.append(replace(fold, probabilities=probabilities, scores=scores, temperature=own))
     preset = preset_of(version, plain)
-    return Calibration(temperature, _pool(version, _CALIBRATION_PROTOCOL, preset, data, config, corrected))
+    rules = PROTOCOLS[_CALIBRATION_PROTOCOL]
+    return Calibration(temperature, _pool(version, rules, preset, data, config, corrected))
 
 
 def _train_fold(
@@ -325,12 +355,17 @@ def _train_fold(
 
 
 def _pool(
-    version: str, protocol: str, preset: Preset, data: Dataset, config: Config, results: list[FoldResult]
+    version: str,
+    protocol: Protocol,
+    preset: Preset,
+    data: Dataset,
+    config: Config,
+    results: list[FoldResult],
 ) -> ProtocolResult:
     order = np.concatenate([result.test for result in results])
     return ProtocolResult(
         version,
-        PROTOCOLS[protocol],
+        protocol,
         data.labels,
         preset.epochs,
         config.seed,
@@ -338,4 +373,5 @@ def _pool(
         tuple(data.examples[i] for i in order),
         data.targets[order],
         np.concatenate([result.probabilities for result in results]),
+        tuple(sorted(set(data.corpora.tolist()))),
     )

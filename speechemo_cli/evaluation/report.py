@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from speechemo_cli.corpus.layouts import speaker_names
 from speechemo_cli.evaluation import report_pictures as pictures
 from speechemo_cli.evaluation.anchors import anchors_for
 from speechemo_cli.evaluation.metrics import METRICS
@@ -78,6 +79,7 @@ def write_report(result: ProtocolResult, path: Path) -> None:
     environment.filters.update(percent=percent, shown=display_name)
     confidence, hits = result.confidence, result.hits
     coverage, risk = risk_coverage(confidence, hits)
+    names = speaker_names({e.clip.speaker_id for e in result.examples if e.clip.speaker_id})
     anchors = anchors_for(result.protocol.name, result.labels, result.examples)
     page = environment.get_template("report.html.j2").render(
         result=result,
@@ -86,7 +88,8 @@ def write_report(result: ProtocolResult, path: Path) -> None:
         guess=1 / len(result.labels),
         anchors=anchors,
         recordings=len({example.key for example in result.examples}),
-        speakers=len({example.clip.speaker for example in result.examples} - {None}),
+        speakers=len(names),
+        names=names,
         slices={name: parts for name, parts in result.slices.items() if name != "speaker"},
         words=_WORDS,
         risk_at_half=float(risk[np.searchsorted(coverage, 0.5)]),
@@ -127,10 +130,11 @@ def worst_clips(result: ProtocolResult, count: int = _WORST) -> list[WorstClip]:
     confidence, hits = result.confidence, result.hits
     order = np.argsort(-confidence, kind="stable")
     answers = result.probabilities.argmax(axis=1)
+    names = speaker_names({e.clip.speaker_id for e in result.examples if e.clip.speaker_id})
     return [
         WorstClip(
             display_name(Path(result.examples[i].clip.path).name),
-            result.examples[i].clip.speaker or "–",
+            names.get(result.examples[i].clip.speaker_id or "", "–"),
             result.labels[result.truth[i]],
             result.labels[answers[i]],
             float(confidence[i]),

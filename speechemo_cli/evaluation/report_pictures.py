@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from speechemo_cli.corpus.layouts import speaker_names
 from speechemo_cli.evaluation.metrics import reliability
 from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import display_name, scratch_folder
@@ -65,7 +66,8 @@ def comparison(result: ProtocolResult, anchors: tuple[Anchor, ...]) -> str:
 def speaker_bars(result: ProtocolResult) -> str:
     """Draw a bar a speaker, best on top; nothing where speakers are not known."""
     parts = result.slices.get("speaker", {})
-    genders = {e.clip.speaker: e.clip.gender for e in result.examples}
+    genders = {e.clip.speaker_id: e.clip.gender for e in result.examples}
+    shown = speaker_names(parts)
     order = sorted(parts, key=lambda name: (parts[name].accuracy, name))
     groups = (("m", "men", _BLUE, ""), ("f", "women", _ORANGE, "////"), (None, "not known", _INK, ""))
 
@@ -76,7 +78,7 @@ def speaker_bars(result: ProtocolResult) -> str:
             if at:
                 axis.barh(at, values, 0.75, label=name, hatch=hatch, facecolor=colour, alpha=0.8)
         axis.axvline(result.pooled.accuracy * 100, color=_INK, linestyle="--", label="all answers")
-        names = [display_name(name)[:24] for name in order] if len(order) <= _NAMED_SPEAKERS else []
+        names = [display_name(shown[one])[:24] for one in order] if len(order) <= _NAMED_SPEAKERS else []
         axis.set_yticks(range(len(names)), names)
         axis.set(xlim=(0, 100), ylim=(-0.6, len(order) - 0.4), xlabel="accuracy (%)", ylabel="speaker")
         axis.figure.legend(loc="outside upper center", ncols=4)

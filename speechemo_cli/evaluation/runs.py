@@ -69,7 +69,7 @@ class Run:
             "preset": settings,
             "features": FEATURE_SETS[preset.feature_set].fingerprint(config),
             "labels": data.labels,
-            "train": [(data.examples[i].key, data.examples[i].clip.label) for i in train],
+            "train": [(e.key, e.clip.label, e.clip.corpus) for e in (data.examples[i] for i in train)],
             "seed": seed,
         }
         key = hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:16]

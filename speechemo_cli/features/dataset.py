@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,15 +17,14 @@ from speechemo_cli.features.store import FeatureStore
 from speechemo_cli.files import display_name
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from numpy.typing import NDArray
 
     from speechemo_cli.config import Config
     from speechemo_cli.corpus.layouts import Clip
     from speechemo_cli.corpus.splits import Positions
-    from speechemo_cli.features.shards import Entry
-
-
-Prepare = Callable[[Sequence["NDArray[np.float32]"]], "NDArray[np.float32]"]
+    from speechemo_cli.features.shards import StoredFeatures
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,8 @@ class Dataset:
         What had to be computed for it, with the clips that failed.
     durations_s : np.ndarray [shape=(clips,), dtype=float64]
         Of the recordings, in seconds.
+    others : dict of str to np.ndarray [shape=(clips, rows, dim), dtype=float32]
+        Further feature sets of the same clips.
     """
 
     examples: tuple[Example, ...]
@@ -51,6 +52,12 @@ class Dataset:
     labels: tuple[str, ...]
     extraction: Extraction
     durations_s: NDArray[np.float64]
+    others: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    @cached_property
+    def corpora(self) -> NDArray[np.str_]:
+        """Corpus of each clip [shape=(clips,)]."""
+        return np.array([example.clip.corpus for example in self.examples], dtype=np.str_)
 
     def subset(self, positions: Positions) -> Dataset:
         """Return the clips at some positions, with the same list of labels."""
@@ -60,6 +67,7 @@ class Dataset:
             x=self.x[positions],
             targets=self.targets[positions],
             durations_s=self.durations_s[positions],
+            others={name: rows[positions] for name, rows in self.others.items()},
         )
 
 
@@ -68,7 +76,7 @@ def load(
     config: Config,
     feature_set: str,
     labels: Sequence[str] | None = None,
-    prepare: Prepare | None = None,
+    others: Sequence[str] = (),
     on_progress: OnProgress | None = None,
 ) -> Dataset:
     """Bring the features of some clips into memory, extracting what the store lacks.
@@ -78,11 +86,11 @@ def load(
     clips : sequence of Clip
     config : Config
     feature_set : str
+        A set of one row a clip.
     labels : sequence of str, optional
         The label list to count positions in; by default the labels that occur.
-    prepare : callable, optional
-        Makes one array of the clips' features [shape=(frames, dim)]; by default they are laid under
-        one another, which suits sets of one frame a clip.
+    others : sequence of str
+        Further sets of the same clips: augmented copies, other recording conditions.
     on_progress : callable, optional
         Called with (clips done, clips).
 
@@ -99,41 +107,63 @@ def load(
     StoreError
         Shards are damaged, and cannot be set aside.
     """
+    sets = (feature_set, *others)
     known = tuple(labels) if labels is not None else ordered(clip.label for clip in clips)
     foreign = ordered({clip.label for clip in clips} - set(known))
     if foreign:
         raise DataError(f"clips are labelled {', '.join(foreign)}, expected {', '.join(known)}")
-    extraction, examples, entries = _extract_and_read(clips, config, feature_set, on_progress)
-    if len(entries) < len(examples):
-        # Damage in values shows only now. The shard is set aside, so its clips are computed anew.
+    extraction, stored, n_lost = _extract_and_read(clips, config, sets, on_progress)
+    if n_lost:
+        # Damage in values shows only now. The shard is quarantined, so its clips are computed anew.
         damaged = extraction.damaged
-        extraction, examples, entries = _extract_and_read(clips, config, feature_set, on_progress)
+        extraction, stored, n_lost = _extract_and_read(clips, config, sets, on_progress)
         extraction.damaged = list(dict.fromkeys([*damaged, *extraction.damaged]))
-    if len(entries) < len(examples):
+    if n_lost:
         raise StoreError(
-            f"{len(examples) - len(entries)} clips could not be read back from {display_name(config.store)}"
+            f"{n_lost} clips could not be read back from {display_name(config.store)}"
             f" (damaged: {', '.join(extraction.damaged) or 'nothing'})",
             "Remove what is damaged, or give another folder with --store",
         )
+    examples = _distinct(clips, extraction, stored[feature_set])
+    entries = [stored[feature_set][example.sha256] for example in examples]
     if labels is None:  # a label whose clips all failed is none
         known = ordered(example.clip.label for example in examples)
     return Dataset(
         examples=tuple(examples),
-        x=(prepare or np.concatenate)([entries[example.key].values for example in examples]),
+        x=np.concatenate([entry.values for entry in entries]),
         targets=np.array([known.index(example.clip.label) for example in examples], dtype=np.int64),
         labels=known,
         extraction=extraction,
-        durations_s=np.array([entries[example.key].duration_s for example in examples]),
+        durations_s=np.array([entry.duration_s for entry in entries]),
+        others={
+            name: np.stack([stored[name][example.sha256].values for example in examples]) for name in others
+        },
     )
 
 
 def _extract_and_read(
-    clips: Sequence[Clip], config: Config, feature_set: str, on_progress: OnProgress | None
-) -> tuple[Extraction, list[Example], dict[str, Entry]]:
-    """Read the features of distinct recordings; those whose shard is damaged are missing."""
-    extraction = extract(clips, config, (feature_set,), on_progress)
-    examples, conflicts = distinct(clips, extraction.keys)
+    clips: Sequence[Clip], config: Config, sets: Sequence[str], on_progress: OnProgress | None
+) -> tuple[Extraction, dict[str, dict[str, StoredFeatures]], int]:
+    """Return what each set holds of the clips, by their content, and how many cannot be read back."""
+    extraction = extract(clips, config, sets, on_progress)
+    wanted = set(extraction.keys.values())
+    stored, n_lost = {}, 0
+    for name in sets:
+        store = FeatureStore.open(config.store, features.feature_set(name), config)
+        stored[name] = store.read(wanted)
+        extraction.damaged += [shard for shard in store.damaged if shard not in extraction.damaged]
+        n_lost = max(n_lost, len(wanted) - len(stored[name]))
+    return extraction, stored, n_lost
+
+
+def _distinct(
+    clips: Sequence[Clip], extraction: Extraction, stored: Mapping[str, StoredFeatures]
+) -> list[Example]:
+    """Keep one clip of each recording: copies in other formats have the same samples."""
+    samples = {path: stored[sha256].samples_sha256 for path, sha256 in extraction.keys.items()}
+    examples, conflicts = distinct(clips, samples, extraction.keys)
     extraction.failed += [Failure(name, "the same recording stands under two labels") for name in conflicts]
+    extraction.duplicates = sum(clip.path in samples for clip in clips) - len(examples) - len(conflicts)
     if not examples:
         if not extraction.failed:
             raise NoInputError("no clips to work on")
@@ -142,7 +172,4 @@ def _extract_and_read(
             f"none of the {len(clips)} clips can be used; "
             f"the first, {display_name(first.path)}: {first.error}"
         )
-    store = FeatureStore.open(config.store, features.feature_set(feature_set), config)
-    entries = store.read(example.key for example in examples)
-    extraction.damaged += [name for name in store.damaged if name not in extraction.damaged]
-    return extraction, examples, entries
+    return examples

@@ -22,6 +22,7 @@ from speechemo_cli.files import require_writable, sha256_file
 
 if TYPE_CHECKING:
     from speechemo_cli.config import Config
+    from speechemo_cli.corpus.collection import Collection
     from speechemo_cli.corpus.layouts import Clip, Corpus
 
 # Clips a worker computes before it writes them as one shard: what a kill can lose, at most, a worker.
@@ -60,13 +61,15 @@ class Extraction:
     extracted, cached : int
         Distinct recordings computed now, and found in the store.
     duplicates : int
-        Clips whose content is that of another clip, byte for byte.
+        Clips whose content is that of another clip, byte for byte; after `dataset.load` also those
+        whose decoded samples are.
     failed : list of Failure
     doubts : list of Doubt
     damaged : list of str
         Shards of the store that were set aside.
     keys : dict of str to str
-        Content hash by path, for every clip that did not fail; empty where it was not asked for.
+        Hash of the file's content by path, for every clip that did not fail; empty where it was not
+        asked for.
     """
 
     clips: int = 0
@@ -81,7 +84,7 @@ class Extraction:
 
 
 def extract(
-    clips: Corpus | Sequence[Clip],
+    clips: Collection | Corpus | Sequence[Clip],
     config: Config,
     feature_sets: Sequence[str] = tuple(FEATURE_SETS),
     on_progress: OnProgress | None = None,
@@ -92,7 +95,7 @@ def extract(
 
     Parameters
     ----------
-    clips : Corpus or sequence of Clip
+    clips : Collection, Corpus or sequence of Clip
         Gone through once.
     config : Config
     feature_sets : sequence of str
@@ -130,7 +133,7 @@ class _Job:
 
     def __init__(
         self,
-        clips: Corpus | Sequence[Clip],
+        clips: Collection | Corpus | Sequence[Clip],
         config: Config,
         feature_sets: tuple[str, ...],
         on_progress: OnProgress | None,

@@ -1,4 +1,4 @@
-"""One file of the feature store: a zip of six plain arrays, checked before any of it is believed."""
+"""One file of the feature store: a zip of seven plain arrays, checked before any of it is believed."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-FORMAT = 1
+FORMAT = 2
 # The names that the store gives. Nothing else in its folders is ever touched.
 WHOLE = re.compile(r"[0-9a-f]{32}\.npz")
-SET_ASIDE = re.compile(r"[0-9a-f]{32}\.npz\.damaged")
+QUARANTINED = re.compile(r"[0-9a-f]{32}\.npz\.damaged")
 # Their types, as numpy spells them, and numbers of dimensions.
 _MEMBERS = {
     "header": (r"U\d+", 0),
     "keys": ("S64", 1),
+    "samples": ("S64", 1),
     "lengths": ("i8", 1),
     "durations": ("f4", 1),
     "warnings": (r"U\d+", 1),
@@ -47,7 +48,7 @@ _MOST_DESCRIPTION_BYTES = 1000
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoredFeatures:
     """What the store keeps of one clip.
 
     Attributes
@@ -56,6 +57,8 @@ class Entry:
         Read-only where it comes out of the store.
     duration_s : float
         Length of the clip, before any trimming.
+    samples_sha256 : str
+        Hash of the decoded samples, as `reader.Recording` has it.
     warnings : tuple of str
         What the reader had to say about the clip, said again when the entry is reused. Lines of
         text, none of them empty.
@@ -63,10 +66,11 @@ class Entry:
 
     values: NDArray[np.float32]
     duration_s: float
+    samples_sha256: str
     warnings: tuple[str, ...] = ()
 
 
-class Place(NamedTuple):
+class IndexEntry(NamedTuple):
     """Where an entry lies, and what can be said of it without reading its values."""
 
     shard: Path
@@ -76,6 +80,10 @@ class Place(NamedTuple):
 
 class DamagedError(Exception):
     """A shard that cannot be what was written."""
+
+
+class OutdatedError(Exception):
+    """A shard of an older format: whole, but without something that is needed now."""
 
 
 class Shard:
@@ -95,11 +103,13 @@ class Shard:
         self.size_bytes = os.fstat(handle.fileno()).st_size
         self._archive = zipfile.ZipFile(handle)
         members = self._archive.infolist()
-        if [member.filename for member in members] != [f"{name}.npy" for name in _MEMBERS]:
-            raise DamagedError("not the members of a shard")
         packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
         if packed or sum(max(member.file_size, member.compress_size) for member in members) > self.size_bytes:
             raise DamagedError("members larger than the file")
+        # Of its format first: an older one has other members, and is not damaged for that.
+        _ = self.header
+        if [member.filename for member in members] != [f"{name}.npy" for name in _MEMBERS]:
+            raise DamagedError("not the members of a shard")
 
     def _array(self, name: str) -> NDArray[Any]:
         content = self._archive.read(f"{name}.npy")
@@ -124,6 +134,8 @@ class Shard:
         ------
         StoreError
             A newer version of this package did.
+        OutdatedError
+            An older one did, and the format has changed since.
         """
         header: dict[str, Any] = json.loads(str(self._array("header")))
         if header["format"] > FORMAT:
@@ -134,36 +146,48 @@ class Shard:
         sound = all(type(header[name]) is kind for name, kind in _HEADER.items())
         if not sound or any(isinstance(value, dict | list) for value in header["config"].values()):
             raise DamagedError("the header makes no sense")
+        if header["format"] < FORMAT:
+            raise OutdatedError
         return header
 
-    def index(self) -> dict[str, Place]:
+    def index(self) -> dict[str, IndexEntry]:
         """Look up what it holds, without the values."""
         keys, durations, warnings = (self._array(name) for name in ("keys", "durations", "warnings"))
-        if keys.tobytes().translate(None, _HEX_DIGITS):
-            raise DamagedError("keys are no SHA-256")
+        _require_hashes(keys)
         if not (np.isfinite(durations) & (durations >= 0)).all():
             raise DamagedError("durations below zero, or none")
         index = {
-            key.decode("ascii"): Place(self._path, duration, tuple(told.split("\n")) if told else ())
+            key.decode("ascii"): IndexEntry(self._path, duration, tuple(told.split("\n")) if told else ())
             for key, duration, told in zip(keys.tolist(), durations.tolist(), warnings.tolist(), strict=True)
         }
         if len(index) != len(keys):
             raise DamagedError("a key stands there twice")
         return index
 
-    def entries(self, dim: int | None) -> dict[str, Entry]:
+    def entries(self, dim: int | None) -> dict[str, StoredFeatures]:
         """Read everything in it; `dim` None takes any width."""
         index, lengths, values = self.index(), self._array("lengths"), self._array("values")
+        samples = self._array("samples")
+        _require_hashes(samples)
         n_frames, width = values.shape
         # Each by itself first: the sum of lengths that lie may wrap around to what it should be.
-        fits = len(index) == len(lengths) and not ((lengths < 0) | (lengths > n_frames)).any()
+        fits = len(index) == len(lengths) == len(samples) and not ((lengths < 0) | (lengths > n_frames)).any()
         if not fits or lengths.sum() != n_frames or width != (dim or width):
             raise DamagedError("members do not fit together")
         starts = np.cumsum(lengths) - lengths
         return {
-            key: Entry(values[start : start + length], place.duration_s, place.warnings)
-            for (key, place), start, length in zip(index.items(), starts, lengths, strict=True)
+            key: StoredFeatures(
+                values[start : start + length], place.duration_s, digest.decode("ascii"), place.warnings
+            )
+            for (key, place), digest, start, length in zip(
+                index.items(), samples.tolist(), starts, lengths, strict=True
+            )
         }
+
+
+def _require_hashes(hashes: NDArray[Any]) -> None:
+    if hashes.tobytes().translate(None, _HEX_DIGITS):
+        raise DamagedError("keys are no SHA-256")
 
 
 @contextmanager
@@ -174,13 +198,12 @@ def reading(path: Path) -> Iterator[Shard]:
     ten types from `BadZipFile` to `NotImplementedError` have been seen. An OSError is no damage, the
     shard may be whole: it becomes an `AccessError`, or stays a FileNotFoundError where another
     process has merged the shard away. Nor is a MemoryError: nothing larger than the file is asked for.
+    Nor is an older format: it is an `OutdatedError`.
     """
     try:
         with open_regular(path) as handle:
-            shard = Shard(path, handle)
-            _ = shard.header  # or end here, before anything else is believed
-            yield shard
-    except (StoreError, FileNotFoundError, MemoryError, DamagedError):
+            yield Shard(path, handle)
+    except (StoreError, FileNotFoundError, MemoryError, DamagedError, OutdatedError):
         raise
     except OSError as error:
         if error.errno in _NO_SHARD:
@@ -208,13 +231,14 @@ def listed(folder: Path, *names: re.Pattern[str]) -> list[Path]:
         raise access_error("read", folder, error) from error
 
 
-def write(handle: IO[bytes], header: Mapping[str, Any], entries: Mapping[str, Entry]) -> None:
+def write(handle: IO[bytes], header: Mapping[str, Any], entries: Mapping[str, StoredFeatures]) -> None:
     """Write entries, one at least, as the content of a shard."""
     items = list(entries.values())
     np.savez(
         handle,
         header=np.array(json.dumps(header, sort_keys=True)),
         keys=np.array(list(entries), dtype="S64"),
+        samples=np.array([entry.samples_sha256 for entry in items], dtype="S64"),
         lengths=np.array([len(entry.values) for entry in items], dtype=np.int64),
         durations=np.array([entry.duration_s for entry in items], dtype=np.float32),
         warnings=np.array(["\n".join(entry.warnings) for entry in items], dtype=np.str_),

@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from speechemo_cli.errors import AccessError
 from speechemo_cli.features import shards
-from speechemo_cli.features.shards import FORMAT, DamagedError, Entry, Place, reading
-from speechemo_cli.files import atomic_path, display_name, sweep
+from speechemo_cli.features.shards import (
+    FORMAT,
+    DamagedError,
+    IndexEntry,
+    OutdatedError,
+    StoredFeatures,
+    reading,
+)
+from speechemo_cli.files import atomic_path, display_name, remove_stale
 
 if TYPE_CHECKING:
     import os
@@ -27,14 +34,14 @@ class FeatureStore:
     A shard is written whole under a temporary name and renamed, and never changed afterwards. Each
     writer makes shards of its own, so any number of processes may read and write without a lock. A
     shard whose content is damaged is set aside under another name and listed in `damaged`; its clips
-    count as missing.
+    count as missing. So do those of a shard of an older format, which is passed over.
     """
 
     folder: Path
     dim: int | None
     header: dict[str, Any]
     damaged: list[str] = field(default_factory=list)
-    _places: dict[str, Place] = field(default_factory=dict)
+    _places: dict[str, IndexEntry] = field(default_factory=dict)
     _known: set[Path] = field(default_factory=set)
     _lost: set[Path] = field(default_factory=set)
 
@@ -52,7 +59,7 @@ class FeatureStore:
             A shard was written by a newer version.
         """
         store = cls.at(root, feature_set, config)
-        sweep(store.folder)
+        remove_stale(store.folder)
         store.refresh()
         return store
 
@@ -81,10 +88,10 @@ class FeatureStore:
                         if not self.fits(shard.header):
                             raise DamagedError("made under another config")
                         self._places.update(shard.index())
-                except FileNotFoundError:
+                except (FileNotFoundError, OutdatedError):
                     pass
                 except DamagedError:
-                    self.set_aside(path)
+                    self.quarantine(path)
 
     def fits(self, header: Mapping[str, Any]) -> bool:
         """Whether a shard with this header holds what this part of the store is for."""
@@ -96,11 +103,11 @@ class FeatureStore:
     def __len__(self) -> int:
         return len(self._places)
 
-    def place(self, key: str) -> Place | None:
+    def place(self, key: str) -> IndexEntry | None:
         """Duration and warnings of an entry, without its values; None where it is missing."""
         return self._places.get(key)
 
-    def read(self, keys: Iterable[str]) -> dict[str, Entry]:
+    def read(self, keys: Iterable[str]) -> dict[str, StoredFeatures]:
         """Read entries; a key that is missing, or whose shard turns out to be damaged, is left out.
 
         Parameters
@@ -110,9 +117,9 @@ class FeatureStore:
 
         Returns
         -------
-        dict of str to Entry
+        dict of str to StoredFeatures
         """
-        entries: dict[str, Entry] = {}
+        entries: dict[str, StoredFeatures] = {}
         missing = set(keys)
         # Once more after a shard was lost: another one may hold the same clips.
         while lost := self._read_into(entries, missing):
@@ -120,7 +127,7 @@ class FeatureStore:
             missing -= entries.keys()
         return entries
 
-    def _read_into(self, entries: dict[str, Entry], keys: set[str]) -> set[Path]:
+    def _read_into(self, entries: dict[str, StoredFeatures], keys: set[str]) -> set[Path]:
         """Read what can be read; return the shards that turned out to be damaged or gone."""
         wanted: dict[Path, set[str]] = {}
         for key in keys:
@@ -135,7 +142,7 @@ class FeatureStore:
             except FileNotFoundError:
                 lost.add(path)
             except DamagedError:
-                self.set_aside(path)
+                self.quarantine(path)
                 lost.add(path)
         return lost
 
@@ -146,12 +153,12 @@ class FeatureStore:
         self._known = set(self._lost)
         self.refresh()
 
-    def write(self, entries: Mapping[str, Entry], *, durable: bool = False) -> None:
+    def write(self, entries: Mapping[str, StoredFeatures], *, durable: bool = False) -> None:
         """Write entries as one shard of their own.
 
         Parameters
         ----------
-        entries : mapping of str to Entry
+        entries : mapping of str to StoredFeatures
             By the SHA-256 of the clips' content.
         durable : bool
             Wait for the disk. A cache that is computed again if the power fails need not.
@@ -173,13 +180,13 @@ class FeatureStore:
             self._write(path, entries, durable=durable)
         self._known.add(path)
         for key, entry in entries.items():
-            self._places[key] = Place(path, entry.duration_s, entry.warnings)
+            self._places[key] = IndexEntry(path, entry.duration_s, entry.warnings)
 
-    def _write(self, path: Path, entries: Mapping[str, Entry], *, durable: bool) -> None:
+    def _write(self, path: Path, entries: Mapping[str, StoredFeatures], *, durable: bool) -> None:
         with atomic_path(path, durable=durable) as temp, temp.open("wb") as handle:
             shards.write(handle, self.header, entries)
 
-    def set_aside(self, path: Path) -> None:
+    def quarantine(self, path: Path) -> None:
         """Give a damaged shard another name, so that nobody looks into it again."""
         aside = path.with_suffix(".npz.damaged")
         try:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from speechemo_cli.features import shards
-from speechemo_cli.features.shards import DamagedError, Entry, reading
+from speechemo_cli.features.shards import DamagedError, OutdatedError, StoredFeatures, reading
 from speechemo_cli.features.store import FeatureStore
-from speechemo_cli.files import access_error, display_name, sweep
+from speechemo_cli.files import access_error, display_name, remove_stale
 
 if TYPE_CHECKING:
     import os
@@ -21,7 +21,7 @@ _FOLDER = re.compile(r"[a-z0-9]+-[0-9a-f]{12}")
 
 @dataclass(frozen=True)
 class SetInfo:
-    """What one folder of the store holds."""
+    """What one folder of the store holds; `outdated` are shards of an older format, which nobody reads."""
 
     folder: str
     feature_set: str
@@ -30,6 +30,7 @@ class SetInfo:
     shards: int
     size_bytes: int
     damaged: tuple[str, ...]
+    outdated: int
 
 
 def _folders(root: str | os.PathLike[str]) -> list[Path]:
@@ -64,7 +65,7 @@ def inspect(root: str | os.PathLike[str], *, verify: bool = False) -> list[SetIn
     for folder in _folders(root):
         keys: set[str] = set()
         header: dict[str, Any] = {}
-        damaged, size_bytes = [], 0
+        damaged, outdated, size_bytes = [], 0, 0
         paths = shards.listed(folder)
         for path in paths:
             try:
@@ -74,6 +75,8 @@ def inspect(root: str | os.PathLike[str], *, verify: bool = False) -> list[SetIn
                     keys.update(shard.entries(None) if verify else shard.index())
             except FileNotFoundError:
                 continue
+            except OutdatedError:
+                outdated += 1
             except DamagedError:
                 damaged.append(display_name(path))
         name = header.get("feature_set", folder.name.rpartition("-")[0])
@@ -86,6 +89,7 @@ def inspect(root: str | os.PathLike[str], *, verify: bool = False) -> list[SetIn
                 len(paths),
                 size_bytes,
                 tuple(damaged),
+                outdated,
             )
         )
     return infos
@@ -126,7 +130,7 @@ def compact(root: str | os.PathLike[str], *, shard_bytes: int = 64 * 2**20) -> C
         paths = shards.listed(folder)
         before += len(paths)
         store = FeatureStore(folder, None, {})
-        pending: dict[str, Entry] = {}
+        pending: dict[str, StoredFeatures] = {}
         done: list[Path] = []
         seen: set[str] = set()
         for path in paths:
@@ -136,10 +140,10 @@ def compact(root: str | os.PathLike[str], *, shard_bytes: int = 64 * 2**20) -> C
                     if not store.fits(shard.header):
                         continue  # not to be mixed; where its config is used, it is set aside
                     read = shard.entries(store.dim)
-            except FileNotFoundError:
+            except (FileNotFoundError, OutdatedError):
                 continue
             except DamagedError:
-                store.set_aside(path)
+                store.quarantine(path)
                 continue
             store.dim = store.dim or next((entry.values.shape[1] for entry in read.values()), None)
             fresh = {key: entry for key, entry in read.items() if key not in seen}
@@ -155,7 +159,7 @@ def compact(root: str | os.PathLike[str], *, shard_bytes: int = 64 * 2**20) -> C
     return Compacted(before, after, tuple(damaged))
 
 
-def _swap(store: FeatureStore, entries: dict[str, Entry], old: list[Path]) -> None:
+def _swap(store: FeatureStore, entries: dict[str, StoredFeatures], old: list[Path]) -> None:
     if len(old) < 2:
         return
     store.write(entries, durable=True)
@@ -182,8 +186,8 @@ def clear(root: str | os.PathLike[str]) -> int:
     """
     removed = 0
     for folder in _folders(root):
-        sweep(folder)
-        for path in shards.listed(folder, shards.WHOLE, shards.SET_ASIDE):
+        remove_stale(folder)
+        for path in shards.listed(folder, shards.WHOLE, shards.QUARANTINED):
             if path.is_symlink() or not path.is_dir():
                 _remove(path)
                 removed += 1

@@ -17,9 +17,9 @@ from speechemo_cli import features, processes, stderr
 from speechemo_cli.audio import hearing, reader
 from speechemo_cli.errors import AudioError
 from speechemo_cli.features import conditions
-from speechemo_cli.features.shards import Entry
+from speechemo_cli.features.shards import StoredFeatures
 from speechemo_cli.features.store import FeatureStore
-from speechemo_cli.files import sweep
+from speechemo_cli.files import remove_stale
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -169,7 +169,9 @@ def _processes(n: int, config: Config) -> Iterator[Any]:
     finally:
         pool.shutdown()
         for kind in features.FEATURE_SETS.values() if killed else ():
-            sweep(FeatureStore.at(config.store, kind, config).folder, [process.pid for process in killed])
+            remove_stale(
+                FeatureStore.at(config.store, kind, config).folder, [process.pid for process in killed]
+            )
 
 
 @contextmanager
@@ -226,7 +228,7 @@ def compute_chunk(chunk: list[Task], config: Config) -> list[Outcome]:
     list of Outcome
         In the order of the chunk.
     """
-    entries: dict[str, dict[str, Entry]] = {}
+    entries: dict[str, dict[str, StoredFeatures]] = {}
     outcomes = []
     for task in chunk:
         try:
@@ -243,14 +245,14 @@ def compute_chunk(chunk: list[Task], config: Config) -> list[Outcome]:
 
 
 @hearing.mishaps()
-def _compute_clip(task: Task, config: Config) -> tuple[dict[str, Entry], tuple[str, ...]]:
+def _compute_clip(task: Task, config: Config) -> tuple[dict[str, StoredFeatures], tuple[str, ...]]:
     """Return the sets that a clip lacked, by their names, and its warnings."""
     recording = reader.read(task.path, config.audio)
     if recording.sha256 != task.key:
         raise AudioError("changed while it was being read")
-    duration_s, warnings = recording.duration_s, recording.warnings
-    sets = {name: Entry(compute(recording, name, config), duration_s, warnings) for name in task.feature_sets}
-    return sets, warnings
+    about = recording.duration_s, recording.samples_sha256, recording.warnings
+    sets = {name: StoredFeatures(compute(recording, name, config), *about) for name in task.feature_sets}
+    return sets, recording.warnings
 
 
 def compute(recording: reader.Recording, feature_set: str, config: Config) -> NDArray[np.float32]:
@@ -264,5 +266,5 @@ def compute(recording: reader.Recording, feature_set: str, config: Config) -> ND
     section = kind.section(config)
     y = recording.y
     if kind.condition:
-        y = conditions.apply(kind.condition, y, recording.sr, recording.sha256)
-    return kind.compute(reader.resample(y, recording.sr, kind.sr(section)), section, recording.sha256)
+        y = conditions.apply(kind.condition, y, recording.sr, recording.samples_sha256)
+    return kind.compute(reader.resample(y, recording.sr, kind.sr(section)), section, recording.samples_sha256)

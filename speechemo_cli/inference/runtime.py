@@ -68,9 +68,7 @@ class LiteRtRuntime:
         try:
             self._network = LiteRtModel(content)
         except (ValueError, RuntimeError, MemoryError) as error:
-            raise ModelFileError(
-                f"LiteRT refuses the LiteRT file of {source}: {_reason(error)}"
-            ) from None
+            raise ModelFileError(f"LiteRT refuses the LiteRT file of {source}: {_reason(error)}") from None
         expected = ([(1, dim)], [(1, n_labels), (1, 1)])
         if self._network.shapes != expected:
             raise ModelFileError(
@@ -133,9 +131,7 @@ def _probabilities(rows: NDArray[np.float32], source: str) -> NDArray[np.float32
     return rows
 
 
-def choose(
-    wanted: str, path: str | os.PathLike[str], metadata: ModelMetadata
-) -> tuple[Runtime, str]:
+def choose(wanted: str, path: str | os.PathLike[str], metadata: ModelMetadata) -> tuple[Runtime, str]:
     """Return the runtime for a model, and why it is not the fast one where `auto` had to give way.
 
     Parameters

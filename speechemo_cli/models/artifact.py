@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 SUFFIX = ".keras"
-PARTS_OF_DATA = ("train", "seen_speakers", "new_speakers")
+PARTS_OF_DATA = ("train", "train_samples", "seen_speakers", "new_speakers")
 # The model that comes with the package; `make packaged-model` makes it.
 PACKAGED_NAME = "packaged"
 PACKAGED = Path(__file__).with_name(f"packaged{SUFFIX}")

@@ -30,9 +30,10 @@ class ModelCard:
     versions : dict of str to str
         Of Python and the libraries that trained it.
     data : dict
-        Hashes of the clips by the part they played: `PARTS_OF_DATA`; the speakers heard in training
-        under `speakers`, the number of clips by label under `clips`, the length of the longest under
-        `longest_s`, and under `ravdess` whether all are named as RAVDESS names its own.
+        Hashes of the clips by the part they played: `PARTS_OF_DATA`; the ids of the speakers it was
+        trained on under `speakers`, the number of clips by corpus under `corpora` and by label under
+        `clips`, the length of the longest under `longest_s`, and under `ravdess` whether all are named as
+        RAVDESS names its own.
     results : dict
         Scores on the held-out clips, as `train` printed them.
     temperature : float or None
@@ -73,6 +74,10 @@ class ModelCard:
     def trained_on(self) -> frozenset[str]:
         """Content hashes of the training clips."""
         return frozenset(self.data.get("train", ()))
+
+    def trained_on_samples(self) -> frozenset[str]:
+        """Hashes of the decoded samples of the training clips; empty where an older file has none."""
+        return frozenset(self.data.get("train_samples", ()))
 
     @classmethod
     def from_document(cls, document: dict[str, Any], sha256: str) -> ModelCard:

@@ -91,9 +91,11 @@ _KINDS = {
     "versions?": {"*": _word},
     "data?": {
         "train?": _texts,
+        "train_samples?": _texts,
         "seen_speakers?": _texts,
         "new_speakers?": _texts,
         "speakers?": _texts,
+        "corpora?": {"*": {"clips": _count, "of_unknown_speakers": _count}},
         "clips?": {"*": {"spoken": _count, "sung": _count}},
         "longest_s?": _number_or_null,
         "ravdess?": _flag,

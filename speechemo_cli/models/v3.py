@@ -7,6 +7,9 @@ from typing import Any
 from speechemo_cli.models import Preset
 from speechemo_cli.models.keras_backend import load_keras
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 # What decides its answers besides this module.
 PARTS = ()
 PRESET = Preset(

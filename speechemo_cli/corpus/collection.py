@@ -1,0 +1,122 @@
+"""Several folders and manifests as one collection of clips, each clip with the name of its corpus."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from speechemo_cli.corpus.labels import ordered
+from speechemo_cli.corpus.layouts import find_clips, parse_ravdess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from speechemo_cli.corpus.layouts import Clip, Corpus
+
+
+class Collection:
+    """The labelled clips of several corpora.
+
+    Iterating looks for them anew, as with `Corpus`; `clips` holds them.
+
+    Parameters
+    ----------
+    parts : dict of str to Corpus
+        By the DATA they were found in, in the order given.
+    names : dict of str to str, optional
+        Name of the corpus, by its DATA; by default as `corpus_names`.
+    """
+
+    def __init__(self, parts: dict[str, Corpus], names: dict[str, str] | None = None) -> None:
+        self.parts = parts
+        self.labels = ordered(label for corpus in parts.values() for label in corpus.labels)
+        self.unreadable = tuple(folder for corpus in parts.values() for folder in corpus.unreadable)
+        self._names = names or dict(zip(parts, corpus_names(list(parts)), strict=True))
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts.values()))
+
+    def __iter__(self) -> Iterator[Clip]:
+        for data, corpus in self.parts.items():
+            name = self._names[data]
+            yield from (_of_corpus(clip, name) for clip in corpus)
+
+    @cached_property
+    def clips(self) -> tuple[Clip, ...]:
+        """All of them."""
+        return tuple(self)
+
+    def only(self, data: Sequence[str]) -> Collection:
+        """Return what was found in some of the DATA, under the names it has here."""
+        places = {os.path.realpath(one) for one in data}
+        parts = {one: part for one, part in self.parts.items() if os.path.realpath(one) in places}
+        return Collection(parts, self._names)
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """What was left out: how many files, by the reason."""
+        total: dict[str, int] = {}
+        for corpus in self.parts.values():
+            for reason, count in corpus.skipped.items():
+                total[reason] = total.get(reason, 0) + count
+        return total
+
+
+def find_all(data: Sequence[str], *, song: bool = False) -> Collection:
+    """Find the labelled clips of some folders and manifests.
+
+    Parameters
+    ----------
+    data : sequence of str
+        Each as `find_clips` takes it; one that is named twice counts once.
+    song : bool
+        Keep RAVDESS's sung clips.
+
+    Returns
+    -------
+    Collection
+
+    Raises
+    ------
+    NoInputError, DataError
+        As `find_clips`.
+    """
+    places = {os.path.realpath(one): one for one in reversed(data)}
+    return Collection({one: find_clips(one, song=song) for one in reversed(places.values())})
+
+
+def corpus_names(data: Sequence[str]) -> list[str]:
+    """Name the corpora after their folders, or manifests; a name that is taken gets a number.
+
+    Parameters
+    ----------
+    data : sequence of str
+
+    Returns
+    -------
+    list of str
+        One for each; none holds a `/`.
+    """
+    names: list[str] = []
+    for one in data:
+        path = Path(os.path.normpath(Path(one).absolute()))
+        if path.name.lower() == "manifest.csv":
+            path = path.parent
+        base = (path.stem if path.suffix.lower() == ".csv" and not path.is_dir() else path.name) or "data"
+        name, n = base, 1
+        while name in names:
+            n += 1
+            name = f"{base}-{n}"
+        names.append(name)
+    return names
+
+
+def _of_corpus(clip: Clip, name: str) -> Clip:
+    """Add the name of the corpus. A file named as RAVDESS names its own is RAVDESS's, whoever lists it."""
+    if clip.corpus:
+        return clip
+    told = parse_ravdess(clip.path)
+    return replace(clip, corpus=name) if told is None else replace(told, label=clip.label)

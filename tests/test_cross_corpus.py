@@ -1,0 +1,124 @@
+"""Training on some corpora and testing on others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import TRAINING_LABELS, Fitted, blurred, told, trained_with
+from sklearn.metrics import accuracy_score, recall_score
+
+from speechemo_cli.corpus.layouts import Clip
+from speechemo_cli.errors import DataError, LeakError, NoInputError
+from speechemo_cli.evaluation.cross_corpus import cross_corpus, split_by_label
+from speechemo_cli.features.dataset import Dataset
+
+
+def of_corpus(data: Dataset, corpus: str, **changes: object) -> Dataset:
+    examples = tuple(
+        replace(e, key=f"{corpus} {e.key}", clip=replace(e.clip, corpus=corpus, **changes))
+        for e in data.examples
+    )
+    return replace(data, examples=examples)
+
+
+def with_labels(data: Dataset, targets: set[int]) -> Dataset:
+    return data.subset(np.flatnonzero(np.isin(data.targets, list(targets))))
+
+
+def test_cross_corpus_trains_on_one_side_and_scores_the_other(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    train = of_corpus(told(rng), "a")
+    test = of_corpus(with_labels(blurred(rng, speakers=4), {0, 2}), "b")
+
+    crossed = cross_corpus("v1", train, test, trained_with())
+
+    (call,) = fitted
+    np.testing.assert_array_equal(call.x, train.x)
+    result = crossed.result
+    answers = result.probabilities.argmax(axis=1)
+    np.testing.assert_array_equal(result.truth, test.targets)
+    assert result.pooled.n == len(test.examples)
+    assert result.pooled.accuracy == pytest.approx(accuracy_score(test.targets, answers))
+    # The label that the test lacks is a possible answer, and no part of UAR.
+    assert result.labels == TRAINING_LABELS
+    uar = recall_score(test.targets, answers, labels=[0, 2], average="macro")
+    assert result.pooled.uar == pytest.approx(uar)
+    assert crossed.shared_labels == (TRAINING_LABELS[0], TRAINING_LABELS[2])
+    assert (result.trained_corpora, result.tested_corpora) == (("a",), ("b",))
+    assert crossed.shared_speakers == ()
+    document = crossed.to_dict()
+    assert document["protocol"] == "cross-corpus"
+    assert document["speaker_independent"] is True
+    assert document["n_answers"] == len(test.examples)
+    assert "every clip of a is trained on and every clip of b tested" in document["meaning"]
+
+
+def test_cross_corpus_names_recordings_that_stand_on_both_sides(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    train = of_corpus(told(rng), "a")
+    test = of_corpus(told(rng, speakers=2), "b")
+    copied = replace(test.examples[7], key=train.examples[3].key)
+    leaky = replace(test, examples=(*test.examples[:7], copied, *test.examples[8:]))
+
+    with pytest.raises(LeakError, match=r"1 recordings stand in training and in test: 0/7\.wav"):
+        cross_corpus("v1", train, leaky, trained_with())
+    assert fitted == []
+
+
+def test_cross_corpus_says_which_speakers_both_sides_have(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    data = of_corpus(told(rng), "a")
+    train, test = data.subset(np.arange(100)), data.subset(np.arange(100, 180))
+
+    crossed = cross_corpus("v1", train, test, trained_with())
+
+    assert crossed.shared_speakers == ("a/s3",)
+    assert crossed.to_dict()["speaker_independent"] is False
+    assert "1 speakers stand in both" in crossed.result.protocol.meaning
+
+
+def test_cross_corpus_corrects_confidences_by_training_speakers_alone(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    train, test = of_corpus(blurred(rng, speakers=3), "a"), of_corpus(told(rng, speakers=2), "b")
+
+    crossed = cross_corpus("v1", train, test, trained_with(calibrate=True))
+
+    assert crossed.result.calibrated
+    assert len(fitted) == 4
+    tested = {row.tobytes() for row in test.x}
+    assert all(tested.isdisjoint(row.tobytes() for row in call.x) for call in fitted)
+
+
+def test_cross_corpus_tests_no_sung_clip_beside_spoken_ones(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    test = of_corpus(told(rng, speakers=2), "b")
+    sung = tuple(replace(e, clip=replace(e.clip, song=i < 30)) for i, e in enumerate(test.examples))
+
+    crossed = cross_corpus("v1", of_corpus(told(rng), "a"), replace(test, examples=sung), trained_with())
+
+    assert [example.clip.song for example in crossed.result.examples] == [False] * 30
+
+
+def test_cross_corpus_needs_two_labels_to_train_on(rng: np.random.Generator) -> None:
+    train = of_corpus(with_labels(told(rng), {0}), "a")
+    with pytest.raises(DataError, match="needs training clips of at least two labels"):
+        cross_corpus("v1", train, of_corpus(told(rng), "b"), trained_with())
+
+
+def test_split_by_label_counts_what_is_left_out() -> None:
+    clips = [Clip(str(i), label) for i, label in enumerate(["bored", "sad", "calm", "bored"])]
+    kept, left_out = split_by_label(clips, ("sad", "angry"))
+    assert kept == [clips[1]]
+    assert left_out == {"calm": 1, "bored": 2}
+
+
+def test_split_by_label_refuses_a_test_without_a_known_label() -> None:
+    with pytest.raises(NoInputError, match="no test clip has a label of the training: found bored, expected"):
+        split_by_label([Clip("a", "bored")], ("sad", "angry"))
