@@ -1,4 +1,4 @@
-"""Whatever the bytes of a model file are, `artifact.inspect` gives a card or a ModelFileError.
+"""Whatever the bytes of a model file are, `model_file.inspect` gives a card or a ModelFileError.
 
 python fuzz/fuzz_model_file.py -max_total_time=3600 build/fuzz/model_file
 """
@@ -19,7 +19,7 @@ import atheris
 
 with atheris.instrument_imports(include=["speechemo_cli"]):
     from speechemo_cli.errors import ModelFileError
-    from speechemo_cli.models import artifact
+    from speechemo_cli.models import model_file
 
 _CARD = "speechemo.json"
 # Where the fuzzer keeps what it finds new: the smallest files, which are no archives any more.
@@ -32,7 +32,7 @@ def target(content: bytes) -> None:
     """Check a model file. Keras, which would take it as it is, must not be asked."""
     _MODEL.write_bytes(content)
     try:
-        artifact.inspect(_MODEL)
+        model_file.inspect(_MODEL)
     except ModelFileError as error:
         if not str(error).isprintable():
             raise ValueError(repr(str(error))) from None

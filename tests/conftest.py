@@ -354,7 +354,7 @@ def model_with_twin(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
     from functools import cache
 
     from speechemo_cli.features import FEATURE_SETS
-    from speechemo_cli.models import artifact, twin, version_module
+    from speechemo_cli.models import model_file, litert_file, version_module
 
     @cache
     def make(version: str) -> Path:
@@ -367,11 +367,11 @@ def model_with_twin(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
         network = module.build(x, len(EMOTIONS), module.PRESET)
         own_weights(network, rng)
         path = tmp_path_factory.mktemp("models") / f"{version}.keras"
-        card = artifact.ModelCard(
+        card = model_file.ModelMetadata(
             version, EMOTIONS, features.name, features.version, config.to_dict(), seed=0, epochs=1
         )
-        card = replace(card, twin=twin.write(network, card, twin.beside(path)))
-        artifact.save(network, card, path)
+        card = replace(card, twin=litert_file.write(network, card, litert_file.beside(path)))
+        model_file.save(network, card, path)
         return path
 
     return make

@@ -1,6 +1,6 @@
 """Hostile and damaged model files, each made of a good one. What an attacker can compute is right in them.
 
-`CASES` maps the name of a case to how its file is made and to what `artifact.load` must say of it.
+`CASES` maps the name of a case to how its file is made and to what `model_file.load` must say of it.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from speechemo_cli.config import Config, MfccConfig
 from speechemo_cli.corpus.synthetic import synthesise, voice_of
 from speechemo_cli.export import description, export, formats
 from speechemo_cli.features import FEATURE_SETS
-from speechemo_cli.models import artifact, training, v3, version_module
+from speechemo_cli.models import model_file, training, v3, version_module
 from speechemo_cli.models.keras_backend import load_keras
 
 LABELS = ("neutral", "happy", "angry")
@@ -30,22 +30,22 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 # What a model file holds is tested elsewhere; here it is any file that one of these belongs to.
-Model = tuple[Any, artifact.ModelCard]
+Model = tuple[Any, model_file.ModelMetadata]
 MODELS: dict[Path, Model] = {}
 
 
 @pytest.fixture(autouse=True)
 def _models(monkeypatch: pytest.MonkeyPatch) -> None:
-    inspect = artifact.inspect
-    monkeypatch.setattr(artifact, "load", MODELS.__getitem__)
+    inspect = model_file.inspect
+    monkeypatch.setattr(model_file, "load", MODELS.__getitem__)
     monkeypatch.setattr(
-        artifact, "inspect", lambda path: MODELS[path][1] if path in MODELS else inspect(path)
+        model_file, "inspect", lambda path: MODELS[path][1] if path in MODELS else inspect(path)
     )
 
 
 def saved(path: Path, version: str, network: Any, config: Config) -> Path:
     feature_set = FEATURE_SETS[version_module(version).PRESET.feature_set]
-    card = artifact.ModelCard(
+    card = model_file.ModelMetadata(
         version,
         LABELS,
         feature_set.name,
@@ -391,7 +391,7 @@ def test_nonsense_is_refused_before_the_work(
     code: int,
     message: str,
 ) -> None:
-    monkeypatch.setattr(artifact, "load", lambda _: pytest.fail("the network was loaded"))
+    monkeypatch.setattr(model_file, "load", lambda _: pytest.fail("the network was loaded"))
     Path("file").touch()
     Path("folder.tflite").mkdir()
 

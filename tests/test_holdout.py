@@ -158,7 +158,7 @@ def test_unseen_speakers_are_scored_by_corpus_too(rng: np.random.Generator, fitt
     )
     result = holdout.train_with_holdout("v1", replace(data, examples=halves), trained_with())
     assert {corpus: scores.n for corpus, scores in result.new_by_corpus.items()} == {"a": 30, "b": 30}
-    told_of = result.card.data["corpora"]
+    told_of = result.metadata.data["corpora"]
     assert sum(corpus["clips"] for corpus in told_of.values()) == result.train.n
     assert {name: corpus["of_unknown_speakers"] for name, corpus in told_of.items()} == {"a": 0, "b": 0}
 
@@ -208,8 +208,8 @@ def test_the_network_is_corrected_by_a_temperature_from_its_training_clips_alone
 
     assert result.calibration is not None
     assert plain.calibration is plain.card.temperature is None
-    assert result.card.temperature == result.calibration.temperature > 1.5
-    expected = apply_temperature(training.predict(plain.model, data.x), result.card.temperature)
+    assert result.metadata.temperature == result.calibration.temperature > 1.5
+    expected = apply_temperature(training.predict(plain.model, data.x), result.metadata.temperature)
     np.testing.assert_allclose(training.predict(result.model, data.x), expected, atol=1e-5)
     # The scores are those of the network that is handed over.
     assert result.new is not None
@@ -243,7 +243,7 @@ def test_one_known_speaker_is_trained_without_a_calibration(
 
     result = holdout.train_with_holdout("v1", told(rng, speakers=1), config)
 
-    assert result.calibration is result.card.temperature is None
+    assert result.calibration is result.metadata.temperature is None
     assert len(fitted) == 1
 
 

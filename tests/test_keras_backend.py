@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from speechemo_cli.errors import ModelFileError
-from speechemo_cli.models import artifact, keras_backend
+from speechemo_cli.models import model_file, keras_backend
 
 
 def run(code: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -72,9 +72,9 @@ def test_no_model_is_loaded_by_a_keras_that_a_model_can_deceive(
     def trusted() -> None:
         raise ModelFileError("trusted")
 
-    monkeypatch.setattr(artifact, "load_keras", trusted)
-    card = artifact.ModelCard("v1", ("happy", "sad"), "mfcc", 1, {}, seed=0, epochs=1)
-    checked = artifact.Checked("m.keras", card, parts={}, expected=((40,), 2))
+    monkeypatch.setattr(model_file, "load_keras", trusted)
+    card = model_file.ModelMetadata("v1", ("happy", "sad"), "mfcc", 1, {}, seed=0, epochs=1)
+    checked = model_file.Checked("m.keras", card, parts={}, expected=((40,), 2))
 
     expected = "trusted" if safe else rf"Keras {re.escape(installed)} .* expected 3\.15\.1 or newer"
     with pytest.raises(ModelFileError, match=expected):

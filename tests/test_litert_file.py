@@ -17,7 +17,7 @@ from conftest import Fitted, noisy
 from speechemo_cli.cli import app, render
 from speechemo_cli.errors import AccessError, ModelFileError
 from speechemo_cli.inference.predictor import Predictor
-from speechemo_cli.models import VERSIONS, artifact, frontend, twin
+from speechemo_cli.models import VERSIONS, model_file, frontend, litert_file
 
 Model = Callable[[str], Path]
 
@@ -25,7 +25,7 @@ Model = Callable[[str], Path]
 @pytest.fixture
 def own(model_with_twin: Model) -> Path:
     """A v1 with its twin that a test may spoil."""
-    for file in (model_with_twin("v1"), twin.beside(model_with_twin("v1"))):
+    for file in (model_with_twin("v1"), litert_file.beside(model_with_twin("v1"))):
         shutil.copy(file, file.name)
     return Path("v1.keras")
 
@@ -71,17 +71,17 @@ def test_its_answers_are_those_of_the_model_file(
 
 def test_it_is_read_as_the_very_bytes_that_the_card_names(model_with_twin: Model) -> None:
     path = model_with_twin("v1")
-    card = artifact.inspect(path)
+    card = model_file.inspect(path)
 
-    content = twin.read(path, card)
+    content = litert_file.read(path, card)
 
     assert content == path.with_suffix(".tflite").read_bytes()
     assert hashlib.sha256(content).hexdigest() == card.twin
 
 
 def test_its_name_is_the_models_whatever_dots_are_in_it() -> None:
-    assert twin.beside(Path("models/v3.keras")) == Path("models/v3.tflite")
-    assert twin.beside(Path("my.best.v3.keras")) == Path("my.best.v3.tflite")
+    assert litert_file.beside(Path("models/v3.keras")) == Path("models/v3.tflite")
+    assert litert_file.beside(Path("my.best.v3.keras")) == Path("my.best.v3.tflite")
 
 
 def change_a_byte(file: Path) -> None:
@@ -123,24 +123,24 @@ def make_a_fifo(file: Path) -> None:
 def test_a_twin_that_is_not_what_it_was_is_refused(
     own: Path, spoil: Callable[[Path], Any], reason: str
 ) -> None:
-    spoil(twin.beside(own))
+    spoil(litert_file.beside(own))
 
     with pytest.raises(ModelFileError, match=reason):
-        twin.read(own, artifact.inspect(own))
+        litert_file.read(own, model_file.inspect(own))
 
 
 def test_the_twin_of_another_model_is_refused(own: Path, model_with_twin: Model) -> None:
-    shutil.copy(twin.beside(model_with_twin("v2")), twin.beside(own))
+    shutil.copy(litert_file.beside(model_with_twin("v2")), litert_file.beside(own))
 
     with pytest.raises(ModelFileError, match="does not belong to"):
-        twin.read(own, artifact.inspect(own))
+        litert_file.read(own, model_file.inspect(own))
 
 
 def test_a_model_that_was_saved_without_one_has_none_whatever_is_beside_it(own: Path) -> None:
-    card = replace(artifact.inspect(own), twin=None)
+    card = replace(model_file.inspect(own), twin=None)
 
     with pytest.raises(ModelFileError, match=r"v1\.keras has no LiteRT twin\. Train it again"):
-        twin.read(own, card)
+        litert_file.read(own, card)
 
 
 # --- how it is written ---------------------------------------------------------------------------------
@@ -159,19 +159,19 @@ class Export:
 
 @pytest.fixture
 def exports(monkeypatch: pytest.MonkeyPatch, model_with_twin: Model) -> Callable[[bytes], None]:
-    """Have `twin.write` export this, without the seconds it takes."""
+    """Have `litert_file.write` export this, without the seconds it takes."""
 
     def set_content(content: bytes) -> None:
         monkeypatch.setattr(frontend, "waveform_model", lambda *_: Export(content))
 
-    set_content(twin.beside(model_with_twin("v1")).read_bytes())
+    set_content(litert_file.beside(model_with_twin("v1")).read_bytes())
     return set_content
 
 
 def test_the_hash_is_that_of_the_file_and_nothing_is_said(
     own: Path, exports: Callable[[bytes], None], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    digest = twin.write(None, artifact.inspect(own), Path("new/v1.tflite"))
+    digest = litert_file.write(None, model_file.inspect(own), Path("new/v1.tflite"))
 
     assert digest == hashlib.sha256(Path("new/v1.tflite").read_bytes()).hexdigest()
     assert names("new") == ["v1.tflite"]
@@ -186,7 +186,7 @@ def test_an_export_that_litert_does_not_take_does_not_appear_and_the_old_twin_st
     Path("new/v1.tflite").write_bytes(b"the old one")
 
     with pytest.raises(ModelFileError, match=r"cannot be exported to LiteRT: .*not a valid Flatbuffer"):
-        twin.write(None, artifact.inspect(own), Path("new/v1.tflite"))
+        litert_file.write(None, model_file.inspect(own), Path("new/v1.tflite"))
 
     assert Path("new/v1.tflite").read_bytes() == b"the old one"
     assert names("new") == ["v1.tflite"]
@@ -196,16 +196,16 @@ def test_an_export_that_litert_does_not_take_does_not_appear_and_the_old_twin_st
 def test_a_full_disk_leaves_the_old_twin(
     own: Path, exports: Callable[[bytes], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = twin.beside(own).read_bytes()
+    before = litert_file.beside(own).read_bytes()
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(AccessError, match=r"cannot write v1\.tflite: no space left on device"):
-        twin.write(None, artifact.inspect(own), twin.beside(own))
+        litert_file.write(None, model_file.inspect(own), litert_file.beside(own))
 
-    assert twin.beside(own).read_bytes() == before
+    assert litert_file.beside(own).read_bytes() == before
     assert names() == ["v1.keras", "v1.tflite"]
 
 
@@ -263,7 +263,7 @@ def test_a_training_that_cannot_have_a_twin_keeps_its_model_and_says_so(
     (warning,) = (line for line in err.splitlines() if not line.startswith("data: "))
     assert warning.startswith("warning: the network cannot be exported to LiteRT: ")
     assert warning.endswith(". predict will run it with Keras, which takes longer to start")
-    assert artifact.inspect("models/v1.keras").twin is None
+    assert model_file.inspect("models/v1.keras").twin is None
     predictor = Predictor.open("models/v1.keras")
     assert (predictor.runtime, predictor.slow_because) == ("keras", "models/v1.keras has no LiteRT twin")
 
@@ -277,4 +277,4 @@ def test_a_twin_that_cannot_be_written_costs_no_training(
 
     assert code == 0, err
     assert "warning: cannot write models/v1.tflite: is a directory. predict will run it with Keras" in err
-    assert artifact.inspect("models/v1.keras").labels == ("happy", "sad")
+    assert model_file.inspect("models/v1.keras").labels == ("happy", "sad")

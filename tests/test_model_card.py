@@ -20,7 +20,7 @@ from speechemo_cli.errors import ModelFileError
 from speechemo_cli.evaluation import model_card
 from speechemo_cli.evaluation.metrics import METRICS
 from speechemo_cli.evaluation.protocols import calibrate
-from speechemo_cli.models import artifact, v1
+from speechemo_cli.models import model_file, v1
 
 LABELS = ("neutral", "happy", "angry")
 KEYS = {"train": ["b" * 64, "a" * 64], "seen_speakers": ["c" * 64], "new_speakers": []}
@@ -39,7 +39,7 @@ def measured(fitted: list[Fitted]) -> dict[str, Any]:
     return found.result.to_dict()
 
 
-def card(ravdess: bool = True, labels: tuple[str, ...] = LABELS, **changes: Any) -> artifact.ModelCard:
+def card(ravdess: bool = True, labels: tuple[str, ...] = LABELS, **changes: Any) -> model_file.ModelMetadata:
     values = {
         "version": "v1",
         "labels": labels,
@@ -48,7 +48,7 @@ def card(ravdess: bool = True, labels: tuple[str, ...] = LABELS, **changes: Any)
         "config": Config(mfcc=MfccConfig(hop_length=256)).to_dict(),
         "seed": 3,
         "epochs": 50,
-        "versions": artifact.library_versions(),
+        "versions": model_file.library_versions(),
         "data": {
             **KEYS,
             "speakers": ["01", "02"],
@@ -59,11 +59,11 @@ def card(ravdess: bool = True, labels: tuple[str, ...] = LABELS, **changes: Any)
         "temperature": 1.625,
         "parameters": 24_963,
     }
-    return artifact.ModelCard(**{**values, **changes})
+    return model_file.ModelMetadata(**{**values, **changes})
 
 
-def saved(network: Any, made: artifact.ModelCard, path: str = "m.keras") -> Path:
-    artifact.save(network, made, Path(path))
+def saved(network: Any, made: model_file.ModelMetadata, path: str = "m.keras") -> Path:
+    model_file.save(network, made, Path(path))
     return Path(path)
 
 

@@ -22,7 +22,7 @@ from speechemo_cli.audio import reader
 from speechemo_cli.cli import app, options, outputs, render
 from speechemo_cli.corpus.labels import EMOTIONS
 from speechemo_cli.inference import runtime as runtimes
-from speechemo_cli.models import artifact, twin
+from speechemo_cli.models import model_file, litert_file
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -31,7 +31,7 @@ Run = Callable[..., tuple[int, str, str]]
 def _model(model_with_twin: Callable[[str], Path], _clean_environment: None) -> None:
     """A v1 with its twin in models/, which is the one that answers; a test may spoil it."""
     Path("models").mkdir()
-    for file in (model_with_twin("v1"), twin.beside(model_with_twin("v1"))):
+    for file in (model_with_twin("v1"), litert_file.beside(model_with_twin("v1"))):
         shutil.copy(file, Path("models") / file.name)
 
 
@@ -223,7 +223,7 @@ def everything(output: str) -> list[bytes]:
 def test_resume_keeps_no_answer_to_another_question(
     option: list[str], clips: list[str], run: Run, heard: list[int], model_with_twin: Callable[[str], Path]
 ) -> None:
-    for file in (model_with_twin("v2"), twin.beside(model_with_twin("v2"))):
+    for file in (model_with_twin("v2"), litert_file.beside(model_with_twin("v2"))):
         shutil.copy(file, f"other{file.suffix}")
     run(clips[0], "-o", "out.jsonl")
     before = in_file("out.jsonl")
@@ -284,7 +284,7 @@ def test_a_clip_is_not_written_over(target: str, extra: list[str], clips: list[s
 
 def test_nothing_else_that_is_read_or_drawn_is_written_over(clips: list[str], run: Run) -> None:
     Path("list.csv").write_text(f"{clips[0]}\n")
-    model = shutil.copy(artifact.PACKAGED, "m.keras")
+    model = shutil.copy(model_file.PACKAGED, "m.keras")
     partial = shutil.copy(clips[0], "a.jsonl.partial")
     Path("drawn.png").touch()
     before = Path(clips[0]).read_bytes()
@@ -302,7 +302,7 @@ def test_nothing_else_that_is_read_or_drawn_is_written_over(clips: list[str], ru
 
     assert Path("list.csv").read_text() == f"{clips[0]}\n"
     assert Path(partial).read_bytes() == before
-    assert Path(model).read_bytes() == artifact.PACKAGED.read_bytes()
+    assert Path(model).read_bytes() == model_file.PACKAGED.read_bytes()
 
 
 def test_a_clip_that_only_a_list_names_is_not_written_over_either(clips: list[str], run: Run) -> None:
@@ -587,7 +587,7 @@ def test_a_model_is_completed_by_its_names() -> None:
     assert options.complete_models("") == ["v1", "v2", "v3", "packaged"]
     assert options.complete_models("v") == ["v1", "v2", "v3"]
     assert options.complete_models("models/") == []
-    assert all(artifact.find(name, "models").suffix == ".keras" for name in options.complete_models(""))
+    assert all(model_file.find(name, "models").suffix == ".keras" for name in options.complete_models(""))
 
 
 @pytest.mark.parametrize(

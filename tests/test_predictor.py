@@ -23,7 +23,7 @@ from speechemo_cli.corpus.labels import EMOTIONS
 from speechemo_cli.errors import AudioError, ConfigError, ModelFileError
 from speechemo_cli.features import mfcc
 from speechemo_cli.inference.predictor import Answer, Predictor, Refusal
-from speechemo_cli.models import artifact, training, version_module
+from speechemo_cli.models import model_file, training, version_module
 
 LABELS = ("neutral", "happy", "angry")
 
@@ -33,9 +33,9 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     x = np.random.default_rng(0).normal(0, 50, (30, 20)).astype(np.float32)
     network = version_module("v1").build(x, 3, version_module("v1").PRESET)
     trained_with = Config(mfcc=MfccConfig(n_mfcc=20))
-    card = artifact.ModelCard("v1", LABELS, "mfcc", mfcc.VERSION, trained_with.to_dict(), seed=0, epochs=50)
+    card = model_file.ModelMetadata("v1", LABELS, "mfcc", mfcc.VERSION, trained_with.to_dict(), seed=0, epochs=50)
     path = tmp_path_factory.mktemp("models") / "v1.keras"
-    artifact.save(network, card, path)
+    model_file.save(network, card, path)
     return path
 
 
@@ -47,7 +47,7 @@ def test_an_answer_is_the_networks_on_the_features_of_the_training(
     clip = write_clip(seconds=1.5, sr=48000)
     y, sr = librosa.load(clip, sr=22050)
     features = librosa.feature.mfcc(y=y, sr=sr, n_mfcc=20).mean(axis=1)
-    expected = training.predict(artifact.load(model_file)[0], features[None, :].astype(np.float32))[0]
+    expected = training.predict(model_file.load(model_file)[0], features[None, :].astype(np.float32))[0]
 
     (answer,) = Predictor.open(model_file).predict([str(clip)])
 
@@ -166,7 +166,7 @@ def test_the_samples_of_a_batch_are_not_kept(fast: Path, write_clip: Callable[..
 def test_no_network_is_loaded_for_clips_that_cannot_be_read(
     model_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(artifact, "load", lambda _: pytest.fail("the network was loaded"))
+    monkeypatch.setattr(model_file, "load", lambda _: pytest.fail("the network was loaded"))
 
     assert list(Predictor.open(model_file).predict(["a.wav"])) == [Refusal("a.wav", "no such file")]
 

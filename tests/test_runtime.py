@@ -20,7 +20,7 @@ from conftest import noisy
 from speechemo_cli.config import Config
 from speechemo_cli.errors import ModelFileError
 from speechemo_cli.inference.runtime import LiteRuntime, Runtime, choose
-from speechemo_cli.models import artifact, twin
+from speechemo_cli.models import model_file, litert_file
 
 Model = Callable[[str], Path]
 HEAVY = ("tensorflow", "keras", "librosa", "numba", "scipy", "sklearn", "joblib", "matplotlib")
@@ -29,47 +29,47 @@ HEAVY = ("tensorflow", "keras", "librosa", "numba", "scipy", "sklearn", "joblib"
 @pytest.fixture
 def own(model_with_twin: Model) -> Path:
     """A v1 with its twin that a test may spoil."""
-    for file in (model_with_twin("v1"), twin.beside(model_with_twin("v1"))):
+    for file in (model_with_twin("v1"), litert_file.beside(model_with_twin("v1"))):
         shutil.copy(file, file.name)
     return Path("v1.keras")
 
 
 def opened(path: Path) -> LiteRuntime:
     """A fresh interpreter."""
-    return LiteRuntime(twin.beside(path).read_bytes(), path.name, 8)
+    return LiteRuntime(litert_file.beside(path).read_bytes(), path.name, 8)
 
 
 # --- which one -----------------------------------------------------------------------------------------
 
 
 def test_auto_takes_the_twin_and_has_nothing_to_say(own: Path) -> None:
-    runtime, reason = choose("auto", own, artifact.inspect(own), Config())
+    runtime, reason = choose("auto", own, model_file.inspect(own), Config())
 
     assert (runtime.name, reason) == ("litert", "")
 
 
 def test_auto_falls_back_and_says_why(own: Path) -> None:
-    twin.beside(own).unlink()
+    litert_file.beside(own).unlink()
 
-    runtime, reason = choose("auto", own, artifact.inspect(own), Config())
+    runtime, reason = choose("auto", own, model_file.inspect(own), Config())
 
     assert runtime.name == "keras"
     assert reason == "the LiteRT twin v1.tflite cannot be read: no such file or directory"
 
 
 def test_who_asks_for_litert_gets_it_or_an_error(own: Path) -> None:
-    assert choose("litert", own, artifact.inspect(own), Config())[0].name == "litert"
+    assert choose("litert", own, model_file.inspect(own), Config())[0].name == "litert"
 
-    twin.beside(own).write_bytes(b"of another model")
+    litert_file.beside(own).write_bytes(b"of another model")
 
     with pytest.raises(ModelFileError, match=r"v1\.tflite does not belong to v1\.keras\. Train it again"):
-        choose("litert", own, artifact.inspect(own), Config())
+        choose("litert", own, model_file.inspect(own), Config())
 
 
 def test_keras_asks_for_no_twin(own: Path) -> None:
-    twin.beside(own).unlink()
+    litert_file.beside(own).unlink()
 
-    runtime, reason = choose("keras", own, replace(artifact.inspect(own), twin=None), Config())
+    runtime, reason = choose("keras", own, replace(model_file.inspect(own), twin=None), Config())
 
     assert (runtime.name, reason) == ("keras", "")
 
@@ -79,11 +79,11 @@ def test_where_litert_is_not_installed_keras_answers_and_it_is_said(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
 
-    runtime, reason = choose("auto", own, artifact.inspect(own), Config())
+    runtime, reason = choose("auto", own, model_file.inspect(own), Config())
 
     assert (runtime.name, reason) == ("keras", "the package ai-edge-litert is missing")
     with pytest.raises(ModelFileError, match=r"ai-edge-litert is missing\. Install it, or take --runtime k"):
-        choose("litert", own, artifact.inspect(own), Config())
+        choose("litert", own, model_file.inspect(own), Config())
 
 
 @pytest.mark.parametrize(
@@ -93,10 +93,10 @@ def test_a_twin_of_rubbish_that_the_card_does_name_is_refused_in_one_line(
     own: Path, content: bytes | None, capfd: pytest.CaptureFixture[str]
 ) -> None:
     if content is None:
-        whole = twin.beside(own).read_bytes()
+        whole = litert_file.beside(own).read_bytes()
         content = whole[: len(whole) // 2]
-    twin.beside(own).write_bytes(content)
-    card = replace(artifact.inspect(own), twin=hashlib.sha256(content).hexdigest())
+    litert_file.beside(own).write_bytes(content)
+    card = replace(model_file.inspect(own), twin=hashlib.sha256(content).hexdigest())
 
     with pytest.raises(ModelFileError, match=r"^LiteRT refuses the twin of v1\.keras: .+") as refused:
         choose("litert", own, card, Config())
@@ -108,7 +108,7 @@ def test_a_twin_of_rubbish_that_the_card_does_name_is_refused_in_one_line(
 
 
 def test_a_twin_with_other_labels_is_refused(own: Path) -> None:
-    runtime = LiteRuntime(twin.beside(own).read_bytes(), "v1.keras", 3)
+    runtime = LiteRuntime(litert_file.beside(own).read_bytes(), "v1.keras", 3)
 
     with pytest.raises(ModelFileError, match=r"the LiteRT twin of v1\.keras has 8 outputs, expected 3"):
         runtime.listen(np.ones(22050, np.float32))
@@ -183,8 +183,8 @@ class Network:
 
 
 def keras_runtime(path: Path, monkeypatch: pytest.MonkeyPatch, rows: object) -> Runtime:
-    monkeypatch.setattr(artifact.Checked, "load", lambda _self: Network(rows))
-    return choose("keras", path, artifact.inspect(path), Config())[0]
+    monkeypatch.setattr(model_file.Checked, "load", lambda _self: Network(rows))
+    return choose("keras", path, model_file.inspect(path), Config())[0]
 
 
 NO_PROBABILITIES = [
@@ -235,7 +235,7 @@ def test_a_network_that_cannot_be_run_is_refused_in_one_line(
 
 
 def test_a_twin_that_cannot_be_run_is_refused_in_one_line() -> None:
-    runtime = opened(artifact.PACKAGED)
+    runtime = opened(model_file.PACKAGED)
 
     with pytest.raises(ModelFileError, match=r"LiteRT cannot run the twin of packaged\.keras: .+") as refused:
         runtime.listen(np.ones(1, np.float32))  # cannot be mirrored at its ends
@@ -255,7 +255,7 @@ def test_what_was_checked_answers_whatever_happens_to_the_file_before_the_first_
     own: Path, rng: np.random.Generator
 ) -> None:
     y = noisy(rng, 1.0, 22050)
-    runtime, untouched = (choose("keras", own, artifact.inspect(own), Config())[0] for _ in range(2))
+    runtime, untouched = (choose("keras", own, model_file.inspect(own), Config())[0] for _ in range(2))
     expected = untouched.answer([untouched.listen(y)])
 
     own.write_bytes(b"another model")
@@ -265,9 +265,9 @@ def test_what_was_checked_answers_whatever_happens_to_the_file_before_the_first_
 
 @pytest.mark.parametrize("wanted", ["auto", "keras"])
 def test_a_file_that_is_replaced_while_it_is_read_is_refused(own: Path, wanted: str) -> None:
-    card = artifact.read_card(own)
+    card = model_file.read_metadata(own)
     relabelled(own, [f"other {i}" for i in range(8)])
-    twin.beside(own).write_bytes(b"the twin of the other")
+    litert_file.beside(own).write_bytes(b"the twin of the other")
 
     with pytest.raises(ModelFileError, match=r"v1\.keras was replaced while it was read\. Run it again"):
         choose(wanted, own, card, Config())

@@ -158,35 +158,36 @@ def _model_file(model: str | None, config: Config, plot: Path | None, format_: o
     from speechemo_cli.errors import DataError
     from speechemo_cli.evaluation import holdout
     from speechemo_cli.features import dataset
-    from speechemo_cli.models import artifact, version_module
+    from speechemo_cli.models import model_file
 
-    path = artifact.find(model, config.models)
-    checked = artifact.check(path)
-    card = checked.card
+    path = model_file.find(model, config.models)
+    checked = model_file.check(path)
+    metadata = checked.metadata
     corpus = find_all(config.data, song=config.song)
     say_corpora(corpus)
-    render.note(f"model: {artifact.shown(path)} ({card.version}, {card.epochs} epochs, seed {card.seed})")
-    unknown = holdout.unknown_labels(corpus.clips, card)
+    render.note(
+        f"model: {model_file.shown(path)} ({metadata.version}, {metadata.epochs} epochs, seed {metadata.seed})"
+    )
+    unknown = holdout.unknown_labels(corpus.clips, metadata)
     if unknown:
         raise DataError(
             f"the clips have labels the model does not know: {', '.join(unknown)}",
-            f"It answers {', '.join(card.labels)}",
+            f"It answers {', '.join(metadata.labels)}",
         )
     with render.progress("extracting", "clips") as update:
         clips = dataset.load(
             corpus.clips,
-            card.adopt(config),
-            card.feature_set,
-            card.labels,
-            version_module(card.version).prepare,
-            update,
+            metadata.adopt(config),
+            metadata.feature_set,
+            metadata.labels,
+            on_progress=update,
         )
     render.say_extraction(clips.extraction)
-    result = holdout.score_model(checked.load(), card, clips)
+    result = holdout.score_model(checked.load(), metadata, clips)
     headline = result.not_trained_on or result.trained_on
     assert headline is not None
     if plot:
-        _draw(headline, card.labels, f"{artifact.shown(path)} on {headline.n} clips", plot)
+        _draw(headline, metadata.labels, f"{model_file.shown(path)} on {headline.n} clips", plot)
     if options.is_table(format_):
         render.emit(_model_table(result, headline))
     else:
@@ -194,9 +195,9 @@ def _model_file(model: str | None, config: Config, plot: Path | None, format_: o
         render.emit_json(
             "evaluate",
             {
-                "version": card.version,
-                "model": artifact.shown(path),
-                "labels": list(card.labels),
+                "version": metadata.version,
+                "model": model_file.shown(path),
+                "labels": list(metadata.labels),
                 "n_clips": len(clips.examples),
                 "n_trained_on": result.trained_on.n if result.trained_on else 0,
                 "scored": "not_trained_on" if result.not_trained_on else "trained_on",
@@ -243,14 +244,12 @@ def _by_protocol(
     from speechemo_cli.corpus.collection import find_all
     from speechemo_cli.evaluation import protocols
     from speechemo_cli.features import dataset
-    from speechemo_cli.models import version_module
 
     corpus = find_all(config.data, song=config.song)
     say_corpora(corpus)
     preset = protocols.preset_of(version, config)
-    prepare = version_module(version).prepare
     with render.progress("extracting", "clips") as update:
-        clips = dataset.load(corpus.clips, config, preset.feature_set, prepare=prepare, on_progress=update)
+        clips = dataset.load(corpus.clips, config, preset.feature_set, others=preset.others, on_progress=update)
     render.say_extraction(clips.extraction)
     with render.progress("training", "epochs") as update:
         result = protocols.run_protocol(
@@ -269,17 +268,15 @@ def _between_corpora(
     from speechemo_cli.corpus.collection import find_all
     from speechemo_cli.evaluation import cross_corpus, protocols
     from speechemo_cli.features import dataset
-    from speechemo_cli.models import version_module
 
     found = find_all([*corpora.train, *corpora.test], song=config.song)
     say_corpora(found)
     preset = protocols.preset_of(version, config)
-    prepare = version_module(version).prepare
     with render.progress("extracting", "clips") as update:
         clips = found.only(corpora.train).clips
-        train = dataset.load(clips, config, preset.feature_set, prepare=prepare, on_progress=update)
+        train = dataset.load(clips, config, preset.feature_set, others=preset.others, on_progress=update)
         kept, left_out = cross_corpus.split_by_label(found.only(corpora.test).clips, train.labels)
-        test = dataset.load(kept, config, preset.feature_set, train.labels, prepare, update)
+        test = dataset.load(kept, config, preset.feature_set, train.labels, on_progress=update)
     for data in (train, test):
         render.say_extraction(data.extraction)
     if left_out:

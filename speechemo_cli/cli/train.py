@@ -67,7 +67,7 @@ def run(
     from speechemo_cli.corpus.collection import find_all
     from speechemo_cli.evaluation import holdout, plots, protocols
     from speechemo_cli.features import dataset
-    from speechemo_cli.models import artifact, twin, version_module
+    from speechemo_cli.models import litert_file, model_file, training
 
     render.set_quiet(quiet)
     config = options.build_config(
@@ -83,10 +83,10 @@ def run(
         train__epochs=epochs,
         train__calibrate=calibrate,
     )
-    path = output or artifact.default_path(config.models, version.value)
-    options.check_output("--output", path, artifact.SUFFIX, any_case=False)
+    path = output or model_file.default_path(config.models, version.value)
+    options.check_output("--output", path, model_file.SUFFIX, any_case=False)
     preset = protocols.preset_of(version.value, config)
-    artifact.require_moderate(preset.feature_set, config)
+    model_file.require_moderate(preset.feature_set, config)
     corpus = find_all(config.data, song=config.song)
     say_corpora(corpus)
     with render.progress("extracting", "clips") as update:
@@ -94,7 +94,7 @@ def run(
             corpus.clips,
             config,
             preset.feature_set,
-            prepare=version_module(version.value).prepare,
+            others=preset.others,
             on_progress=update,
         )
     render.say_extraction(clips.extraction)
@@ -128,12 +128,14 @@ def run(
         "failed": [{"path": f.path, "error": f.error} for f in clips.extraction.failed],
         "seconds": round(time.perf_counter() - started, 3),
     }
-    card = replace(result.card, results=numbers)
+    metadata = replace(result.metadata, results=numbers)
     try:
-        card = replace(card, twin=twin.write(result.model, card, twin.beside(path)))
+        metadata = replace(
+            metadata, litert=litert_file.write(training.with_distance(result.model), litert_file.beside(path))
+        )
     except (AccessError, ModelFileError) as error:
         render.warn(f"{error.message}. predict will run it with Keras, which takes longer to start")
-    artifact.save(result.model, card, path)
+    model_file.save(result.model, metadata, path)
     plots.learning_curve(
         result.history, f"{version.value}, {len(result.holdout.train)} clips", path.with_suffix(".png")
     )
@@ -172,7 +174,7 @@ def _numbers(result: HoldoutResult) -> dict[str, Any]:
                 },
             ),
         },
-        "temperature": result.card.temperature,
+        "temperature": result.metadata.temperature,
         "cross_validated": result.calibration.result.to_dict() if result.calibration else None,
     }
 
@@ -189,7 +191,9 @@ def _table(result: HoldoutResult, path: Path, epochs: int, seed: int) -> str:
     shown = {name: scores for name, scores in parts.items() if scores is not None}
     rows = [[name, str(s.n), percent(s.accuracy), percent(s.uar)] for name, s in shown.items()]
     text = render.table(
-        ["", "clips", "accuracy", "UAR"], rows, title=f"{result.card.version}, {epochs} epochs, seed {seed}"
+        ["", "clips", "accuracy", "UAR"],
+        rows,
+        title=f"{result.metadata.version}, {epochs} epochs, seed {seed}",
     )
     tested = {
         name: scores

@@ -9,12 +9,13 @@ import numpy as np
 
 from speechemo_cli.corpus.layouts import RAVDESS
 from speechemo_cli.corpus.splits import Holdout, hold_out
+from speechemo_cli.evaluation import conditions
 from speechemo_cli.evaluation.metrics import Scores, score
 from speechemo_cli.evaluation.protocols import Calibration, OnEpoch, calibrate, preset_of, within
 from speechemo_cli.evaluation.runs import Run
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.models import training
-from speechemo_cli.models.artifact import ModelCard, library_versions
+from speechemo_cli.models.model_file import ModelMetadata, library_versions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +36,7 @@ class HoldoutResult:
     Attributes
     ----------
     model : keras.Model
-    card : ModelCard
+    metadata : ModelMetadata
     history : dict of str to list of float
     train, seen, new : Scores or None
         On the training clips, on held-out clips of seen speakers, on unseen speakers.
@@ -47,7 +48,7 @@ class HoldoutResult:
     """
 
     model: Any
-    card: ModelCard
+    metadata: ModelMetadata
     history: dict[str, list[float]]
     train: Scores
     seen: Scores | None
@@ -101,8 +102,7 @@ def train_with_holdout(
     trained = training.fit(
         version,
         preset,
-        data.x[holdout.train],
-        data.targets[holdout.train],
+        training.rows_of(data, holdout.train, preset),
         len(data.labels),
         config.seed,
         watch={name: (data.x[at], data.targets[at]) for name, at in parts.items() if name != "train"},
@@ -117,7 +117,7 @@ def train_with_holdout(
 
     new_corpora = sorted(set(data.corpora[holdout.new].tolist()))
     new_by_corpus = {name: scored(holdout.new[data.corpora[holdout.new] == name]) for name in new_corpora}
-    card = ModelCard(
+    metadata = ModelMetadata(
         version=version,
         labels=data.labels,
         feature_set=preset.feature_set,
@@ -132,7 +132,7 @@ def train_with_holdout(
     )
     return HoldoutResult(
         trained.model,
-        card,
+        metadata,
         trained.history,
         scored(holdout.train),
         scored(holdout.seen) if len(holdout.seen) else None,
@@ -185,7 +185,7 @@ class ModelResult:
 
     Attributes
     ----------
-    card : ModelCard
+    metadata : ModelMetadata
     trained_on : Scores or None
         On clips the model was trained on: a measure of memory, not of skill.
     seen_speakers : Scores or None
@@ -196,23 +196,26 @@ class ModelResult:
         On other files, where either they or the model file do not tell enough.
     not_trained_on : Scores or None
         On all clips it was not trained on.
+    conditions : dict of str to Scores
+        On these, or on all where there is none, under other recording conditions.
     """
 
-    card: ModelCard
+    metadata: ModelMetadata
     trained_on: Scores | None
     seen_speakers: Scores | None
     unseen_speakers: Scores | None
     unknown_speakers: Scores | None
     not_trained_on: Scores | None
+    conditions: dict[str, Scores]
 
 
-def score_model(model: Any, card: ModelCard, data: Dataset) -> ModelResult:
+def score_model(model: Any, metadata: ModelMetadata, data: Dataset) -> ModelResult:
     """Score a model on labelled clips, by what it was trained on.
 
     Parameters
     ----------
     model : keras.Model
-    card : ModelCard
+    metadata : ModelMetadata
     data : Dataset
         Its labels must be the model's.
 
@@ -221,17 +224,17 @@ def score_model(model: Any, card: ModelCard, data: Dataset) -> ModelResult:
     ModelResult
     """
     answers = training.predict(model, data.x)
-    contents, samples = card.trained_on(), card.trained_on_samples()
+    contents, samples = metadata.trained_on(), metadata.trained_on_samples()
     trained_on = np.array([e.sha256 in contents or e.key in samples for e in data.examples])
     ids = [example.clip.speaker_id for example in data.examples]
     # A folder may have another name than at the training: who said a clip it was trained on is seen.
-    speakers = _speakers(card)
+    speakers = _speakers(metadata)
     seen_ids = {*(speakers or ()), *(ids[i] for i in np.flatnonzero(trained_on))} - {None}
     of_seen = np.array([one in seen_ids for one in ids])
     of_unseen = np.array([one is not None and speakers is not None for one in ids]) & ~of_seen
     # Without the hashes of samples, any file but one with the name of another actor may be a training
     # clip in another format.
-    tells_samples = "train_samples" in card.data
+    tells_samples = "train_samples" in metadata.data
     seen = of_seen & ~trained_on & tells_samples
     unseen = of_unseen & ~trained_on & (tells_samples | (data.corpora == RAVDESS))
     untold = ~trained_on & ~seen & ~unseen
@@ -239,18 +242,25 @@ def score_model(model: Any, card: ModelCard, data: Dataset) -> ModelResult:
     def part(mask: NDArray[np.bool_]) -> Scores | None:
         return score(data.targets[mask], answers[mask], data.labels) if mask.any() else None
 
-    return ModelResult(card, *map(part, (trained_on, seen, unseen, untold, ~trained_on)))
+    scored = ~trained_on if not trained_on.all() else trained_on
+    by_condition = {
+        name: score(data.targets[scored], training.predict(model, x[scored]), data.labels)
+        for name, x in conditions.of(data).items()
+    }
+    return ModelResult(
+        metadata, *map(part, (trained_on, seen, unseen, untold, ~trained_on)), conditions=by_condition
+    )
 
 
-def _speakers(card: ModelCard) -> set[str] | None:
+def _speakers(metadata: ModelMetadata) -> set[str] | None:
     """Return the ids of all speakers a model was trained on; None where its file does not tell of all."""
-    names = set(card.data.get("speakers", ()))
-    corpora = card.data.get("corpora")
+    names = set(metadata.data.get("speakers", ()))
+    corpora = metadata.data.get("corpora")
     if corpora is None:  # an older file, which has bare names
-        return {f"{RAVDESS}/{name}" for name in names} if names and card.data.get("ravdess") else None
+        return {f"{RAVDESS}/{name}" for name in names} if names and metadata.data.get("ravdess") else None
     return None if any(one["of_unknown_speakers"] for one in corpora.values()) else names
 
 
-def unknown_labels(clips: Sequence[Clip], card: ModelCard) -> tuple[str, ...]:
+def unknown_labels(clips: Sequence[Clip], metadata: ModelMetadata) -> tuple[str, ...]:
     """Labels of the clips that the model cannot answer."""
-    return tuple(sorted({clip.label for clip in clips} - set(card.labels)))
+    return tuple(sorted({clip.label for clip in clips} - set(metadata.labels)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from speechemo_cli.corpus.folds import PROTOCOLS, Fold, Protocol, folds
 from speechemo_cli.errors import DataError
+from speechemo_cli.evaluation import conditions
 from speechemo_cli.evaluation.calibration import apply_temperature, fit_temperature
 from speechemo_cli.evaluation.metrics import METRICS, Scores, intervals, reliability, score
 from speechemo_cli.evaluation.runs import Finished, Run
@@ -67,6 +68,10 @@ class FoldResult:
         Of the training; what it took then, where the fold was done by an earlier run.
     temperature : float or None
         What the probabilities were corrected by.
+    distances : np.ndarray [shape=(n,), dtype=float32]
+        How far each test clip is from those of the training (`training.with_distance`).
+    conditions : dict of str to np.ndarray [shape=(n, n_labels), dtype=float32]
+        Probabilities for the same clips under other recording conditions.
     """
 
     name: str
@@ -77,6 +82,8 @@ class FoldResult:
     scores: Scores
     seconds: float
     temperature: float | None = None
+    distances: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    conditions: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -135,6 +142,16 @@ class ProtocolResult:
         }
 
     @cached_property
+    def conditions(self) -> dict[str, Scores]:
+        """Scores of the same test clips under other recording conditions."""
+        return {
+            name: score(
+                self.truth, np.concatenate([fold.conditions[name] for fold in self.folds]), self.labels
+            )
+            for name in self.folds[0].conditions
+        }
+
+    @cached_property
     def confidence(self) -> NDArray[np.float64]:
         """Probability of each answer."""
         highest: NDArray[np.float64] = self.probabilities.max(axis=1).astype(np.float64)
@@ -167,6 +184,7 @@ class ProtocolResult:
             "n_answers": self.pooled.n,
             **{name: self.spread(name) for name in METRICS},
             "per_class": self.pooled.to_dict()["per_class"],
+            **conditions.to_dict(self.conditions, self.pooled),
             "confusion": self.pooled.confusion,
             "reliability": [
                 {"n": len(hits), "confidence": float(sure.mean()), "accuracy": float(hits.mean())}
@@ -246,7 +264,8 @@ def run_folds(
     results = []
     for fold in plan:
         inside = within(on_epoch, f"fold {fold.name} of {len(plan)}")
-        answers, finished = _train_fold(version, preset, fold, data, config, inside)
+        model, finished = _train_fold(version, preset, fold, data, config, inside)
+        answers, distances = training.predict(training.with_distance(model), data.x[fold.test])
         temperature = None
         if preset.calibrate and not protocol.shares_speakers:
             inner = calibrate(version, data.subset(fold.train), config, inside)
@@ -262,6 +281,8 @@ def run_folds(
                 score(data.targets[fold.test], probabilities, data.labels),
                 finished.seconds,
                 temperature,
+                distances[:, 0],
+                {name: training.predict(model, x[fold.test]) for name, x in conditions.of(data).items()},
             )
         )
     return _pool(version, protocol, preset, data, config, results)
@@ -326,24 +347,27 @@ def calibrate(
 
 def _train_fold(
     version: str, preset: Preset, fold: Fold, data: Dataset, config: Config, on_epoch: OnEpoch
-) -> tuple[NDArray[np.float32], Finished]:
-    """Train one network, unless an earlier run did, and ask it for the clips of the test."""
+) -> tuple[Any, Finished]:
+    """Train one network, unless an earlier run did."""
     run = Run(version, preset, data, fold.train, fold.seed, config)
-    x, n_labels = data.x[fold.train], len(data.labels)
     finished = run.read()
     if finished is not None:
-        model = version_module(version).build(x, n_labels, preset)
+        network = version_module(version)
+        model = network.build(data.x.shape[1:], len(data.labels), preset)
+        # Which computes from its weights what it normalises by.
+        model.get_layer("normalise").adapt(data.x[fold.train[:2]])
         try:
             model.set_weights(finished.weights)
         except ValueError:  # not what this network wrote
             finished = None
+        else:
+            model.get_layer("normalise").finalize_state()
     if finished is None:
         trained = training.fit(
             version,
             preset,
-            x,
-            data.targets[fold.train],
-            n_labels,
+            training.rows_of(data, fold.train, preset),
+            len(data.labels),
             fold.seed,
             on_epoch=lambda *values: on_epoch("", *values),
             checkpoint=run.checkpoint,
@@ -351,7 +375,7 @@ def _train_fold(
         model = trained.model
         finished = Finished(model.get_weights(), trained.history, run.checkpoint.seconds)
         run.write(finished)
-    return training.predict(model, data.x[fold.test]), finished
+    return model, finished
 
 
 def _pool(

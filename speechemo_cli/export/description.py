@@ -11,7 +11,7 @@ import numpy as np
 
 from speechemo_cli.export import formats
 from speechemo_cli.files import display_name, sha256_file
-from speechemo_cli.models import artifact
+from speechemo_cli.models import model_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,7 +129,7 @@ def describe(
     dict
         The fields of docs/export.md.
     """
-    card = source.card
+    metadata = source.metadata
     return {
         "schema": SCHEMA,
         "format": format_,
@@ -144,26 +144,26 @@ def describe(
         },
         "output": {
             "name": formats.ONNX_OUTPUT if format_ == "onnx" else formats.OUTPUT,
-            "shape": [1, len(card.labels)],
+            "shape": [1, len(metadata.labels)],
             "dtype": "float32",
         },
         "signature": None if format_ == "onnx" else formats.SIGNATURE,
-        "labels": list(card.labels),
-        "calibration": {"temperature": card.temperature, "included": True},
+        "labels": list(metadata.labels),
+        "calibration": {"temperature": metadata.temperature, "included": True},
         "features": {
-            "set": card.feature_set,
-            "version": card.feature_version,
+            "set": metadata.feature_set,
+            "version": metadata.feature_version,
             "included": True,
             **source.features.settings(source.config),
         },
         "source": {
             "model": display_name(source.path.name),
             "sha256": sha256_file(source.path),
-            "version": card.version,
-            "versions": card.versions,
+            "version": metadata.version,
+            "versions": metadata.versions,
         },
         "versions": {
-            **artifact.library_versions(),
+            **model_file.library_versions(),
             **{package: _version(package) for package in formats.PACKAGES[format_]},
         },
         "tolerance": source.tolerance,

@@ -14,7 +14,7 @@ from speechemo_cli.errors import ConfigError, ModelFileError, SpeechemoError
 from speechemo_cli.export import description, formats
 from speechemo_cli.export.formats import Source
 from speechemo_cli.files import access_error, atomic_folder, atomic_path, display_name
-from speechemo_cli.models import artifact
+from speechemo_cli.models import model_file
 from speechemo_cli.stderr import quiet_stderr
 
 if TYPE_CHECKING:
@@ -133,15 +133,15 @@ def write(
     ConfigError
         As `check`.
     ModelFileError
-        As `artifact.load`, or it cannot be exported, or what was exported answers otherwise.
+        As `model_file.load`, or it cannot be exported, or what was exported answers otherwise.
     AccessError
         It cannot be written; what was there is as it was.
     """
     step = on_progress or (lambda *_: None)
     check(output, format_)
     step(0, 3, "loading")
-    network, card = artifact.load(model)
-    source = Source(model, network, card)
+    network, metadata = model_file.load(model)
+    source = Source(model, network, metadata)
     vectors = description.signals(source.sr)
     # The shortest waveform there is, and a longer one, which the JSON has no room for.
     extremes = [description.voice(source.sr, n) for n in (source.shortest, 4 * source.sr)]
@@ -166,7 +166,7 @@ def write(
         difference = float(np.abs(np.array(received) - np.array(expected)).max())
         if not difference <= source.tolerance:  # a NaN is not either
             raise ModelFileError(
-                f"what was exported to {format_} does not answer as {artifact.shown(model)}: "
+                f"what was exported to {format_} does not answer as {model_file.shown(model)}: "
                 f"probabilities differ by {difference:.2g}, expected at most {source.tolerance:g}"
             )
         written = description.files(temp, output.name)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from speechemo_cli.features import FeatureSet
-    from speechemo_cli.models.artifact import ModelCard
+    from speechemo_cli.models.model_file import ModelMetadata
 
     Samples = NDArray[np.float32]
     Answer = Callable[[Samples], Samples]
@@ -55,22 +55,22 @@ class Source:
     path : Path
         Its `.keras` file.
     network : keras.Model
-    card : ModelCard
+    metadata : ModelMetadata
     """
 
     path: Path
     network: Any
-    card: ModelCard
+    metadata: ModelMetadata
 
     @property
     def config(self) -> Config:
         """With the features of the card."""
-        return self.card.adopt(Config())
+        return self.metadata.adopt(Config())
 
     @property
     def features(self) -> FeatureSet:
         """What its network reads."""
-        return FEATURE_SETS[self.card.feature_set]
+        return FEATURE_SETS[self.metadata.feature_set]
 
     @property
     def sr(self) -> int:
@@ -85,11 +85,13 @@ class Source:
     @property
     def tolerance(self) -> float:
         """How far an exported probability may be from the model's own."""
-        return TOLERANCES[self.card.feature_set]
+        return TOLERANCES[self.metadata.feature_set]
 
     def waveform_model(self, *, quantised: bool = True) -> Any:
         """Put the front end before the network."""
-        return frontend.waveform_model(self.network, self.card.feature_set, self.config, quantised=quantised)
+        return frontend.waveform_model(
+            self.network, self.metadata.feature_set, self.config, quantised=quantised
+        )
 
     def answer(self, y: Samples) -> Samples:
         """Answer as `predict` does it: features, network."""
@@ -102,7 +104,7 @@ def to_litert(source: Source, path: Path) -> None:
     """Write a LiteRT file; that of Whisper's encoder in 8 bits, as the one that `predict` runs."""
     import tensorflow as tf
 
-    rounds = [tf.lite.Optimize.DEFAULT] if source.card.feature_set == "whisper" else []
+    rounds = [tf.lite.Optimize.DEFAULT] if source.metadata.feature_set == "whisper" else []
     # What is rounded in the file need not be so in the graph.
     source.waveform_model(quantised=False).export(
         path, format="litert", verbose=False, input_signature=[_waveform_spec()], optimizations=rounds
@@ -134,7 +136,7 @@ def to_onnx(source: Source, path: Path) -> None:
     names = {frozen.inputs[0].name: INPUT, frozen.outputs[0].name: ONNX_OUTPUT}
     onnx_model, _ = importlib.import_module("tf2onnx.convert").from_graph_def(
         frozen.graph.as_graph_def(add_shapes=True),
-        name=source.card.version,
+        name=source.metadata.version,
         input_names=[frozen.inputs[0].name],
         output_names=[frozen.outputs[0].name],
         tensors_to_rename=names,

@@ -10,6 +10,7 @@ import numpy as np
 
 from speechemo_cli import features
 from speechemo_cli.corpus.labels import ordered
+from speechemo_cli.corpus.layouts import RAVDESS
 from speechemo_cli.corpus.splits import Example, distinct
 from speechemo_cli.errors import DataError, NoInputError, StoreError
 from speechemo_cli.features.extraction import Extraction, Failure, OnProgress, extract
@@ -69,6 +70,28 @@ class Dataset:
             durations_s=self.durations_s[positions],
             others={name: rows[positions] for name, rows in self.others.items()},
         )
+
+
+# What a song counts, in parts of a spoken clip; and what each further corpus counts at most, in parts of
+# RAVDESS or, without it, of the largest corpus, so that none drowns the others.
+SONG_WEIGHT = 0.5
+CORPUS_WEIGHT = 0.25
+
+
+def clip_weights(data: Dataset) -> NDArray[np.float32]:
+    """How much each clip counts in training [shape=(clips,)].
+
+    Songs beside spoken clips count half. A corpus counts in all at most a quarter of what RAVDESS does, or, where
+    that is not there, the largest.
+    """
+    songs = np.array([example.clip.song for example in data.examples])
+    weights = np.where(songs & (~songs).any(), SONG_WEIGHT, 1.0)
+    totals = {name: float(weights[data.corpora == name].sum()) for name in sorted(set(data.corpora.tolist()))}
+    main = RAVDESS if RAVDESS in totals else max(totals, key=totals.__getitem__)
+    for name, total in totals.items():
+        if name != main:
+            weights[data.corpora == name] *= min(1.0, CORPUS_WEIGHT * totals[main] / total)
+    return weights.astype(np.float32)
 
 
 def load(

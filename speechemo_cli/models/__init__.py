@@ -22,6 +22,8 @@ class Preset:
     ----------
     feature_set : str
         Name of the feature set the network reads.
+    augmented : str
+        Name of the set with augmented copies of the clips that it is trained on too; empty for none.
     epochs, batch_size : int
     learning_rate : float
         Of Adam.
@@ -35,7 +37,13 @@ class Preset:
     batch_size: int
     learning_rate: float
     dropout: float
+    augmented: str = ""
     calibrate: bool = False
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Names of the feature sets that a training needs besides `feature_set`."""
+        return (self.augmented,) if self.augmented else ()
 
     def with_config(self, config: TrainConfig) -> Preset:
         """Lay what the config sets over the preset."""
@@ -52,10 +60,9 @@ class Preset:
 def version_module(version: str) -> Any:
     """Return the module of a version.
 
-    It has `PRESET`, `prepare(clips)` to make one array of the stored features of clips,
-    `build(x, n_classes, preset)`, `learner(model)` for what of it is trained,
-    `compile_model(learner, preset, steps)` and
-    `batches(x, targets, n_classes, preset, seed, epochs_done)`, which gives the arguments of
+    It has `PRESET`, `build(input_shape, n_classes, preset)`, `training_model(model)` for what of it is
+    trained, `compile_model(training_model, preset, steps)` and
+    `batches(x, targets, weights, n_classes, preset, seed, epochs_done)`, which gives the arguments of
     `keras.Model.fit`. Modules that decide its answers besides itself stand in `PARTS`.
 
     Raises

@@ -5,29 +5,59 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from speechemo_cli.errors import SpeechemoError
+from speechemo_cli.features.dataset import clip_weights
 from speechemo_cli.models import Preset, version_module
 from speechemo_cli.models.keras_backend import load_keras
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from speechemo_cli.features.dataset import Dataset
     from speechemo_cli.models.checkpoint import Checkpoint
 
     Features = NDArray[np.float32]
     Targets = NDArray[np.int64]
 
-# The training clips' own curve is measured on so many feature values: all clips of v1 and v2, 146 of
-# v3, whose curve would otherwise cost a third of the training.
-_WATCHED_VALUES = 2**21
-# Feature values, and clips, that go through a network at a time, so that its activations fit into memory.
-_PREDICT_VALUES, _PREDICT_CLIPS = 2**20, 2**8
+# The training clips' own curve is measured on so many of them, so that it costs little.
+_WATCHED_ROWS = 2**11
+# Clips that go through a network at a time, so that its activations fit into memory.
+_PREDICT_CLIPS = 2**10
 
 OnEpoch = Callable[[int, int, Mapping[str, float]], None]
+
+
+class Rows(NamedTuple):
+    """What a network is trained on: clips, and augmented copies of them.
+
+    Attributes
+    ----------
+    x : np.ndarray [shape=(rows, dim), dtype=float32]
+    targets : np.ndarray [shape=(rows,), dtype=int64]
+        Positions in the list of labels.
+    weights : np.ndarray [shape=(rows,), dtype=float32]
+        How much each counts.
+    """
+
+    x: Features
+    targets: Targets
+    weights: NDArray[np.float32]
+
+
+def rows_of(data: Dataset, positions: NDArray[np.int64], preset: Preset) -> Rows:
+    """Lay some clips and their augmented copies under one another, each copy with the weight of its clip."""
+    x = data.x[positions][:, None]
+    if preset.augmented:
+        x = np.concatenate([x, data.others[preset.augmented][positions]], axis=1)
+    n = x.shape[1]
+    weights = clip_weights(data.subset(positions))
+    return Rows(
+        x.reshape(len(positions) * n, -1), np.repeat(data.targets[positions], n), np.repeat(weights, n)
+    )
 
 
 @dataclass
@@ -51,8 +81,7 @@ class Training:
 def fit(
     version: str,
     preset: Preset,
-    x: Features,
-    targets: Targets,
+    rows: Rows,
     n_classes: int,
     seed: int,
     watch: Mapping[str, tuple[Features, Targets]] | None = None,
@@ -67,9 +96,8 @@ def fit(
     ----------
     version : str
     preset : Preset
-    x : np.ndarray [shape=(clips, ...), dtype=float32]
-    targets : np.ndarray [shape=(clips,), dtype=int64]
-        Positions in the list of labels.
+    rows : Rows
+        What is trained on.
     n_classes : int
     seed : int
         Seeds the weights, the order of the clips and the dropout.
@@ -93,14 +121,17 @@ def fit(
     keras = load_keras()
     keras.utils.set_random_seed(seed)
     network = version_module(version)
-    model = network.build(x, n_classes, preset)
-    learner = network.learner(model)
-    network.compile_model(learner, preset, math.ceil(len(x) / preset.batch_size))
-    epochs_done, history = checkpoint.restore(learner) if checkpoint else (0, {})
+    model = network.build(rows.x.shape[1:], n_classes, preset)
+    model.get_layer("normalise").adapt(rows.x)
+    trained = network.training_model(model)
+    # An epoch of rows that count less than others is shorter.
+    n_counted = float(rows.weights.sum() / rows.weights.max())
+    network.compile_model(trained, preset, math.ceil(n_counted / preset.batch_size))
+    epochs_done, history = checkpoint.restore(trained) if checkpoint else (0, {})
     training = Training(model, preset, history)
-    some = np.random.default_rng(seed).permutation(len(x))[: _WATCHED_VALUES // x[0].size]
+    some = np.random.default_rng(seed).permutation(len(rows.x))[:_WATCHED_ROWS]
     watched = {
-        "train": (x[some], targets[some]),
+        "train": (rows.x[some], rows.targets[some]),
         **{name: pair for name, pair in (watch or {}).items() if len(pair[1])},
     }
 
@@ -116,12 +147,12 @@ def fit(
         for name, value in values.items():
             training.history.setdefault(name, []).append(value)
         if checkpoint:
-            checkpoint.keep(learner, epoch + 1, training.history)
+            checkpoint.keep(trained, epoch + 1, training.history)
         if on_epoch:
             on_epoch(epoch + 1, preset.epochs, values)
 
-    learner.fit(
-        **network.batches(x, targets, n_classes, preset, seed, epochs_done),
+    trained.fit(
+        **network.batches(*rows, n_classes, preset, seed, epochs_done),
         initial_epoch=epochs_done,
         epochs=preset.epochs,
         verbose=0,
@@ -157,25 +188,50 @@ def divide_logits(model: Any, temperature: float) -> None:
         layer.set_weights([weights / np.float32(temperature) for weights in layer.get_weights()])
 
 
-def predict(model: Any, x: Features) -> NDArray[np.float32]:
+def with_distance(model: Any) -> Any:
+    """Let a network tell, beside its answer, how far a clip is from those it was trained on.
+
+    The distance is the mean square of the normalised features, which is 1 on average over the training:
+    a Mahalanobis distance that takes the features as independent.
+
+    Parameters
+    ----------
+    model : keras.Model
+
+    Returns
+    -------
+    keras.Model
+        (batch, dim) -> probabilities (batch, n_classes) and distances (batch, 1).
+    """
+    keras = load_keras()
+    normalised = model.get_layer("normalise")(model.inputs[0])
+    distance = keras.ops.mean(keras.ops.square(normalised), axis=-1, keepdims=True)
+    return keras.Model(model.inputs[0], [model.outputs[0], distance], name=model.name)
+
+
+def predict(model: Any, x: Features) -> Any:
     """Class probabilities.
 
     Parameters
     ----------
     model : keras.Model
-    x : np.ndarray [shape=(clips, ...), dtype=float32]
+    x : np.ndarray [shape=(clips, dim), dtype=float32]
 
     Returns
     -------
     np.ndarray [shape=(clips, n_classes), dtype=float32]
+        A tuple of arrays for a model of several outputs.
     """
     keras = load_keras()
-    batch_size = max(1, min(_PREDICT_CLIPS, _PREDICT_VALUES // x[0].size))
     batches = [
-        keras.ops.convert_to_numpy(model(x[start : start + batch_size], training=False))
-        for start in range(0, len(x), batch_size)
+        model(x[start : start + _PREDICT_CLIPS], training=False) for start in range(0, len(x), _PREDICT_CLIPS)
     ]
-    return np.concatenate(batches)
+    if not isinstance(batches[0], list | tuple):
+        return np.concatenate([keras.ops.convert_to_numpy(batch) for batch in batches])
+    return tuple(
+        np.concatenate([keras.ops.convert_to_numpy(part) for part in parts])
+        for parts in zip(*batches, strict=True)
+    )
 
 
 def measure(probabilities: NDArray[np.float32], targets: Targets) -> tuple[float, float]:

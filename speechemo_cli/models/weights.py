@@ -1,4 +1,4 @@
-"""Look into the HDF5 file of a model's weights before Keras does: plain arrays that are where they say."""
+"""Check the HDF5 file of a model's weights: plain arrays of finite numbers that are where they say."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from speechemo_cli.models.preflight import HOSTILE, WEIGHTS, UnfitError, short
+from speechemo_cli.models.archive import HOSTILE, WEIGHTS, UnfitError, short
 
 _MAX_OBJECTS = 10_000
 

@@ -19,7 +19,7 @@ from speechemo_cli.config import Config, LogmelConfig
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.models import (
     VERSIONS,
-    artifact,
+    model_file,
     preflight,
     preflight_network,
     preflight_shapes,
@@ -39,10 +39,10 @@ def made(version: str, path: Path) -> tuple[Any, np.ndarray]:
     dim, rng = features.dim(features.section(config)), np.random.default_rng(3)
     x = module.prepare([rng.normal(10, 3, (1, dim)).astype(np.float32) for _ in range(4)])
     network = module.build(x, len(LABELS), module.PRESET)
-    card = artifact.ModelCard(
+    card = model_file.ModelMetadata(
         version, LABELS, features.name, features.version, config.to_dict(), seed=0, epochs=1
     )
-    artifact.save(network, card, path)
+    model_file.save(network, card, path)
     return network, x
 
 
@@ -81,10 +81,10 @@ def refusals(folder: Path) -> dict[str, Any]:
         "import json, re, sys\n"
         "from pathlib import Path\n"
         "from speechemo_cli.errors import SpeechemoError\n"
-        "from speechemo_cli.models import artifact\n"
+        "from speechemo_cli.models import model_file\n"
         "def said(name):\n"
         "    try:\n"
-        "        artifact.load(name)\n"
+        "        model_file.load(name)\n"
         "    except SpeechemoError as error:\n"
         "        return [int(error.exit_code), str(error)]\n"
         "    except BaseException as error:\n"
@@ -189,13 +189,13 @@ def test_what_a_file_says_does_not_paint_on_the_terminal(
 def test_every_version_passes_and_answers_as_before(version: str) -> None:
     network, x = made(version, Path("m.keras"))
 
-    loaded, _ = artifact.load("m.keras")
+    loaded, _ = model_file.load("m.keras")
 
     assert np.array_equal(training.predict(loaded, x), training.predict(network, x))
 
 
 def test_the_packaged_model_passes() -> None:
-    loaded, card = artifact.load(artifact.PACKAGED)
+    loaded, card = model_file.load(model_file.PACKAGED)
 
     assert loaded.output_shape == (None, len(card.labels))
 
@@ -278,13 +278,13 @@ def test_a_number_of_products_is_that_of_the_network(good: Path, monkeypatch: py
 def test_unusual_features_are_no_attack(good: Path, features: dict[str, int]) -> None:
     Path("m.keras").write_bytes(hostile.with_features(**features)(hostile.parts_of(good)))
 
-    assert artifact.inspect("m.keras").labels == LABELS
+    assert model_file.inspect("m.keras").labels == LABELS
 
 
 def test_the_largest_v3_there_is_passes() -> None:
     module, config = version_module("v3"), Config(logmel=LogmelConfig(n_mels=512, n_fft=1024))
     x = np.zeros((1, 224, 2048), np.float32)
-    card = artifact.ModelCard("v3", LABELS, "logmel", 2, config.to_dict(), seed=0, epochs=1)
-    artifact.save(module.build(x, len(LABELS), module.PRESET), card, Path("m.keras"))
+    card = model_file.ModelMetadata("v3", LABELS, "logmel", 2, config.to_dict(), seed=0, epochs=1)
+    model_file.save(module.build(x, len(LABELS), module.PRESET), card, Path("m.keras"))
 
-    assert artifact.inspect("m.keras") == card
+    assert model_file.inspect("m.keras") == card
