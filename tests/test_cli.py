@@ -614,9 +614,9 @@ def test_a_folder_stands_for_its_clips(workdir: Path, corpus_folder: Path, run: 
 def test_no_answer_at_all_exits_with_6_and_loads_no_network(
     workdir: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from speechemo_cli.models import artifact
+    from speechemo_cli.models import model_file
 
-    monkeypatch.setattr(artifact, "load", lambda _: pytest.fail("the network was loaded"))
+    monkeypatch.setattr(model_file, "load", lambda _: pytest.fail("the network was loaded"))
 
     code, out, err = run("predict", "missing.wav")
 
@@ -654,9 +654,9 @@ def test_doubtful_answers_are_uncertain_and_keep_their_probabilities(
 def test_the_packaged_model_answers_where_none_was_trained(
     trained: Path, clips: list[str], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from speechemo_cli.models import artifact
+    from speechemo_cli.models import model_file
 
-    monkeypatch.setattr(artifact, "PACKAGED", trained / "models" / "v1.keras")
+    monkeypatch.setattr(model_file, "PACKAGED", trained / "models" / "v1.keras")
 
     for named in ((), ("--model", "packaged"), ("--model", "v3")):
         code, out, err = run("predict", clips[0], *named, "--format", "jsonl")

@@ -12,21 +12,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import harmonic
+from conftest import built, harmonic
 
 from speechemo_cli.cli import app, render
 from speechemo_cli.cli.export import ExportFormat
 from speechemo_cli.config import Config, LogmelConfig, MfccConfig
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.models import (
-    artifact,
     export,
     export_description,
     export_formats,
+    model_file,
     training,
     twin,
     version_module,
 )
+from speechemo_cli.models.metadata import ModelMetadata
 
 LABELS = ("neutral", "happy", "angry")
 HEAVY = ("tensorflow", "keras", "librosa", "scipy", "sklearn", "joblib", "matplotlib", "numpy", "tf2onnx")
@@ -35,10 +36,10 @@ Run = Callable[..., tuple[int, str, str]]
 
 def saved(path: Path, version: str, config: Config, x: np.ndarray) -> Path:
     """Save an untrained network that is as sure of itself as a trained one."""
-    network = version_module(version).build(x, len(LABELS), version_module(version).PRESET)
+    network = built(version, x, len(LABELS))
     training.divide_logits(network, 0.2)
     feature_set = FEATURE_SETS[version_module(version).PRESET.feature_set]
-    card = artifact.ModelCard(
+    metadata = ModelMetadata(
         version,
         LABELS,
         feature_set.name,
@@ -48,7 +49,7 @@ def saved(path: Path, version: str, config: Config, x: np.ndarray) -> Path:
         epochs=1,
         temperature=1.25,
     )
-    artifact.save(network, card, path)
+    model_file.save(network, metadata, path)
     return path
 
 
@@ -82,10 +83,10 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
 
 def own_answer(model: Path, y: np.ndarray) -> np.ndarray:
     """What the model file says of a waveform: features, then Keras."""
-    network, card = artifact.load(model)
-    section = FEATURE_SETS[card.feature_set].section(card.resolved_config())
-    features = FEATURE_SETS[card.feature_set].compute(y, section.sr, section)
-    return training.predict(network, version_module(card.version).prepare([features]))[0]
+    network, metadata = model_file.load(model)
+    section = FEATURE_SETS[metadata.feature_set].section(metadata.resolved_config())
+    features = FEATURE_SETS[metadata.feature_set].compute(y, section.sr, section)
+    return training.predict(network, version_module(metadata.version).prepare([features]))[0]
 
 
 def ask(description: Path, y: np.ndarray) -> np.ndarray:
@@ -153,10 +154,10 @@ def test_the_network_with_frames_goes_to_onnx_and_nothing_of_it_is_seen(v3: Path
 def test_a_twin_that_belongs_to_the_model_is_copied(v1: Path, run: Run) -> None:
     from dataclasses import replace
 
-    network, card = artifact.load(v1)
+    network, metadata = model_file.load(v1)
     made = Path("models/own.tflite")
-    card = replace(card, twin=twin.write(network, card, made))
-    artifact.save(network, card, made.with_suffix(".keras"))
+    metadata = replace(metadata, twin=twin.write(network, metadata, made))
+    model_file.save(network, metadata, made.with_suffix(".keras"))
 
     assert run("export", "models/own.keras", "-o", "copy.tflite")[0] == 0
 
@@ -353,7 +354,7 @@ def test_nonsense_is_refused_before_the_work(
     code: int,
     message: str,
 ) -> None:
-    monkeypatch.setattr(artifact, "load", lambda _: pytest.fail("the network was loaded"))
+    monkeypatch.setattr(model_file, "load", lambda _: pytest.fail("the network was loaded"))
     Path("file").touch()
     Path("folder.tflite").mkdir()
 

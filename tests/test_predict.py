@@ -22,7 +22,7 @@ from speechemo_cli.audio import reader
 from speechemo_cli.cli import app, options, outputs, render
 from speechemo_cli.corpus.labels import EMOTIONS
 from speechemo_cli.inference import runtime as runtimes
-from speechemo_cli.models import artifact, twin
+from speechemo_cli.models import model_file, twin
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -284,7 +284,7 @@ def test_a_clip_is_not_written_over(target: str, extra: list[str], clips: list[s
 
 def test_nothing_else_that_is_read_or_drawn_is_written_over(clips: list[str], run: Run) -> None:
     Path("list.csv").write_text(f"{clips[0]}\n")
-    model = shutil.copy(artifact.PACKAGED, "m.keras")
+    model = shutil.copy(model_file.PACKAGED, "m.keras")
     partial = shutil.copy(clips[0], "a.jsonl.partial")
     Path("drawn.png").touch()
     before = Path(clips[0]).read_bytes()
@@ -302,7 +302,7 @@ def test_nothing_else_that_is_read_or_drawn_is_written_over(clips: list[str], ru
 
     assert Path("list.csv").read_text() == f"{clips[0]}\n"
     assert Path(partial).read_bytes() == before
-    assert Path(model).read_bytes() == artifact.PACKAGED.read_bytes()
+    assert Path(model).read_bytes() == model_file.PACKAGED.read_bytes()
 
 
 def test_a_clip_that_only_a_list_names_is_not_written_over_either(clips: list[str], run: Run) -> None:
@@ -587,7 +587,7 @@ def test_a_model_is_completed_by_its_names() -> None:
     assert options.complete_models("") == ["v1", "v2", "v3", "packaged"]
     assert options.complete_models("v") == ["v1", "v2", "v3"]
     assert options.complete_models("models/") == []
-    assert all(artifact.find(name, "models").suffix == ".keras" for name in options.complete_models(""))
+    assert all(model_file.find(name, "models").suffix == ".keras" for name in options.complete_models(""))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from conftest import noisy
 from speechemo_cli.config import Config
 from speechemo_cli.errors import ModelFileError
 from speechemo_cli.inference.runtime import LiteRuntime, Runtime, choose
-from speechemo_cli.models import artifact, twin
+from speechemo_cli.models import model_file, twin
 
 Model = Callable[[str], Path]
 HEAVY = ("tensorflow", "keras", "librosa", "numba", "scipy", "sklearn", "joblib", "matplotlib")
@@ -43,7 +43,7 @@ def opened(path: Path) -> LiteRuntime:
 
 
 def test_auto_takes_the_twin_and_has_nothing_to_say(own: Path) -> None:
-    runtime, reason = choose("auto", own, artifact.inspect(own), Config())
+    runtime, reason = choose("auto", own, model_file.inspect(own), Config())
 
     assert (runtime.name, reason) == ("litert", "")
 
@@ -51,25 +51,25 @@ def test_auto_takes_the_twin_and_has_nothing_to_say(own: Path) -> None:
 def test_auto_falls_back_and_says_why(own: Path) -> None:
     twin.beside(own).unlink()
 
-    runtime, reason = choose("auto", own, artifact.inspect(own), Config())
+    runtime, reason = choose("auto", own, model_file.inspect(own), Config())
 
     assert runtime.name == "keras"
     assert reason == "the LiteRT twin v1.tflite cannot be read: no such file or directory"
 
 
 def test_who_asks_for_litert_gets_it_or_an_error(own: Path) -> None:
-    assert choose("litert", own, artifact.inspect(own), Config())[0].name == "litert"
+    assert choose("litert", own, model_file.inspect(own), Config())[0].name == "litert"
 
     twin.beside(own).write_bytes(b"of another model")
 
     with pytest.raises(ModelFileError, match=r"v1\.tflite does not belong to v1\.keras\. Train it again"):
-        choose("litert", own, artifact.inspect(own), Config())
+        choose("litert", own, model_file.inspect(own), Config())
 
 
 def test_keras_asks_for_no_twin(own: Path) -> None:
     twin.beside(own).unlink()
 
-    runtime, reason = choose("keras", own, replace(artifact.inspect(own), twin=None), Config())
+    runtime, reason = choose("keras", own, replace(model_file.inspect(own), twin=None), Config())
 
     assert (runtime.name, reason) == ("keras", "")
 
@@ -79,28 +79,28 @@ def test_where_litert_is_not_installed_keras_answers_and_it_is_said(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
 
-    runtime, reason = choose("auto", own, artifact.inspect(own), Config())
+    runtime, reason = choose("auto", own, model_file.inspect(own), Config())
 
     assert (runtime.name, reason) == ("keras", "the package ai-edge-litert is missing")
     with pytest.raises(ModelFileError, match=r"ai-edge-litert is missing\. Install it, or take --runtime k"):
-        choose("litert", own, artifact.inspect(own), Config())
+        choose("litert", own, model_file.inspect(own), Config())
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"no twin at all", bytes(5000), b"\x1c\0\0\0TFL3" + bytes(5000), None]
 )
-def test_a_twin_of_rubbish_that_the_card_does_name_is_refused_in_one_line(
+def test_a_twin_of_rubbish_that_the_metadata_do_name_is_refused_in_one_line(
     own: Path, content: bytes | None, capfd: pytest.CaptureFixture[str]
 ) -> None:
     if content is None:
         whole = twin.beside(own).read_bytes()
         content = whole[: len(whole) // 2]
     twin.beside(own).write_bytes(content)
-    card = replace(artifact.inspect(own), twin=hashlib.sha256(content).hexdigest())
+    metadata = replace(model_file.inspect(own), twin=hashlib.sha256(content).hexdigest())
 
     with pytest.raises(ModelFileError, match=r"^LiteRT refuses the twin of v1\.keras: .+") as refused:
-        choose("litert", own, card, Config())
-    runtime, reason = choose("auto", own, card, Config())
+        choose("litert", own, metadata, Config())
+    runtime, reason = choose("auto", own, metadata, Config())
 
     assert "\n" not in str(refused.value)
     assert (runtime.name, reason) == ("keras", refused.value.message)
@@ -183,8 +183,8 @@ class Network:
 
 
 def keras_runtime(path: Path, monkeypatch: pytest.MonkeyPatch, rows: object) -> Runtime:
-    monkeypatch.setattr(artifact.Checked, "load", lambda _self: Network(rows))
-    return choose("keras", path, artifact.inspect(path), Config())[0]
+    monkeypatch.setattr(model_file.Checked, "load", lambda _self: Network(rows))
+    return choose("keras", path, model_file.inspect(path), Config())[0]
 
 
 NO_PROBABILITIES = [
@@ -235,7 +235,7 @@ def test_a_network_that_cannot_be_run_is_refused_in_one_line(
 
 
 def test_a_twin_that_cannot_be_run_is_refused_in_one_line() -> None:
-    runtime = opened(artifact.PACKAGED)
+    runtime = opened(model_file.PACKAGED)
 
     with pytest.raises(ModelFileError, match=r"LiteRT cannot run the twin of packaged\.keras: .+") as refused:
         runtime.listen(np.ones(1, np.float32))  # cannot be mirrored at its ends
@@ -247,15 +247,15 @@ def test_a_twin_that_cannot_be_run_is_refused_in_one_line() -> None:
 
 
 def relabelled(path: Path, labels: list[str]) -> None:
-    """Exchange the card of a model file."""
-    path.write_bytes(hostile.with_card(labels=labels)(hostile.parts_of(path)))
+    """Exchange the metadata of a model file."""
+    path.write_bytes(hostile.with_metadata(labels=labels)(hostile.parts_of(path)))
 
 
 def test_what_was_checked_answers_whatever_happens_to_the_file_before_the_first_clip(
     own: Path, rng: np.random.Generator
 ) -> None:
     y = noisy(rng, 1.0, 22050)
-    runtime, untouched = (choose("keras", own, artifact.inspect(own), Config())[0] for _ in range(2))
+    runtime, untouched = (choose("keras", own, model_file.inspect(own), Config())[0] for _ in range(2))
     expected = untouched.answer([untouched.listen(y)])
 
     own.write_bytes(b"another model")
@@ -265,9 +265,9 @@ def test_what_was_checked_answers_whatever_happens_to_the_file_before_the_first_
 
 @pytest.mark.parametrize("wanted", ["auto", "keras"])
 def test_a_file_that_is_replaced_while_it_is_read_is_refused(own: Path, wanted: str) -> None:
-    card = artifact.read_card(own)
+    metadata = model_file.read_metadata(own)
     relabelled(own, [f"other {i}" for i in range(8)])
     twin.beside(own).write_bytes(b"the twin of the other")
 
     with pytest.raises(ModelFileError, match=r"v1\.keras was replaced while it was read\. Run it again"):
-        choose(wanted, own, card, Config())
+        choose(wanted, own, metadata, Config())

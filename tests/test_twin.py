@@ -17,7 +17,7 @@ from conftest import Fitted, noisy
 from speechemo_cli.cli import app, render
 from speechemo_cli.errors import AccessError, ModelFileError
 from speechemo_cli.inference.predictor import Predictor
-from speechemo_cli.models import VERSIONS, artifact, frontend, twin
+from speechemo_cli.models import VERSIONS, frontend, model_file, twin
 
 Model = Callable[[str], Path]
 
@@ -69,14 +69,14 @@ def test_its_answers_are_those_of_the_model_file(
 # --- whose it is ---------------------------------------------------------------------------------------
 
 
-def test_it_is_read_as_the_very_bytes_that_the_card_names(model_with_twin: Model) -> None:
+def test_it_is_read_as_the_very_bytes_that_the_metadata_name(model_with_twin: Model) -> None:
     path = model_with_twin("v1")
-    card = artifact.inspect(path)
+    metadata = model_file.inspect(path)
 
-    content = twin.read(path, card)
+    content = twin.read(path, metadata)
 
     assert content == path.with_suffix(".tflite").read_bytes()
-    assert hashlib.sha256(content).hexdigest() == card.twin
+    assert hashlib.sha256(content).hexdigest() == metadata.twin
 
 
 def test_its_name_is_the_models_whatever_dots_are_in_it() -> None:
@@ -126,21 +126,21 @@ def test_a_twin_that_is_not_what_it_was_is_refused(
     spoil(twin.beside(own))
 
     with pytest.raises(ModelFileError, match=reason):
-        twin.read(own, artifact.inspect(own))
+        twin.read(own, model_file.inspect(own))
 
 
 def test_the_twin_of_another_model_is_refused(own: Path, model_with_twin: Model) -> None:
     shutil.copy(twin.beside(model_with_twin("v2")), twin.beside(own))
 
     with pytest.raises(ModelFileError, match="does not belong to"):
-        twin.read(own, artifact.inspect(own))
+        twin.read(own, model_file.inspect(own))
 
 
 def test_a_model_that_was_saved_without_one_has_none_whatever_is_beside_it(own: Path) -> None:
-    card = replace(artifact.inspect(own), twin=None)
+    metadata = replace(model_file.inspect(own), twin=None)
 
     with pytest.raises(ModelFileError, match=r"v1\.keras has no LiteRT twin\. Train it again"):
-        twin.read(own, card)
+        twin.read(own, metadata)
 
 
 # --- how it is written ---------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ def exports(monkeypatch: pytest.MonkeyPatch, model_with_twin: Model) -> Callable
 def test_the_hash_is_that_of_the_file_and_nothing_is_said(
     own: Path, exports: Callable[[bytes], None], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    digest = twin.write(None, artifact.inspect(own), Path("new/v1.tflite"))
+    digest = twin.write(None, model_file.inspect(own), Path("new/v1.tflite"))
 
     assert digest == hashlib.sha256(Path("new/v1.tflite").read_bytes()).hexdigest()
     assert names("new") == ["v1.tflite"]
@@ -186,7 +186,7 @@ def test_an_export_that_litert_does_not_take_does_not_appear_and_the_old_twin_st
     Path("new/v1.tflite").write_bytes(b"the old one")
 
     with pytest.raises(ModelFileError, match=r"cannot be exported to LiteRT: .*not a valid Flatbuffer"):
-        twin.write(None, artifact.inspect(own), Path("new/v1.tflite"))
+        twin.write(None, model_file.inspect(own), Path("new/v1.tflite"))
 
     assert Path("new/v1.tflite").read_bytes() == b"the old one"
     assert names("new") == ["v1.tflite"]
@@ -203,7 +203,7 @@ def test_a_full_disk_leaves_the_old_twin(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(AccessError, match=r"cannot write v1\.tflite: no space left on device"):
-        twin.write(None, artifact.inspect(own), twin.beside(own))
+        twin.write(None, model_file.inspect(own), twin.beside(own))
 
     assert twin.beside(own).read_bytes() == before
     assert names() == ["v1.keras", "v1.tflite"]
@@ -263,7 +263,7 @@ def test_a_training_that_cannot_have_a_twin_keeps_its_model_and_says_so(
     (warning,) = (line for line in err.splitlines() if not line.startswith("data: "))
     assert warning.startswith("warning: the network cannot be exported to LiteRT: ")
     assert warning.endswith(". predict will run it with Keras, which takes longer to start")
-    assert artifact.inspect("models/v1.keras").twin is None
+    assert model_file.inspect("models/v1.keras").twin is None
     predictor = Predictor.open("models/v1.keras")
     assert (predictor.runtime, predictor.slow_because) == ("keras", "models/v1.keras has no LiteRT twin")
 
@@ -277,4 +277,4 @@ def test_a_twin_that_cannot_be_written_costs_no_training(
 
     assert code == 0, err
     assert "warning: cannot write models/v1.tflite: is a directory. predict will run it with Keras" in err
-    assert artifact.inspect("models/v1.keras").labels == ("happy", "sad")
+    assert model_file.inspect("models/v1.keras").labels == ("happy", "sad")

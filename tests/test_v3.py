@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import built
 
 from speechemo_cli.config import Config
 from speechemo_cli.features import logmel
-from speechemo_cli.models import artifact, training, v3
+from speechemo_cli.models import model_file, training, v3
 from speechemo_cli.models.keras_backend import load_keras
+from speechemo_cli.models.metadata import ModelMetadata
 
 
 def voices(rng: np.random.Generator, n: int = 96) -> tuple[np.ndarray, np.ndarray]:
@@ -46,7 +48,7 @@ def test_clips_of_any_length_are_brought_to_one() -> None:
 def test_it_is_small_and_normalised_by_its_training_clips(rng: np.random.Generator) -> None:
     x, _ = voices(rng)
 
-    model = v3.build(x, 8, v3.PRESET)
+    model = built("v3", x, 8)
 
     assert model.count_params() < 5_000_000
     mean = load_keras().ops.convert_to_numpy(model.get_layer("normalise").mean).ravel()
@@ -55,12 +57,12 @@ def test_it_is_small_and_normalised_by_its_training_clips(rng: np.random.Generat
 
 def test_the_answer_is_the_geometric_mean_of_its_listeners(rng: np.random.Generator) -> None:
     x, _ = voices(rng, 6)
-    model = v3.build(x, 3, v3.PRESET)
+    model = built("v3", x, 3)
     for layer in model.layers:
         if layer.name.startswith("emotion"):
             layer.bias.assign(rng.normal(0, 2, 3))
 
-    one, other = (load_keras().ops.convert_to_numpy(p) for p in v3.learner(model)(x, training=False))
+    one, other = (load_keras().ops.convert_to_numpy(p) for p in v3.training_model(model)(x, training=False))
 
     mean = np.sqrt(one * other)
     assert np.abs(one - other).max() > 0.1
@@ -143,13 +145,13 @@ def test_an_epoch_is_the_same_whether_others_came_before_it_or_not(rng: np.rando
 def test_its_file_holds_no_optimizer_and_answers_the_same(rng: np.random.Generator) -> None:
     x, targets = voices(rng, 16)
     trained = training.fit("v3", replace(v3.PRESET, epochs=1, batch_size=16), x, targets, 3, seed=0)
-    card = artifact.ModelCard(
+    metadata = ModelMetadata(
         "v3", ("neutral", "happy", "angry"), "logmel", logmel.VERSION, Config().to_dict(), 0, 1
     )
 
-    artifact.save(trained.model, card, Path("v3.keras"))
+    model_file.save(trained.model, metadata, Path("v3.keras"))
 
-    loaded, _ = artifact.load("v3.keras")
+    loaded, _ = model_file.load("v3.keras")
     np.testing.assert_allclose(training.predict(loaded, x), training.predict(trained.model, x), atol=1e-6)
     # Four bytes a weight and a little: the state of AdamW would take three times as much again.
     assert Path("v3.keras").stat().st_size < 1.3 * 4 * trained.model.count_params()

@@ -113,35 +113,38 @@ def _model_file(model: str | None, config: Config, plot: Path | None, format_: o
     from speechemo_cli.errors import DataError
     from speechemo_cli.evaluation import holdout
     from speechemo_cli.features import dataset
-    from speechemo_cli.models import artifact, version_module
+    from speechemo_cli.models import model_file, version_module
 
-    path = artifact.find(model, config.models)
-    checked = artifact.check(path)
-    card = checked.card
+    path = model_file.find(model, config.models)
+    checked = model_file.check(path)
+    metadata = checked.metadata
     corpus = find_clips(config.data, song=config.song)
     say_corpus(config.data, corpus)
-    render.note(f"model: {artifact.shown(path)} ({card.version}, {card.epochs} epochs, seed {card.seed})")
-    unknown = holdout.unknown_labels(corpus.clips, card)
+    render.note(
+        f"model: {model_file.shown(path)}"
+        f" ({metadata.version}, {metadata.epochs} epochs, seed {metadata.seed})"
+    )
+    unknown = holdout.unknown_labels(corpus.clips, metadata)
     if unknown:
         raise DataError(
             f"{display_name(config.data)} has labels the model does not know: {', '.join(unknown)}",
-            f"It answers {', '.join(card.labels)}",
+            f"It answers {', '.join(metadata.labels)}",
         )
     with render.progress("extracting", "clips") as update:
         clips = dataset.load(
             corpus.clips,
-            card.adopt(config),
-            card.feature_set,
-            card.labels,
-            version_module(card.version).prepare,
+            metadata.adopt(config),
+            metadata.feature_set,
+            metadata.labels,
+            version_module(metadata.version).prepare,
             update,
         )
     render.say_extraction(clips.extraction)
-    result = holdout.score_model(checked.load(), card, clips)
+    result = holdout.score_model(checked.load(), metadata, clips)
     headline = result.unseen or result.trained_on
     assert headline is not None
     if plot:
-        _draw(headline, card.labels, f"{artifact.shown(path)} on {headline.n} clips", plot)
+        _draw(headline, metadata.labels, f"{model_file.shown(path)} on {headline.n} clips", plot)
     if options.is_table(format_):
         render.emit(_model_table(result, headline))
     else:
@@ -149,9 +152,9 @@ def _model_file(model: str | None, config: Config, plot: Path | None, format_: o
         render.emit_json(
             "evaluate",
             {
-                "version": card.version,
-                "model": artifact.shown(path),
-                "labels": list(card.labels),
+                "version": metadata.version,
+                "model": model_file.shown(path),
+                "labels": list(metadata.labels),
                 "n_clips": len(clips.examples),
                 "n_trained_on": result.trained_on.n if result.trained_on else 0,
                 "scored": "unseen" if result.unseen else "trained_on",

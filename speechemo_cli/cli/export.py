@@ -48,20 +48,21 @@ def run(
     anything appears, its answers are compared with those of the model. onnx needs the extra
     'speechemo[onnx]'.
     """
-    from speechemo_cli.models import artifact, export
+    from speechemo_cli.models import export, model_file
 
     render.set_quiet(quiet)
-    source = artifact.find(model, options.build_config(config_file, None).models)
+    source = model_file.find(model, options.build_config(config_file, None).models)
     by_suffix = {suffix: name for name, suffix in export.SUFFIXES.items()}
     chosen = format_.value if format_ else by_suffix.get(output.suffix if output else "", "litert")
     path = output or export.default_output(source, chosen)
-    artifact.inspect(source)
+    model_file.inspect(source)
     _check_output(path, chosen, export.SUFFIXES)
     export.check(path, chosen)
     with render.progress("exporting", "steps") as update:
         done = export.write(source, path, chosen, update)
     render.note(
-        f"{artifact.shown(source)} to {chosen}, {done.size_bytes / 2**20:.1f} MiB. On {done.checked} signals"
+        f"{model_file.shown(source)} to {chosen}, {done.size_bytes / 2**20:.1f} MiB."
+        f" On {done.checked} signals"
         f" its probabilities differ by at most {done.difference:.1g} from the model's"
     )
     render.note(f"what goes in and comes out: {display_name(done.description)}")

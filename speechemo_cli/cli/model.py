@@ -49,17 +49,17 @@ def card(
     """Write the model card: data, results with intervals, limits and licence, in Markdown."""
     from speechemo_cli.evaluation import model_card, plots
     from speechemo_cli.files import atomic_path
-    from speechemo_cli.models import artifact
+    from speechemo_cli.models import model_file
 
     options.check_output("--output", output, ".md")
     options.check_output("--plot", plot, ".png")
     source = _path(model, config_file)
     text = model_card.markdown(source)
     if plot:
-        measured = artifact.inspect(source).results.get("cross_validated")
+        measured = model_file.inspect(source).results.get("cross_validated")
         if not measured:
             raise ConfigError(
-                f"{artifact.shown(source)} was never cross-validated, so there is nothing to draw",
+                f"{model_file.shown(source)} was never cross-validated, so there is nothing to draw",
                 "Train it with --calibrate",
             )
         plots.reliability_diagram(
@@ -77,9 +77,9 @@ def card(
 
 
 def _path(model: str | None, config_file: Path | None) -> Path:
-    from speechemo_cli.models import artifact
+    from speechemo_cli.models import model_file
 
-    return artifact.find(model, options.build_config(config_file, None).models)
+    return model_file.find(model, options.build_config(config_file, None).models)
 
 
 def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:

@@ -91,9 +91,9 @@ def complete_labels(incomplete: str) -> list[str]:
 
 def complete_models(incomplete: str) -> list[str]:
     """Complete what `--model` takes by name, for the shell; it completes paths by itself."""
-    from speechemo_cli.models import VERSIONS, artifact
+    from speechemo_cli.models import VERSIONS, model_file
 
-    return [name for name in (*VERSIONS, artifact.PACKAGED_NAME) if name.startswith(incomplete)]
+    return [name for name in (*VERSIONS, model_file.PACKAGED_NAME) if name.startswith(incomplete)]
 
 
 Data = Annotated[

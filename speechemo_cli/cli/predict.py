@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from speechemo_cli.inference.predictor import Predictor
-    from speechemo_cli.models.artifact import ModelCard
+    from speechemo_cli.models.metadata import ModelMetadata
 
 # Of stdin, at a time.
 _CHUNK_BYTES = 2**20
@@ -135,7 +135,7 @@ def run(
     any length is cut into segments, each with a label.
     """
     from speechemo_cli.inference.predictor import Predictor
-    from speechemo_cli.models import artifact, twin
+    from speechemo_cli.models import model_file, twin
 
     render.set_quiet(quiet)
     clips = clips or []
@@ -166,7 +166,7 @@ def run(
     if found and of_one and (plot is not None or output is None or not outputs.is_folder(output)):
         found.require_one()
     config = options.build_config(config_file, sets, jobs=jobs, audio__strict=strict)
-    path = artifact.find(model, config.models)
+    path = model_file.find(model, config.models)
     predictor = Predictor.open(
         path,
         config,
@@ -178,12 +178,12 @@ def run(
     )
     _say(predictor, path, min_confidence)
     style = answers.Style(
-        artifact.shown(path),
+        model_file.shown(path),
         predictor.labels,
-        predictor.labels != predictor.card.labels,
+        predictor.labels != predictor.metadata.labels,
         top,
         _key(
-            predictor.card.twin or predictor.card.sha256,
+            predictor.metadata.twin or predictor.metadata.sha256,
             predictor.labels,
             min_confidence,
             channel.value,
@@ -312,29 +312,29 @@ def _on_stdin() -> bytes:
 
 def _say(predictor: Predictor, path: Path, min_confidence: float) -> None:
     """Tell which model answers, what its answers are worth, and what there is to know of it."""
-    from speechemo_cli.models import artifact
+    from speechemo_cli.models import model_file
 
-    render.note(f"model: {artifact.shown(path)} {_worth(predictor.card)}")
+    render.note(f"model: {model_file.shown(path)} {_worth(predictor.metadata)}")
     if predictor.slow_because:
         render.note(f"{predictor.slow_because}: running it with Keras, which takes longer to start")
-    if min_confidence and predictor.card.temperature is None:
+    if min_confidence and predictor.metadata.temperature is None:
         render.warn(
             "this model's confidences were never corrected on new voices, so --min-confidence may keep"
             " too much. Train it with --calibrate"
         )
 
 
-def _worth(card: ModelCard) -> str:
+def _worth(metadata: ModelMetadata) -> str:
     """Say what the model's answers are worth, from its own results."""
-    test = card.results.get("test", {})
+    test = metadata.results.get("test", {})
     new, seen = test.get("new_speakers"), test.get("seen_speakers")
-    left_out = card.results.get("cross_validated")
+    left_out = metadata.results.get("cross_validated")
     if new:
-        return f"({card.version}; right {percent(new['accuracy'])} of the time on voices it never heard)"
+        return f"({metadata.version}; right {percent(new['accuracy'])} of the time on voices it never heard)"
     if left_out:
         share = percent(left_out["accuracy"]["pooled"])
-        return f"({card.version}; right {share} of the time on voices left out of its trainings)"
+        return f"({metadata.version}; right {share} of the time on voices left out of its trainings)"
     if seen:
         share = percent(seen["accuracy"])
-        return f"({card.version}; right {share} of the time on voices it knows, less on others)"
-    return f"({card.version}; never measured on clips it was not trained on)"
+        return f"({metadata.version}; right {share} of the time on voices it knows, less on others)"
+    return f"({metadata.version}; never measured on clips it was not trained on)"

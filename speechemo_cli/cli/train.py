@@ -66,7 +66,7 @@ def run(
     from speechemo_cli.corpus.layouts import find_clips
     from speechemo_cli.evaluation import holdout, plots, protocols
     from speechemo_cli.features import dataset
-    from speechemo_cli.models import artifact, twin, version_module
+    from speechemo_cli.models import model_file, twin, version_module
 
     render.set_quiet(quiet)
     config = options.build_config(
@@ -82,10 +82,10 @@ def run(
         train__epochs=epochs,
         train__calibrate=calibrate,
     )
-    path = output or artifact.default_path(config.models, version.value)
-    options.check_output("--output", path, artifact.SUFFIX, any_case=False)
+    path = output or model_file.default_path(config.models, version.value)
+    options.check_output("--output", path, model_file.SUFFIX, any_case=False)
     preset = protocols.preset_of(version.value, config)
-    artifact.require_moderate(preset.feature_set, config)
+    model_file.require_moderate(preset.feature_set, config)
     corpus = find_clips(config.data, song=config.song)
     say_corpus(config.data, corpus)
     with render.progress("extracting", "clips") as update:
@@ -127,12 +127,12 @@ def run(
         "failed": [{"path": f.path, "error": f.error} for f in clips.extraction.failed],
         "seconds": round(time.perf_counter() - started, 3),
     }
-    card = replace(result.card, results=numbers)
+    metadata = replace(result.metadata, results=numbers)
     try:
-        card = replace(card, twin=twin.write(result.model, card, twin.beside(path)))
+        metadata = replace(metadata, twin=twin.write(result.model, metadata, twin.beside(path)))
     except (AccessError, ModelFileError) as error:
         render.warn(f"{error.message}. predict will run it with Keras, which takes longer to start")
-    artifact.save(result.model, card, path)
+    model_file.save(result.model, metadata, path)
     plots.learning_curve(
         result.history, f"{version.value}, {len(result.holdout.train)} clips", path.with_suffix(".png")
     )
@@ -164,7 +164,7 @@ def _numbers(result: HoldoutResult) -> dict[str, Any]:
             "seen_speakers": part(result.seen),
             "new_speakers": part(result.new, speakers=list(result.holdout.new_speakers)),
         },
-        "temperature": result.card.temperature,
+        "temperature": result.metadata.temperature,
         "cross_validated": result.calibration.result.to_dict() if result.calibration else None,
     }
 
@@ -180,7 +180,9 @@ def _table(result: HoldoutResult, path: Path, epochs: int, seed: int) -> str:
     shown = {name: scores for name, scores in parts.items() if scores is not None}
     rows = [[name, str(s.n), percent(s.accuracy), percent(s.uar)] for name, s in shown.items()]
     text = render.table(
-        ["", "clips", "accuracy", "UAR"], rows, title=f"{result.card.version}, {epochs} epochs, seed {seed}"
+        ["", "clips", "accuracy", "UAR"],
+        rows,
+        title=f"{result.metadata.version}, {epochs} epochs, seed {seed}",
     )
     tested = {
         name: scores

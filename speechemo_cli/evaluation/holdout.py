@@ -13,7 +13,8 @@ from speechemo_cli.evaluation.protocols import Calibration, OnEpoch, calibrate, 
 from speechemo_cli.evaluation.runs import Run
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.models import training
-from speechemo_cli.models.artifact import ModelCard, library_versions
+from speechemo_cli.models.metadata import ModelMetadata
+from speechemo_cli.models.model_file import library_versions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +34,7 @@ class HoldoutResult:
     Attributes
     ----------
     model : keras.Model
-    card : ModelCard
+    metadata : ModelMetadata
     history : dict of str to list of float
     train, seen, new : Scores or None
         On the training clips, on held-out clips of known speakers, on speakers never heard.
@@ -43,7 +44,7 @@ class HoldoutResult:
     """
 
     model: Any
-    card: ModelCard
+    metadata: ModelMetadata
     history: dict[str, list[float]]
     train: Scores
     seen: Scores | None
@@ -114,7 +115,7 @@ def train_with_holdout(
     }
     assert scores["train"] is not None
     heard = [data.examples[i].clip for i in holdout.train]
-    card = ModelCard(
+    metadata = ModelMetadata(
         version=version,
         labels=data.labels,
         feature_set=preset.feature_set,
@@ -143,7 +144,7 @@ def train_with_holdout(
     )
     return HoldoutResult(
         trained.model,
-        card,
+        metadata,
         trained.history,
         scores["train"],
         scores["seen"],
@@ -166,7 +167,7 @@ class ModelResult:
 
     Attributes
     ----------
-    card : ModelCard
+    metadata : ModelMetadata
     trained_on : Scores or None
         On clips the model was trained on: a measure of memory, not of skill.
     seen_speakers : Scores or None
@@ -177,20 +178,20 @@ class ModelResult:
         On all clips it was not trained on.
     """
 
-    card: ModelCard
+    metadata: ModelMetadata
     trained_on: Scores | None
     seen_speakers: Scores | None
     new_speakers: Scores | None
     unseen: Scores | None
 
 
-def score_model(model: Any, card: ModelCard, data: Dataset) -> ModelResult:
+def score_model(model: Any, metadata: ModelMetadata, data: Dataset) -> ModelResult:
     """Score a model on labelled clips, by what it was trained on.
 
     Parameters
     ----------
     model : keras.Model
-    card : ModelCard
+    metadata : ModelMetadata
     data : Dataset
         Its labels must be the model's.
 
@@ -199,8 +200,8 @@ def score_model(model: Any, card: ModelCard, data: Dataset) -> ModelResult:
     ModelResult
     """
     answers = training.predict(model, data.x)
-    heard = set(card.data.get("speakers", ()))
-    known = np.array([example.key in card.trained_on() for example in data.examples])
+    heard = set(metadata.data.get("speakers", ()))
+    known = np.array([example.key in metadata.trained_on() for example in data.examples])
     voices = np.array(
         [not heard or (example.clip.speaker or "") in {*heard, ""} for example in data.examples]
     )
@@ -208,9 +209,9 @@ def score_model(model: Any, card: ModelCard, data: Dataset) -> ModelResult:
     def part(mask: NDArray[np.bool_]) -> Scores | None:
         return score(data.targets[mask], answers[mask], data.labels) if mask.any() else None
 
-    return ModelResult(card, part(known), part(~known & voices), part(~known & ~voices), part(~known))
+    return ModelResult(metadata, part(known), part(~known & voices), part(~known & ~voices), part(~known))
 
 
-def unknown_labels(clips: Sequence[Clip], card: ModelCard) -> tuple[str, ...]:
+def unknown_labels(clips: Sequence[Clip], metadata: ModelMetadata) -> tuple[str, ...]:
     """Labels of the clips that the model cannot answer."""
-    return tuple(sorted({clip.label for clip in clips} - set(card.labels)))
+    return tuple(sorted({clip.label for clip in clips} - set(metadata.labels)))

@@ -9,11 +9,13 @@ from speechemo_cli.errors import ModelFileError
 from speechemo_cli.evaluation.wording import TITLES, measure, percent
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.files import display_name, sha256_file
-from speechemo_cli.models import artifact, twin
+from speechemo_cli.models import model_file, twin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from speechemo_cli.models.metadata import ModelMetadata
 
 _MARKUP = str.maketrans({"<": "&lt;", "`": "'", **{character: f"\\{character}" for character in "|[]*_"}})
 
@@ -33,35 +35,35 @@ def describe(path: Path) -> dict[str, Any]:
     Raises
     ------
     ModelFileError
-        As `artifact.inspect`.
+        As `model_file.inspect`.
     """
-    card = artifact.inspect(path)
-    section = FEATURE_SETS[card.feature_set].section(card.resolved_config())
-    # Files from before a card told so much have less.
-    data = {"speakers": [], "clips": {}, "longest_s": None, "ravdess": False, **card.data}
-    parts = {name: data.pop(name, []) for name in artifact.PARTS_OF_DATA}
+    metadata = model_file.inspect(path)
+    section = FEATURE_SETS[metadata.feature_set].section(metadata.resolved_config())
+    # Older files tell less.
+    data = {"speakers": [], "clips": {}, "longest_s": None, "ravdess": False, **metadata.data}
+    parts = {name: data.pop(name, []) for name in model_file.PARTS_OF_DATA}
     return {
-        "model": artifact.shown(path),
-        "version": card.version,
-        "labels": list(card.labels),
+        "model": model_file.shown(path),
+        "version": metadata.version,
+        "labels": list(metadata.labels),
         "features": {
-            "set": card.feature_set,
-            "version": card.feature_version,
+            "set": metadata.feature_set,
+            "version": metadata.feature_version,
             **{name: getattr(section, name) for name in section.__dataclass_fields__},
         },
-        "parameters": card.parameters,
+        "parameters": metadata.parameters,
         "size_bytes": path.stat().st_size,
         "sha256": sha256_file(path),
-        "epochs": card.epochs,
-        "seed": card.seed,
-        "temperature": card.temperature,
-        "twin": _twin(path, card),
+        "epochs": metadata.epochs,
+        "seed": metadata.seed,
+        "temperature": metadata.temperature,
+        "twin": _twin(path, metadata),
         "data": {
             **{name: {"n": len(keys), "sha256": _digest(keys)} for name, keys in parts.items()},
             **data,
         },
-        "results": card.results,
-        "versions": card.versions,
+        "results": metadata.results,
+        "versions": metadata.versions,
     }
 
 
@@ -80,7 +82,7 @@ def markdown(path: Path) -> str:
     Raises
     ------
     ModelFileError
-        As `artifact.inspect`.
+        As `model_file.inspect`.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -112,16 +114,16 @@ def _metric_rows(measured: dict[str, Any] | None) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _twin(path: Path, card: artifact.ModelCard) -> dict[str, Any] | None:
+def _twin(path: Path, metadata: ModelMetadata) -> dict[str, Any] | None:
     """Say whether the LiteRT twin that a model file names lies beside it."""
-    if card.twin is None:
+    if metadata.twin is None:
         return None
     problem = ""
     try:
-        twin.read(path, card)
+        twin.read(path, metadata)
     except ModelFileError as error:
         problem = error.message
-    return {"sha256": card.twin, "usable": not problem, "problem": problem}
+    return {"sha256": metadata.twin, "usable": not problem, "problem": problem}
 
 
 def _cell(text: str) -> str:

@@ -302,9 +302,9 @@ def _train_fold(
     x, n_labels = data.x[fold.train], len(data.labels)
     finished = run.read()
     if finished is not None:
-        model = version_module(version).build(x, n_labels, preset)
+        model = version_module(version).build(x.shape[1:], n_labels, preset)
         try:
-            model.set_weights(finished.weights)
+            training.set_weights(model, finished.weights)
         except ValueError:  # not what this network wrote
             finished = None
     if finished is None:

@@ -14,7 +14,7 @@ from speechemo_cli.evaluation.anchors import anchors_for
 from speechemo_cli.evaluation.metrics import METRICS
 from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import atomic_path, display_name, open_regular
-from speechemo_cli.models.artifact import library_versions
+from speechemo_cli.models.model_file import library_versions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

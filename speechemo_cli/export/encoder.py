@@ -38,7 +38,9 @@ def build_encoder(arrays: Mapping[str, NDArray[np.floating[Any]]], n_frames: int
     layers, ops = keras.layers, keras.ops
     weights = {name: np.asarray(values, np.float32) for name, values in arrays.items()}
     width, n_mels, _ = weights["conv1.weight"].shape
-    n_blocks = len({name.split(".")[0] for name in weights if name.startswith("layer_") and name[6].isdigit()})
+    n_blocks = len(
+        {name.split(".")[0] for name in weights if name.startswith("layer_") and name[6].isdigit()}
+    )
     n_heads = width // _HEAD_DIM
     assign: list[tuple[Any, list[NDArray[np.float32]]]] = []
 

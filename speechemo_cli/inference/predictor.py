@@ -16,12 +16,14 @@ from speechemo_cli.config import Config
 from speechemo_cli.errors import AudioError, ConfigError
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.inference import runtime as runtimes
-from speechemo_cli.models import artifact
+from speechemo_cli.models import model_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
+
+    from speechemo_cli.models.metadata import ModelMetadata
 
     Known = Callable[[str], Mapping[str, Sequence["Answer"]]]
     Hear = Callable[[str, bytes | None], Sequence[hearing.Sound | hearing.Refused]]
@@ -91,7 +93,7 @@ class Predictor:
     ----------
     path : path-like
         The model file.
-    card : ModelCard
+    metadata : ModelMetadata
     sr : int
         Rate in Hz of the waveforms the network hears.
     labels : tuple of str
@@ -111,7 +113,7 @@ class Predictor:
     def __init__(
         self,
         path: str | os.PathLike[str],
-        card: artifact.ModelCard,
+        metadata: ModelMetadata,
         config: Config,
         *,
         runtime: str = "auto",
@@ -121,15 +123,15 @@ class Predictor:
         isolate: bool = False,
     ) -> None:
         self.path = path
-        self.card = card
-        self._config = card.adopt(config)
-        self.sr = FEATURE_SETS[card.feature_set].section(self._config).sr
+        self.metadata = metadata
+        self._config = metadata.adopt(config)
+        self.sr = FEATURE_SETS[metadata.feature_set].section(self._config).sr
         self._min_confidence = min_confidence
         self._channel = channel
         self._isolate = isolate
-        self.labels = card.labels if labels is None else _in_order(labels, card.labels)
-        self._columns = [card.labels.index(label) for label in self.labels]
-        self._runtime, self.slow_because = runtimes.choose(runtime, path, card, self._config)
+        self.labels = metadata.labels if labels is None else _in_order(labels, metadata.labels)
+        self._columns = [metadata.labels.index(label) for label in self.labels]
+        self._runtime, self.slow_because = runtimes.choose(runtime, path, metadata, self._config)
         self.runtime = self._runtime.name
 
     @classmethod
@@ -175,10 +177,10 @@ class Predictor:
         """
         _one_of("runtime", runtime, runtimes.RUNTIMES)
         _one_of("channel", channel, reader.CHANNELS)
-        path = artifact.PACKAGED if path is None else path
+        path = model_file.PACKAGED if path is None else path
         return cls(
             path,
-            artifact.read_card(path),
+            model_file.read_metadata(path),
             config or Config(),
             runtime=runtime,
             min_confidence=min_confidence,
@@ -353,7 +355,7 @@ class Predictor:
     def _listen(self, path: str, heard: hearing.Sound | hearing.Refused) -> _Heard | Refusal:
         if isinstance(heard, hearing.Refused):
             return Refusal(path, heard.error, heard.channel)
-        longest_s = self.card.data.get("longest_s")
+        longest_s = self.metadata.data.get("longest_s")
         long = longest_s and doubts.long(heard.duration_s, longest_s)
         # The samples have been of use: those of a whole batch would be gigabytes.
         sound = heard._replace(warnings=(*heard.warnings, *filter(None, [long])), y=_NO_SAMPLES)

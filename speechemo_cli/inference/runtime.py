@@ -11,8 +11,8 @@ import numpy as np
 from speechemo_cli.errors import ModelFileError
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.files import display_name
-from speechemo_cli.models import artifact, preflight, twin, version_module
-from speechemo_cli.models.preflight import short
+from speechemo_cli.models import archive, model_file, twin, version_module
+from speechemo_cli.models.archive import short
 from speechemo_cli.stderr import quiet_stderr
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from speechemo_cli.config import Config
+    from speechemo_cli.models.metadata import ModelMetadata
 
     Samples = NDArray[np.float32]
 
@@ -143,15 +144,15 @@ class KerasRuntime:
 
     name = "keras"
 
-    def __init__(self, path: str | os.PathLike[str], card: artifact.ModelCard, config: Config) -> None:
+    def __init__(self, path: str | os.PathLike[str], metadata: ModelMetadata, config: Config) -> None:
         # The first answer loads it: what would be refused is said now, and what is there now is loaded.
-        self._checked = artifact.check(path)
+        self._checked = model_file.check(path)
         self._source = display_name(path)
-        if self._checked.card.sha256 != card.sha256:
+        if self._checked.metadata.sha256 != metadata.sha256:
             raise ModelFileError(f"{self._source} was replaced while it was read", "Run it again")
-        self._set = FEATURE_SETS[card.feature_set]
+        self._set = FEATURE_SETS[metadata.feature_set]
         self._section = self._set.section(config)
-        self._prepare = version_module(card.version).prepare
+        self._prepare = version_module(metadata.version).prepare
         self._network: Any = None
 
     def listen(self, y: Samples) -> NDArray[np.float32]:
@@ -187,12 +188,12 @@ def _probabilities(rows: NDArray[np.float32], source: str) -> NDArray[np.float32
         not np.all((rows >= 0) & (rows <= 1 + _TOLERANCE))  # NaN is neither
         or np.abs(rows.sum(axis=1) - 1).max() > _TOLERANCE
     ):
-        raise ModelFileError(f"{source} does not answer with probabilities", preflight.HOSTILE)
+        raise ModelFileError(f"{source} does not answer with probabilities", archive.HOSTILE)
     return rows
 
 
 def choose(
-    wanted: str, path: str | os.PathLike[str], card: artifact.ModelCard, config: Config
+    wanted: str, path: str | os.PathLike[str], metadata: ModelMetadata, config: Config
 ) -> tuple[Runtime, str]:
     """Return the runtime for a model, and why it is not the fast one where `auto` had to give way.
 
@@ -202,9 +203,9 @@ def choose(
         One of `RUNTIMES`.
     path : path-like
         The `.keras` file.
-    card : ModelCard
+    metadata : ModelMetadata
     config : Config
-        With the features of the card.
+        With the features of the metadata.
 
     Returns
     -------
@@ -216,12 +217,12 @@ def choose(
     ------
     ModelFileError
         `litert` was asked for and there is no twin that belongs to the model, or no LiteRT; or the file
-        is not the one any more that the card was read from.
+        is not the one any more that the metadata were read from.
     """
     if wanted == "keras":
-        return KerasRuntime(path, card, config), ""
+        return KerasRuntime(path, metadata, config), ""
     try:
-        return LiteRuntime(twin.read(path, card), display_name(path), len(card.labels)), ""
+        return LiteRuntime(twin.read(path, metadata), display_name(path), len(metadata.labels)), ""
     except ImportError:
         reason = "the package ai-edge-litert is missing"
     except ModelFileError as error:
@@ -230,4 +231,4 @@ def choose(
         reason = error.message
     if wanted == "litert":
         raise ModelFileError(reason, "Install it, or take --runtime keras")
-    return KerasRuntime(path, card, config), reason
+    return KerasRuntime(path, metadata, config), reason

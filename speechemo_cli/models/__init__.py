@@ -53,8 +53,9 @@ def version_module(version: str) -> Any:
     """Return the module of a version.
 
     It has `PRESET`, `prepare(clips)` to make one array of the stored features of clips,
-    `build(x, n_classes, preset)`, `learner(model)` for what of it is trained,
-    `compile_model(learner, preset, steps)` and
+    `build(input_shape, n_classes, preset)` for the untrained network, whose `Normalization` layer
+    `normalise` is still to be adapted, `training_model(model)` for what of it is trained,
+    `compile_model(training_model, preset, steps)` and
     `batches(x, targets, n_classes, preset, seed, epochs_done)`, which gives the arguments of
     `keras.Model.fit`. Modules that decide its answers besides itself stand in `PARTS`.
 

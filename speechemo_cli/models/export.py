@@ -12,7 +12,7 @@ import numpy as np
 
 from speechemo_cli.errors import ConfigError, ModelFileError, SpeechemoError
 from speechemo_cli.files import access_error, atomic_folder, atomic_path, display_name
-from speechemo_cli.models import artifact, export_description, export_formats, twin
+from speechemo_cli.models import export_description, export_formats, model_file, twin
 from speechemo_cli.models.export_description import TOLERANCE
 from speechemo_cli.models.export_formats import Source
 from speechemo_cli.stderr import quiet_stderr
@@ -133,15 +133,15 @@ def write(
     ConfigError
         As `check`.
     ModelFileError
-        As `artifact.load`, or it cannot be exported, or what was exported answers otherwise.
+        As `model_file.load`, or it cannot be exported, or what was exported answers otherwise.
     AccessError
         It cannot be written; what was there is as it was.
     """
     step = on_progress or (lambda *_: None)
     check(output, format_)
     step(0, 3, "loading")
-    network, card = artifact.load(model)
-    source = Source(model, network, card)
+    network, metadata = model_file.load(model)
+    source = Source(model, network, metadata)
     vectors = export_description.signals(source.section.sr)
     # The shortest waveform there is, and one longer than a network looks at, which the JSON has no room for.
     extremes = [
@@ -168,7 +168,7 @@ def write(
         difference = float(np.abs(np.array(received) - np.array(expected)).max())
         if not difference <= TOLERANCE:  # a NaN is not either
             raise ModelFileError(
-                f"what was exported to {format_} does not answer as {artifact.shown(model)}: "
+                f"what was exported to {format_} does not answer as {model_file.shown(model)}: "
                 f"probabilities differ by {difference:.2g}, expected at most {TOLERANCE:g}"
             )
         files = export_description.files(temp, output.name)

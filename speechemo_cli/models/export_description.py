@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from importlib import metadata
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from speechemo_cli.files import display_name, sha256_file
-from speechemo_cli.models import artifact, export_formats
+from speechemo_cli.models import export_formats, model_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,7 +130,7 @@ def describe(
     dict
         The fields of docs/export.md.
     """
-    card, section = source.card, source.section
+    metadata, section = source.metadata, source.section
     return {
         "schema": SCHEMA,
         "format": format_,
@@ -145,26 +145,26 @@ def describe(
         },
         "output": {
             "name": export_formats.ONNX_OUTPUT if format_ == "onnx" else export_formats.OUTPUT,
-            "shape": [1, len(card.labels)],
+            "shape": [1, len(metadata.labels)],
             "dtype": "float32",
         },
         "signature": None if format_ == "onnx" else export_formats.SIGNATURE,
-        "labels": list(card.labels),
-        "calibration": {"temperature": card.temperature, "included": True},
+        "labels": list(metadata.labels),
+        "calibration": {"temperature": metadata.temperature, "included": True},
         "features": {
-            "set": card.feature_set,
-            "version": card.feature_version,
+            "set": metadata.feature_set,
+            "version": metadata.feature_version,
             "included": True,
             **{name: getattr(section, name) for name in section.__dataclass_fields__},
         },
         "source": {
             "model": display_name(source.path.name),
             "sha256": sha256_file(source.path),
-            "version": card.version,
-            "versions": card.versions,
+            "version": metadata.version,
+            "versions": metadata.versions,
         },
         "versions": {
-            **artifact.library_versions(),
+            **model_file.library_versions(),
             **{package: _version(package) for package in export_formats.PACKAGES[format_]},
         },
         "tolerance": TOLERANCE,
@@ -184,8 +184,8 @@ def describe(
 
 def _version(package: str) -> str:
     try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:  # the same module under another name, such as onnxruntime-gpu
+        return version(package)
+    except PackageNotFoundError:  # the same module under another name, such as onnxruntime-gpu
         return "unknown"
 
 

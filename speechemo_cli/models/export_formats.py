@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from speechemo_cli.models.artifact import ModelCard
+    from speechemo_cli.models.metadata import ModelMetadata
 
     Samples = NDArray[np.float32]
     Answer = Callable[[Samples], Samples]
@@ -48,46 +48,47 @@ class Source:
     path : Path
         Its `.keras` file.
     network : keras.Model
-    card : ModelCard
+    metadata : ModelMetadata
     """
 
     path: Path
     network: Any
-    card: ModelCard
+    metadata: ModelMetadata
 
     @property
     def config(self) -> Config:
-        """With the features of the card."""
-        return self.card.adopt(Config())
+        """With the features of the model."""
+        return self.metadata.adopt(Config())
 
     @property
     def section(self) -> Any:
         """Settings of its features."""
-        return FEATURE_SETS[self.card.feature_set].section(self.config)
+        return FEATURE_SETS[self.metadata.feature_set].section(self.config)
 
     @property
     def shortest(self) -> int:
         """Samples of the shortest waveform: one less could not be mirrored at its ends."""
-        return FEATURE_SETS[self.card.feature_set].window(self.section) // 2 + 1
+        return FEATURE_SETS[self.metadata.feature_set].window(self.section) // 2 + 1
 
     def waveform_model(self) -> Any:
         """Put the front end before the network."""
-        return frontend.waveform_model(self.network, self.card.feature_set, self.config)
+        return frontend.waveform_model(self.network, self.metadata.feature_set, self.config)
 
     def answer(self, y: Samples) -> Samples:
         """Answer as `predict` does it with Keras: features, network."""
         section = self.section
-        frames = FEATURE_SETS[self.card.feature_set].compute(y, section.sr, section)
-        row: Samples = training.predict(self.network, version_module(self.card.version).prepare([frames]))[0]
+        frames = FEATURE_SETS[self.metadata.feature_set].compute(y, section.sr, section)
+        x = version_module(self.metadata.version).prepare([frames])
+        row: Samples = training.predict(self.network, x)[0]
         return row
 
 
 def to_litert(source: Source, path: Path) -> None:
     """Copy the twin, or make one where the model has none that belongs to it."""
     try:
-        path.write_bytes(twin.read(source.path, source.card))
+        path.write_bytes(twin.read(source.path, source.metadata))
     except ModelFileError:
-        twin.write(source.network, source.card, path)
+        twin.write(source.network, source.metadata, path)
 
 
 def to_savedmodel(source: Source, path: Path) -> None:
@@ -115,7 +116,7 @@ def to_onnx(source: Source, path: Path) -> None:
     names = {frozen.inputs[0].name: INPUT, frozen.outputs[0].name: ONNX_OUTPUT}
     onnx_model, _ = importlib.import_module("tf2onnx.convert").from_graph_def(
         frozen.graph.as_graph_def(add_shapes=True),
-        name=source.card.version,
+        name=source.metadata.version,
         input_names=[frozen.inputs[0].name],
         output_names=[frozen.outputs[0].name],
         tensors_to_rename=names,

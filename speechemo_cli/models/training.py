@@ -1,9 +1,9 @@
-"""Fit a network on some clips and watch how it does on others."""
+"""Fit a network on some clips and watch how it does on others; what v1 and v2 share."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -93,10 +93,12 @@ def fit(
     keras = load_keras()
     keras.utils.set_random_seed(seed)
     network = version_module(version)
-    model = network.build(x, n_classes, preset)
-    learner = network.learner(model)
-    network.compile_model(learner, preset, math.ceil(len(x) / preset.batch_size))
-    epochs_done, history = checkpoint.restore(learner) if checkpoint else (0, {})
+    model = network.build(x.shape[1:], n_classes, preset)
+    # The mean and deviation of the training clips alone.
+    model.get_layer("normalise").adapt(x)
+    trained = network.training_model(model)
+    network.compile_model(trained, preset, math.ceil(len(x) / preset.batch_size))
+    epochs_done, history = checkpoint.restore(trained) if checkpoint else (0, {})
     training = Training(model, preset, history)
     some = np.random.default_rng(seed).permutation(len(x))[: _WATCHED_VALUES // x[0].size]
     watched = {
@@ -116,11 +118,11 @@ def fit(
         for name, value in values.items():
             training.history.setdefault(name, []).append(value)
         if checkpoint:
-            checkpoint.keep(learner, epoch + 1, training.history)
+            checkpoint.keep(trained, epoch + 1, training.history)
         if on_epoch:
             on_epoch(epoch + 1, preset.epochs, values)
 
-    learner.fit(
+    trained.fit(
         **network.batches(x, targets, n_classes, preset, seed, epochs_done),
         initial_epoch=epochs_done,
         epochs=preset.epochs,
@@ -130,6 +132,25 @@ def fit(
     if checkpoint:
         checkpoint.drop()
     return training
+
+
+def set_weights(model: Any, weights: Sequence[NDArray[np.float32]]) -> None:
+    """Put back what `model.get_weights()` gave, in place.
+
+    Parameters
+    ----------
+    model : keras.Model
+    weights : sequence of np.ndarray
+        In Keras's order.
+
+    Raises
+    ------
+    ValueError
+        They are those of another network.
+    """
+    model.set_weights(weights)
+    # It computes with copies of its mean and variance, which are not made anew by themselves.
+    model.get_layer("normalise").finalize_state()
 
 
 def divide_logits(model: Any, temperature: float) -> None:
@@ -183,3 +204,29 @@ def measure(probabilities: NDArray[np.float32], targets: Targets) -> tuple[float
     of_truth = probabilities[np.arange(len(targets)), targets]
     loss = float(-np.log(np.maximum(of_truth, 1e-7)).mean())
     return loss, float((probabilities.argmax(axis=1) == targets).mean())
+
+
+def prepare(clips: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Lay clips of one frame each under one another, for v1 and v2: (clips, dim)."""
+    return np.concatenate(clips)
+
+
+def training_model(model: Any) -> Any:
+    """Return what of v1 and v2 is trained: the network itself."""
+    return model
+
+
+def compile_model(model: Any, preset: Preset, _steps: int) -> None:
+    """Choose optimizer and loss of v1 and v2, in place: Adam at a constant rate."""
+    keras = load_keras()
+    model.compile(
+        optimizer=keras.optimizers.Adam(preset.learning_rate),
+        loss="sparse_categorical_crossentropy",
+    )
+
+
+def batches(
+    x: Features, targets: Targets, _n_classes: int, preset: Preset, _seed: int, _epochs_done: int
+) -> dict[str, Any]:
+    """Return what `keras.Model.fit` is called with for v1 and v2: every clip once an epoch, as it is."""
+    return {"x": x, "y": targets, "batch_size": preset.batch_size}

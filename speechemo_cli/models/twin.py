@@ -10,14 +10,14 @@ import numpy as np
 from speechemo_cli.config import Config
 from speechemo_cli.errors import ModelFileError
 from speechemo_cli.files import atomic_path, display_name, open_regular, sha256_file
-from speechemo_cli.models.preflight import MAX_BYTES
+from speechemo_cli.models.archive import MAX_BYTES
 from speechemo_cli.stderr import quiet_stderr
 
 if TYPE_CHECKING:
     import os
     from pathlib import Path
 
-    from speechemo_cli.models.artifact import ModelCard
+    from speechemo_cli.models.metadata import ModelMetadata
 
 SUFFIX = ".tflite"
 # Enough for any window.
@@ -29,13 +29,13 @@ def beside(model: Path) -> Path:
     return model.with_suffix(SUFFIX)
 
 
-def write(network: Any, card: ModelCard, path: Path) -> str:
+def write(network: Any, metadata: ModelMetadata, path: Path) -> str:
     """Export a network with its front end, complete or not at all.
 
     Parameters
     ----------
     network : keras.Model
-    card : ModelCard
+    metadata : ModelMetadata
         Says which features it reads.
     path : Path
         Ends in `.tflite`.
@@ -43,7 +43,7 @@ def write(network: Any, card: ModelCard, path: Path) -> str:
     Returns
     -------
     str
-        SHA-256 of the file, for the card: a twin that does not have it is not used.
+        SHA-256 of the file, for the metadata: a twin that does not have it is not used.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def write(network: Any, card: ModelCard, path: Path) -> str:
 
     with atomic_path(path) as temp, quiet_stderr():
         try:
-            model = frontend.waveform_model(network, card.feature_set, card.adopt(Config()))
+            model = frontend.waveform_model(network, metadata.feature_set, metadata.adopt(Config()))
             model.export(temp, format="litert", verbose=False)
             _try_out(temp)
         except OSError:
@@ -79,15 +79,15 @@ def _try_out(path: Path) -> None:
     interpreter.invoke()
 
 
-def read(model: str | os.PathLike[str], card: ModelCard) -> bytes:
+def read(model: str | os.PathLike[str], metadata: ModelMetadata) -> bytes:
     """Read the twin of a model file, if it is the one the model file names.
 
     Parameters
     ----------
     model : path-like
         The `.keras` file.
-    card : ModelCard
-        Its card.
+    metadata : ModelMetadata
+        Its metadata.
 
     Returns
     -------
@@ -103,7 +103,7 @@ def read(model: str | os.PathLike[str], card: ModelCard) -> bytes:
 
     path = beside(Path(model))
     name = display_name(path)
-    if card.twin is None:
+    if metadata.twin is None:
         raise ModelFileError(f"{display_name(model)} has no LiteRT twin", "Train it again")
     try:
         with open_regular(path) as file:
@@ -111,7 +111,7 @@ def read(model: str | os.PathLike[str], card: ModelCard) -> bytes:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ModelFileError(f"the LiteRT twin {name} cannot be read: {reason}", "Train it again") from None
-    if hashlib.sha256(content).hexdigest() != card.twin:
+    if hashlib.sha256(content).hexdigest() != metadata.twin:
         raise ModelFileError(
             f"the LiteRT twin {name} does not belong to {display_name(model)}", "Train it again"
         )

@@ -55,8 +55,8 @@ def prepare(clips: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     return prepared
 
 
-def build(x: NDArray[np.float32], n_classes: int, preset: Preset) -> Any:
-    """Build the network, normalised by the clips it is going to be trained on.
+def build(input_shape: tuple[int, ...], n_classes: int, preset: Preset) -> Any:
+    """Build the network, untrained; its `normalise` layer is still to be adapted.
 
     Two listeners that share nothing but the clip: one hears the short window and the pitch, the other
     the long window. Each is trained by itself, as members of an ensemble are, and the answer is the
@@ -68,8 +68,8 @@ def build(x: NDArray[np.float32], n_classes: int, preset: Preset) -> Any:
 
     Parameters
     ----------
-    x : np.ndarray [shape=(clips, FRAMES, dim), dtype=float32]
-        Training clips; the mean and deviation of each column are taken from them alone.
+    input_shape : tuple of int
+        Of one clip: (FRAMES, dim).
     n_classes : int
     preset : Preset
 
@@ -80,13 +80,11 @@ def build(x: NDArray[np.float32], n_classes: int, preset: Preset) -> Any:
     """
     keras = load_keras()
     layers = keras.layers
-    frames = keras.Input(x.shape[1:], name="logmel")
-    normalise = layers.Normalization(name="normalise")
-    normalise.adapt(x)
-    h = layers.Reshape((*x.shape[1:], 1))(normalise(frames))
+    frames = keras.Input(input_shape, name="logmel")
+    h = layers.Reshape((*input_shape, 1))(layers.Normalization(name="normalise")(frames))
     short, long, pitch = (
-        layers.Cropping2D(((0, 0), (part.start, x.shape[2] - part.stop)))(h)
-        for part in logmel.columns(x.shape[2])
+        layers.Cropping2D(((0, 0), (part.start, input_shape[1] - part.stop)))(h)
+        for part in logmel.columns(input_shape[1])
     )
     moves = layers.Concatenate()([_trunk(layers, short, 5, 2, _WIDTHS), _trunk(layers, pitch, 5, 2, _NARROW)])
     # Twice the bands, so twice the step, to the same number of rows.
@@ -99,7 +97,7 @@ def build(x: NDArray[np.float32], n_classes: int, preset: Preset) -> Any:
     return keras.Model(frames, answer, name="v3")
 
 
-def learner(model: Any) -> Any:
+def training_model(model: Any) -> Any:
     """Return what is trained: the same layers, but each listener answers for itself."""
     keras = load_keras()
     return keras.Model(

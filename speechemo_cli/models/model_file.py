@@ -6,8 +6,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 import zipfile
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from speechemo_cli.errors import ConfigError, ModelFileError, SpeechemoError
+from speechemo_cli.errors import ConfigError, ModelFileError
 from speechemo_cli.features import FEATURE_SETS
-from speechemo_cli.files import access_error, atomic_path, display_name, open_regular, scratch_folder
-from speechemo_cli.models import VERSIONS, preflight, preflight_card, version_module
-from speechemo_cli.models.keras_backend import load_keras, require_safe_keras
-from speechemo_cli.models.card import ModelCard as ModelCard
-from speechemo_cli.models.preflight import short
+from speechemo_cli.files import atomic_path, display_name, open_regular
+from speechemo_cli.models import VERSIONS, archive, version_module, weights
+from speechemo_cli.models.metadata import ModelMetadata, check_features
 from speechemo_cli.stderr import quiet_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from numpy.typing import NDArray
 
     from speechemo_cli.config import Config
 
@@ -54,13 +52,13 @@ def library_versions() -> dict[str, str]:
     }
 
 
-def save(model: Any, card: ModelCard, path: Path) -> None:
+def save(model: Any, metadata: ModelMetadata, path: Path) -> None:
     """Write the model file, complete or not at all.
 
     Parameters
     ----------
     model : keras.Model
-    card : ModelCard
+    metadata : ModelMetadata
     path : Path
         Ends in `.keras`.
 
@@ -69,7 +67,7 @@ def save(model: Any, card: ModelCard, path: Path) -> None:
     AccessError
         It cannot be written; a file that was there is as it was.
     ModelFileError
-        The card holds what is no number, so nobody could read it again.
+        The metadata hold what is no number, so nobody could read it again.
     """
     with atomic_path(path) as temp:
         # A bare copy: the optimizer's state would make the file up to four times as large, and is of no
@@ -77,21 +75,19 @@ def save(model: Any, card: ModelCard, path: Path) -> None:
         bare = type(model).from_config(model.get_config())
         bare.set_weights(model.get_weights())
         bare.save(temp)
-        with zipfile.ZipFile(temp, "a", zipfile.ZIP_DEFLATED) as archive:
-            hashes = {
-                name: hashlib.sha256(archive.read(name)).hexdigest() for name in preflight.KERAS_MEMBERS
-            }
-            document = {"format": FORMAT, "members": hashes, **asdict(card)}
+        with zipfile.ZipFile(temp, "a", zipfile.ZIP_DEFLATED) as members:
+            hashes = {name: hashlib.sha256(members.read(name)).hexdigest() for name in archive.KERAS_MEMBERS}
+            document = {"format": FORMAT, "members": hashes, **asdict(metadata)}
             del document["sha256"]  # no text can hold its own
             try:
                 text = json.dumps(document, indent=1, allow_nan=False)
             except ValueError:
                 raise ModelFileError("the results of this training are not numbers") from None
-            archive.writestr(preflight.CARD, text)
+            members.writestr(archive.METADATA, text)
 
 
-def inspect(path: str | os.PathLike[str]) -> ModelCard:
-    """Check a model file and read its card. Imports no Keras and executes nothing.
+def inspect(path: str | os.PathLike[str]) -> ModelMetadata:
+    """Check a model file and read its metadata. Imports no Keras and executes nothing.
 
     Parameters
     ----------
@@ -99,18 +95,18 @@ def inspect(path: str | os.PathLike[str]) -> ModelCard:
 
     Returns
     -------
-    ModelCard
+    ModelMetadata
 
     Raises
     ------
     ModelFileError
         As `check`.
     """
-    return check(path).card
+    return check(path).metadata
 
 
-def read_card(path: str | os.PathLike[str]) -> ModelCard:
-    """Read the card alone: enough where the network stays where it is, as beside its LiteRT twin.
+def read_metadata(path: str | os.PathLike[str]) -> ModelMetadata:
+    """Read the metadata alone: enough where the network stays where it is, as beside its LiteRT twin.
 
     Raises
     ------
@@ -118,7 +114,7 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
         No such file, not a model file, damaged as far as was looked, or written by a newer version.
     """
     with _refusing(path) as name:
-        return _card_of(preflight.members(_content(path, name), [preflight.CARD]))[0]
+        return _metadata_of(archive.members(_content(path, name), [archive.METADATA]))[0]
 
 
 @dataclass(frozen=True)
@@ -129,19 +125,17 @@ class Checked:
     ----------
     name : str
         Of the file, for display.
-    card : ModelCard
-    parts : dict of str to bytes
-    expected : (shape, n_outputs)
-        What goes into its network and comes out.
+    metadata : ModelMetadata
+    arrays : dict of str to np.ndarray
+        The weights, by their path in the file.
     """
 
     name: str
-    card: ModelCard
-    parts: dict[str, bytes]
-    expected: tuple[tuple[int, ...], int]
+    metadata: ModelMetadata
+    arrays: dict[str, NDArray[Any]]
 
     def load(self) -> Any:
-        """Have Keras load it. Nothing in it is executed.
+        """Build the network that the metadata name, and put the weights into it.
 
         Returns
         -------
@@ -150,33 +144,35 @@ class Checked:
         Raises
         ------
         ModelFileError
-            The installed Keras is too old to be trusted with it, or Keras refuses it.
+            The network cannot be built, or the weights are not those of that network.
         AccessError
-            There is no room for the copy that Keras reads.
+            There is no room for the file that Keras reads weights from.
         """
-        require_safe_keras()
-        keras = load_keras()
-        try:
-            with _copy(self.parts) as copy, quiet_stderr(), _safe_mode():
-                model = keras.saving.load_model(copy, compile=False, safe_mode=True)
-            received = (tuple(model.input_shape[1:]), model.output_shape[-1])
-        except SpeechemoError:
-            raise
-        except Exception as error:
-            first_line = short(str(error).strip().split("\n")[0], 200)
-            raise ModelFileError(f"{self.name} cannot be loaded by Keras: {first_line}") from error
-        if received != self.expected:
-            raise _unlike(self.name, received, self.expected)
+        with _refusing(self.name), quiet_stderr():
+            try:
+                model = _build(self.metadata)
+            except Exception as error:  # no room for a filter, say; every backend has errors of its own
+                reason = archive.short(str(error).strip().split("\n")[0], 200)
+                raise archive.UnfitError(f"has a network that cannot be built: {reason}") from None
+            weights.assign(model, self.arrays)
         return model
 
 
-def load(path: str | os.PathLike[str]) -> tuple[Any, ModelCard]:
-    """Check a model file, then load it. Nothing in it is executed.
+def _build(metadata: ModelMetadata) -> Any:
+    network, config = version_module(metadata.version), metadata.resolved_config()
+    features = FEATURE_SETS[metadata.feature_set]
+    clip = network.prepare([np.zeros((1, features.dim(features.section(config))), np.float32)])
+    preset = network.PRESET.with_config(config.train)
+    return network.build(clip.shape[1:], len(metadata.labels), preset)
+
+
+def load(path: str | os.PathLike[str]) -> tuple[Any, ModelMetadata]:
+    """Check a model file, then build its network with its weights. Nothing in it is executed.
 
     Returns
     -------
     model : keras.Model
-    card : ModelCard
+    metadata : ModelMetadata
 
     Raises
     ------
@@ -184,37 +180,7 @@ def load(path: str | os.PathLike[str]) -> tuple[Any, ModelCard]:
         As `check` and `Checked.load`.
     """
     checked = check(path)
-    return checked.load(), checked.card
-
-
-@contextmanager
-def _copy(parts: dict[str, bytes]) -> Iterator[Path]:
-    """Give Keras the very bytes that were checked, under a name that it takes for nothing but a file.
-
-    Meanwhile anybody may exchange the file itself, and to Keras `hf://` and `/gcs/` are places elsewhere.
-    """
-    folder = scratch_folder()
-    try:
-        private = Path(tempfile.mkdtemp(dir=folder))
-        path = private / f"model{SUFFIX}"
-        with zipfile.ZipFile(path, "w") as archive:
-            for name in preflight.KERAS_MEMBERS:
-                archive.writestr(name, parts[name])
-    except OSError as error:
-        raise access_error("write to", folder, error) from error
-    try:
-        yield path
-    finally:
-        shutil.rmtree(private, ignore_errors=True)
-
-
-@contextmanager
-def _safe_mode() -> Iterator[None]:
-    """Overrule `keras.config.enable_unsafe_deserialization`, which would overrule `safe_mode=True`."""
-    from keras.src.saving.serialization_lib import SafeModeScope
-
-    with SafeModeScope(True):
-        yield
+    return checked.load(), checked.metadata
 
 
 @contextmanager
@@ -223,19 +189,19 @@ def _refusing(path: str | os.PathLike[str]) -> Iterator[str]:
     name = display_name(path)
     try:
         yield name
-    except preflight.UnfitError as error:
+    except archive.UnfitError as error:
         raise ModelFileError(f"{name} {error}", error.hint) from None
 
 
-def _card_of(parts: dict[str, bytes]) -> tuple[ModelCard, dict[str, Any]]:
-    """Return the card, and the hashes of the other parts."""
-    document = preflight.parse(parts[preflight.CARD], preflight.CARD)
+def _metadata_of(parts: dict[str, bytes]) -> tuple[ModelMetadata, dict[str, Any]]:
+    """Return the metadata, and the hashes of the other parts."""
+    document = archive.parse(parts[archive.METADATA], archive.METADATA)
     made, hashes = document.get("format"), document.get("members")
     if type(made) is not int or not isinstance(hashes, dict):
-        raise preflight.UnfitError(f"is damaged: {preflight.CARD} cannot be read")
+        raise archive.UnfitError(f"is damaged: {archive.METADATA} cannot be read")
     if made > FORMAT:
-        raise preflight.UnfitError("was written by a newer version of speechemo", "Update speechemo")
-    return ModelCard.from_document(document, hashlib.sha256(parts[preflight.CARD]).hexdigest()), hashes
+        raise archive.UnfitError("was written by a newer version of speechemo", "Update speechemo")
+    return ModelMetadata.from_document(document, hashlib.sha256(parts[archive.METADATA]).hexdigest()), hashes
 
 
 def require_moderate(feature_set: str, config: Config) -> None:
@@ -247,8 +213,8 @@ def require_moderate(feature_set: str, config: Config) -> None:
     """
     features = FEATURE_SETS[feature_set]
     try:
-        preflight_card.check_features(features, features.section(config))
-    except preflight.UnfitError as error:
+        check_features(features, features.section(config))
+    except archive.UnfitError as error:
         raise ConfigError(
             f"the config {error}", f"Raise {feature_set}.hop_length, or lower the other values"
         ) from None
@@ -268,29 +234,17 @@ def check(path: str | os.PathLike[str]) -> Checked:
     Raises
     ------
     ModelFileError
-        No such file, not a model file, damaged, written by a newer version, with a layer that is not
-        on the list of `preflight_network` or layers that would take too much, with weights that are no
-        plain arrays of finite numbers, or with parts that do not fit together.
+        No such file, not a model file, damaged, written by a newer version, or with weights that are no
+        plain arrays of finite numbers.
     """
-    from speechemo_cli.models import preflight_network, preflight_weights
-
     with _refusing(path) as name:
-        parts = preflight.members(_content(path, name))
-        card, hashes = _card_of(parts)
+        parts = archive.members(_content(path, name))
+        metadata, hashes = _metadata_of(parts)
         # To find damage: an attacker writes the hashes that fit.
-        for member in preflight.KERAS_MEMBERS:
+        for member in archive.KERAS_MEMBERS:
             if hashes.get(member) != hashlib.sha256(parts[member]).hexdigest():
-                raise preflight.UnfitError(f"is damaged: {member} is not the one it was saved with")
-        config = preflight.parse(parts[preflight.CONFIG], preflight.CONFIG)
-        received = preflight_network.check(config, len(parts[preflight.WEIGHTS]))
-        preflight_weights.check(parts[preflight.WEIGHTS])
-    features = FEATURE_SETS[card.feature_set]
-    dim = features.dim(features.section(card.resolved_config()))
-    clip = version_module(card.version).prepare([np.zeros((1, dim), np.float32)])
-    expected = (clip.shape[1:], len(card.labels))
-    if received != expected:
-        raise _unlike(name, received, expected)
-    return Checked(name, card, parts, expected)
+                raise archive.UnfitError(f"is damaged: {member} is not the one it was saved with")
+        return Checked(name, metadata, weights.read(parts[archive.WEIGHTS]))
 
 
 def _content(path: str | os.PathLike[str], name: str) -> bytes:
@@ -301,7 +255,7 @@ def _content(path: str | os.PathLike[str], name: str) -> bytes:
             if not name.endswith(SUFFIX):
                 raise wrong
             size = os.fstat(file.fileno()).st_size
-            content = file.read(size) if size <= preflight.MAX_BYTES else None
+            content = file.read(size) if size <= archive.MAX_BYTES else None
     except (FileNotFoundError, NotADirectoryError, ValueError):
         raise ModelFileError(
             f"{name}: no such model file", "Train one with `speechemo train`, or give its path with --model"
@@ -311,17 +265,8 @@ def _content(path: str | os.PathLike[str], name: str) -> bytes:
             raise wrong from None
         raise ModelFileError(f"{name} cannot be read: {(error.strerror or str(error)).lower()}") from None
     if content is None:
-        raise ModelFileError(f"{name} is too large: {size} bytes, at most {preflight.MAX_BYTES}")
+        raise ModelFileError(f"{name} is too large: {size} bytes, at most {archive.MAX_BYTES}")
     return content
-
-
-def _unlike(name: str, received: Any, expected: Any) -> ModelFileError:
-    """Say that what a network takes and gives is not what its card says."""
-    (shape, outputs), (wanted_shape, wanted) = (("x".join(map(str, s)), n) for s, n in (received, expected))
-    return ModelFileError(
-        f"{name} does not fit its card: {shape} inputs and {outputs} outputs, "
-        f"expected {wanted_shape} and {wanted}"
-    )
 
 
 def default_path(models: str, version: str) -> Path:

@@ -1,0 +1,279 @@
+"""The metadata of a model file (speechemo.json): what it says of itself, every value checked."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from speechemo_cli.config import Config
+from speechemo_cli.corpus.labels import MAX_LABELS, is_label
+from speechemo_cli.errors import ConfigError
+from speechemo_cli.features import FEATURE_SETS
+from speechemo_cli.models import VERSIONS, version_module
+from speechemo_cli.models.archive import HOSTILE, METADATA, UnfitError, short
+
+if TYPE_CHECKING:
+    from speechemo_cli.features import FeatureSet
+
+# Samples that are transformed and numbers that are kept for a second of a clip, and numbers in a filter
+# bank. The features of v3 take 153,600, 25,600 and 262,144; much more makes a short clip a long wait.
+_MAX_TRANSFORMED, _MAX_KEPT, _MAX_FILTERS = 2**22, 2**18, 2**23
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class ModelMetadata:
+    """What a model file says of itself, besides the weights.
+
+    Attributes
+    ----------
+    version : str
+        Version of the network, `v1`, `v2`, ...
+    labels : tuple of str
+        The class of each output, in order.
+    feature_set : str
+    feature_version : int
+    config : dict
+        The resolved config of the training.
+    seed, epochs : int
+    versions : dict of str to str
+        Of Python and the libraries that trained it.
+    data : dict
+        Hashes of the clips by the part they played: `PARTS_OF_DATA`; the speakers heard in training
+        under `speakers`, the number of clips by label under `clips`, the length of the longest under
+        `longest_s`, and under `ravdess` whether all are named as RAVDESS names its own.
+    results : dict
+        Scores on the held-out clips, as `train` printed them.
+    temperature : float or None
+        What the network's confidences were corrected by: its last layer is divided by it already.
+    parameters : int
+        Weights of the network; 0 where an older file does not tell.
+    twin : str or None
+        SHA-256 of the LiteRT file that was exported from the same network.
+    sha256 : str
+        Of the `speechemo.json` that it was read from. As that names the SHA-256 of every other part, it
+        stands for the whole model file. Empty where it was read from none.
+    """
+
+    version: str
+    labels: tuple[str, ...]
+    feature_set: str
+    feature_version: int
+    config: dict[str, Any]
+    seed: int
+    epochs: int
+    versions: dict[str, str] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
+    temperature: float | None = None
+    parameters: int = 0
+    twin: str | None = None
+    sha256: str = field(default="", compare=False)
+
+    def resolved_config(self) -> Config:
+        """Return the config of the training."""
+        return Config.from_dict(self.config, "model file")
+
+    def adopt(self, config: Config) -> Config:
+        """Return this run's config with the feature part the model was trained with."""
+        own = self.resolved_config()
+        return replace(config, mfcc=own.mfcc, logmel=own.logmel)
+
+    def trained_on(self) -> frozenset[str]:
+        """Content hashes of the training clips."""
+        return frozenset(self.data.get("train", ()))
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any], sha256: str) -> ModelMetadata:
+        """Read the metadata from what `speechemo.json` holds, whose SHA-256 is given.
+
+        Raises
+        ------
+        UnfitError
+            A value is of the wrong kind, or belongs to another version of the network or the features.
+        """
+        _check_kinds(document)
+        known = {key: document[key] for key in cls.__dataclass_fields__ if key in document}
+        metadata = cls(**{**known, "labels": tuple(document["labels"]), "sha256": sha256})
+        if metadata.version not in VERSIONS:
+            raise UnfitError(
+                f"holds a network of version {short(repr(metadata.version))}, "
+                f"known are {', '.join(VERSIONS)}",
+                "Update speechemo, or train it again",
+            )
+        if metadata.feature_set != version_module(metadata.version).PRESET.feature_set:
+            raise UnfitError(f"is damaged: {METADATA} does not fit (feature_set)")
+        features = FEATURE_SETS[metadata.feature_set]
+        try:
+            check_features(features, features.section(metadata.resolved_config()))
+        except ConfigError as error:
+            raise UnfitError(f"is damaged: {METADATA} does not fit ({short(error, 200)})") from None
+        if metadata.feature_version != features.version:
+            raise UnfitError(
+                f"expects version {metadata.feature_version} of the {metadata.feature_set} features, "
+                f"this speechemo computes version {features.version}",
+                "Train it again",
+            )
+        return metadata
+
+
+def check_features(features: FeatureSet, section: Any) -> None:
+    """Refuse features that would take minutes or gigabytes of an ordinary clip.
+
+    Parameters
+    ----------
+    features : FeatureSet
+    section : object
+        Its part of the config, each value by itself within its bounds.
+
+    Raises
+    ------
+    UnfitError
+    """
+    frames_per_s = section.sr / section.hop_length
+    window, width = features.window(section), max(features.dim(section), section.n_mels)
+    if (
+        frames_per_s * window > _MAX_TRANSFORMED
+        or frames_per_s * width > _MAX_KEPT
+        or window * width > _MAX_FILTERS
+    ):
+        raise UnfitError(
+            f"asks for features that take too much: {frames_per_s:.0f} frames a second"
+            f" of {window} samples and {width} numbers",
+            HOSTILE,
+        )
+
+
+def _word(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= 1000 and value.isprintable()
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _labels(value: Any) -> bool:
+    return _texts(value) and len(set(value)) == len(value) <= MAX_LABELS and all(map(_label, value))
+
+
+def _label(value: str) -> bool:
+    return is_label(value) and value == value.strip()
+
+
+def _count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**53
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _interval(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_number, value))
+
+
+def _number_or_null(value: Any) -> bool:
+    return value is None or _number(value)
+
+
+def _factor_or_null(value: Any) -> bool:
+    return value is None or (_number(value) and value > 0)
+
+
+def _sha256_or_null(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and _SHA256.fullmatch(value) is not None)
+
+
+def _flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+# A list stands for lists of what is in it, a tuple for that or null, `*` for every name, `?` for a name
+# that older files, or other trainings, do not have. What stands nowhere here is not read.
+_SCORES = {"n": _count, "accuracy": _number, "uar": _number}
+_SPREAD = {"pooled": _number, "ci95": _interval}
+_MEASURED = {
+    **dict.fromkeys(("accuracy", "uar", "macro_f1", "nll", "brier", "ece"), _SPREAD),
+    "version": _word,
+    "protocol": _word,
+    "meaning": _word,
+    "n_answers": _count,
+    "folds": [{}],
+    "per_class": {"*": {"n": _count, "precision": _number_or_null, "recall": _number_or_null}},
+    "slices": {"*": {"*": _SCORES}},
+    "reliability": [{"confidence": _number, "accuracy": _number}],
+}
+_KINDS = {
+    "version": _word,
+    "labels": _labels,
+    "feature_set": _word,
+    "feature_version": _count,
+    "config": {},
+    "seed": _count,
+    "epochs": _count,
+    "parameters?": _count,
+    "temperature?": _factor_or_null,
+    "twin?": _sha256_or_null,
+    "versions?": {"*": _word},
+    "data?": {
+        "train?": _texts,
+        "seen_speakers?": _texts,
+        "new_speakers?": _texts,
+        "speakers?": _texts,
+        "clips?": {"*": {"spoken": _count, "sung": _count}},
+        "longest_s?": _number_or_null,
+        "ravdess?": _flag,
+    },
+    "results?": {
+        "test?": {"seen_speakers?": (_SCORES,), "new_speakers?": ({**_SCORES, "speakers": _texts},)},
+        "cross_validated?": (_MEASURED,),
+    },
+}
+
+
+def _check_kinds(document: dict[str, Any]) -> None:
+    """Refuse a value of another kind than `train` writes: whoever reads it relies on it.
+
+    Parameters
+    ----------
+    document : dict
+        What `speechemo.json` holds.
+
+    Raises
+    ------
+    UnfitError
+        Names the first such value.
+    """
+    where = _misfit(document, _KINDS, "")
+    if where is not None:
+        raise UnfitError(f"is damaged: {METADATA} does not fit ({short(where)})")
+
+
+def _misfit(value: Any, kind: Any, where: str) -> str | None:
+    """Say where a value is not of its kind; None where all is well."""
+    if isinstance(kind, tuple):
+        return None if value is None else _misfit(value, kind[0], where)
+    if isinstance(kind, list):
+        if not isinstance(value, list):
+            return where
+        inner = ((one, kind[0], where) for one in value)
+    elif isinstance(kind, dict):
+        if not isinstance(value, dict):
+            return where
+        inner = _named(value, kind, where)
+    else:
+        return None if kind(value) else where
+    return next((found for one in inner if (found := _misfit(*one)) is not None), None)
+
+
+def _named(value: dict[str, Any], kinds: dict[str, Any], where: str) -> Any:
+    """Yield what is in an object, with the kind it has to be of."""
+    for name, kind in kinds.items():
+        if name == "*":
+            yield from ((one, kind, f"{where}.{key}".lstrip(".")) for key, one in value.items())
+            continue
+        key = name.removesuffix("?")
+        if key in value or key == name:
+            yield value.get(key), kind, f"{where}.{key}".lstrip(".")
