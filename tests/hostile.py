@@ -27,15 +27,10 @@ Make = Callable[[Parts], bytes]
 CASES: dict[str, tuple[Make, str]] = {}
 
 
-def parts_in(content: bytes) -> Parts:
-    """Members of a model file by name."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
 def parts_of(path: Path) -> Parts:
     """Members of a model file by name."""
-    return parts_in(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
 
 
 def hashed(parts: Parts) -> Parts:
