@@ -222,6 +222,26 @@ def test_load_refuses_weights_of_another_network(name: str, good: Path) -> None:
         model_file.load("m.keras")
 
 
+def test_load_refuses_weights_without_a_word_of_keras(good: Path, tmp_path: Path) -> None:
+    make, reason = hostile.UNLIKE["extra"]
+    (tmp_path / "m.keras").write_bytes(make(hostile.parts_of(good)))
+
+    # Fails if anything is written to stderr, as TensorFlow does when it is imported.
+    code, said = python(
+        "import json\n"
+        "from speechemo_cli.errors import ModelFileError\n"
+        "from speechemo_cli.models import model_file\n"
+        "try:\n"
+        "    model_file.load('m.keras')\n"
+        "except ModelFileError as error:\n"
+        "    print(json.dumps([int(error.exit_code), str(error)]))\n",
+        tmp_path,
+    )
+
+    assert code == 4
+    assert reason in said
+
+
 def test_load_refuses_features_that_leave_nothing_to_pool(good: Path) -> None:
     Path("m.keras").write_bytes(hostile.with_features(n_mfcc=1)(hostile.parts_of(good)))
 

@@ -148,7 +148,8 @@ class Checked:
         AccessError
             There is no room for the file that Keras reads weights from.
         """
-        with _refusing(self.name), quiet_stderr():
+        # In this order: what Keras wrote is shown only with an error that is not ours.
+        with quiet_stderr(), _refusing(self.name):
             try:
                 model = _build(self.metadata)
             except Exception as error:  # no room for a filter, say; every backend has errors of its own
