@@ -1,4 +1,4 @@
-"""Whatever the bytes of a model file are, `model_file.inspect` gives a card or a ModelFileError.
+"""Whatever the bytes of a model file are, `model_file.inspect` gives metadata or a ModelFileError.
 
 python fuzz/fuzz_model_file.py -max_total_time=3600 build/fuzz/model_file
 """
@@ -21,7 +21,7 @@ with atheris.instrument_imports(include=["speechemo_cli"]):
     from speechemo_cli.errors import ModelFileError
     from speechemo_cli.models import model_file
 
-_CARD = "speechemo.json"
+_METADATA = "speechemo.json"
 # Where the fuzzer keeps what it finds new: the smallest files, which are no archives any more.
 _GOOD = Path(sys.argv[-1], "v1.keras")
 # Beside them, not in a temporary folder: libFuzzer ends the process without a moment to remove one.
@@ -60,11 +60,11 @@ def mutate(content: bytes, max_size: int, seed: int) -> bytes:
 
 def _packed(parts: dict[str, bytes]) -> bytes:
     try:
-        card = json.loads(parts[_CARD])
-        card["members"] = {name: hashlib.sha256(parts[name]).hexdigest() for name in card["members"]}
-        parts[_CARD] = json.dumps(card).encode()
+        metadata = json.loads(parts[_METADATA])
+        metadata["members"] = {name: hashlib.sha256(parts[name]).hexdigest() for name in metadata["members"]}
+        parts[_METADATA] = json.dumps(metadata).encode()
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        pass  # no card any more
+        pass  # no metadata any more
     file = io.BytesIO()
     with warnings.catch_warnings(), zipfile.ZipFile(file, "w") as archive:
         warnings.simplefilter("ignore")

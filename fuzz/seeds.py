@@ -46,17 +46,16 @@ def write_models(folder: Path) -> None:
     from speechemo_cli.corpus.labels import EMOTIONS
     from speechemo_cli.features import FEATURE_SETS
     from speechemo_cli.models import model_file, version_module
+    from speechemo_cli.models.metadata import ModelMetadata
 
     folder.mkdir(parents=True, exist_ok=True)
-    module, config, rng = version_module("v1"), Config(), np.random.default_rng(0)
+    module, config = version_module("v1"), Config()
     features = FEATURE_SETS[module.PRESET.feature_set]
-    section = features.section(config)
-    clips = [rng.standard_normal(section.sr).astype(np.float32) for _ in range(4)]
-    x = module.prepare([features.compute(y, section.sr, section) for y in clips])
-    card = model_file.ModelMetadata(
+    network = module.build((features.dim(features.section(config)),), len(EMOTIONS), module.PRESET)
+    metadata = ModelMetadata(
         "v1", EMOTIONS, features.name, features.version, config.to_dict(), seed=0, epochs=1
     )
-    model_file.save(module.build(x, len(EMOTIONS), module.PRESET), card, folder / "v1.keras")
+    model_file.save(network, metadata, folder / "v1.keras")
 
 
 if __name__ == "__main__":

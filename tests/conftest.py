@@ -281,10 +281,12 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> list[Fitted]:
 
     calls: list[Fitted] = []
 
-    def build(x: np.ndarray, n_classes: int, _preset: Any) -> Any:
+    def build(input_shape: tuple[int, ...], n_classes: int, _preset: Any) -> Any:
         layers = load_keras().layers
         answers = layers.Dense(n_classes, activation="softmax", name="emotion")
-        return load_keras().Sequential([load_keras().Input(x.shape[1:]), answers])
+        return load_keras().Sequential(
+            [load_keras().Input(input_shape), layers.Normalization(name="normalise"), answers]
+        )
 
     def fit(
         _version: str,
@@ -300,8 +302,8 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> list[Fitted]:
         calls.append(Fitted(x, targets, seed))
         means = np.array([x[targets == i].mean(axis=0) for i in range(n_classes)])
         variance = x.var(axis=0) / 3  # three times as sure as it may be
-        model = build(x, n_classes, preset)
-        model.set_weights([(means / variance).T, -(means**2 / variance).sum(axis=1) / 2])
+        model = build(x.shape[1:], n_classes, preset)
+        model.get_layer("emotion").set_weights([(means / variance).T, -(means**2 / variance).sum(axis=1) / 2])
         if on_epoch:
             on_epoch(1, 1, {"train_accuracy": 0.5, "train_loss": 1.0})
         return training.Training(model, preset, {"train_accuracy": [0.5], "train_loss": [1.0]})
@@ -322,6 +324,16 @@ def noisy(rng: np.random.Generator, seconds: float, sr: int, f0: float = 140.0) 
     """A buzz in a room."""
     y = harmonic(seconds, sr, f0)
     return (y + 0.01 * rng.standard_normal(len(y))).astype(np.float32)
+
+
+def built(version: str, x: np.ndarray, n_classes: int) -> Any:
+    """Build an untrained network of a version, normalised by its clips."""
+    from speechemo_cli.models import version_module
+
+    module = version_module(version)
+    network = module.build(x.shape[1:], n_classes, module.PRESET)
+    network.get_layer("normalise").adapt(x)
+    return network
 
 
 def own_weights(network: Any, rng: np.random.Generator) -> None:
@@ -346,15 +358,16 @@ def own_weights(network: Any, rng: np.random.Generator) -> None:
 
 
 @pytest.fixture(scope="session")
-def model_with_twin(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Make an untrained model of a version, and its twin beside it: `model_with_twin("v1")`.
+def model_with_litert(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Make an untrained model of a version, and its LiteRT file beside it: `model_with_litert("v1")`.
 
     Each is made once, in a folder of its own. Treat it as read-only.
     """
     from functools import cache
 
     from speechemo_cli.features import FEATURE_SETS
-    from speechemo_cli.models import model_file, litert_file, version_module
+    from speechemo_cli.models import litert_file, model_file, training, version_module
+    from speechemo_cli.models.metadata import ModelMetadata
 
     @cache
     def make(version: str) -> Path:
@@ -362,16 +375,18 @@ def model_with_twin(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
         module, config = version_module(version), Config()
         features = FEATURE_SETS[module.PRESET.feature_set]
         section = features.section(config)
-        clips = [noisy(rng, 0.5 + i / 8, section.sr, 80 + 15 * i) for i in range(16)]
-        x = module.prepare([features.compute(y, section.sr, section) for y in clips])
-        network = module.build(x, len(EMOTIONS), module.PRESET)
+        sr = features.sr(section)
+        clips = [noisy(rng, 0.5 + i / 8, sr, 80 + 15 * i) for i in range(16)]
+        x = np.concatenate([features.compute(y, section, "") for y in clips])
+        network = built(version, x, len(EMOTIONS))
         own_weights(network, rng)
         path = tmp_path_factory.mktemp("models") / f"{version}.keras"
-        card = model_file.ModelMetadata(
+        metadata = ModelMetadata(
             version, EMOTIONS, features.name, features.version, config.to_dict(), seed=0, epochs=1
         )
-        card = replace(card, twin=litert_file.write(network, card, litert_file.beside(path)))
-        model_file.save(network, card, path)
+        sha256 = litert_file.write(training.with_distance(network), litert_file.beside(path))
+        metadata = replace(metadata, litert=sha256)
+        model_file.save(network, metadata, path)
         return path
 
     return make

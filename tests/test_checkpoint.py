@@ -20,15 +20,13 @@ PATH = Path("runs/state.npz")
 PRESET = replace(v3.PRESET, epochs=3, batch_size=8)
 
 
-def small(x: np.ndarray, n_classes: int, preset: Any) -> Any:
+def small(input_shape: tuple[int, ...], n_classes: int, preset: Any) -> Any:
     """A network with all that has a state: normalisation, dropout, batch normalisation, weights."""
     keras = load_keras()
-    normalise = keras.layers.Normalization()
-    normalise.adapt(x)
     return keras.Sequential(
         [
-            keras.Input(x.shape[1:]),
-            normalise,
+            keras.Input(input_shape),
+            keras.layers.Normalization(name="normalise"),
             keras.layers.GlobalAveragePooling1D(),
             keras.layers.Dropout(preset.dropout),
             keras.layers.Dense(6, activation="relu"),
@@ -44,7 +42,9 @@ def twice(model: Any) -> Any:
 
 
 # Everything of v3 but its size: augmentation, schedule, clipping and the averaged weights.
-NETWORK = SimpleNamespace(build=small, learner=twice, compile_model=v3.compile_model, batches=v3.batches)
+NETWORK = SimpleNamespace(
+    build=small, training_model=twice, compile_model=v3.compile_model, batches=v3.batches
+)
 
 
 @pytest.fixture

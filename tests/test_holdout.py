@@ -32,17 +32,16 @@ def test_split_both_measures_known_and_new_voices_side_by_side(rng: np.random.Ge
     assert set(result.history) == {f"{p}_{m}" for p in ("train", "seen", "new") for m in ("accuracy", "loss")}
 
 
-def test_the_card_knows_who_was_heard_and_what_was_held_out(rng: np.random.Generator) -> None:
+def test_the_metadata_know_who_was_heard_and_what_was_held_out(rng: np.random.Generator) -> None:
     data = told(rng)
 
-    card = holdout.train_with_holdout("v1", data, trained_with(epochs=1)).card
+    metadata = holdout.train_with_holdout("v1", data, trained_with(epochs=1)).metadata
 
-    parts = [set(card.data[name]) for name in ("train", "seen_speakers", "new_speakers")]
-    assert set().union(*parts) == {example.sha256 for example in data.examples}
-    assert card.data["train_samples"] == [e.key for e in data.examples if e.sha256 in card.data["train"]]
+    parts = [set(metadata.data[name]) for name in ("train", "seen_speakers", "new_speakers")]
+    assert set().union(*parts) == {example.key for example in data.examples}
     assert sum(map(len, parts)) == len(data.examples)
-    assert len(card.data["speakers"]) == 5
-    assert card.versions["keras"] >= "3.15.1"
+    assert len(metadata.data["speakers"]) == 5
+    assert metadata.versions["keras"] >= "3.15.1"
 
 
 def test_what_is_tied_to_the_voice_holds_on_known_voices_alone(rng: np.random.Generator) -> None:
@@ -66,7 +65,7 @@ def test_a_model_is_scored_apart_on_what_it_was_trained_on(rng: np.random.Genera
     data = told(rng)
     trained = holdout.train_with_holdout("v1", data, trained_with())
 
-    result = holdout.score_model(trained.model, trained.card, data)
+    result = holdout.score_model(trained.model, trained.metadata, data)
 
     # The same clips, so the same numbers as the training reported.
     assert result.trained_on == trained.train
@@ -81,7 +80,7 @@ def test_a_model_that_knows_every_clip_has_no_unseen_score(rng: np.random.Genera
     data = told(rng)
     trained = holdout.train_with_holdout("v1", data, trained_with(split="none", epochs=1))
 
-    result = holdout.score_model(trained.model, trained.card, data)
+    result = holdout.score_model(trained.model, trained.metadata, data)
 
     assert result.not_trained_on is result.unseen_speakers is result.seen_speakers is None
     assert result.trained_on is not None
@@ -164,9 +163,9 @@ def test_unseen_speakers_are_scored_by_corpus_too(rng: np.random.Generator, fitt
 
 
 def test_labels_the_model_cannot_answer_are_named(rng: np.random.Generator) -> None:
-    card = holdout.train_with_holdout("v1", told(rng), trained_with(epochs=1)).card
+    metadata = holdout.train_with_holdout("v1", told(rng), trained_with(epochs=1)).metadata
 
-    assert holdout.unknown_labels([Clip("a", "bored"), Clip("b", "happy")], card) == ("bored",)
+    assert holdout.unknown_labels([Clip("a", "bored"), Clip("b", "happy")], metadata) == ("bored",)
 
 
 def with_clips(data: Dataset, **changes: object) -> Dataset:
@@ -174,7 +173,7 @@ def with_clips(data: Dataset, **changes: object) -> Dataset:
     return replace(data, examples=examples)
 
 
-def test_the_card_counts_labels_and_weights(rng: np.random.Generator, fitted: list[Fitted]) -> None:
+def test_the_metadata_count_labels_and_weights(rng: np.random.Generator, fitted: list[Fitted]) -> None:
     data = told(rng, speakers=3)
     examples = [replace(e, clip=replace(e.clip, song=i < 30)) for i, e in enumerate(data.examples)]
 
@@ -183,8 +182,8 @@ def test_the_card_counts_labels_and_weights(rng: np.random.Generator, fitted: li
     )
 
     # A third of each speaker's 30 clips has each label; the first speaker sings.
-    assert trained.card.data["clips"] == {label: {"spoken": 20, "sung": 10} for label in data.labels}
-    assert trained.card.parameters == 40 * 3 + 3
+    assert trained.metadata.data["clips"] == {label: {"spoken": 20, "sung": 10} for label in data.labels}
+    assert trained.metadata.parameters == 40 * 3 + 3 + 2 * 40 + 1  # of the answers and of the normalisation
 
 
 def test_clips_are_taken_for_ravdess_by_its_names_alone(
@@ -192,9 +191,9 @@ def test_clips_are_taken_for_ravdess_by_its_names_alone(
 ) -> None:
     data, config = told(rng, speakers=3), trained_with(split="none")
 
-    named = with_clips(data, corpus="ravdess")
-    assert holdout.train_with_holdout("v1", named, config).card.data["ravdess"] is True
-    assert holdout.train_with_holdout("v1", data, config).card.data["ravdess"] is False
+    assert holdout.train_with_holdout("v1", data, config).metadata.data["ravdess"] is True
+    other = holdout.train_with_holdout("v1", with_clips(data, statement=None), config)
+    assert other.metadata.data["ravdess"] is False
 
 
 def test_the_network_is_corrected_by_a_temperature_from_its_training_clips_alone(
@@ -207,7 +206,7 @@ def test_the_network_is_corrected_by_a_temperature_from_its_training_clips_alone
     plain = holdout.train_with_holdout("v1", data, trained_with(calibrate=False))
 
     assert result.calibration is not None
-    assert plain.calibration is plain.card.temperature is None
+    assert plain.calibration is plain.metadata.temperature is None
     assert result.metadata.temperature == result.calibration.temperature > 1.5
     expected = apply_temperature(training.predict(plain.model, data.x), result.metadata.temperature)
     np.testing.assert_allclose(training.predict(result.model, data.x), expected, atol=1e-5)
@@ -233,7 +232,7 @@ def test_held_out_clips_do_not_move_the_temperature(rng: np.random.Generator, fi
 
     after = holdout.train_with_holdout("v1", replace(data, x=x), replace(config, runs="other"))
 
-    assert after.card.temperature == before.card.temperature
+    assert after.metadata.temperature == before.metadata.temperature
 
 
 def test_one_known_speaker_is_trained_without_a_calibration(

@@ -17,15 +17,15 @@ from conftest import Fitted, noisy
 from speechemo_cli.cli import app, render
 from speechemo_cli.errors import AccessError, ModelFileError
 from speechemo_cli.inference.predictor import Predictor
-from speechemo_cli.models import VERSIONS, model_file, frontend, litert_file
+from speechemo_cli.models import VERSIONS, frontend, litert_file, model_file
 
 Model = Callable[[str], Path]
 
 
 @pytest.fixture
-def own(model_with_twin: Model) -> Path:
+def own(model_with_litert: Model) -> Path:
     """A v1 with its twin that a test may spoil."""
-    for file in (model_with_twin("v1"), litert_file.beside(model_with_twin("v1"))):
+    for file in (model_with_litert("v1"), litert_file.beside(model_with_litert("v1"))):
         shutil.copy(file, file.name)
     return Path("v1.keras")
 
@@ -39,9 +39,9 @@ def names(folder: str = ".") -> list[str]:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_its_answers_are_those_of_the_model_file(
-    version: str, model_with_twin: Model, rng: np.random.Generator
+    version: str, model_with_litert: Model, rng: np.random.Generator
 ) -> None:
-    path = model_with_twin(version)
+    path = model_with_litert(version)
     fast, slow = Predictor.open(path, runtime="litert"), Predictor.open(path, runtime="keras")
     clips = [
         (noisy(rng, seconds, sr, f0), sr)
@@ -69,8 +69,8 @@ def test_its_answers_are_those_of_the_model_file(
 # --- whose it is ---------------------------------------------------------------------------------------
 
 
-def test_it_is_read_as_the_very_bytes_that_the_card_names(model_with_twin: Model) -> None:
-    path = model_with_twin("v1")
+def test_it_is_read_as_the_very_bytes_that_the_card_names(model_with_litert: Model) -> None:
+    path = model_with_litert("v1")
     card = model_file.inspect(path)
 
     content = litert_file.read(path, card)
@@ -129,8 +129,8 @@ def test_a_twin_that_is_not_what_it_was_is_refused(
         litert_file.read(own, model_file.inspect(own))
 
 
-def test_the_twin_of_another_model_is_refused(own: Path, model_with_twin: Model) -> None:
-    shutil.copy(litert_file.beside(model_with_twin("v2")), litert_file.beside(own))
+def test_the_twin_of_another_model_is_refused(own: Path, model_with_litert: Model) -> None:
+    shutil.copy(litert_file.beside(model_with_litert("v2")), litert_file.beside(own))
 
     with pytest.raises(ModelFileError, match="does not belong to"):
         litert_file.read(own, model_file.inspect(own))
@@ -158,13 +158,13 @@ class Export:
 
 
 @pytest.fixture
-def exports(monkeypatch: pytest.MonkeyPatch, model_with_twin: Model) -> Callable[[bytes], None]:
+def exports(monkeypatch: pytest.MonkeyPatch, model_with_litert: Model) -> Callable[[bytes], None]:
     """Have `litert_file.write` export this, without the seconds it takes."""
 
     def set_content(content: bytes) -> None:
         monkeypatch.setattr(frontend, "waveform_model", lambda *_: Export(content))
 
-    set_content(litert_file.beside(model_with_twin("v1")).read_bytes())
+    set_content(litert_file.beside(model_with_litert("v1")).read_bytes())
     return set_content
 
 

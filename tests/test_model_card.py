@@ -1,4 +1,4 @@
-"""The card of a model says what its file says, and trusts no name that stands in it."""
+"""The metadata of a model says what its file says, and trusts no name that stands in it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from speechemo_cli.evaluation import model_card
 from speechemo_cli.evaluation.metrics import METRICS
 from speechemo_cli.evaluation.protocols import calibrate
 from speechemo_cli.models import model_file, v1
+from speechemo_cli.models.metadata import ModelMetadata
 
 LABELS = ("neutral", "happy", "angry")
 KEYS = {"train": ["b" * 64, "a" * 64], "seen_speakers": ["c" * 64], "new_speakers": []}
@@ -28,7 +29,7 @@ KEYS = {"train": ["b" * 64, "a" * 64], "seen_speakers": ["c" * 64], "new_speaker
 
 @pytest.fixture(scope="module")
 def network() -> Any:
-    return v1.build(np.random.default_rng(0).normal(size=(9, 40)).astype(np.float32), 3, v1.PRESET)
+    return v1.build((40,), 3, v1.PRESET)
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def measured(fitted: list[Fitted]) -> dict[str, Any]:
     return found.result.to_dict()
 
 
-def card(ravdess: bool = True, labels: tuple[str, ...] = LABELS, **changes: Any) -> model_file.ModelMetadata:
+def metadata(ravdess: bool = True, labels: tuple[str, ...] = LABELS, **changes: Any) -> ModelMetadata:
     values = {
         "version": "v1",
         "labels": labels,
@@ -59,10 +60,10 @@ def card(ravdess: bool = True, labels: tuple[str, ...] = LABELS, **changes: Any)
         "temperature": 1.625,
         "parameters": 24_963,
     }
-    return model_file.ModelMetadata(**{**values, **changes})
+    return ModelMetadata(**{**values, **changes})
 
 
-def saved(network: Any, made: model_file.ModelMetadata, path: str = "m.keras") -> Path:
+def saved(network: Any, made: ModelMetadata, path: str = "m.keras") -> Path:
     model_file.save(network, made, Path(path))
     return Path(path)
 
@@ -79,7 +80,7 @@ def tables(text: str) -> list[list[list[str]]]:
 
 
 def test_what_a_file_holds_is_told_with_hashes_of_its_clips(network) -> None:
-    path = saved(network, card())
+    path = saved(network, metadata())
 
     facts = model_card.describe(path)
 
@@ -99,7 +100,7 @@ def test_what_a_file_holds_is_told_with_hashes_of_its_clips(network) -> None:
 
 
 def test_a_file_is_described_without_keras(network) -> None:
-    saved(network, card())
+    saved(network, metadata())
     code = (
         "import sys; from pathlib import Path; from speechemo_cli.evaluation import model_card\n"
         "text = model_card.markdown(Path('m.keras'))\n"
@@ -111,8 +112,8 @@ def test_a_file_is_described_without_keras(network) -> None:
 
 
 def test_clips_named_as_ravdess_bring_its_citation_and_its_licence(network) -> None:
-    own = model_card.markdown(saved(network, card(ravdess=False)))
-    of_ravdess = model_card.markdown(saved(network, card(ravdess=True)))
+    own = model_card.markdown(saved(network, metadata(ravdess=False)))
+    of_ravdess = model_card.markdown(saved(network, metadata(ravdess=True)))
 
     for words in ("Livingstone", "10.1371/journal.pone.0196391", "CC BY-NC-SA 4.0", "North American English"):
         assert words in of_ravdess
@@ -122,7 +123,7 @@ def test_clips_named_as_ravdess_bring_its_citation_and_its_licence(network) -> N
 
 def test_the_numbers_are_those_of_the_results(network, measured: dict[str, Any]) -> None:
     results = {"test": {}, "cross_validated": measured}
-    text = model_card.markdown(saved(network, card(results=results)))
+    text = model_card.markdown(saved(network, metadata(results=results)))
 
     metrics, labels, parts, bins = tables(text)[-4:]
     for (_, value, interval), metric in zip(metrics[2:], METRICS, strict=True):
@@ -148,7 +149,7 @@ def test_scores_on_held_out_clips_stand_there_where_there_are_some(network) -> N
     scores = {"n": 60, "accuracy": 0.625, "uar": 0.5}
     new = {**scores, "speakers": ["07", "08"]}
     text = model_card.markdown(
-        saved(network, card(results={"test": {"seen_speakers": scores, "new_speakers": new}}))
+        saved(network, metadata(results={"test": {"seen_speakers": scores, "new_speakers": new}}))
     )
 
     assert "60 recordings of speakers who were held out (07 08): accuracy 62.5 %, UAR 50.0 %" in text
@@ -157,7 +158,7 @@ def test_scores_on_held_out_clips_stand_there_where_there_are_some(network) -> N
 
 
 def test_a_model_that_was_never_measured_says_so(network) -> None:
-    text = model_card.markdown(saved(network, card(temperature=None)))
+    text = model_card.markdown(saved(network, metadata(temperature=None)))
 
     assert "it is not known how good it is" in text
     assert "never corrected on unseen speakers" in text
@@ -166,7 +167,7 @@ def test_a_model_that_was_never_measured_says_so(network) -> None:
 def test_a_label_that_was_never_answered_has_no_precision(network, measured: dict[str, Any]) -> None:
     first = next(iter(measured["per_class"]))
     measured["per_class"][first]["precision"] = None
-    text = model_card.markdown(saved(network, card(results={"cross_validated": measured})))
+    text = model_card.markdown(saved(network, metadata(results={"cross_validated": measured})))
 
     assert tables(text)[-3][2][:3] == [first, str(measured["per_class"][first]["n"]), "–"]
 
@@ -177,7 +178,7 @@ def test_hostile_labels_and_speakers_break_no_table_and_are_no_markup(
     labels = ("a|b", "<script>alert(1)</script>", "new line `c`")
     measured["per_class"] = dict(zip(labels, measured["per_class"].values(), strict=True))
     measured["slices"]["speaker"]["<img src=x>|new\nline"] = measured["slices"]["speaker"]["s0"]
-    made = card(labels=labels, results={"test": {}, "cross_validated": measured})
+    made = metadata(labels=labels, results={"test": {}, "cross_validated": measured})
     made = replace(made, data={**made.data, "speakers": ["<b>", "c|d"]})
 
     text = model_card.markdown(saved(network, made))
@@ -196,7 +197,7 @@ def test_hostile_labels_and_speakers_break_no_table_and_are_no_markup(
 
 
 def test_the_same_file_gives_the_same_text_wherever_it_lies(network, measured: dict[str, Any]) -> None:
-    path = saved(network, card(results={"test": {}, "cross_validated": measured}))
+    path = saved(network, metadata(results={"test": {}, "cross_validated": measured}))
     Path("elsewhere").mkdir()
     copy = Path(shutil.copy(path, "elsewhere/m.keras"))
 
@@ -204,7 +205,7 @@ def test_the_same_file_gives_the_same_text_wherever_it_lies(network, measured: d
 
 
 def test_a_file_from_before_cards_told_so_much_still_has_a_card(network) -> None:
-    old = card(data={**KEYS, "speakers": ["01"]}, results={"test": {}}, temperature=None, parameters=0)
+    old = metadata(data={**KEYS, "speakers": ["01"]}, results={"test": {}}, temperature=None, parameters=0)
 
     text = model_card.markdown(saved(network, old))
 
@@ -223,7 +224,7 @@ def test_what_is_no_model_file_is_refused() -> None:
 
 
 def test_it_says_whether_the_twin_is_there_and_belongs(network) -> None:
-    path = saved(network, card(twin=hashlib.sha256(b"twin").hexdigest()), "m.keras")
+    path = saved(network, metadata(twin=hashlib.sha256(b"twin").hexdigest()), "m.keras")
 
     missing = model_card.describe(path)["twin"]
     Path("m.tflite").write_bytes(b"another")
@@ -234,4 +235,4 @@ def test_it_says_whether_the_twin_is_there_and_belongs(network) -> None:
     assert (missing["usable"], foreign["usable"], own["usable"]) == (False, False, True)
     assert "cannot be read" in missing["problem"]
     assert "does not belong to" in foreign["problem"]
-    assert model_card.describe(saved(network, card(), "n.keras"))["twin"] is None
+    assert model_card.describe(saved(network, metadata(), "n.keras"))["twin"] is None

@@ -22,16 +22,16 @@ from speechemo_cli.audio import reader
 from speechemo_cli.cli import app, options, outputs, render
 from speechemo_cli.corpus.labels import EMOTIONS
 from speechemo_cli.inference import runtime as runtimes
-from speechemo_cli.models import model_file, litert_file
+from speechemo_cli.models import model_file
 
 Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(autouse=True)
-def _model(model_with_twin: Callable[[str], Path], _clean_environment: None) -> None:
+def _model(model_with_litert: Callable[[str], Path], _clean_environment: None) -> None:
     """A v1 with its twin in models/, which is the one that answers; a test may spoil it."""
     Path("models").mkdir()
-    for file in (model_with_twin("v1"), litert_file.beside(model_with_twin("v1"))):
+    for file in (model_with_litert("v1"), litert_file.beside(model_with_litert("v1"))):
         shutil.copy(file, Path("models") / file.name)
 
 
@@ -221,9 +221,9 @@ def everything(output: str) -> list[bytes]:
     ],
 )
 def test_resume_keeps_no_answer_to_another_question(
-    option: list[str], clips: list[str], run: Run, heard: list[int], model_with_twin: Callable[[str], Path]
+    option: list[str], clips: list[str], run: Run, heard: list[int], model_with_litert: Callable[[str], Path]
 ) -> None:
-    for file in (model_with_twin("v2"), litert_file.beside(model_with_twin("v2"))):
+    for file in (model_with_litert("v2"), litert_file.beside(model_with_litert("v2"))):
         shutil.copy(file, f"other{file.suffix}")
     run(clips[0], "-o", "out.jsonl")
     before = in_file("out.jsonl")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from conftest import noisy
+from conftest import built, noisy
 
 import speechemo_cli
 from speechemo_cli.audio import reader
@@ -23,33 +23,34 @@ from speechemo_cli.corpus.labels import EMOTIONS
 from speechemo_cli.errors import AudioError, ConfigError, ModelFileError
 from speechemo_cli.features import mfcc
 from speechemo_cli.inference.predictor import Answer, Predictor, Refusal
-from speechemo_cli.models import model_file, training, version_module
+from speechemo_cli.models import model_file, training
+from speechemo_cli.models.metadata import ModelMetadata
 
 LABELS = ("neutral", "happy", "angry")
 
 
 @pytest.fixture(scope="module")
-def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def own_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     x = np.random.default_rng(0).normal(0, 50, (30, 20)).astype(np.float32)
-    network = version_module("v1").build(x, 3, version_module("v1").PRESET)
+    network = built("v1", x, 3)
     trained_with = Config(mfcc=MfccConfig(n_mfcc=20))
-    card = model_file.ModelMetadata("v1", LABELS, "mfcc", mfcc.VERSION, trained_with.to_dict(), seed=0, epochs=50)
+    metadata = ModelMetadata("v1", LABELS, "mfcc", mfcc.VERSION, trained_with.to_dict(), seed=0, epochs=50)
     path = tmp_path_factory.mktemp("models") / "v1.keras"
-    model_file.save(network, card, path)
+    model_file.save(network, metadata, path)
     return path
 
 
 def test_an_answer_is_the_networks_on_the_features_of_the_training(
-    model_file: Path, write_clip: Callable[..., Path]
+    own_model: Path, write_clip: Callable[..., Path]
 ) -> None:
     import librosa
 
     clip = write_clip(seconds=1.5, sr=48000)
     y, sr = librosa.load(clip, sr=22050)
     features = librosa.feature.mfcc(y=y, sr=sr, n_mfcc=20).mean(axis=1)
-    expected = training.predict(model_file.load(model_file)[0], features[None, :].astype(np.float32))[0]
+    expected = training.predict(model_file.load(own_model)[0], features[None, :].astype(np.float32))[0]
 
-    (answer,) = Predictor.open(model_file).predict([str(clip)])
+    (answer,) = Predictor.open(own_model).predict([str(clip)])
 
     assert isinstance(answer, Answer)
     assert list(answer.probabilities) == list(LABELS)
@@ -59,14 +60,14 @@ def test_an_answer_is_the_networks_on_the_features_of_the_training(
 
 
 def test_an_answer_below_the_least_confidence_is_uncertain_and_keeps_its_numbers(
-    model_file: Path, write_clip: Callable[..., Path]
+    own_model: Path, write_clip: Callable[..., Path]
 ) -> None:
     clip = str(write_clip(seconds=0.5))
-    (plain,) = Predictor.open(model_file).predict([clip])
+    (plain,) = Predictor.open(own_model).predict([clip])
     assert isinstance(plain, Answer)
 
-    (enough,) = Predictor.open(model_file, min_confidence=plain.confidence).predict([clip])
-    (doubted,) = Predictor.open(model_file, min_confidence=plain.confidence + 1e-6).predict([clip])
+    (enough,) = Predictor.open(own_model, min_confidence=plain.confidence).predict([clip])
+    (doubted,) = Predictor.open(own_model, min_confidence=plain.confidence + 1e-6).predict([clip])
 
     assert plain.label in LABELS
     assert enough == plain
@@ -74,13 +75,13 @@ def test_an_answer_below_the_least_confidence_is_uncertain_and_keeps_its_numbers
 
 
 def test_order_is_kept_around_broken_clips_and_across_batches(
-    model_file: Path, write_clip: Callable[..., Path]
+    own_model: Path, write_clip: Callable[..., Path]
 ) -> None:
     good = [str(write_clip(f"{i}.wav", seconds=0.3 + i / 1000, f0=100 + i)) for i in range(70)]
     Path("text.wav").write_text("no audio")
     paths = [*good[:30], "text.wav", *good[30:], "missing.wav"]
 
-    answers = list(Predictor.open(model_file).predict(paths))
+    answers = list(Predictor.open(own_model).predict(paths))
 
     assert [answer.path for answer in answers] == paths
     assert [type(answer) for answer in answers].count(Refusal) == 2
@@ -164,29 +165,29 @@ def test_the_samples_of_a_batch_are_not_kept(fast: Path, write_clip: Callable[..
 
 
 def test_no_network_is_loaded_for_clips_that_cannot_be_read(
-    model_file: Path, monkeypatch: pytest.MonkeyPatch
+    own_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model_file, "load", lambda _: pytest.fail("the network was loaded"))
 
-    assert list(Predictor.open(model_file).predict(["a.wav"])) == [Refusal("a.wav", "no such file")]
+    assert list(Predictor.open(own_model).predict(["a.wav"])) == [Refusal("a.wav", "no such file")]
 
 
-def test_the_limits_are_those_of_the_run(model_file: Path, write_clip: Callable[..., Path]) -> None:
+def test_the_limits_are_those_of_the_run(own_model: Path, write_clip: Callable[..., Path]) -> None:
     clip = str(write_clip(seconds=1.0))
 
-    (refusal,) = Predictor.open(model_file, Config(audio=AudioConfig(max_duration_s=0.5))).predict([clip])
+    (refusal,) = Predictor.open(own_model, Config(audio=AudioConfig(max_duration_s=0.5))).predict([clip])
 
     assert isinstance(refusal, Refusal)
     assert "longer than 0.5 s" in refusal.error
 
 
 def test_a_truncated_clip_is_answered_with_a_warning(
-    model_file: Path, write_clip: Callable[..., Path]
+    own_model: Path, write_clip: Callable[..., Path]
 ) -> None:
     clip = write_clip(seconds=1.0)
     clip.write_bytes(clip.read_bytes()[:20_000])
 
-    (answer,) = Predictor.open(model_file).predict([str(clip)])
+    (answer,) = Predictor.open(own_model).predict([str(clip)])
 
     assert isinstance(answer, Answer)
     assert answer.warnings[0].startswith("truncated: the header promises 1.00 s")
@@ -209,8 +210,8 @@ def test_the_public_names_are_there_and_load_late() -> None:
 
 
 @pytest.fixture
-def fast(model_with_twin: Callable[[str], Path]) -> Path:
-    return model_with_twin("v1")
+def fast(model_with_litert: Callable[[str], Path]) -> Path:
+    return model_with_litert("v1")
 
 
 def answered(predictor: Predictor, path: object) -> Answer:

@@ -66,7 +66,7 @@ def test_slices_are_scores_of_their_clips(rng: np.random.Generator) -> None:
     assert result.slices["gender"]["m"].accuracy == pytest.approx(right[men].mean())
 
 
-def test_only_what_is_not_kept_whole_is_trained_again(
+def test_run_protocol_trains_again_only_what_is_not_kept_whole(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, config = told(rng), trained_with(epochs=2)
@@ -84,6 +84,7 @@ def test_only_what_is_not_kept_whole_is_trained_again(
     again = protocols.run_protocol("v1", "random-5fold", data, config)
 
     assert len(seen) == 2
+    # Also those of the three folds whose network was built anew and given the kept weights.
     assert np.array_equal(again.probabilities, whole.probabilities)
     assert [fold.history for fold in again.folds] == [fold.history for fold in whole.folds]
 

@@ -20,23 +20,23 @@ from conftest import noisy
 from speechemo_cli.config import Config
 from speechemo_cli.errors import ModelFileError
 from speechemo_cli.inference.runtime import LiteRuntime, Runtime, choose
-from speechemo_cli.models import model_file, litert_file
+from speechemo_cli.models import model_file, twin
 
 Model = Callable[[str], Path]
 HEAVY = ("tensorflow", "keras", "librosa", "numba", "scipy", "sklearn", "joblib", "matplotlib")
 
 
 @pytest.fixture
-def own(model_with_twin: Model) -> Path:
+def own(model_with_litert: Model) -> Path:
     """A v1 with its twin that a test may spoil."""
-    for file in (model_with_twin("v1"), litert_file.beside(model_with_twin("v1"))):
+    for file in (model_with_litert("v1"), twin.beside(model_with_litert("v1"))):
         shutil.copy(file, file.name)
     return Path("v1.keras")
 
 
 def opened(path: Path) -> LiteRuntime:
     """A fresh interpreter."""
-    return LiteRuntime(litert_file.beside(path).read_bytes(), path.name, 8)
+    return LiteRuntime(twin.beside(path).read_bytes(), path.name, 8)
 
 
 # --- which one -----------------------------------------------------------------------------------------
@@ -49,7 +49,7 @@ def test_auto_takes_the_twin_and_has_nothing_to_say(own: Path) -> None:
 
 
 def test_auto_falls_back_and_says_why(own: Path) -> None:
-    litert_file.beside(own).unlink()
+    twin.beside(own).unlink()
 
     runtime, reason = choose("auto", own, model_file.inspect(own), Config())
 
@@ -60,14 +60,14 @@ def test_auto_falls_back_and_says_why(own: Path) -> None:
 def test_who_asks_for_litert_gets_it_or_an_error(own: Path) -> None:
     assert choose("litert", own, model_file.inspect(own), Config())[0].name == "litert"
 
-    litert_file.beside(own).write_bytes(b"of another model")
+    twin.beside(own).write_bytes(b"of another model")
 
     with pytest.raises(ModelFileError, match=r"v1\.tflite does not belong to v1\.keras\. Train it again"):
         choose("litert", own, model_file.inspect(own), Config())
 
 
 def test_keras_asks_for_no_twin(own: Path) -> None:
-    litert_file.beside(own).unlink()
+    twin.beside(own).unlink()
 
     runtime, reason = choose("keras", own, replace(model_file.inspect(own), twin=None), Config())
 
@@ -89,18 +89,18 @@ def test_where_litert_is_not_installed_keras_answers_and_it_is_said(
 @pytest.mark.parametrize(
     "content", [b"", b"no twin at all", bytes(5000), b"\x1c\0\0\0TFL3" + bytes(5000), None]
 )
-def test_a_twin_of_rubbish_that_the_card_does_name_is_refused_in_one_line(
+def test_a_twin_of_rubbish_that_the_metadata_do_name_is_refused_in_one_line(
     own: Path, content: bytes | None, capfd: pytest.CaptureFixture[str]
 ) -> None:
     if content is None:
-        whole = litert_file.beside(own).read_bytes()
+        whole = twin.beside(own).read_bytes()
         content = whole[: len(whole) // 2]
-    litert_file.beside(own).write_bytes(content)
-    card = replace(model_file.inspect(own), twin=hashlib.sha256(content).hexdigest())
+    twin.beside(own).write_bytes(content)
+    metadata = replace(model_file.inspect(own), twin=hashlib.sha256(content).hexdigest())
 
     with pytest.raises(ModelFileError, match=r"^LiteRT refuses the twin of v1\.keras: .+") as refused:
-        choose("litert", own, card, Config())
-    runtime, reason = choose("auto", own, card, Config())
+        choose("litert", own, metadata, Config())
+    runtime, reason = choose("auto", own, metadata, Config())
 
     assert "\n" not in str(refused.value)
     assert (runtime.name, reason) == ("keras", refused.value.message)
@@ -108,7 +108,7 @@ def test_a_twin_of_rubbish_that_the_card_does_name_is_refused_in_one_line(
 
 
 def test_a_twin_with_other_labels_is_refused(own: Path) -> None:
-    runtime = LiteRuntime(litert_file.beside(own).read_bytes(), "v1.keras", 3)
+    runtime = LiteRuntime(twin.beside(own).read_bytes(), "v1.keras", 3)
 
     with pytest.raises(ModelFileError, match=r"the LiteRT twin of v1\.keras has 8 outputs, expected 3"):
         runtime.listen(np.ones(22050, np.float32))
@@ -118,9 +118,9 @@ def test_a_twin_with_other_labels_is_refused(own: Path) -> None:
 
 
 def test_no_clip_leaves_a_trace_in_the_answer_for_the_next(
-    model_with_twin: Model, rng: np.random.Generator
+    model_with_litert: Model, rng: np.random.Generator
 ) -> None:
-    path, sr = model_with_twin("v1"), 22050
+    path, sr = model_with_litert("v1"), 22050
     seconds = [0.2, 3.0, 0.21, 1.0, 1.0, 9.0, 0.2, 2**16 / sr]  # the last is what was planned for at first
     clips = [noisy(rng, s, sr, 90 + 30 * i) for i, s in enumerate(seconds)]
     expected = [opened(path).listen(y) for y in clips]
@@ -133,8 +133,8 @@ def test_no_clip_leaves_a_trace_in_the_answer_for_the_next(
     assert np.ptp(expected, axis=0).max() > 0.1
 
 
-def test_threads_answer_as_one_does(model_with_twin: Model, rng: np.random.Generator) -> None:
-    runtime = opened(model_with_twin("v1"))
+def test_threads_answer_as_one_does(model_with_litert: Model, rng: np.random.Generator) -> None:
+    runtime = opened(model_with_litert("v1"))
     clips = [noisy(rng, rng.uniform(0.2, 2.0), 22050, rng.uniform(80, 300)) for _ in range(48)]
     expected = [runtime.listen(y) for y in clips]
 
@@ -149,10 +149,10 @@ def test_threads_answer_as_one_does(model_with_twin: Model, rng: np.random.Gener
 
 
 def test_an_answer_imports_nothing_heavy_and_nothing_of_litert_is_seen(
-    model_with_twin: Model, write_clip: Callable[..., Path]
+    model_with_litert: Model, write_clip: Callable[..., Path]
 ) -> None:
     clips = [str(write_clip(f"{i}.wav", seconds=0.5 + i, sr=44100)) for i in range(3)]
-    arguments = ["predict", *clips, "--model", str(model_with_twin("v1")), "--runtime", "litert", "--quiet"]
+    arguments = ["predict", *clips, "--model", str(model_with_litert("v1")), "--runtime", "litert", "--quiet"]
     code = (
         "import sys; from speechemo_cli.cli.app import run\n"
         f"code = run({arguments!r})\n"
@@ -201,9 +201,9 @@ NO_PROBABILITIES = [
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("row", NO_PROBABILITIES)
 def test_an_answer_that_is_no_probabilities_is_refused(
-    model_with_twin: Model, monkeypatch: pytest.MonkeyPatch, row: list[float]
+    model_with_litert: Model, monkeypatch: pytest.MonkeyPatch, row: list[float]
 ) -> None:
-    path = model_with_twin("v1")
+    path = model_with_litert("v1")
     right = [0.125] * 8
     slow, fast = keras_runtime(path, monkeypatch, [right, row]), opened(path)
 
@@ -224,9 +224,9 @@ def test_an_answer_that_is_no_probabilities_is_refused(
     ],
 )
 def test_a_network_that_cannot_be_run_is_refused_in_one_line(
-    model_with_twin: Model, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+    model_with_litert: Model, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
 ) -> None:
-    runtime = keras_runtime(model_with_twin("v1"), monkeypatch, error)
+    runtime = keras_runtime(model_with_litert("v1"), monkeypatch, error)
 
     with pytest.raises(ModelFileError, match=rf"v1\.keras cannot be run by Keras: .*{reason}") as refused:
         runtime.answer([np.zeros((1, 40), np.float32)])
@@ -247,8 +247,8 @@ def test_a_twin_that_cannot_be_run_is_refused_in_one_line() -> None:
 
 
 def relabelled(path: Path, labels: list[str]) -> None:
-    """Exchange the card of a model file."""
-    path.write_bytes(hostile.with_card(labels=labels)(hostile.parts_of(path)))
+    """Exchange the metadata of a model file."""
+    path.write_bytes(hostile.with_metadata(labels=labels)(hostile.parts_of(path)))
 
 
 def test_what_was_checked_answers_whatever_happens_to_the_file_before_the_first_clip(
@@ -265,9 +265,9 @@ def test_what_was_checked_answers_whatever_happens_to_the_file_before_the_first_
 
 @pytest.mark.parametrize("wanted", ["auto", "keras"])
 def test_a_file_that_is_replaced_while_it_is_read_is_refused(own: Path, wanted: str) -> None:
-    card = model_file.read_metadata(own)
+    metadata = model_file.read_metadata(own)
     relabelled(own, [f"other {i}" for i in range(8)])
-    litert_file.beside(own).write_bytes(b"the twin of the other")
+    twin.beside(own).write_bytes(b"the twin of the other")
 
     with pytest.raises(ModelFileError, match=r"v1\.keras was replaced while it was read\. Run it again"):
-        choose(wanted, own, card, Config())
+        choose(wanted, own, metadata, Config())

@@ -24,8 +24,8 @@ Ask = Callable[..., list[dict[str, Any]]]
 
 
 @pytest.fixture
-def predictor(model_with_twin: Callable[[str], Path]) -> Predictor:
-    return Predictor.open(model_with_twin("v1"), runtime="litert")
+def predictor(model_with_litert: Callable[[str], Path]) -> Predictor:
+    return Predictor.open(model_with_litert("v1"), runtime="litert")
 
 
 @pytest.fixture
@@ -189,13 +189,13 @@ def test_names_that_are_no_utf8_are_found_and_come_back(ask: Ask, write_clip: Ca
 
 
 def test_labels_and_top_hold_for_a_stream_too(
-    model_with_twin: Callable[[str], Path],
+    model_with_litert: Callable[[str], Path],
     write_clip: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     write_clip("clip.wav", seconds=0.5)
-    predictor = Predictor.open(model_with_twin("v1"), labels=["sad", "happy", "calm"])
+    predictor = Predictor.open(model_with_litert("v1"), labels=["sad", "happy", "calm"])
     (expected,) = predictor.predict(["clip.wav"])
     assert isinstance(expected, Answer)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"clip.wav\n")))
@@ -215,10 +215,10 @@ def test_a_closed_stdin_is_no_input(predictor: Predictor, monkeypatch: pytest.Mo
 
 
 def test_each_answer_is_there_before_the_next_line_is_asked_for(
-    model_with_twin: Callable[[str], Path], write_clip: Callable[..., Path]
+    model_with_litert: Callable[[str], Path], write_clip: Callable[..., Path]
 ) -> None:
     write_clip("clip.wav", seconds=0.5)
-    command = [sys.executable, "-m", "speechemo_cli", "predict", "--stream", "-m", str(model_with_twin("v1"))]
+    command = [sys.executable, "-m", "speechemo_cli", "predict", "--stream", "-m", str(model_with_litert("v1"))]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from speechemo_cli.cli import options, render
+from speechemo_cli.cli import options, render, score_tables
 from speechemo_cli.cli.extract import exit_for, say_corpora
-from speechemo_cli.corpus.layouts import speaker_names
 from speechemo_cli.errors import ConfigError
-from speechemo_cli.evaluation.wording import TITLES, measure, percent
+from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import display_name
 
 if TYPE_CHECKING:
     from speechemo_cli.config import Config
-    from speechemo_cli.evaluation.holdout import ModelResult
     from speechemo_cli.evaluation.metrics import Scores
     from speechemo_cli.evaluation.protocols import ProtocolResult
     from speechemo_cli.features.extraction import Extraction
@@ -60,6 +58,12 @@ def run(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="With --version: write a page about the results.")
     ] = None,
+    conditions: Annotated[
+        bool,
+        typer.Option(
+            "--conditions", help="Also score the same clips louder, noisy, through a telephone, ..."
+        ),
+    ] = False,
     calibrate: options.Calibrate = None,
     seed: options.Seed = None,
     store: options.Store = None,
@@ -89,6 +93,8 @@ def run(
         raise ConfigError(
             "--protocol, --epochs, --predictions and --report go with --version", "For example --version v2"
         )
+    if conditions and corpora.train:
+        raise ConfigError("--conditions does not go with --train and --test", "Leave it out")
     files = _Files(plot, predictions, report)
     files.check()
     config = options.build_config(
@@ -107,9 +113,9 @@ def run(
         _between_corpora((version or options.DEFAULT_VERSION).value, corpora, config, files, format_)
     elif version:
         chosen = (protocol or options.Protocol.speaker_5fold).value
-        _by_protocol(version.value, chosen, config, files, format_)
+        _by_protocol(version.value, chosen, config, files, format_, with_conditions=conditions)
     else:
-        _model_file(model, config, plot, format_)
+        _model_file(model, config, plot, format_, with_conditions=conditions)
 
 
 class _Corpora(NamedTuple):
@@ -152,11 +158,18 @@ class _Files(NamedTuple):
         options.check_output("--report", self.report, ".html")
 
 
-def _model_file(model: str | None, config: Config, plot: Path | None, format_: options.Format | None) -> None:
+def _model_file(
+    model: str | None,
+    config: Config,
+    plot: Path | None,
+    format_: options.Format | None,
+    *,
+    with_conditions: bool,
+) -> None:
     started = time.perf_counter()
     from speechemo_cli.corpus.collection import find_all
     from speechemo_cli.errors import DataError
-    from speechemo_cli.evaluation import holdout
+    from speechemo_cli.evaluation import conditions, holdout
     from speechemo_cli.features import dataset
     from speechemo_cli.models import model_file
 
@@ -166,7 +179,8 @@ def _model_file(model: str | None, config: Config, plot: Path | None, format_: o
     corpus = find_all(config.data, song=config.song)
     say_corpora(corpus)
     render.note(
-        f"model: {model_file.shown(path)} ({metadata.version}, {metadata.epochs} epochs, seed {metadata.seed})"
+        f"model: {model_file.shown(path)}"
+        f" ({metadata.version}, {metadata.epochs} epochs, seed {metadata.seed})"
     )
     unknown = holdout.unknown_labels(corpus.clips, metadata)
     if unknown:
@@ -180,7 +194,8 @@ def _model_file(model: str | None, config: Config, plot: Path | None, format_: o
             metadata.adopt(config),
             metadata.feature_set,
             metadata.labels,
-            on_progress=update,
+            conditions.feature_sets(metadata.feature_set) if with_conditions else (),
+            update,
         )
     render.say_extraction(clips.extraction)
     result = holdout.score_model(checked.load(), metadata, clips)
@@ -189,7 +204,7 @@ def _model_file(model: str | None, config: Config, plot: Path | None, format_: o
     if plot:
         _draw(headline, metadata.labels, f"{model_file.shown(path)} on {headline.n} clips", plot)
     if options.is_table(format_):
-        render.emit(_model_table(result, headline))
+        render.emit(score_tables.of_model(result, headline))
     else:
         parts = ("trained_on", "seen_speakers", "unseen_speakers", "unknown_speakers", "not_trained_on")
         render.emit_json(
@@ -203,6 +218,7 @@ def _model_file(model: str | None, config: Config, plot: Path | None, format_: o
                 "scored": "not_trained_on" if result.not_trained_on else "trained_on",
                 **_scores(headline),
                 **{name: _scores(getattr(result, name)) for name in parts},
+                **conditions.to_dict(result.conditions, headline),
                 "failed": [asdict(failure) for failure in clips.extraction.failed],
                 "seconds": round(time.perf_counter() - started, 3),
             },
@@ -210,35 +226,14 @@ def _model_file(model: str | None, config: Config, plot: Path | None, format_: o
     exit_for(corpus, clips.extraction)
 
 
-def _model_table(result: ModelResult, headline: Scores) -> str:
-    parts = {
-        "trained on": result.trained_on,
-        "other clips of seen speakers": result.seen_speakers,
-        "unseen speakers": result.unseen_speakers,
-        "files it was not trained on": result.unknown_speakers,
-    }
-    rows = [
-        [name, str(s.n), percent(s.accuracy), percent(s.uar), percent(s.macro_f1)]
-        for name, s in parts.items()
-        if s is not None
-    ]
-    text = render.table(["", "clips", "accuracy", "UAR", "macro-F1"], rows)
-    if result.not_trained_on is None:
-        words = "The model was trained on every one of these clips: this shows its memory, not its skill."
-    else:
-        trained_on = result.trained_on.n if result.trained_on else 0
-        words = (
-            f"Below: the {headline.n} clips it was not trained on. It was trained on {trained_on} of these."
-        )
-        if result.unknown_speakers:
-            words += f" Of {result.unknown_speakers.n} it is not known whether it has seen their speakers."
-    return "\n".join(
-        [text, words, "", render.per_class_table({"scored": headline}), render.confusion_table(headline)]
-    )
-
-
 def _by_protocol(
-    version: str, protocol: str, config: Config, files: _Files, format_: options.Format | None
+    version: str,
+    protocol: str,
+    config: Config,
+    files: _Files,
+    format_: options.Format | None,
+    *,
+    with_conditions: bool,
 ) -> None:
     started = time.perf_counter()
     from speechemo_cli.corpus.collection import find_all
@@ -249,7 +244,8 @@ def _by_protocol(
     say_corpora(corpus)
     preset = protocols.preset_of(version, config)
     with render.progress("extracting", "clips") as update:
-        clips = dataset.load(corpus.clips, config, preset.feature_set, others=preset.others, on_progress=update)
+        others = (*preset.others, *(conditions.feature_sets(preset.feature_set) if with_conditions else ()))
+        clips = dataset.load(corpus.clips, config, preset.feature_set, others=others, on_progress=update)
     render.say_extraction(clips.extraction)
     with render.progress("training", "epochs") as update:
         result = protocols.run_protocol(
@@ -321,73 +317,9 @@ def _show(
         report.write_report(result, files.report)
         render.note(f"report: {display_name(files.report)}")
     if options.is_table(format_):
-        render.emit(_protocol_table(result))
+        render.emit(score_tables.of_protocol(result))
     else:
         render.emit_json("evaluate", document)
-
-
-def _protocol_table(result: ProtocolResult) -> str:
-    names = speaker_names({who for fold in result.folds for who in fold.test_speakers})
-    # One training and one test have neither a mean nor a deviation.
-    several = len(result.folds) > 1
-    folds = [
-        [
-            fold.name,
-            str(fold.scores.n),
-            percent(fold.scores.accuracy),
-            percent(fold.scores.uar),
-            display_name(" ".join(names.get(who, who) for who in fold.test_speakers)),
-        ]
-        for fold in result.folds
-    ]
-    summary = []
-    for metric, name in TITLES.items():
-        spread = result.spread(metric)
-        values = (spread["mean"], spread["sd"], spread["pooled"], *spread["ci95"])
-        mean, sd, pooled, low, high = (measure(metric, value) for value in values)
-        summary.append([name, *([mean, sd] if several else []), pooled, f"{low} to {high}"])
-    slices = [
-        [name, value, str(scores.n), percent(scores.accuracy), percent(scores.uar)]
-        for name, parts in result.slices.items()
-        if name != "speaker"
-        for value, scores in parts.items()
-    ]
-    title = f"{result.version}, {result.protocol.name}"
-    columns = [
-        title,
-        *(["mean of folds", "sd of folds", "pooled"] if several else ["value"]),
-        "95 % interval",
-    ]
-    return "\n".join(
-        [
-            *(
-                [render.table(["fold", "clips", "accuracy", "UAR", "test speakers"], folds)]
-                if several
-                else []
-            ),
-            render.table(columns, summary),
-            f"In this protocol {result.protocol.meaning}.{_more_corpora(result)}{_correction(result)}",
-            "",
-            render.per_class_table({"all folds" if several else "test": result.pooled}),
-            render.confusion_table(result.pooled),
-            *([render.table(["slice", "", "clips", "accuracy", "UAR"], slices)] if slices else []),
-        ]
-    )
-
-
-def _more_corpora(result: ProtocolResult) -> str:
-    more = sorted(set(result.trained_corpora) - set(result.tested_corpora))
-    if not more or len(result.folds) == 1:
-        return ""
-    tested, others = (display_name(", ".join(names)) for names in (result.tested_corpora, more))
-    return f" Tested on {tested} alone; {others} stands in every training."
-
-
-def _correction(result: ProtocolResult) -> str:
-    if not result.calibrated:
-        return ""
-    temperatures = ", ".join(f"{fold.temperature:.2f}" for fold in result.folds)
-    return f" Confidences are corrected by temperatures from the training speakers: {temperatures}."
 
 
 def _scores(scores: Scores | None) -> Any:

@@ -62,8 +62,9 @@ def run(
     with render.progress("exporting", "steps") as update:
         done = export.write(source, path, chosen, update)
     render.note(
-        f"{model_file.shown(source)} to {chosen}, {done.size_bytes / 2**20:.1f} MiB. On {done.checked} signals"
-        f" its probabilities differ by at most {done.difference:.1g} from the model's"
+        f"{model_file.shown(source)} to {chosen}, {done.size_bytes / 2**20:.1f} MiB."
+        f" On {done.checked} signals its probabilities differ by at most {done.difference:.1g}"
+        " from the model's"
     )
     render.note(f"what goes in and comes out: {display_name(done.description)}")
     render.emit(display_name(done.path))

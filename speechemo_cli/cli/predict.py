@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from speechemo_cli.inference.predictor import Predictor
-    from speechemo_cli.models.model_file import ModelMetadata
+    from speechemo_cli.models.metadata import ModelMetadata
 
 # Of stdin, at a time.
 _CHUNK_BYTES = 2**20
@@ -53,7 +53,7 @@ def run(
     ] = False,
     model: options.Model = None,
     runtime: Annotated[
-        options.Runtime, typer.Option(help="What runs the network: the LiteRT twin of the model, or Keras.")
+        options.Runtime, typer.Option(help="What runs the network: LiteRT, or Keras.")
     ] = options.Runtime.auto,
     format_: Annotated[
         options.PredictFormat | None,
@@ -183,7 +183,7 @@ def run(
         predictor.labels != predictor.metadata.labels,
         top,
         _key(
-            predictor.metadata.twin or predictor.metadata.sha256,
+            predictor.metadata.litert or predictor.metadata.sha256,
             predictor.labels,
             min_confidence,
             channel.value,
@@ -325,18 +325,24 @@ def _say(predictor: Predictor, path: Path, min_confidence: float) -> None:
 
 
 def _worth(metadata: ModelMetadata) -> str:
-    """Say what the model's answers are worth, from its own results."""
+    """Say what the model's answers are worth, and on whom, from its own results."""
     test = metadata.results.get("test", {})
     new, seen = test.get("new_speakers"), test.get("seen_speakers")
     left_out = metadata.results.get("cross_validated")
     if new:
-        return f"({metadata.version}; right {percent(new['accuracy'])} of the time on unseen speakers)"
-    if left_out:
+        worth = f"right {percent(new['accuracy'])} of the time on unseen speakers"
+    elif left_out:
+        who = ", ".join(left_out.get("corpora", {}).get("tested", ())) or "its corpus"
         share = percent(left_out["accuracy"]["pooled"])
-        return f"({metadata.version}; right {share} of the time on speakers left out of its trainings)"
-    if seen:
-        share = percent(seen["accuracy"])
-        return (
-            f"({metadata.version}; right {share} of the time on speakers it was trained on, less on others)"
-        )
-    return f"({metadata.version}; never measured on clips it was not trained on)"
+        worth = f"right {share} of the time on unseen speakers of {display_name(who)}"
+    elif seen:
+        worth = f"right {percent(seen['accuracy'])} of the time on speakers it was trained on, less on others"
+    else:
+        worth = "never measured on clips it was not trained on"
+    others = [one["uar"] for one in metadata.results.get("other_corpora", {}).values()]
+    if others:
+        low, high = (f"{100 * share:.0f}" for share in (min(others), max(others)))
+        worth += f"; on corpora it was not trained on, {f'{low}-{high}' if low != high else low} % (UAR)"
+    elif new or left_out:
+        worth += "; never measured on other corpora, expect less there"
+    return f"({metadata.version}; {worth})"

@@ -18,7 +18,6 @@ from speechemo_cli.files import display_name
 
 if TYPE_CHECKING:
     from speechemo_cli.evaluation.holdout import HoldoutResult
-    from speechemo_cli.evaluation.metrics import Scores
 
 
 def run(
@@ -115,7 +114,7 @@ def run(
         )
     if preset.calibrate and result.calibration is None:
         render.say_uncalibrated()
-    numbers = _numbers(result)
+    numbers = result.to_dict()
     document = {
         "version": version.value,
         "model": str(path),
@@ -153,30 +152,6 @@ def _epoch_text(values: Any) -> str:
         for name, words in names.items()
         if f"{name}_accuracy" in values
     )
-
-
-def _numbers(result: HoldoutResult) -> dict[str, Any]:
-    """Return the results as JSON has them and as the model file keeps them."""
-
-    def part(scores: Scores | None, **more: Any) -> dict[str, Any] | None:
-        return None if scores is None else {**scores.to_dict(), **more}
-
-    return {
-        "train": {"accuracy": result.train.accuracy, "n": result.train.n},
-        "test": {
-            "seen_speakers": part(result.seen),
-            "new_speakers": part(
-                result.new,
-                speakers=list(result.holdout.new_speakers),
-                by_corpus={
-                    corpus: {"n": s.n, "accuracy": s.accuracy, "uar": s.uar}
-                    for corpus, s in result.new_by_corpus.items()
-                },
-            ),
-        },
-        "temperature": result.metadata.temperature,
-        "cross_validated": result.calibration.result.to_dict() if result.calibration else None,
-    }
 
 
 def _table(result: HoldoutResult, path: Path, epochs: int, seed: int) -> str:

@@ -12,7 +12,7 @@ from speechemo_cli.corpus.folds import Fold, Protocol
 from speechemo_cli.corpus.labels import ordered
 from speechemo_cli.corpus.splits import check_no_leakage, require_labels, spoken
 from speechemo_cli.errors import NoInputError
-from speechemo_cli.evaluation.protocols import OnEpoch, ProtocolResult, run_folds
+from speechemo_cli.evaluation.protocols import OnEpoch, ProtocolResult, run_folds, within
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,6 +140,35 @@ def cross_corpus(
     result = run_folds(version, rules, [fold], data, config, on_epoch)
     trained_corpora = tuple(sorted(set(train.corpora.tolist())))
     return CrossCorpusResult(replace(result, trained_corpora=trained_corpora), shared_labels, shared_speakers)
+
+
+def leave_corpora_out(
+    version: str, data: Dataset, config: Config, on_epoch: OnEpoch | None = None
+) -> dict[str, CrossCorpusResult]:
+    """Leave each corpus out of the training in turn and test on it: what a model is worth on other corpora.
+
+    Parameters
+    ----------
+    version : str
+    data : Dataset
+    config : Config
+    on_epoch : callable, optional
+
+    Returns
+    -------
+    dict of str to CrossCorpusResult
+        By the name of the corpus that was left out; empty where there is one corpus alone.
+    """
+    plain = replace(config, train=replace(config.train, calibrate=False))
+    names = sorted(set(data.corpora.tolist()))
+    results = {}
+    for name in names if len(names) > 1 else []:
+        train = np.flatnonzero(data.corpora != name)
+        test = np.flatnonzero((data.corpora == name) & np.isin(data.targets, data.targets[train]))
+        if len(test) and len(set(data.targets[train].tolist())) > 1:
+            inside = within(on_epoch, f"without {name}")
+            results[name] = cross_corpus(version, data.subset(train), data.subset(test), plain, inside)
+    return results
 
 
 def _joined(one: Dataset, other: Dataset) -> Dataset:

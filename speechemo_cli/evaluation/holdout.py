@@ -10,12 +10,14 @@ import numpy as np
 from speechemo_cli.corpus.layouts import RAVDESS
 from speechemo_cli.corpus.splits import Holdout, hold_out
 from speechemo_cli.evaluation import conditions
+from speechemo_cli.evaluation.cross_corpus import CrossCorpusResult, leave_corpora_out
 from speechemo_cli.evaluation.metrics import Scores, score
 from speechemo_cli.evaluation.protocols import Calibration, OnEpoch, calibrate, preset_of, within
 from speechemo_cli.evaluation.runs import Run
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.models import training
-from speechemo_cli.models.model_file import ModelMetadata, library_versions
+from speechemo_cli.models.metadata import ModelMetadata
+from speechemo_cli.models.model_file import library_versions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +47,8 @@ class HoldoutResult:
     holdout : Holdout
     calibration : Calibration or None
         None where the preset asks for none, or fewer than two training speakers are known.
+    other_corpora : dict of str to CrossCorpusResult
+        By corpus, what a training without it was worth on it.
     """
 
     model: Any
@@ -56,6 +60,49 @@ class HoldoutResult:
     new_by_corpus: dict[str, Scores]
     holdout: Holdout
     calibration: Calibration | None
+    other_corpora: dict[str, CrossCorpusResult]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the results as JSON has them and as the model file keeps them."""
+
+        def part(scores: Scores | None, **more: Any) -> dict[str, Any] | None:
+            return None if scores is None else {**scores.to_dict(), **more}
+
+        unlike = self.metadata.unlike
+        return {
+            "train": {"accuracy": self.train.accuracy, "n": self.train.n},
+            "test": {
+                "seen_speakers": part(self.seen),
+                "new_speakers": part(
+                    self.new,
+                    speakers=list(self.holdout.new_speakers),
+                    by_corpus={
+                        name: {"n": one.n, "accuracy": one.accuracy, "uar": one.uar}
+                        for name, one in self.new_by_corpus.items()
+                    },
+                ),
+            },
+            "temperature": self.metadata.temperature,
+            "cross_validated": self.calibration.result.to_dict() if self.calibration else None,
+            "other_corpora": {
+                name: {
+                    "n": one.result.pooled.n,
+                    "accuracy": one.result.pooled.accuracy,
+                    "uar": one.result.pooled.uar,
+                    "labels": list(one.shared_labels),
+                    "unlike": None
+                    if unlike is None
+                    else float((one.result.folds[0].distances > unlike).mean()),
+                }
+                for name, one in self.other_corpora.items()
+            },
+        }
+
+
+def _unlike_above(calibration: Calibration) -> float:
+    """Return the distance that 99 of 100 clips of left-out speakers stay below."""
+    distances = np.concatenate([fold.distances for fold in calibration.result.folds])
+    return round(float(np.quantile(distances, 0.99)), 4)
 
 
 def train_with_holdout(
@@ -96,6 +143,9 @@ def train_with_holdout(
     calibration = None
     if preset.calibrate:
         calibration = calibrate(version, data.subset(holdout.train), config, on_epoch)
+    heldout_corpora = {}
+    if calibration:
+        heldout_corpora = leave_corpora_out(version, data.subset(holdout.train), config, on_epoch)
     unfinished = unfinished_training(version, data, config)
     if not resume:
         unfinished.drop()
@@ -129,6 +179,7 @@ def train_with_holdout(
         versions=library_versions(),
         data=_told_of(data, holdout),
         parameters=trained.model.count_params(),
+        unlike=_unlike_above(calibration) if calibration else None,
     )
     return HoldoutResult(
         trained.model,
@@ -140,6 +191,7 @@ def train_with_holdout(
         new_by_corpus if len(new_corpora) > 1 else {},
         holdout,
         calibration,
+        heldout_corpora,
     )
 
 
@@ -248,7 +300,13 @@ def score_model(model: Any, metadata: ModelMetadata, data: Dataset) -> ModelResu
         for name, x in conditions.of(data).items()
     }
     return ModelResult(
-        metadata, *map(part, (trained_on, seen, unseen, untold, ~trained_on)), conditions=by_condition
+        metadata,
+        part(trained_on),
+        part(seen),
+        part(unseen),
+        part(untold),
+        part(~trained_on),
+        by_condition,
     )
 
 

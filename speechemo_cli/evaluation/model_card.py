@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from speechemo_cli.models.metadata import ModelMetadata
+
 _MARKUP = str.maketrans({"<": "&lt;", "`": "'", **{character: f"\\{character}" for character in "|[]*_"}})
 
 
@@ -113,7 +115,7 @@ def _metric_rows(measured: dict[str, Any] | None) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _twin(path: Path, metadata: model_file.ModelMetadata) -> dict[str, Any] | None:
+def _twin(path: Path, metadata: ModelMetadata) -> dict[str, Any] | None:
     """Say whether the LiteRT twin that a model file names lies beside it."""
     if metadata.litert is None:
         return None

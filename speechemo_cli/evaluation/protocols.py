@@ -354,14 +354,10 @@ def _train_fold(
     if finished is not None:
         network = version_module(version)
         model = network.build(data.x.shape[1:], len(data.labels), preset)
-        # Which computes from its weights what it normalises by.
-        model.get_layer("normalise").adapt(data.x[fold.train[:2]])
         try:
-            model.set_weights(finished.weights)
+            training.set_weights(model, finished.weights)
         except ValueError:  # not what this network wrote
             finished = None
-        else:
-            model.get_layer("normalise").finalize_state()
     if finished is None:
         trained = training.fit(
             version,

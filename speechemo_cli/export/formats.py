@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from speechemo_cli.features import FeatureSet
-    from speechemo_cli.models.model_file import ModelMetadata
+    from speechemo_cli.models.metadata import ModelMetadata
 
     Samples = NDArray[np.float32]
     Answer = Callable[[Samples], Samples]

@@ -81,8 +81,8 @@ CORPUS_WEIGHT = 0.25
 def clip_weights(data: Dataset) -> NDArray[np.float32]:
     """How much each clip counts in training [shape=(clips,)].
 
-    Songs beside spoken clips count half. A corpus counts in all at most a quarter of what RAVDESS does, or, where
-    that is not there, the largest.
+    Songs beside spoken clips count half. A corpus counts in all at most a quarter of what RAVDESS does,
+    or, where that is not there, the largest.
     """
     songs = np.array([example.clip.song for example in data.examples])
     weights = np.where(songs & (~songs).any(), SONG_WEIGHT, 1.0)

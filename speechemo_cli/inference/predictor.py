@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from speechemo_cli.models.metadata import ModelMetadata
+
     Known = Callable[[str], Mapping[str, Sequence["Answer"]]]
     Hear = Callable[[str, bytes | None], Sequence[hearing.Sound | hearing.Refused]]
 
@@ -81,7 +83,7 @@ class _Heard:
 
     path: str
     sound: hearing.Sound
-    item: Any
+    features: NDArray[np.float32]
 
 
 class Predictor:
@@ -111,7 +113,7 @@ class Predictor:
     def __init__(
         self,
         path: str | os.PathLike[str],
-        metadata: model_file.ModelMetadata,
+        metadata: ModelMetadata,
         config: Config,
         *,
         runtime: str = "auto",
@@ -123,13 +125,15 @@ class Predictor:
         self.path = path
         self.metadata = metadata
         self._config = metadata.adopt(config)
-        self.sr = FEATURE_SETS[metadata.feature_set].section(self._config).sr
+        self._features = FEATURE_SETS[metadata.feature_set]
+        self._section = self._features.section(self._config)
+        self.sr = self._features.sr(self._section)
         self._min_confidence = min_confidence
         self._channel = channel
         self._isolate = isolate
         self.labels = metadata.labels if labels is None else _in_order(labels, metadata.labels)
         self._columns = [metadata.labels.index(label) for label in self.labels]
-        self._runtime, self.slow_because = runtimes.choose(runtime, path, metadata, self._config)
+        self._runtime, self.slow_because = runtimes.choose(runtime, path, metadata)
         self.runtime = self._runtime.name
 
     @classmethod
@@ -153,7 +157,7 @@ class Predictor:
         config : Config, optional
             How clips are read. The features are those the model was trained on, whatever it says.
         runtime : {"auto", "litert", "keras"}
-            What runs the network. `auto` takes the model's LiteRT twin if it has one that belongs to
+            What runs the network. `auto` takes the model's LiteRT file if it has one that belongs to
             it, else Keras, and says why in `slow_because`.
         min_confidence : float
             Answers below this probability are `uncertain`.
@@ -169,7 +173,7 @@ class Predictor:
         Raises
         ------
         ModelFileError
-            No such file, damaged, foreign, or not fitting; or no twin where `litert` was asked for.
+            No such file, damaged, foreign, or not fitting; or no LiteRT file where `litert` was asked for.
         ConfigError
             A label the model does not know, or a channel or runtime that there is not.
         """
@@ -300,7 +304,7 @@ class Predictor:
         np.ndarray [shape=(windows, n_labels), dtype=float32]
             In the order of `labels`; rows sum to 1.
         """
-        rows = self._runtime.answer([self._runtime.listen(y) for y in windows])
+        rows, _ = self._runtime.answer(np.concatenate([self._compute(y) for y in windows]))
         return np.stack([self._chosen(row) for row in rows]).astype(np.float32)
 
     def _chosen(self, row: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -357,15 +361,19 @@ class Predictor:
         long = longest_s and doubts.long(heard.duration_s, longest_s)
         # The samples have been of use: those of a whole batch would be gigabytes.
         sound = heard._replace(warnings=(*heard.warnings, *filter(None, [long])), y=_NO_SAMPLES)
-        return _Heard(path, sound, self._runtime.listen(heard.y))
+        return _Heard(path, sound, self._compute(heard.y))
+
+    def _compute(self, y: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Features of a waveform [shape=(1, dim)], as in training."""
+        return self._features.compute(y, self._section, "")
 
     def _answers(self, heard: Sequence[_Heard | Answer | Refusal]) -> Iterator[Answer | Refusal]:
-        usable = [one.item for one in heard if isinstance(one, _Heard)]
-        rows = iter(self._runtime.answer(usable) if usable else ())
+        usable = [one.features for one in heard if isinstance(one, _Heard)]
+        rows = iter(zip(*self._runtime.answer(np.concatenate(usable)), strict=True) if usable else ())
         for one in heard:
-            yield self._answer(one, next(rows)) if isinstance(one, _Heard) else one
+            yield self._answer(one, *next(rows)) if isinstance(one, _Heard) else one
 
-    def _answer(self, heard: _Heard, row: NDArray[np.float32]) -> Answer:
+    def _answer(self, heard: _Heard, row: NDArray[np.float32], distance: float) -> Answer:
         probabilities = dict(zip(self.labels, self._chosen(row).tolist(), strict=True))
         label = max(probabilities, key=probabilities.__getitem__)
         confidence = probabilities[label]
@@ -378,9 +386,18 @@ class Predictor:
             confidence,
             probabilities,
             sound.duration_s,
-            sound.warnings,
+            (*sound.warnings, *self._unlike(float(distance))),
             sound.channel,
             sound.sha256,
+        )
+
+    def _unlike(self, distance: float) -> tuple[str, ...]:
+        """Say that a clip is unlike those of the training."""
+        if self.metadata.unlike is None or distance <= self.metadata.unlike:
+            return ()
+        return (
+            f"unlike the training: its features are {distance:.1f} from those of the training,"
+            f" whose own speakers stay below {self.metadata.unlike:.1f}",
         )
 
 

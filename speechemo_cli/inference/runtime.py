@@ -10,7 +10,7 @@ from speechemo_cli.errors import ModelFileError
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.files import display_name
 from speechemo_cli.litert import LiteRtModel
-from speechemo_cli.models import litert_file, model_file
+from speechemo_cli.models import archive, litert_file, model_file
 
 if TYPE_CHECKING:
     import os
@@ -69,10 +69,10 @@ class LiteRtRuntime:
             self._network = LiteRtModel(content)
         except (ValueError, RuntimeError, MemoryError) as error:
             raise ModelFileError(f"LiteRT refuses the LiteRT file of {source}: {_reason(error)}") from None
-        expected = ([(1, dim)], [(1, n_labels), (1, 1)])
-        if self._network.shapes != expected:
+        received, expected = self._network.shapes, ([(1, dim)], [(1, n_labels), (1, 1)])
+        if received != expected:
             raise ModelFileError(
-                f"the LiteRT file of {source} has inputs and outputs {self._network.shapes}, expected {expected}"
+                f"the LiteRT file of {source} has inputs and outputs {received}, expected {expected}"
             )
 
     def answer(self, features: Rows) -> tuple[Rows, Rows]:
@@ -118,7 +118,7 @@ def _reason(error: Exception) -> str:
     # TensorFlow's own name for it, which is not to be imported for that.
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
         return "it takes more memory than there is"
-    return short(" ".join(str(error).split()), 200)
+    return archive.short(" ".join(str(error).split()), 200)
 
 
 def _probabilities(rows: NDArray[np.float32], source: str) -> NDArray[np.float32]:
@@ -127,7 +127,7 @@ def _probabilities(rows: NDArray[np.float32], source: str) -> NDArray[np.float32
         not np.all((rows >= 0) & (rows <= 1 + _TOLERANCE))  # NaN is neither
         or np.abs(rows.sum(axis=1) - 1).max() > _TOLERANCE
     ):
-        raise ModelFileError(f"{source} does not answer with probabilities", preflight.HOSTILE)
+        raise ModelFileError(f"{source} does not answer with probabilities", archive.HOSTILE)
     return rows
 
 

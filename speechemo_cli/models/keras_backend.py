@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import signal
 import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from speechemo_cli.errors import ModelFileError
 from speechemo_cli.files import scratch_folder
 from speechemo_cli.stderr import quiet_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-# Where the known advisories about model files end; pyproject.toml asks for the same.
-KERAS_FLOOR = (3, 15, 1)
 
 
 @contextmanager
@@ -68,25 +63,3 @@ def load_keras() -> Any:
         # The first operation makes TensorFlow look for devices, and talk about them.
         keras.ops.convert_to_numpy(keras.ops.zeros(1))
     return keras
-
-
-def require_safe_keras() -> None:
-    """Fail, without importing it, if the installed Keras is known to run or read what a model file says.
-
-    Raises
-    ------
-    ModelFileError
-        It is older than `KERAS_FLOOR`, or not installed.
-    """
-    from importlib.metadata import PackageNotFoundError, version
-
-    floor = ".".join(map(str, KERAS_FLOOR))
-    try:
-        installed = version("keras")
-    except PackageNotFoundError:
-        raise ModelFileError("Keras is not installed", f"pip install 'keras>={floor}'") from None
-    if tuple(map(int, re.findall(r"\d+", installed)[:3])) < KERAS_FLOOR:
-        raise ModelFileError(
-            f"Keras {installed} can be deceived by a hostile model file, expected {floor} or newer",
-            f"pip install 'keras>={floor}'",
-        )

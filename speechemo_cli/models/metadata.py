@@ -1,4 +1,4 @@
-"""What a model file says of itself, besides the weights, and the check that it can be believed."""
+"""The metadata of a model file (speechemo.json): what it says of itself, every value checked."""
 
 from __future__ import annotations
 
@@ -11,103 +11,13 @@ from speechemo_cli.config import Config
 from speechemo_cli.corpus.labels import MAX_LABELS, is_label
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.features import FEATURE_SETS
-from speechemo_cli.models import VERSIONS
+from speechemo_cli.models import VERSIONS, version_module
 from speechemo_cli.models.archive import HOSTILE, METADATA, UnfitError, short
 
 # Samples that are transformed and numbers that are kept for a second of a clip, and numbers in a filter
 # bank. The features of v1 and v2 take 88,200, 5,513 and 262,144; much more makes a short clip a long wait.
 _MAX_TRANSFORMED, _MAX_KEPT, _MAX_FILTERS = 2**22, 2**18, 2**23
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-def _word(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= 1000 and value.isprintable()
-
-
-def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
-
-
-def _labels(value: Any) -> bool:
-    return _texts(value) and len(set(value)) == len(value) <= MAX_LABELS and all(map(_label, value))
-
-
-def _label(value: str) -> bool:
-    return is_label(value) and value == value.strip()
-
-
-def _count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**53
-
-
-def _number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
-
-
-def _interval(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(map(_number, value))
-
-
-def _number_or_null(value: Any) -> bool:
-    return value is None or _number(value)
-
-
-def _factor_or_null(value: Any) -> bool:
-    return value is None or (_number(value) and value > 0)
-
-
-def _sha256_or_null(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and _SHA256.fullmatch(value) is not None)
-
-
-def _flag(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
-# A list stands for lists of what is in it, a tuple for that or null, `*` for every name, `?` for a name
-# that older files, or other trainings, do not have. What stands nowhere here is not read.
-_SCORES = {"n": _count, "accuracy": _number, "uar": _number}
-_SPREAD = {"pooled": _number, "ci95": _interval}
-_MEASURED = {
-    **dict.fromkeys(("accuracy", "uar", "macro_f1", "nll", "brier", "ece"), _SPREAD),
-    "version": _word,
-    "protocol": _word,
-    "meaning": _word,
-    "n_answers": _count,
-    "folds": [{}],
-    "per_class": {"*": {"n": _count, "precision": _number_or_null, "recall": _number_or_null}},
-    "slices": {"*": {"*": _SCORES}},
-    "reliability": [{"confidence": _number, "accuracy": _number}],
-}
-_KINDS = {
-    "version": _word,
-    "labels": _labels,
-    "feature_set": _word,
-    "feature_version": _count,
-    "config": {},
-    "seed": _count,
-    "epochs": _count,
-    "parameters?": _count,
-    "temperature?": _factor_or_null,
-    "litert?": _sha256_or_null,
-    "unlike?": _factor_or_null,
-    "versions?": {"*": _word},
-    "data?": {
-        "train?": _texts,
-        "train_samples?": _texts,
-        "seen_speakers?": _texts,
-        "new_speakers?": _texts,
-        "speakers?": _texts,
-        "corpora?": {"*": {"clips": _count, "of_unknown_speakers": _count}},
-        "clips?": {"*": {"spoken": _count, "sung": _count}},
-        "longest_s?": _number_or_null,
-        "ravdess?": _flag,
-    },
-    "results?": {
-        "test?": {"seen_speakers?": (_SCORES,), "new_speakers?": ({**_SCORES, "speakers": _texts},)},
-        "cross_validated?": (_MEASURED,),
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -182,7 +92,7 @@ class ModelMetadata:
 
     @classmethod
     def from_document(cls, document: dict[str, Any], sha256: str) -> ModelMetadata:
-        """Make it of what `speechemo.json` holds, whose SHA-256 is given.
+        """Read the metadata from what `speechemo.json` holds, whose SHA-256 is given.
 
         Raises
         ------
@@ -194,10 +104,11 @@ class ModelMetadata:
         metadata = cls(**{**known, "labels": tuple(document["labels"]), "sha256": sha256})
         if metadata.version not in VERSIONS:
             raise UnfitError(
-                f"holds a network of version {short(repr(metadata.version))}, known are {', '.join(VERSIONS)}",
+                f"holds a network of version {short(repr(metadata.version))}, "
+                f"known are {', '.join(VERSIONS)}",
                 "Update speechemo, or train it again",
             )
-        if metadata.feature_set not in FEATURE_SETS:
+        if metadata.feature_set != version_module(metadata.version).PRESET.feature_set:
             raise UnfitError(f"is damaged: {METADATA} does not fit (feature_set)")
         features = FEATURE_SETS[metadata.feature_set]
         try:
@@ -211,24 +122,6 @@ class ModelMetadata:
                 "Train it again",
             )
         return metadata
-
-
-def _check_kinds(document: dict[str, Any]) -> None:
-    """Refuse metadata with a value of another kind: whoever reads it relies on them.
-
-    Parameters
-    ----------
-    document : dict
-        What `speechemo.json` holds.
-
-    Raises
-    ------
-    UnfitError
-        Names the first such value.
-    """
-    where = _misfit(document, _KINDS, "")
-    if where is not None:
-        raise UnfitError(f"is damaged: {METADATA} does not fit ({short(where)})")
 
 
 def check_features(feature_set: str, config: Config) -> None:
@@ -258,6 +151,116 @@ def check_features(feature_set: str, config: Config) -> None:
             f" of {section.n_fft} samples and {section.n_mels} numbers",
             HOSTILE,
         )
+
+
+def _word(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= 1000 and value.isprintable()
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _labels(value: Any) -> bool:
+    return _texts(value) and len(set(value)) == len(value) <= MAX_LABELS and all(map(_label, value))
+
+
+def _label(value: str) -> bool:
+    return is_label(value) and value == value.strip()
+
+
+def _count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**53
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _interval(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_number, value))
+
+
+def _number_or_null(value: Any) -> bool:
+    return value is None or _number(value)
+
+
+def _factor_or_null(value: Any) -> bool:
+    return value is None or (_number(value) and value > 0)
+
+
+def _sha256_or_null(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and _SHA256.fullmatch(value) is not None)
+
+
+def _flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+# A list stands for lists of what is in it, a tuple for that or null, `*` for every name, `?` for a name
+# that older files, or other trainings, do not have. What stands nowhere here is not read.
+_SCORES = {"n": _count, "accuracy": _number, "uar": _number}
+_SPREAD = {"pooled": _number, "ci95": _interval}
+_MEASURED = {
+    **dict.fromkeys(("accuracy", "uar", "macro_f1", "nll", "brier", "ece"), _SPREAD),
+    "version": _word,
+    "protocol": _word,
+    "meaning": _word,
+    "corpora?": {"trained_on": _texts, "tested": _texts},
+    "n_answers": _count,
+    "folds": [{}],
+    "per_class": {"*": {"n": _count, "precision": _number_or_null, "recall": _number_or_null}},
+    "slices": {"*": {"*": _SCORES}},
+    "reliability": [{"confidence": _number, "accuracy": _number}],
+}
+_KINDS = {
+    "version": _word,
+    "labels": _labels,
+    "feature_set": _word,
+    "feature_version": _count,
+    "config": {},
+    "seed": _count,
+    "epochs": _count,
+    "parameters?": _count,
+    "temperature?": _factor_or_null,
+    "litert?": _sha256_or_null,
+    "unlike?": _factor_or_null,
+    "versions?": {"*": _word},
+    "data?": {
+        "train?": _texts,
+        "train_samples?": _texts,
+        "seen_speakers?": _texts,
+        "new_speakers?": _texts,
+        "speakers?": _texts,
+        "corpora?": {"*": {"clips": _count, "of_unknown_speakers": _count}},
+        "clips?": {"*": {"spoken": _count, "sung": _count}},
+        "longest_s?": _number_or_null,
+        "ravdess?": _flag,
+    },
+    "results?": {
+        "test?": {"seen_speakers?": (_SCORES,), "new_speakers?": ({**_SCORES, "speakers": _texts},)},
+        "cross_validated?": (_MEASURED,),
+        "other_corpora?": {"*": {**_SCORES, "labels": _texts, "unlike": _number_or_null}},
+    },
+}
+
+
+def _check_kinds(document: dict[str, Any]) -> None:
+    """Refuse a value of another kind than `train` writes: whoever reads it relies on it.
+
+    Parameters
+    ----------
+    document : dict
+        What `speechemo.json` holds.
+
+    Raises
+    ------
+    UnfitError
+        Names the first such value.
+    """
+    where = _misfit(document, _KINDS, "")
+    if where is not None:
+        raise UnfitError(f"is damaged: {METADATA} does not fit ({short(where)})")
 
 
 def _misfit(value: Any, kind: Any, where: str) -> str | None:

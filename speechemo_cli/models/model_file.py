@@ -6,8 +6,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 import zipfile
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from speechemo_cli.errors import ConfigError, ModelFileError
 from speechemo_cli.features import FEATURE_SETS
-from speechemo_cli.files import access_error, atomic_path, display_name, open_regular, scratch_folder
+from speechemo_cli.files import atomic_path, display_name, open_regular
 from speechemo_cli.models import VERSIONS, archive, version_module, weights
-from speechemo_cli.models.archive import short
-from speechemo_cli.models.keras_backend import load_keras
 from speechemo_cli.models.metadata import ModelMetadata, check_features
 from speechemo_cli.stderr import quiet_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from numpy.typing import NDArray
 
     from speechemo_cli.config import Config
 
@@ -67,7 +65,7 @@ def save(model: Any, metadata: ModelMetadata, path: Path) -> None:
     AccessError
         It cannot be written; a file that was there is as it was.
     ModelFileError
-        The metadata holds what is no number, so nobody could read it again.
+        The metadata hold what is no number, so nobody could read it again.
     """
     with atomic_path(path) as temp:
         # A bare copy: the optimizer's state would make the file up to four times as large, and is of no
@@ -75,15 +73,15 @@ def save(model: Any, metadata: ModelMetadata, path: Path) -> None:
         bare = type(model).from_config(model.get_config())
         bare.set_weights(model.get_weights())
         bare.save(temp)
-        with zipfile.ZipFile(temp, "a", zipfile.ZIP_DEFLATED) as file:
-            hashes = {name: hashlib.sha256(file.read(name)).hexdigest() for name in archive.KERAS_MEMBERS}
+        with zipfile.ZipFile(temp, "a", zipfile.ZIP_DEFLATED) as members:
+            hashes = {name: hashlib.sha256(members.read(name)).hexdigest() for name in archive.KERAS_MEMBERS}
             document = {"format": FORMAT, "members": hashes, **asdict(metadata)}
             del document["sha256"]  # no text can hold its own
             try:
                 text = json.dumps(document, indent=1, allow_nan=False)
             except ValueError:
                 raise ModelFileError("the results of this training are not numbers") from None
-            file.writestr(archive.METADATA, text)
+            members.writestr(archive.METADATA, text)
 
 
 def inspect(path: str | os.PathLike[str]) -> ModelMetadata:
@@ -126,16 +124,16 @@ class Checked:
     name : str
         Of the file, for display.
     metadata : ModelMetadata
-    weights : bytes
-        An HDF5 file of plain arrays.
+    arrays : dict of str to np.ndarray
+        The weights, by their path in the file.
     """
 
     name: str
     metadata: ModelMetadata
-    weights: bytes
+    arrays: dict[str, NDArray[Any]]
 
     def load(self) -> Any:
-        """Build the network of its version and give it the weights.
+        """Build the network that the metadata name, and put the weights into it.
 
         Returns
         -------
@@ -144,32 +142,30 @@ class Checked:
         Raises
         ------
         ModelFileError
-            The weights are those of another network.
+            The network cannot be built, or the weights are not those of that network.
         AccessError
-            There is no room for the copy that Keras reads.
+            There is no room for the file that Keras reads weights from.
         """
-        load_keras()
-        metadata = self.metadata
-        config = metadata.resolved_config()
-        features = FEATURE_SETS[metadata.feature_set]
-        network = version_module(metadata.version)
-        shape = (features.dim(features.section(config)),)
-        model = network.build(shape, len(metadata.labels), network.PRESET.with_config(config.train))
-        with _copy(self.weights) as path, quiet_stderr():
+        # In this order: what Keras wrote is shown only with an error that is not ours.
+        with quiet_stderr(), _refusing(self.name):
             try:
-                model.load_weights(path)
-            except Exception as error:  # Keras raises what its many readers do
-                reason = short(str(error).strip().split("\n")[0], 200)
-                raise ModelFileError(
-                    f"{self.name} has weights that do not fit a {metadata.version} of {shape[0]} inputs and"
-                    f" {len(metadata.labels)} labels: {reason}",
-                    "Train it again",
-                ) from error
+                model = _build(self.metadata)
+            except Exception as error:  # no room for a filter, say; every backend has errors of its own
+                reason = archive.short(str(error).strip().split("\n")[0], 200)
+                raise archive.UnfitError(f"has a network that cannot be built: {reason}") from None
+            weights.assign(model, self.arrays)
         return model
 
 
+def _build(metadata: ModelMetadata) -> Any:
+    network, config = version_module(metadata.version), metadata.resolved_config()
+    features = FEATURE_SETS[metadata.feature_set]
+    preset = network.PRESET.with_config(config.train)
+    return network.build((features.dim(features.section(config)),), len(metadata.labels), preset)
+
+
 def load(path: str | os.PathLike[str]) -> tuple[Any, ModelMetadata]:
-    """Check a model file, then build its network and give it the weights. Nothing in it is executed.
+    """Check a model file, then build its network with its weights. Nothing in it is executed.
 
     Returns
     -------
@@ -183,22 +179,6 @@ def load(path: str | os.PathLike[str]) -> tuple[Any, ModelMetadata]:
     """
     checked = check(path)
     return checked.load(), checked.metadata
-
-
-@contextmanager
-def _copy(weights: bytes) -> Iterator[Path]:
-    """Give Keras the very bytes that were checked, as it reads files alone."""
-    folder = scratch_folder()
-    try:
-        private = Path(tempfile.mkdtemp(dir=folder))
-        path = private / archive.WEIGHTS
-        path.write_bytes(weights)
-    except OSError as error:
-        raise access_error("write to", folder, error) from error
-    try:
-        yield path
-    finally:
-        shutil.rmtree(private, ignore_errors=True)
 
 
 @contextmanager
@@ -221,7 +201,7 @@ def _metadata_of(parts: dict[str, bytes]) -> tuple[ModelMetadata, dict[str, Any]
         raise archive.UnfitError("was written by a newer version of speechemo", "Update speechemo")
     if made < FORMAT:
         raise archive.UnfitError(
-            "was written by speechemo 0.1, which computed other features", "Train it again"
+            "was written by speechemo 0.1.0, which computed other features", "Train it again"
         )
     return ModelMetadata.from_document(document, hashlib.sha256(parts[archive.METADATA]).hexdigest()), hashes
 
@@ -255,8 +235,8 @@ def check(path: str | os.PathLike[str]) -> Checked:
     Raises
     ------
     ModelFileError
-        No such file, not a model file, damaged, written by a newer version, with weights that are no plain
-        arrays of finite numbers, or with metadata that do not fit this package.
+        No such file, not a model file, damaged, written by a newer version, or with weights that are no
+        plain arrays of finite numbers.
     """
     with _refusing(path) as name:
         parts = archive.members(_content(path, name))
@@ -265,8 +245,7 @@ def check(path: str | os.PathLike[str]) -> Checked:
         for member in archive.KERAS_MEMBERS:
             if hashes.get(member) != hashlib.sha256(parts[member]).hexdigest():
                 raise archive.UnfitError(f"is damaged: {member} is not the one it was saved with")
-        weights.check(parts[archive.WEIGHTS])
-    return Checked(name, metadata, parts[archive.WEIGHTS])
+        return Checked(name, metadata, weights.read(parts[archive.WEIGHTS]))
 
 
 def _content(path: str | os.PathLike[str], name: str) -> bytes:

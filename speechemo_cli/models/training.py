@@ -1,9 +1,9 @@
-"""Fit a network on some clips and watch how it does on others."""
+"""Fit a network on some clips and watch how it does on others; what v1 and v2 share."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -163,6 +163,25 @@ def fit(
     return training
 
 
+def set_weights(model: Any, weights: Sequence[NDArray[np.float32]]) -> None:
+    """Put back what `model.get_weights()` gave, in place.
+
+    Parameters
+    ----------
+    model : keras.Model
+    weights : sequence of np.ndarray
+        In Keras's order.
+
+    Raises
+    ------
+    ValueError
+        They are those of another network.
+    """
+    model.set_weights(weights)
+    # It computes with copies of its mean and variance, which are not made anew by themselves.
+    model.get_layer("normalise").finalize_state()
+
+
 def divide_logits(model: Any, temperature: float) -> None:
     """Make a network less sure of itself by a temperature above 1, surer by one below, in place.
 
@@ -239,3 +258,30 @@ def measure(probabilities: NDArray[np.float32], targets: Targets) -> tuple[float
     of_truth = probabilities[np.arange(len(targets)), targets]
     loss = float(-np.log(np.maximum(of_truth, 1e-7)).mean())
     return loss, float((probabilities.argmax(axis=1) == targets).mean())
+
+
+def training_model(model: Any) -> Any:
+    """Return what of v1 and v2 is trained: the network itself."""
+    return model
+
+
+def compile_model(model: Any, preset: Preset, _steps: int) -> None:
+    """Choose optimizer and loss of v1 and v2, in place: Adam at a constant rate."""
+    keras = load_keras()
+    model.compile(
+        optimizer=keras.optimizers.Adam(preset.learning_rate),
+        loss="sparse_categorical_crossentropy",
+    )
+
+
+def batches(
+    x: Features,
+    targets: Targets,
+    weights: Features,
+    _n_classes: int,
+    preset: Preset,
+    _seed: int,
+    _epochs_done: int,
+) -> dict[str, Any]:
+    """Return what `keras.Model.fit` is called with for v1 and v2: every clip once an epoch, by its weight."""
+    return {"x": x, "y": targets, "sample_weight": weights, "batch_size": preset.batch_size}

@@ -112,7 +112,7 @@ def batches(
     one_hot = np.eye(n_classes, dtype=np.float32)[targets]
     share = np.cumsum(weights, dtype=np.float64)
     # So many draws let a clip that counts fully be seen once.
-    steps = math.ceil(share[-1] / weights.max() / preset.batch_size)
+    steps = math.ceil(float(share[-1] / weights.max()) / preset.batch_size)
 
     class Mixed(keras.utils.PyDataset):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
