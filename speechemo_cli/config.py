@@ -88,7 +88,7 @@ class MfccConfig:
 class AugmentConfig:
     """Augmented copies of each clip that v3 is trained on beside the clip itself."""
 
-    copies: int = 4
+    copies: int = 2
 
     def __post_init__(self) -> None:
         _require(0 <= self.copies <= 100, "augment.copies", self.copies, "0 to 100 copies of each clip")

@@ -218,7 +218,15 @@ def test_each_answer_is_there_before_the_next_line_is_asked_for(
     model_with_litert: Callable[[str], Path], write_clip: Callable[..., Path]
 ) -> None:
     write_clip("clip.wav", seconds=0.5)
-    command = [sys.executable, "-m", "speechemo_cli", "predict", "--stream", "-m", str(model_with_litert("v1"))]
+    command = [
+        sys.executable,
+        "-m",
+        "speechemo_cli",
+        "predict",
+        "--stream",
+        "-m",
+        str(model_with_litert("v1")),
+    ]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -237,7 +237,7 @@ def _by_protocol(
 ) -> None:
     started = time.perf_counter()
     from speechemo_cli.corpus.collection import find_all
-    from speechemo_cli.evaluation import protocols
+    from speechemo_cli.evaluation import conditions, protocols
     from speechemo_cli.features import dataset
 
     corpus = find_all(config.data, song=config.song)
