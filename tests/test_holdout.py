@@ -149,7 +149,9 @@ def test_score_model_reads_the_bare_names_of_an_older_file_as_ravdess(
         (False, "ravdess", (48, 0, 0, 72)),
     ):
         metadata = replace(trained.metadata, data={**older, "ravdess": is_ravdess})
-        assert sizes(holdout.score_model(trained.model, metadata, with_clips(data, corpus=corpus))) == expected
+        assert (
+            sizes(holdout.score_model(trained.model, metadata, with_clips(data, corpus=corpus))) == expected
+        )
 
 
 def test_unseen_speakers_are_scored_by_corpus_too(rng: np.random.Generator, fitted: list[Fitted]) -> None:

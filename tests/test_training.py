@@ -1,4 +1,4 @@
-"""Networks learn what can be learned, repeat themselves with a seed, and never learn from the watched sets."""
+"""Networks learn what can be learned, repeat themselves with a seed, and learn nothing from watched sets."""
 
 from __future__ import annotations
 
