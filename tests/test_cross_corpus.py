@@ -36,7 +36,7 @@ def test_cross_corpus_trains_on_one_side_and_scores_the_other(
     crossed = cross_corpus("v1", train, test, trained_with())
 
     (call,) = fitted
-    np.testing.assert_array_equal(call.x, train.x)
+    np.testing.assert_array_equal(call.rows.x, train.x)
     result = crossed.result
     answers = result.probabilities.argmax(axis=1)
     np.testing.assert_array_equal(result.truth, test.targets)
@@ -92,7 +92,7 @@ def test_cross_corpus_corrects_confidences_by_training_speakers_alone(
     assert crossed.result.calibrated
     assert len(fitted) == 4
     tested = {row.tobytes() for row in test.x}
-    assert all(tested.isdisjoint(row.tobytes() for row in call.x) for call in fitted)
+    assert all(tested.isdisjoint(row.tobytes() for row in call.rows.x) for call in fitted)
 
 
 def test_cross_corpus_tests_no_sung_clip_beside_spoken_ones(

@@ -151,7 +151,7 @@ def test_no_training_of_a_fold_or_its_calibration_ever_gets_a_clip_of_its_test_s
     assert len(stages) == len(fitted) == 10  # four without one speaker, six without two
     assert sum("calibrating" in stage for stage in stages) == 6
     for stage, call in zip(stages, fitted, strict=True):
-        heard = {who[row.tobytes()] for row in call.x}
+        heard = {who[row.tobytes()] for row in call.rows.x}
         fold = result.folds[int(stage.removeprefix("fold ")[0]) - 1]
         assert stage.startswith(f"fold {fold.name} of 4")
         assert heard.isdisjoint(fold.test_speakers)
