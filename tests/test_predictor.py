@@ -122,14 +122,14 @@ def test_a_clip_whose_features_take_all_memory_is_refused(
     fast: Path, write_clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predictor = Predictor.open(fast, Config(jobs=1))
-    listen = predictor._runtime.listen
+    compute = mfcc.compute
 
-    def out_of_memory(y: np.ndarray) -> Any:
+    def out_of_memory(y: np.ndarray, *more: Any) -> np.ndarray:
         if len(y) > 2 * predictor.sr:
             raise MemoryError
-        return listen(y)
+        return compute(y, *more)
 
-    monkeypatch.setattr(predictor._runtime, "listen", out_of_memory)
+    monkeypatch.setattr(mfcc, "compute", out_of_memory)
     paths = [write_clip("long.wav", seconds=3.0), write_clip("short.wav")]
 
     long, short = predictor.predict(paths)
@@ -206,7 +206,7 @@ def test_the_public_names_are_there_and_load_late() -> None:
     assert "speechemo_cli.inference.predictor" in sys.modules
 
 
-# --- samples, content, parts of a recording: the network that has a twin answers, which takes no time -----
+# --- samples, content, parts of a recording: the network runs on LiteRT, which takes no time ----------
 
 
 @pytest.fixture
