@@ -206,6 +206,32 @@ def test_the_public_names_are_there_and_load_late() -> None:
     assert "speechemo_cli.inference.predictor" in sys.modules
 
 
+@pytest.mark.parametrize("runtime", ["litert", "keras"])
+def test_a_clip_unlike_the_training_is_answered_with_a_warning(
+    runtime: str, fast: Path, rng: np.random.Generator
+) -> None:
+    like, unlike = noisy(rng, 1.0, 22050), rng.standard_normal(22050).astype(np.float32) / 10
+    metadata = model_file.read_metadata(fast)
+    features = np.concatenate([mfcc.compute(y, 22050, MfccConfig()) for y in (like, unlike)])
+    network = training.with_distance(model_file.load(fast)[0])
+    near, far = training.predict(network, features)[1][:, 0].tolist()
+    assert far > 2 * near
+    limit = (near + far) / 2
+
+    def answers(unlike_above: float | None) -> list[tuple[str, ...]]:
+        told = replace(metadata, unlike=unlike_above)
+        predictor = Predictor(fast, told, Config(), runtime=runtime)
+        return [predictor.predict_samples(y, 22050).warnings for y in (like, unlike)]
+
+    quiet, (warning,) = answers(limit)
+    assert quiet == ()
+    assert warning == (
+        f"unlike the training: its features are {far:.1f} from those of the training, "
+        f"whose own speakers stay below {limit:.1f}"
+    )
+    assert answers(None) == answers(far + 1) == [(), ()]
+
+
 # --- samples, content, parts of a recording: the network runs on LiteRT, which takes no time ----------
 
 
