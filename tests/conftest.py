@@ -301,7 +301,11 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> list[Fitted]:
     ) -> training.Training:
         calls.append(Fitted(rows, seed))
         x, targets, _ = rows
-        means = np.array([x[targets == i].mean(axis=0) for i in range(n_classes)])
+        # A label that no clip has is far from all.
+        nowhere = np.full((1, x.shape[1]), 1e3)
+        means = np.array(
+            [(x[targets == i] if i in targets else nowhere).mean(axis=0) for i in range(n_classes)]
+        )
         variance = x.var(axis=0) / 3  # three times as sure as it may be
         model = build(x.shape[1:], n_classes, preset)
         model.get_layer("emotion").set_weights([(means / variance).T, -(means**2 / variance).sum(axis=1) / 2])

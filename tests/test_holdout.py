@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import partial
 
@@ -122,6 +123,25 @@ def test_score_model_takes_a_speaker_by_corpus_and_name(
     assert sizes(holdout.score_model(trained.model, trained.metadata, other)) == (48, 12, 60, 0)
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["clips of both kinds", "training clips alone"])
+def test_score_model_scores_conditions_on_what_was_not_trained_on_where_there_is_any(
+    whole: bool, half_trained: tuple[holdout.HoldoutResult, Dataset], rng: np.random.Generator
+) -> None:
+    trained, data = half_trained
+    if not whole:
+        data = data.subset(trained.holdout.train)
+    worse = data.x + 40 * rng.standard_normal(data.x.shape).astype(np.float32)
+    others = {"mfcc@louder": data.x[:, None], "mfcc@telephone": worse[:, None], "augment": worse[:, None]}
+
+    result = holdout.score_model(trained.model, trained.metadata, replace(data, others=others))
+
+    assert set(result.conditions) == {"louder", "telephone"}
+    plain = result.not_trained_on if whole else result.trained_on
+    assert plain is not None
+    assert result.conditions["louder"] == plain
+    assert result.conditions["telephone"].accuracy < plain.accuracy
+
+
 def test_score_model_calls_nobody_unseen_where_a_speaker_is_not_known(
     half_trained: tuple[holdout.HoldoutResult, Dataset],
 ) -> None:
@@ -226,6 +246,51 @@ def test_the_network_is_corrected_by_a_temperature_from_its_training_clips_alone
     assert len(calls) == 5
     assert all(held_out.isdisjoint(row.tobytes() for row in call.rows.x) for call in calls)
     assert result.calibration.result.pooled.n == len(result.holdout.train)
+
+
+def test_clips_are_unlike_the_training_above_what_99_of_100_of_left_out_speakers_have(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    data = blurred(rng, speakers=5)
+
+    result = holdout.train_with_holdout("v1", data, trained_with(calibrate=True))
+
+    assert result.calibration is not None
+    folds = result.calibration.result.folds
+    distances = np.concatenate([fold.distances for fold in folds])
+    assert len(distances) == len(result.holdout.train)
+    assert result.metadata.unlike is not None
+    assert (distances <= result.metadata.unlike).mean() == pytest.approx(0.99, abs=1 / len(distances))
+    plain = holdout.train_with_holdout("v1", data, trained_with(calibrate=False))
+    assert plain.metadata.unlike is None
+
+
+def test_each_corpus_of_the_training_is_left_out_once(rng: np.random.Generator, fitted: list[Fitted]) -> None:
+    data = blurred(rng, speakers=6)
+    halves = tuple(
+        replace(e, clip=replace(e.clip, corpus="ab"[i >= 90])) for i, e in enumerate(data.examples)
+    )
+    data = replace(data, examples=halves)
+
+    result = holdout.train_with_holdout("v1", data, trained_with(calibrate=True))
+    document = json.loads(json.dumps(result.to_dict()))
+
+    train = result.holdout.train
+    assert set(document["other_corpora"]) == {"a", "b"}
+    for name, one in document["other_corpora"].items():
+        crossed = result.other_corpora[name].result
+        assert one["n"] == (data.corpora[train] == name).sum()
+        assert one["accuracy"] == pytest.approx(
+            (crossed.probabilities.argmax(axis=1) == crossed.truth).mean()
+        )
+        assert one["labels"] == list(data.labels)
+        assert one["unlike"] == (crossed.folds[0].distances > result.metadata.unlike).mean()
+    # What a training without a corpus was tested on is never a clip that was held out.
+    held_out = {data.x[i].tobytes() for i in (*result.holdout.seen, *result.holdout.new)}
+    assert all(held_out.isdisjoint(row.tobytes() for row in call.rows.x) for call in fitted)
+    assert document["test"]["new_speakers"]["by_corpus"].keys() == {"a", "b"}
+    assert document["cross_validated"]["n_answers"] == len(train)
+    assert document["train"] == {"accuracy": result.train.accuracy, "n": len(train)}
 
 
 def test_held_out_clips_do_not_move_the_temperature(rng: np.random.Generator, fitted: list[Fitted]) -> None:
