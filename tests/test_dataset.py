@@ -17,8 +17,7 @@ from speechemo_cli.config import AugmentConfig, Config
 from speechemo_cli.corpus.layouts import Clip
 from speechemo_cli.corpus.splits import Example
 from speechemo_cli.errors import DataError, NoInputError, StoreError
-from speechemo_cli.features.dataset import Dataset, clip_weights, load
-from speechemo_cli.features.extraction import Extraction
+from speechemo_cli.features.dataset import clip_weights, load
 from speechemo_cli.features.workers import compute
 from speechemo_cli.files import sha256_file
 
@@ -254,19 +253,6 @@ def test_load_gives_further_sets_of_the_same_clips(write_clip: WriteClip, config
     np.testing.assert_array_equal(part.others["augment"], dataset.others["augment"][[2, 0]])
 
 
-def data_of(counts: dict[tuple[str, bool], int]) -> Dataset:
-    """So many clips of each corpus, spoken or sung."""
-    clips = [
-        Clip(f"{corpus}/{song}/{i}.wav", "sad", corpus=corpus, song=song)
-        for (corpus, song), n in counts.items()
-        for i in range(n)
-    ]
-    n = len(clips)
-    examples = tuple(Example(clip, clip.path) for clip in clips)
-    zeros = np.zeros(n, np.int64)
-    return Dataset(examples, np.zeros((n, 1), np.float32), zeros, ("sad",), Extraction(n), np.ones(n))
-
-
 @pytest.mark.parametrize(
     ("counts", "expected"),
     [
@@ -286,7 +272,13 @@ def data_of(counts: dict[tuple[str, bool], int]) -> Dataset:
 def test_clip_weights_let_no_corpus_drown_the_others(
     counts: dict[tuple[str, bool], int], expected: list[float]
 ) -> None:
-    weights = clip_weights(data_of(counts))
+    examples = [
+        Example(Clip(f"{corpus}/{song}/{i}.wav", "sad", corpus=corpus, song=song), str(i))
+        for (corpus, song), n in counts.items()
+        for i in range(n)
+    ]
+
+    weights = clip_weights(examples)
 
     assert weights.dtype == np.float32
     np.testing.assert_allclose(weights, np.repeat(expected, list(counts.values())), rtol=1e-6)

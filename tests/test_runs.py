@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from conftest import told, trained_with
 
-from speechemo_cli.config import AudioConfig, Config, MfccConfig
+from speechemo_cli.config import AudioConfig, AugmentConfig, Config, MfccConfig
 from speechemo_cli.errors import AccessError
 from speechemo_cli.evaluation import runs
 from speechemo_cli.evaluation.runs import Finished, Run
 from speechemo_cli.features.dataset import Dataset
-from speechemo_cli.models import v1, v2
+from speechemo_cli.models import v1, v2, v3
 
 TRAIN = np.arange(18)
 FINISHED = Finished(
@@ -36,6 +36,12 @@ def relabelled(data: Dataset, position: int) -> Dataset:
     examples = list(data.examples)
     clip = examples[position].clip
     examples[position] = replace(examples[position], clip=replace(clip, label=f"not {clip.label}"))
+    return replace(data, examples=tuple(examples))
+
+
+def sung(data: Dataset, position: int) -> Dataset:
+    examples = list(data.examples)
+    examples[position] = replace(examples[position], clip=replace(examples[position].clip, song=True))
     return replace(data, examples=tuple(examples))
 
 
@@ -83,6 +89,7 @@ def test_what_was_kept_comes_back_exactly(data: Dataset) -> None:
     [
         lambda data: {"data": relabelled(data, 0)},
         lambda data: {"data": other_sound(data, 0)},
+        lambda data: {"data": sung(data, 0)},
         lambda data: {"data": replace(data, labels=data.labels[::-1])},
         lambda _: {"train": TRAIN[1:]},
         lambda _: {"preset": replace(v1.PRESET, epochs=7)},
@@ -94,7 +101,7 @@ def test_what_was_kept_comes_back_exactly(data: Dataset) -> None:
         lambda _: {"version": "v2"},
     ],
     ids=[
-        *["a label", "a clip", "order of labels", "fewer clips", "epochs", "batch size"],
+        *["a label", "a clip", "a weight", "order of labels", "fewer clips", "epochs", "batch size"],
         *["learning rate", "dropout", "seed", "features", "network"],
     ],
 )
@@ -125,6 +132,16 @@ def test_what_does_not_decide_the_weights_keeps_them(change: Any, data: Dataset)
 
     assert changed.read() is not None
     assert changed.checkpoint.path == run(data).checkpoint.path
+
+
+def test_other_augmented_copies_begin_anew_where_they_are_trained_on(data: Dataset) -> None:
+    more = Config(augment=AugmentConfig(copies=7))
+    for version, module, same in (("v1", v1, True), ("v3", v3, False)):
+        paths = {
+            run(data, version=version, preset=module.PRESET, config=config).checkpoint.path
+            for config in (Config(), more)
+        }
+        assert (len(paths) == 1) == same
 
 
 @pytest.mark.parametrize("changed", ["network", "part"])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from speechemo_cli.features import FEATURE_SETS
+from speechemo_cli.features.dataset import clip_weights
 from speechemo_cli.files import atomic_path, open_regular
 from speechemo_cli.models import Preset, version_module
 from speechemo_cli.models.checkpoint import Checkpoint, History
@@ -44,7 +45,7 @@ class Run:
     """One training on some clips, with its files.
 
     Their names hold a hash of everything that decides what comes out: the network's source, its
-    preset, the features, the clips with their labels, the seed. So nothing is ever taken for
+    preset, the features, the clips with their labels and weights, the seed. So nothing is ever taken for
     something else, and a change of any of them begins anew. Trainings that two protocols have in
     common, or a protocol and its calibration, are done once.
     """
@@ -64,15 +65,21 @@ class Run:
         sources = [Path(module.__file__) for module in (network, *network.PARTS)]
         settings = asdict(preset)
         del settings["calibrate"]  # decides what is made of the answers, not the answers
-        part = {
+        examples = [data.examples[i] for i in train]
+        decisive = {
             "network": [hashlib.sha256(source.read_bytes()).hexdigest() for source in sources],
             "preset": settings,
-            "features": FEATURE_SETS[preset.feature_set].fingerprint(config),
+            "features": [
+                FEATURE_SETS[name].fingerprint(config) for name in (preset.feature_set, *preset.others)
+            ],
             "labels": data.labels,
-            "train": [(e.key, e.clip.label, e.clip.corpus) for e in (data.examples[i] for i in train)],
+            "train": [
+                (example.key, example.clip.label, weight)
+                for example, weight in zip(examples, clip_weights(examples).tolist(), strict=True)
+            ],
             "seed": seed,
         }
-        key = hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:16]
+        key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
         self._path = Path(config.runs) / f"{version}-{key}.npz"
         self.checkpoint = Checkpoint(self._path.with_suffix(f".{purpose}.npz"))
 

@@ -78,19 +78,20 @@ SONG_WEIGHT = 0.5
 CORPUS_WEIGHT = 0.25
 
 
-def clip_weights(data: Dataset) -> NDArray[np.float32]:
-    """How much each clip counts in training [shape=(clips,)].
+def clip_weights(examples: Sequence[Example]) -> NDArray[np.float32]:
+    """How much each clip of a training counts in it [shape=(clips,)].
 
     Songs beside spoken clips count half. A corpus counts in all at most a quarter of what RAVDESS does,
     or, where that is not there, the largest.
     """
-    songs = np.array([example.clip.song for example in data.examples])
+    songs = np.array([example.clip.song for example in examples])
+    corpora = np.array([example.clip.corpus for example in examples])
     weights = np.where(songs & (~songs).any(), SONG_WEIGHT, 1.0)
-    totals = {name: float(weights[data.corpora == name].sum()) for name in sorted(set(data.corpora.tolist()))}
+    totals = {name: float(weights[corpora == name].sum()) for name in sorted(set(corpora.tolist()))}
     main = RAVDESS if RAVDESS in totals else max(totals, key=totals.__getitem__)
     for name, total in totals.items():
         if name != main:
-            weights[data.corpora == name] *= min(1.0, CORPUS_WEIGHT * totals[main] / total)
+            weights[corpora == name] *= min(1.0, CORPUS_WEIGHT * totals[main] / total)
     return weights.astype(np.float32)
 
 

@@ -54,7 +54,7 @@ def rows_of(data: Dataset, positions: NDArray[np.int64], preset: Preset) -> Rows
     if preset.augmented:
         x = np.concatenate([x, data.others[preset.augmented][positions]], axis=1)
     n = x.shape[1]
-    weights = clip_weights(data.subset(positions))
+    weights = clip_weights([data.examples[i] for i in positions])
     return Rows(
         x.reshape(len(positions) * n, -1), np.repeat(data.targets[positions], n), np.repeat(weights, n)
     )
