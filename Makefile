@@ -56,7 +56,7 @@ load: install ## Run extract and predict over 10,000 and 100,000 short clips: me
 encoder: install ## Make the LiteRT file of Whisper's encoder anew and compare it (on clips with DATA=folder)
 	$(BIN)/python tools/make_encoder.py $(if $(filter file,$(origin DATA)),,$(DATA))
 
-packaged-model: install ## Train anew the model that comes with the package (DATA=folder with RAVDESS)
+packaged-model: install ## Train anew the model that comes with the package (DATA="RAVDESS AESDD NEMO", folders or manifests)
 	$(BIN)/speechemo train $(DATA) --song --version v3 --split none --resume --output build/packaged.keras
 	cp build/packaged.keras build/packaged.tflite speechemo_cli/models/
 	$(BIN)/speechemo model card packaged --output docs/packaged-model.md --plot docs/reliability.png

@@ -41,6 +41,10 @@ class LiteRtModel:
         self._source = source
         # An interpreter holds the tensors of one run: there are as many as threads that run at a time.
         self._free = deque([self._interpreter()])
+        # A LiteRT file lists its outputs in any order; their names (output_0, output_1) have the network's.
+        with self._one() as interpreter:
+            outputs = interpreter.get_signature_runner().get_output_details()
+        self._outputs = [outputs[name] for name in sorted(outputs)]
 
     def _interpreter(self) -> Any:
         from ai_edge_litert.interpreter import Interpreter
@@ -65,9 +69,9 @@ class LiteRtModel:
 
     @property
     def shapes(self) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-        """Shapes of the inputs and of the outputs."""
+        """Shapes of the inputs and of the outputs, in the network's order."""
         with self._one() as interpreter:
-            details = interpreter.get_input_details(), interpreter.get_output_details()
+            details = interpreter.get_input_details(), self._outputs
         inputs, outputs = ([tuple(map(int, one["shape"])) for one in some] for some in details)
         return inputs, outputs
 
@@ -82,10 +86,9 @@ class LiteRtModel:
         Returns
         -------
         tuple of np.ndarray [dtype=float32]
-            Copies of the outputs.
+            Copies of the outputs, in the network's order.
         """
         with self._one() as interpreter:
             interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
             interpreter.invoke()
-            outputs = interpreter.get_output_details()
-            return tuple(interpreter.get_tensor(output["index"]) for output in outputs)
+            return tuple(interpreter.get_tensor(output["index"]) for output in self._outputs)

@@ -28,6 +28,8 @@ from speechemo_cli.features.extraction import Extraction
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from speechemo_cli.models.training import Rows
+
 
 def _bring_ffmpeg() -> None:
     """Put the ffmpeg of the package imageio-ffmpeg on the PATH where the machine has none of its own."""
@@ -113,7 +115,7 @@ def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], No
             f"def planted(path, *more):\n{lines}\n    return original(path, *more)\n"
             "reader.read_channels = planted\n"
         )
-        monkeypatch.setenv("PYTHONPATH", str(folder))
+        monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
 
     return write
 
@@ -268,8 +270,7 @@ def trained_with(**train: object) -> Config:
 class Fitted(NamedTuple):
     """What a training was given."""
 
-    x: np.ndarray
-    targets: np.ndarray
+    rows: Rows
     seed: int
 
 
@@ -291,16 +292,20 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> list[Fitted]:
     def fit(
         _version: str,
         preset: Any,
-        x: np.ndarray,
-        targets: np.ndarray,
+        rows: training.Rows,
         n_classes: int,
         seed: int,
         watch: Any = None,
         on_epoch: Any = None,
         checkpoint: Any = None,
     ) -> training.Training:
-        calls.append(Fitted(x, targets, seed))
-        means = np.array([x[targets == i].mean(axis=0) for i in range(n_classes)])
+        calls.append(Fitted(rows, seed))
+        x, targets, _ = rows
+        # A label that no clip has is far from all.
+        nowhere = np.full((1, x.shape[1]), 1e3)
+        means = np.array(
+            [(x[targets == i] if i in targets else nowhere).mean(axis=0) for i in range(n_classes)]
+        )
         variance = x.var(axis=0) / 3  # three times as sure as it may be
         model = build(x.shape[1:], n_classes, preset)
         model.get_layer("emotion").set_weights([(means / variance).T, -(means**2 / variance).sum(axis=1) / 2])

@@ -15,51 +15,20 @@ from speechemo_cli.errors import AccessError
 from speechemo_cli.models import checkpoint, training, v3
 from speechemo_cli.models.checkpoint import Checkpoint
 from speechemo_cli.models.keras_backend import load_keras
+from speechemo_cli.models.training import Rows
 
 PATH = Path("runs/state.npz")
 PRESET = replace(v3.PRESET, epochs=3, batch_size=8)
 
 
-def small(input_shape: tuple[int, ...], n_classes: int, preset: Any) -> Any:
-    """A network with all that has a state: normalisation, dropout, batch normalisation, weights."""
-    keras = load_keras()
-    return keras.Sequential(
-        [
-            keras.Input(input_shape),
-            keras.layers.Normalization(name="normalise"),
-            keras.layers.GlobalAveragePooling1D(),
-            keras.layers.Dropout(preset.dropout),
-            keras.layers.Dense(6, activation="relu"),
-            keras.layers.BatchNormalization(momentum=0.9),
-            keras.layers.Dense(n_classes, activation="softmax"),
-        ]
-    )
-
-
-def twice(model: Any) -> Any:
-    """v3 is trained by two losses."""
-    return load_keras().Model(model.inputs, [*model.outputs, *model.outputs])
-
-
-# Everything of v3 but its size: augmentation, schedule, clipping and the averaged weights.
-NETWORK = SimpleNamespace(
-    build=small, training_model=twice, compile_model=v3.compile_model, batches=v3.batches
-)
-
-
-@pytest.fixture
-def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "version_module", lambda _: NETWORK)
-
-
-def frames() -> tuple[np.ndarray, np.ndarray]:
+def rows() -> Rows:
     rng = np.random.default_rng(11)
-    return rng.normal(-12, 4, (24, 40, 64)).astype(np.float32), np.arange(24) % 3
+    x = rng.normal(-12, 4, (24, 10)).astype(np.float32)
+    return Rows(x, np.arange(24) % 3, rng.choice([0.5, 1.0], 24).astype(np.float32))
 
 
 def fit(kept: Checkpoint | None = None, on_epoch: Any = None, preset: Any = PRESET) -> training.Training:
-    x, targets = frames()
-    return training.fit("v3", preset, x, targets, 3, seed=4, on_epoch=on_epoch, checkpoint=kept)
+    return training.fit("v3", preset, rows(), 3, seed=4, on_epoch=on_epoch, checkpoint=kept)
 
 
 def killed_after(epochs: int) -> Any:
@@ -81,12 +50,9 @@ def same(one: training.Training, other: training.Training) -> bool:
 @pytest.fixture(scope="module")
 def whole() -> training.Training:
     """The training without a break, and without a checkpoint."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "version_module", lambda _: NETWORK)
-        return fit()
+    return fit()
 
 
-@pytest.mark.usefixtures("_small")
 @pytest.mark.parametrize("killed", [1, 3])
 def test_a_killed_training_ends_with_the_weights_of_one_without_a_break(
     killed: int, whole: training.Training
@@ -105,7 +71,7 @@ def test_a_killed_training_ends_with_the_weights_of_one_without_a_break(
 
 
 def compiled(width: int = 6) -> Any:
-    """A network with an optimizer that averages, ready to be trained."""
+    """A network with the optimizer of v3, ready to be trained."""
     keras = load_keras()
     keras.utils.set_random_seed(0)
     model = keras.Sequential(

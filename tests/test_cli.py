@@ -565,7 +565,7 @@ def test_evaluate_trains_on_some_corpora_and_tests_on_another(
     assert document["n_answers"] == 6
     recalls = [document["per_class"][label]["recall"] for label in ("happy", "angry")]
     assert document["uar"]["pooled"] == pytest.approx(sum(recalls) / 2)
-    assert len(fitted[0].x) == 240
+    assert len(fitted[0].rows.x) == 240
     assert "every clip of ravdess is trained on and every clip of other tested" in table
     assert "mean of folds" not in table
 

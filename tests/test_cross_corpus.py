@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, recall_score
 
 from speechemo_cli.corpus.layouts import Clip
 from speechemo_cli.errors import DataError, LeakError, NoInputError
-from speechemo_cli.evaluation.cross_corpus import cross_corpus, split_by_label
+from speechemo_cli.evaluation.cross_corpus import cross_corpus, leave_corpora_out, split_by_label
 from speechemo_cli.features.dataset import Dataset
 
 
@@ -36,7 +36,7 @@ def test_cross_corpus_trains_on_one_side_and_scores_the_other(
     crossed = cross_corpus("v1", train, test, trained_with())
 
     (call,) = fitted
-    np.testing.assert_array_equal(call.x, train.x)
+    np.testing.assert_array_equal(call.rows.x, train.x)
     result = crossed.result
     answers = result.probabilities.argmax(axis=1)
     np.testing.assert_array_equal(result.truth, test.targets)
@@ -92,7 +92,7 @@ def test_cross_corpus_corrects_confidences_by_training_speakers_alone(
     assert crossed.result.calibrated
     assert len(fitted) == 4
     tested = {row.tobytes() for row in test.x}
-    assert all(tested.isdisjoint(row.tobytes() for row in call.x) for call in fitted)
+    assert all(tested.isdisjoint(row.tobytes() for row in call.rows.x) for call in fitted)
 
 
 def test_cross_corpus_tests_no_sung_clip_beside_spoken_ones(
@@ -122,3 +122,56 @@ def test_split_by_label_counts_what_is_left_out() -> None:
 def test_split_by_label_refuses_a_test_without_a_known_label() -> None:
     with pytest.raises(NoInputError, match="no test clip has a label of the training: found bored, expected"):
         split_by_label([Clip("a", "bored")], ("sad", "angry"))
+
+
+def joined(*parts: Dataset) -> Dataset:
+    return replace(
+        parts[0],
+        examples=tuple(example for part in parts for example in part.examples),
+        x=np.concatenate([part.x for part in parts]),
+        targets=np.concatenate([part.targets for part in parts]),
+        durations_s=np.concatenate([part.durations_s for part in parts]),
+    )
+
+
+def test_leave_corpora_out_tests_each_on_a_training_with_the_others(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    sizes = {"a": 4, "b": 3, "c": 2}
+    data = joined(*(of_corpus(blurred(rng, speakers=n), name) for name, n in sizes.items()))
+    stages: list[str] = []
+
+    results = leave_corpora_out(
+        "v1", data, trained_with(calibrate=True), lambda stage, *_: stages.append(stage)
+    )
+
+    assert list(results) == list(sizes)
+    assert [stage.partition(",")[0] for stage in stages] == ["without a", "without b", "without c"]
+    for (name, crossed), call in zip(results.items(), fitted, strict=True):
+        assert crossed.result.tested_corpora == (name,)
+        assert crossed.result.trained_corpora == tuple(other for other in sizes if other != name)
+        np.testing.assert_array_equal(call.rows.x, data.x[data.corpora != name])
+        assert not crossed.result.calibrated
+        alone = cross_corpus(
+            "v1",
+            data.subset(np.flatnonzero(data.corpora != name)),
+            data.subset(np.flatnonzero(data.corpora == name)),
+            trained_with(calibrate=False),
+        )
+        np.testing.assert_array_equal(crossed.result.probabilities, alone.result.probabilities)
+
+
+def test_leave_corpora_out_leaves_out_labels_that_the_others_do_not_have(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    data = joined(of_corpus(told(rng), "a"), of_corpus(with_labels(told(rng, speakers=2), {0, 1}), "b"))
+
+    results = leave_corpora_out("v1", data, trained_with())
+
+    assert set(results["a"].result.truth.tolist()) == {0, 1}
+    assert results["b"].shared_labels == TRAINING_LABELS[:2]
+
+
+def test_leave_corpora_out_of_one_corpus_is_nothing(rng: np.random.Generator, fitted: list[Fitted]) -> None:
+    assert leave_corpora_out("v1", of_corpus(told(rng), "a"), trained_with()) == {}
+    assert fitted == []

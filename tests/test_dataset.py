@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import zipfile
 from pathlib import Path
@@ -12,10 +13,12 @@ import pytest
 import soundfile
 
 from speechemo_cli.audio import reader
-from speechemo_cli.config import Config
+from speechemo_cli.config import AugmentConfig, Config
 from speechemo_cli.corpus.layouts import Clip
+from speechemo_cli.corpus.splits import Example
 from speechemo_cli.errors import DataError, NoInputError, StoreError
-from speechemo_cli.features.dataset import load
+from speechemo_cli.features.dataset import Dataset, clip_weights, load
+from speechemo_cli.features.extraction import Extraction
 from speechemo_cli.features.workers import compute
 from speechemo_cli.files import sha256_file
 
@@ -230,3 +233,60 @@ def test_a_subset_keeps_rows_targets_and_clips_together_and_every_label(
     np.testing.assert_array_equal(part.x, dataset.x[[3, 1]])
     assert part.targets.tolist() == [dataset.targets[3], dataset.targets[1]]
     assert part.labels == dataset.labels == ("happy", "sad", "angry")
+
+
+def test_load_gives_further_sets_of_the_same_clips(write_clip: WriteClip, config: Config) -> None:
+    config = dataclasses.replace(config, augment=AugmentConfig(copies=2))
+    clips = make_clips(write_clip, ["sad", "angry", "happy"])
+    clips.append(Clip(shutil.copy(clips[0].path, "copy.wav"), "sad"))
+
+    dataset = load(clips, config, "mfcc", others=("mfcc@louder", "augment"))
+
+    assert {name: rows.shape for name, rows in dataset.others.items()} == {
+        "mfcc@louder": (3, 1, 40),
+        "augment": (3, 2, 3072),
+    }
+    for i, clip in enumerate(clips[:3]):
+        recording = reader.read(clip.path, config.audio)
+        for name, rows in dataset.others.items():
+            np.testing.assert_allclose(rows[i], compute(recording, name, config), atol=1e-5)
+    part = dataset.subset(np.array([2, 0]))
+    np.testing.assert_array_equal(part.others["augment"], dataset.others["augment"][[2, 0]])
+
+
+def data_of(counts: dict[tuple[str, bool], int]) -> Dataset:
+    """So many clips of each corpus, spoken or sung."""
+    clips = [
+        Clip(f"{corpus}/{song}/{i}.wav", "sad", corpus=corpus, song=song)
+        for (corpus, song), n in counts.items()
+        for i in range(n)
+    ]
+    n = len(clips)
+    examples = tuple(Example(clip, clip.path) for clip in clips)
+    zeros = np.zeros(n, np.int64)
+    return Dataset(examples, np.zeros((n, 1), np.float32), zeros, ("sad",), Extraction(n), np.ones(n))
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ({("own", False): 4}, [1.0]),
+        # Songs beside spoken clips count half; songs alone are all there is.
+        ({("own", False): 4, ("own", True): 2}, [1.0, 0.5]),
+        ({("own", True): 4}, [1.0]),
+        # Another corpus counts a quarter of RAVDESS in all, however large it is, but no clip more than one.
+        ({("ravdess", False): 40, ("big", False): 100, ("small", False): 5}, [1.0, 0.1, 1.0]),
+        # RAVDESS counts 40 + 0.5 * 20.
+        ({("ravdess", False): 40, ("ravdess", True): 20, ("big", False): 50}, [1.0, 0.5, 0.25]),
+        # Without it, the largest is what the others are measured by.
+        ({("one", False): 100, ("two", False): 50}, [1.0, 0.5]),
+    ],
+    ids=["one corpus", "songs", "songs alone", "three corpora", "songs and corpora", "no RAVDESS"],
+)
+def test_clip_weights_let_no_corpus_drown_the_others(
+    counts: dict[tuple[str, bool], int], expected: list[float]
+) -> None:
+    weights = clip_weights(data_of(counts))
+
+    assert weights.dtype == np.float32
+    np.testing.assert_allclose(weights, np.repeat(expected, list(counts.values())), rtol=1e-6)

@@ -14,10 +14,10 @@ import soundfile
 from conftest import harmonic
 
 from speechemo_cli.audio import reader
-from speechemo_cli.config import AudioConfig, Config, LogmelConfig, MfccConfig
+from speechemo_cli.config import AudioConfig, AugmentConfig, Config, MfccConfig
 from speechemo_cli.corpus.layouts import Clip
 from speechemo_cli.errors import AccessError
-from speechemo_cli.features import FEATURE_SETS, logmel, mfcc, workers
+from speechemo_cli.features import FEATURE_SETS, conditions, feature_set, workers
 from speechemo_cli.features.extraction import extract
 from speechemo_cli.features.store import FeatureStore, StoredFeatures
 from speechemo_cli.features.workers import Outcome, Task, compute, compute_chunk
@@ -33,7 +33,7 @@ SETS = tuple(FEATURE_SETS)
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    return Config(store=str(tmp_path / "features"), jobs=1)
+    return Config(store=str(tmp_path / "features"), jobs=1, augment=AugmentConfig(copies=1))
 
 
 @pytest.fixture
@@ -57,12 +57,12 @@ def make_clips(write_clip: WriteClip, n: int, label: str = "angry") -> list[Clip
     ]
 
 
-def stored(clips: list[Clip], config: Config, feature_set: str) -> dict[str, StoredFeatures]:
+def stored(clips: list[Clip], config: Config, name: str) -> dict[str, StoredFeatures]:
     """What the store holds, by the name of the clip."""
-    store = FeatureStore.open(config.store, FEATURE_SETS[feature_set], config)
+    store = FeatureStore.open(config.store, feature_set(name), config)
     keys = {Path(clip.path).name: sha256_file(clip.path) for clip in clips}
     entries = store.read(keys.values())
-    return {name: entries[key] for name, key in keys.items() if key in entries}
+    return {file: entries[key] for file, key in keys.items() if key in entries}
 
 
 def test_every_clip_is_computed_and_stored(write_clip: WriteClip, config: Config) -> None:
@@ -77,21 +77,53 @@ def test_every_clip_is_computed_and_stored(write_clip: WriteClip, config: Config
         for file, entry in stored(clips, config, name).items():
             y, sr = soundfile.read(file, dtype="float32")
             # A process with other threads may sum in another order.
-            expected = kind.compute(reader.resample(y, sr, section.sr), section.sr, section)
+            resampled = reader.resample(y, sr, kind.sr(section))
+            expected = kind.compute(resampled, section, entry.samples_sha256)
             np.testing.assert_allclose(entry.values, expected, atol=1e-4)
             assert entry.duration_s == pytest.approx(len(y) / sr)
         assert len(stored(clips, config, name)) == 5
 
 
-def test_features_are_those_of_the_clip_resampled_to_the_rate_of_the_set(write_clip: WriteClip) -> None:
+@pytest.mark.parametrize("name", SETS)
+def test_features_are_those_of_the_clip_resampled_to_the_rate_of_the_set(
+    name: str, write_clip: WriteClip
+) -> None:
+    config, kind = Config(), FEATURE_SETS[name]
+    recording = reader.read(write_clip(seconds=0.5, sr=44100), config.audio)
+
+    features = compute(recording, name, config)
+
+    y = reader.resample(recording.y, 44100, kind.sr(kind.section(config)))
+    expected = kind.compute(y, kind.section(config), recording.samples_sha256)
+    np.testing.assert_array_equal(features, expected)
+    assert features.shape[1] == kind.dim(kind.section(config))
+
+
+def test_features_under_a_condition_are_those_of_the_changed_clip(write_clip: WriteClip) -> None:
     config = Config()
     recording = reader.read(write_clip(seconds=0.5, sr=44100), config.audio)
-    for module, section in ((mfcc, config.mfcc), (logmel, config.logmel)):
-        y = reader.resample(recording.y, 44100, section.sr)
-        name = module.__name__.rpartition(".")[2]
-        np.testing.assert_array_equal(
-            compute(recording, name, config), module.compute(y, section.sr, section)
-        )
+
+    features = compute(recording, "mfcc@telephone", config)
+
+    y = conditions.apply("telephone", recording.y, 44100, recording.samples_sha256)
+    changed = dataclasses.replace(recording, y=y)
+    np.testing.assert_array_equal(features, compute(changed, "mfcc", config))
+    assert not np.allclose(features, compute(recording, "mfcc", config))
+
+
+def test_a_condition_has_a_place_of_its_own_in_the_store(write_clip: WriteClip, config: Config) -> None:
+    clips = make_clips(write_clip, 2)
+
+    report = extract(clips, config, ("mfcc", "mfcc@louder"))
+
+    assert report.extracted == 2
+    plain, louder = (stored(clips, config, name) for name in ("mfcc", "mfcc@louder"))
+    # 30 dB in the first coefficient, and nothing else.
+    for file, entry in plain.items():
+        difference = louder[file].values - entry.values
+        np.testing.assert_allclose(difference[0, 1:], 0, atol=0.02)
+        assert difference[0, 0] == pytest.approx(30 * np.sqrt(128), rel=1e-3)
+    assert extract(clips, config, ("mfcc@louder",)).cached == 2
 
 
 def test_a_second_run_computes_nothing(write_clip: WriteClip, config: Config, decoded: list[str]) -> None:
@@ -103,7 +135,7 @@ def test_a_second_run_computes_nothing(write_clip: WriteClip, config: Config, de
     assert len(decoded) == 4
 
 
-def test_each_clip_is_decoded_once_for_both_sets(
+def test_each_clip_is_decoded_once_for_all_sets(
     write_clip: WriteClip, config: Config, decoded: list[str]
 ) -> None:
     clips = make_clips(write_clip, 20)  # few enough to stay in this process
@@ -316,14 +348,14 @@ def test_an_interrupted_run_keeps_the_chunks_it_had_finished(
     assert len(stored(clips, config, "mfcc")) == 22
 
 
-def test_a_change_of_the_mfcc_config_leaves_logmel_cached(
+def test_a_change_of_the_mfcc_config_leaves_other_sets_cached(
     write_clip: WriteClip, config: Config, decoded: list[str]
 ) -> None:
     clips = make_clips(write_clip, 3)
     extract(clips, config)
     decoded.clear()
     changed = dataclasses.replace(config, mfcc=MfccConfig(n_mfcc=13))
-    assert extract(clips, changed, ("logmel",)).cached == 3
+    assert extract(clips, changed, ("whisper",)).cached == 3
     assert decoded == []
     assert extract(clips, changed, ("mfcc",)).extracted == 3
     assert stored(clips, changed, "mfcc")["clip00.wav"].values.shape == (1, 13)
@@ -335,10 +367,10 @@ def test_a_set_that_was_not_asked_for_is_not_computed(write_clip: WriteClip, con
     clips = make_clips(write_clip, 2)
     extract(clips, config, ("mfcc",))
     assert len(stored(clips, config, "mfcc")) == 2
-    assert stored(clips, config, "logmel") == {}
+    assert stored(clips, config, "whisper") == {}
     # A clip counts as cached only where every set that is asked for has it.
     assert extract(clips, config, SETS).extracted == 2
-    assert len(stored(clips, config, "logmel")) == 2
+    assert len(stored(clips, config, "whisper")) == 2
 
 
 def test_a_clip_that_changes_while_it_is_read_is_not_stored(
@@ -500,7 +532,7 @@ def test_what_was_stored_with_a_warning_is_refused_where_that_is_asked_for(
     ("changed", "lapsed"),
     [
         ({"mfcc": MfccConfig(hop_length=256)}, "mfcc"),
-        ({"logmel": LogmelConfig(trim_nepers=5.0)}, "logmel"),
+        ({"augment": AugmentConfig(copies=2)}, "augment"),
     ],
 )
 def test_only_the_set_whose_config_changed_lapses(
@@ -530,11 +562,11 @@ def test_a_set_that_is_stored_is_not_computed_again_for_the_sake_of_another(
 ) -> None:
     clips = [Clip(str(write_clip()), "sad")]
     extract(clips, config)
-    before = sorted(Path(config.store).glob("logmel-*/*.npz"))
+    before = sorted(Path(config.store).glob("whisper-*/*.npz"))
 
     extract(clips, dataclasses.replace(config, mfcc=dataclasses.replace(config.mfcc, n_mfcc=13)))
 
-    assert sorted(Path(config.store).glob("logmel-*/*.npz")) == before
+    assert sorted(Path(config.store).glob("whisper-*/*.npz")) == before
     assert len(list(Path(config.store).glob("mfcc-*/*.npz"))) == 2
 
 

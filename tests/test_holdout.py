@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import partial
 
@@ -38,8 +39,10 @@ def test_the_metadata_know_who_was_heard_and_what_was_held_out(rng: np.random.Ge
     metadata = holdout.train_with_holdout("v1", data, trained_with(epochs=1)).metadata
 
     parts = [set(metadata.data[name]) for name in ("train", "seen_speakers", "new_speakers")]
-    assert set().union(*parts) == {example.key for example in data.examples}
+    assert set().union(*parts) == {example.sha256 for example in data.examples}
     assert sum(map(len, parts)) == len(data.examples)
+    samples = {example.sha256: example.key for example in data.examples}
+    assert metadata.data["train_samples"] == [samples[content] for content in metadata.data["train"]]
     assert len(metadata.data["speakers"]) == 5
     assert metadata.versions["keras"] >= "3.15.1"
 
@@ -106,7 +109,7 @@ def test_score_model_knows_a_clip_by_its_samples_and_by_its_content(
     converted = replace(data, examples=tuple(replace(e, sha256="f" * 64) for e in data.examples))
     relisted = replace(data, examples=tuple(replace(e, key="e" * 64) for e in data.examples))
     for same in (data, converted, relisted):
-        assert sizes(holdout.score_model(trained.model, trained.card, same)) == (48, 12, 60, 0)
+        assert sizes(holdout.score_model(trained.model, trained.metadata, same)) == (48, 12, 60, 0)
 
 
 def test_score_model_takes_a_speaker_by_corpus_and_name(
@@ -115,9 +118,28 @@ def test_score_model_takes_a_speaker_by_corpus_and_name(
     trained, data = half_trained
     other = with_clips(data, corpus="other")
     strangers = replace(other, examples=tuple(replace(e, key="e", sha256="f") for e in other.examples))
-    assert sizes(holdout.score_model(trained.model, trained.card, strangers)) == (0, 0, 120, 0)
+    assert sizes(holdout.score_model(trained.model, trained.metadata, strangers)) == (0, 0, 120, 0)
     # Under another name of the folder, clips it was trained on tell who is seen.
-    assert sizes(holdout.score_model(trained.model, trained.card, other)) == (48, 12, 60, 0)
+    assert sizes(holdout.score_model(trained.model, trained.metadata, other)) == (48, 12, 60, 0)
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["clips of both kinds", "training clips alone"])
+def test_score_model_scores_conditions_on_what_was_not_trained_on_where_there_is_any(
+    whole: bool, half_trained: tuple[holdout.HoldoutResult, Dataset], rng: np.random.Generator
+) -> None:
+    trained, data = half_trained
+    if not whole:
+        data = data.subset(trained.holdout.train)
+    worse = data.x + 40 * rng.standard_normal(data.x.shape).astype(np.float32)
+    others = {"mfcc@louder": data.x[:, None], "mfcc@telephone": worse[:, None], "augment": worse[:, None]}
+
+    result = holdout.score_model(trained.model, trained.metadata, replace(data, others=others))
+
+    assert set(result.conditions) == {"louder", "telephone"}
+    plain = result.not_trained_on if whole else result.trained_on
+    assert plain is not None
+    assert result.conditions["louder"] == plain
+    assert result.conditions["telephone"].accuracy < plain.accuracy
 
 
 def test_score_model_calls_nobody_unseen_where_a_speaker_is_not_known(
@@ -125,9 +147,9 @@ def test_score_model_calls_nobody_unseen_where_a_speaker_is_not_known(
 ) -> None:
     trained, data = half_trained
     nameless = with_clips(data, speaker=None)
-    assert sizes(holdout.score_model(trained.model, trained.card, nameless)) == (48, 0, 0, 72)
-    told_of = {**trained.card.data, "corpora": {"own": {"clips": 48, "of_unknown_speakers": 1}}}
-    assert sizes(holdout.score_model(trained.model, replace(trained.card, data=told_of), data)) == (
+    assert sizes(holdout.score_model(trained.model, trained.metadata, nameless)) == (48, 0, 0, 72)
+    told_of = {**trained.metadata.data, "corpora": {"own": {"clips": 48, "of_unknown_speakers": 1}}}
+    assert sizes(holdout.score_model(trained.model, replace(trained.metadata, data=told_of), data)) == (
         48,
         12,
         0,
@@ -139,15 +161,17 @@ def test_score_model_reads_the_bare_names_of_an_older_file_as_ravdess(
     half_trained: tuple[holdout.HoldoutResult, Dataset],
 ) -> None:
     trained, data = half_trained
-    older = {"train": trained.card.data["train"], "speakers": ["s0", "s1"]}
+    older = {"train": trained.metadata.data["train"], "speakers": ["s0", "s1"]}
     # Other files may be training clips in another format, which such a model file cannot tell.
     for is_ravdess, corpus, expected in (
         (True, "ravdess", (48, 0, 60, 12)),
         (True, "own", (48, 0, 0, 72)),
         (False, "ravdess", (48, 0, 0, 72)),
     ):
-        card = replace(trained.card, data={**older, "ravdess": is_ravdess})
-        assert sizes(holdout.score_model(trained.model, card, with_clips(data, corpus=corpus))) == expected
+        metadata = replace(trained.metadata, data={**older, "ravdess": is_ravdess})
+        assert (
+            sizes(holdout.score_model(trained.model, metadata, with_clips(data, corpus=corpus))) == expected
+        )
 
 
 def test_unseen_speakers_are_scored_by_corpus_too(rng: np.random.Generator, fitted: list[Fitted]) -> None:
@@ -186,14 +210,16 @@ def test_the_metadata_count_labels_and_weights(rng: np.random.Generator, fitted:
     assert trained.metadata.parameters == 40 * 3 + 3 + 2 * 40 + 1  # of the answers and of the normalisation
 
 
-def test_clips_are_taken_for_ravdess_by_its_names_alone(
+def test_the_metadata_tell_whether_every_clip_is_of_ravdess(
     rng: np.random.Generator, fitted: list[Fitted]
 ) -> None:
-    data, config = told(rng, speakers=3), trained_with(split="none")
+    data, config = with_clips(told(rng, speakers=3), corpus="ravdess"), trained_with(split="none")
+    one_of_another = replace(
+        data, examples=(replace(data.examples[0], clip=Clip("a", "happy")), *data.examples[1:])
+    )
 
-    assert holdout.train_with_holdout("v1", data, config).metadata.data["ravdess"] is True
-    other = holdout.train_with_holdout("v1", with_clips(data, statement=None), config)
-    assert other.metadata.data["ravdess"] is False
+    for clips, expected in ((data, True), (one_of_another, False)):
+        assert holdout.train_with_holdout("v1", clips, config).metadata.data["ravdess"] is expected
 
 
 def test_the_network_is_corrected_by_a_temperature_from_its_training_clips_alone(
@@ -218,8 +244,53 @@ def test_the_network_is_corrected_by_a_temperature_from_its_training_clips_alone
     # Four speakers are trained on: one training with all, and one without each of them.
     held_out = {data.x[i].tobytes() for i in (*result.holdout.seen, *result.holdout.new)}
     assert len(calls) == 5
-    assert all(held_out.isdisjoint(row.tobytes() for row in call.x) for call in calls)
+    assert all(held_out.isdisjoint(row.tobytes() for row in call.rows.x) for call in calls)
     assert result.calibration.result.pooled.n == len(result.holdout.train)
+
+
+def test_clips_are_unlike_the_training_above_what_99_of_100_of_left_out_speakers_have(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    data = blurred(rng, speakers=5)
+
+    result = holdout.train_with_holdout("v1", data, trained_with(calibrate=True))
+
+    assert result.calibration is not None
+    folds = result.calibration.result.folds
+    distances = np.concatenate([fold.distances for fold in folds])
+    assert len(distances) == len(result.holdout.train)
+    assert result.metadata.unlike is not None
+    assert (distances <= result.metadata.unlike).mean() == pytest.approx(0.99, abs=1 / len(distances))
+    plain = holdout.train_with_holdout("v1", data, trained_with(calibrate=False))
+    assert plain.metadata.unlike is None
+
+
+def test_each_corpus_of_the_training_is_left_out_once(rng: np.random.Generator, fitted: list[Fitted]) -> None:
+    data = blurred(rng, speakers=6)
+    halves = tuple(
+        replace(e, clip=replace(e.clip, corpus="ab"[i >= 90])) for i, e in enumerate(data.examples)
+    )
+    data = replace(data, examples=halves)
+
+    result = holdout.train_with_holdout("v1", data, trained_with(calibrate=True))
+    document = json.loads(json.dumps(result.to_dict()))
+
+    train = result.holdout.train
+    assert set(document["other_corpora"]) == {"a", "b"}
+    for name, one in document["other_corpora"].items():
+        crossed = result.other_corpora[name].result
+        assert one["n"] == (data.corpora[train] == name).sum()
+        assert one["accuracy"] == pytest.approx(
+            (crossed.probabilities.argmax(axis=1) == crossed.truth).mean()
+        )
+        assert one["labels"] == list(data.labels)
+        assert one["unlike"] == (crossed.folds[0].distances > result.metadata.unlike).mean()
+    # What a training without a corpus was tested on is never a clip that was held out.
+    held_out = {data.x[i].tobytes() for i in (*result.holdout.seen, *result.holdout.new)}
+    assert all(held_out.isdisjoint(row.tobytes() for row in call.rows.x) for call in fitted)
+    assert document["test"]["new_speakers"]["by_corpus"].keys() == {"a", "b"}
+    assert document["cross_validated"]["n_answers"] == len(train)
+    assert document["train"] == {"accuracy": result.train.accuracy, "n": len(train)}
 
 
 def test_held_out_clips_do_not_move_the_temperature(rng: np.random.Generator, fitted: list[Fitted]) -> None:

@@ -1,4 +1,4 @@
-"""The twin answers as the model file does, belongs to it and to no other, and is never half of itself."""
+"""A LiteRT file answers as its model does, belongs to it and to no other, and is never half of itself."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Fitted, noisy
+from conftest import Fitted, built, noisy
 
 from speechemo_cli.cli import app, render
 from speechemo_cli.errors import AccessError, ModelFileError
 from speechemo_cli.inference.predictor import Predictor
-from speechemo_cli.models import VERSIONS, frontend, litert_file, model_file
+from speechemo_cli.inference.runtime import choose
+from speechemo_cli.models import VERSIONS, litert_file, model_file, training
 
 Model = Callable[[str], Path]
 
 
 @pytest.fixture
 def own(model_with_litert: Model) -> Path:
-    """A v1 with its twin that a test may spoil."""
+    """A v1 with its LiteRT file that a test may spoil."""
     for file in (model_with_litert("v1"), litert_file.beside(model_with_litert("v1"))):
         shutil.copy(file, file.name)
     return Path("v1.keras")
@@ -66,17 +67,30 @@ def test_its_answers_are_those_of_the_model_file(
     assert np.ptp(expected, axis=0).max() > 0.3
 
 
+def test_its_distances_are_those_of_the_model_file(
+    model_with_litert: Model, rng: np.random.Generator
+) -> None:
+    path = model_with_litert("v1")
+    metadata = model_file.inspect(path)
+    x = rng.normal(0, 50, (5, 40)).astype(np.float32)
+
+    (_, received), (_, expected) = (choose(name, path, metadata)[0].answer(x) for name in ("litert", "keras"))
+
+    np.testing.assert_allclose(received, expected, rtol=1e-4)
+    assert received.shape == (5,)
+
+
 # --- whose it is ---------------------------------------------------------------------------------------
 
 
-def test_it_is_read_as_the_very_bytes_that_the_card_names(model_with_litert: Model) -> None:
+def test_it_is_read_as_the_very_bytes_that_the_metadata_name(model_with_litert: Model) -> None:
     path = model_with_litert("v1")
-    card = model_file.inspect(path)
+    metadata = model_file.inspect(path)
 
-    content = litert_file.read(path, card)
+    content = litert_file.read(path, metadata)
 
     assert content == path.with_suffix(".tflite").read_bytes()
-    assert hashlib.sha256(content).hexdigest() == card.twin
+    assert hashlib.sha256(content).hexdigest() == metadata.litert
 
 
 def test_its_name_is_the_models_whatever_dots_are_in_it() -> None:
@@ -111,16 +125,16 @@ def make_a_fifo(file: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (change_a_byte, r"the LiteRT twin v1\.tflite does not belong to v1\.keras\. Train it again"),
-        (Path.unlink, r"the LiteRT twin v1\.tflite cannot be read: no such file or directory"),
+        (change_a_byte, r"the LiteRT file v1\.tflite does not belong to v1\.keras\. Train it again"),
+        (Path.unlink, r"the LiteRT file v1\.tflite cannot be read: no such file or directory"),
         (cut_it, "does not belong to"),
         (make_it_huge, "does not belong to"),
-        (make_a_folder, r"the LiteRT twin v1\.tflite cannot be read: is a directory"),
-        (make_a_fifo, r"the LiteRT twin v1\.tflite cannot be read: not a regular file"),
+        (make_a_folder, r"the LiteRT file v1\.tflite cannot be read: is a directory"),
+        (make_a_fifo, r"the LiteRT file v1\.tflite cannot be read: not a regular file"),
         (lambda file: file.write_bytes(b""), "does not belong to"),
     ],
 )
-def test_a_twin_that_is_not_what_it_was_is_refused(
+def test_a_litert_file_that_is_not_what_it_was_is_refused(
     own: Path, spoil: Callable[[Path], Any], reason: str
 ) -> None:
     spoil(litert_file.beside(own))
@@ -129,7 +143,7 @@ def test_a_twin_that_is_not_what_it_was_is_refused(
         litert_file.read(own, model_file.inspect(own))
 
 
-def test_the_twin_of_another_model_is_refused(own: Path, model_with_litert: Model) -> None:
+def test_the_litert_file_of_another_model_is_refused(own: Path, model_with_litert: Model) -> None:
     shutil.copy(litert_file.beside(model_with_litert("v2")), litert_file.beside(own))
 
     with pytest.raises(ModelFileError, match="does not belong to"):
@@ -137,73 +151,73 @@ def test_the_twin_of_another_model_is_refused(own: Path, model_with_litert: Mode
 
 
 def test_a_model_that_was_saved_without_one_has_none_whatever_is_beside_it(own: Path) -> None:
-    card = replace(model_file.inspect(own), twin=None)
+    metadata = replace(model_file.inspect(own), litert=None)
 
-    with pytest.raises(ModelFileError, match=r"v1\.keras has no LiteRT twin\. Train it again"):
-        litert_file.read(own, card)
+    with pytest.raises(ModelFileError, match=r"v1\.keras has no LiteRT file\. Train it again"):
+        litert_file.read(own, metadata)
 
 
 # --- how it is written ---------------------------------------------------------------------------------
 
 
-class Export:
-    """Stands for a model with its front end; the export is whatever a test wants."""
-
-    def __init__(self, content: bytes) -> None:
-        self.content = content
-
-    def export(self, path: Path, **_: object) -> None:
-        os.write(2, b"INFO: talk of a library\n")
-        path.write_bytes(self.content)
+@pytest.fixture(scope="module")
+def network() -> Any:
+    x = np.random.default_rng(0).normal(0, 50, (30, 40)).astype(np.float32)
+    return training.with_distance(built("v1", x, 3))
 
 
 @pytest.fixture
-def exports(monkeypatch: pytest.MonkeyPatch, model_with_litert: Model) -> Callable[[bytes], None]:
-    """Have `litert_file.write` export this, without the seconds it takes."""
+def export_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
+    """Have Keras export this, with talk on stderr, without the seconds it takes."""
+    from speechemo_cli.models.keras_backend import load_keras
 
     def set_content(content: bytes) -> None:
-        monkeypatch.setattr(frontend, "waveform_model", lambda *_: Export(content))
+        def export(_self: object, path: Path, **_: object) -> None:
+            os.write(2, b"INFO: talk of a library\n")
+            path.write_bytes(content)
 
-    set_content(litert_file.beside(model_with_litert("v1")).read_bytes())
+        monkeypatch.setattr(load_keras().Model, "export", export)
+
     return set_content
 
 
-def test_the_hash_is_that_of_the_file_and_nothing_is_said(
-    own: Path, exports: Callable[[bytes], None], capfd: pytest.CaptureFixture[str]
+def test_write_returns_the_hash_of_the_file_and_says_nothing(
+    network: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    digest = litert_file.write(None, model_file.inspect(own), Path("new/v1.tflite"))
+    digest = litert_file.write(network, Path("new/v1.tflite"))
 
     assert digest == hashlib.sha256(Path("new/v1.tflite").read_bytes()).hexdigest()
     assert names("new") == ["v1.tflite"]
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_export_that_litert_does_not_take_does_not_appear_and_the_old_twin_stays(
-    own: Path, exports: Callable[[bytes], None], capfd: pytest.CaptureFixture[str]
+def test_write_leaves_the_old_file_where_litert_does_not_take_the_new_one(
+    network: Any, export_as: Callable[[bytes], None], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    exports(b"no model at all")
+    export_as(b"no model at all")
     Path("new").mkdir()
     Path("new/v1.tflite").write_bytes(b"the old one")
 
-    with pytest.raises(ModelFileError, match=r"cannot be exported to LiteRT: .*not a valid Flatbuffer"):
-        litert_file.write(None, model_file.inspect(own), Path("new/v1.tflite"))
+    with pytest.raises(ModelFileError, match=r"cannot be converted to LiteRT: .*not a valid Flatbuffer"):
+        litert_file.write(network, Path("new/v1.tflite"))
 
     assert Path("new/v1.tflite").read_bytes() == b"the old one"
     assert names("new") == ["v1.tflite"]
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_full_disk_leaves_the_old_twin(
-    own: Path, exports: Callable[[bytes], None], monkeypatch: pytest.MonkeyPatch
+def test_write_leaves_the_old_file_on_a_full_disk(
+    own: Path, network: Any, export_as: Callable[[bytes], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = litert_file.beside(own).read_bytes()
+    export_as(before)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(AccessError, match=r"cannot write v1\.tflite: no space left on device"):
-        litert_file.write(None, model_file.inspect(own), litert_file.beside(own))
+        litert_file.write(network, litert_file.beside(own))
 
     assert litert_file.beside(own).read_bytes() == before
     assert names() == ["v1.keras", "v1.tflite"]
@@ -230,7 +244,7 @@ def train(
     return call
 
 
-def test_a_trained_model_has_a_twin_and_answers_with_it(train: Callable[..., tuple[int, str]]) -> None:
+def test_a_trained_model_has_a_litert_file_and_answers_with_it(train: Callable[..., tuple[int, str]]) -> None:
     code, err = train()
 
     assert code == 0, err
@@ -240,36 +254,26 @@ def test_a_trained_model_has_a_twin_and_answers_with_it(train: Callable[..., tup
     assert [answer.label for answer in answers] == ["happy", "sad"]  # type: ignore[union-attr]
 
 
-def test_a_window_that_is_no_power_of_two_is_no_obstacle(train: Callable[..., tuple[int, str]]) -> None:
-    code, err = train("--set", "mfcc.n_fft=1200")
-
-    assert code == 0, err
-    assert "warning" not in err
-    litert, keras = (Predictor.open("models/v1.keras", runtime=runtime) for runtime in ("litert", "keras"))
-    (one,), (other,) = (predictor.predict_one("data/happy/0.wav") for predictor in (litert, keras))
-    assert one.probabilities == pytest.approx(other.probabilities, abs=1e-4)  # type: ignore[union-attr]
-
-
-def test_a_training_that_cannot_have_a_twin_keeps_its_model_and_says_so(
-    train: Callable[..., tuple[int, str]], exports: Callable[[bytes], None]
+def test_a_training_that_cannot_have_a_litert_file_keeps_its_model_and_says_so(
+    train: Callable[..., tuple[int, str]], export_as: Callable[[bytes], None]
 ) -> None:
     Path("models").mkdir()
     Path("models/v1.tflite").write_bytes(b"of an earlier model")
-    exports(b"no model at all")
+    export_as(b"no model at all")
 
     code, err = train()
 
     assert code == 0, err
     (warning,) = (line for line in err.splitlines() if not line.startswith("data: "))
-    assert warning.startswith("warning: the network cannot be exported to LiteRT: ")
+    assert warning.startswith("warning: the network cannot be converted to LiteRT: ")
     assert warning.endswith(". predict will run it with Keras, which takes longer to start")
-    assert model_file.inspect("models/v1.keras").twin is None
+    assert model_file.inspect("models/v1.keras").litert is None
     predictor = Predictor.open("models/v1.keras")
-    assert (predictor.runtime, predictor.slow_because) == ("keras", "models/v1.keras has no LiteRT twin")
+    assert (predictor.runtime, predictor.slow_because) == ("keras", "models/v1.keras has no LiteRT file")
 
 
-def test_a_twin_that_cannot_be_written_costs_no_training(
-    train: Callable[..., tuple[int, str]], exports: Callable[[bytes], None]
+def test_a_litert_file_that_cannot_be_written_costs_no_training(
+    train: Callable[..., tuple[int, str]],
 ) -> None:
     Path("models/v1.tflite").mkdir(parents=True)
 

@@ -21,15 +21,16 @@ from conftest import noisy
 from speechemo_cli.audio import reader
 from speechemo_cli.cli import app, options, outputs, render
 from speechemo_cli.corpus.labels import EMOTIONS
-from speechemo_cli.inference import runtime as runtimes
-from speechemo_cli.models import model_file
+from speechemo_cli.features import mfcc
+from speechemo_cli.inference.runtime import RUNTIMES
+from speechemo_cli.models import litert_file, model_file
 
 Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(autouse=True)
 def _model(model_with_litert: Callable[[str], Path], _clean_environment: None) -> None:
-    """A v1 with its twin in models/, which is the one that answers; a test may spoil it."""
+    """A v1 with its LiteRT file in models/, which is the one that answers; a test may spoil it."""
     Path("models").mkdir()
     for file in (model_with_litert("v1"), litert_file.beside(model_with_litert("v1"))):
         shutil.copy(file, Path("models") / file.name)
@@ -60,15 +61,15 @@ def clips(write_clip: Callable[..., Path], rng: np.random.Generator) -> list[str
 
 @pytest.fixture
 def heard(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The lengths of what goes through the network."""
+    """The lengths of the waveforms that features are computed of."""
     lengths: list[int] = []
-    listen = runtimes.LiteRuntime.listen
+    compute = mfcc.compute
 
-    def counted(self: Any, y: np.ndarray) -> Any:
+    def counted(y: np.ndarray, *more: Any) -> np.ndarray:
         lengths.append(len(y))
-        return listen(self, y)
+        return compute(y, *more)
 
-    monkeypatch.setattr(runtimes.LiteRuntime, "listen", counted)
+    monkeypatch.setattr(mfcc, "compute", counted)
     return lengths
 
 
@@ -284,7 +285,7 @@ def test_a_clip_is_not_written_over(target: str, extra: list[str], clips: list[s
 
 def test_nothing_else_that_is_read_or_drawn_is_written_over(clips: list[str], run: Run) -> None:
     Path("list.csv").write_text(f"{clips[0]}\n")
-    model = shutil.copy(model_file.PACKAGED, "m.keras")
+    model = shutil.copy("models/v1.keras", "m.keras")
     partial = shutil.copy(clips[0], "a.jsonl.partial")
     Path("drawn.png").touch()
     before = Path(clips[0]).read_bytes()
@@ -302,7 +303,7 @@ def test_nothing_else_that_is_read_or_drawn_is_written_over(clips: list[str], ru
 
     assert Path("list.csv").read_text() == f"{clips[0]}\n"
     assert Path(partial).read_bytes() == before
-    assert Path(model).read_bytes() == model_file.PACKAGED.read_bytes()
+    assert Path(model).read_bytes() == Path("models/v1.keras").read_bytes()
 
 
 def test_a_clip_that_only_a_list_names_is_not_written_over_either(clips: list[str], run: Run) -> None:
@@ -498,7 +499,9 @@ def test_labels_restrict_what_can_be_answered_and_are_told_of(clips: list[str], 
 # --- what answers --------------------------------------------------------------------------------------
 
 
-def test_a_twin_that_is_not_the_models_is_passed_over_and_that_is_said(clips: list[str], run: Run) -> None:
+def test_a_litert_file_that_is_not_the_models_is_passed_over_and_that_is_said(
+    clips: list[str], run: Run
+) -> None:
     _, expected, err = run(*clips)
     assert "Keras" not in err
     Path("models/v1.tflite").write_bytes(b"of another model")
@@ -511,13 +514,13 @@ def test_a_twin_that_is_not_the_models_is_passed_over_and_that_is_said(clips: li
     for record, other in zip(records(out), records(expected), strict=True):
         assert record.get("probabilities") == pytest.approx(other.get("probabilities"), abs=1e-4)
     note = (
-        "the LiteRT twin models/v1.tflite does not belong to models/v1.keras: running it with Keras, which "
+        "the LiteRT file models/v1.tflite does not belong to models/v1.keras: running it with Keras, which "
         "takes longer to start"
     )
     assert err.splitlines().count(note) == 1
     assert (refused, nothing) == (4, "")
-    assert "error: the LiteRT twin models/v1.tflite does not belong to models/v1.keras. Train it ag" in why
-    assert "twin" not in asked
+    assert "error: the LiteRT file models/v1.tflite does not belong to models/v1.keras. Train it ag" in why
+    assert "LiteRT file" not in asked
 
 
 @pytest.mark.parametrize(
@@ -565,7 +568,7 @@ def test_the_exit_code_tells_how_many_were_answered(
 
 
 def test_the_choices_of_options_are_those_of_the_library() -> None:
-    assert tuple(runtime.value for runtime in options.Runtime) == runtimes.RUNTIMES
+    assert tuple(runtime.value for runtime in options.Runtime) == RUNTIMES
     assert tuple(channel.value for channel in options.Channel) == reader.CHANNELS
 
 

@@ -122,14 +122,14 @@ def test_a_clip_whose_features_take_all_memory_is_refused(
     fast: Path, write_clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predictor = Predictor.open(fast, Config(jobs=1))
-    listen = predictor._runtime.listen
+    compute = mfcc.compute
 
-    def out_of_memory(y: np.ndarray) -> Any:
+    def out_of_memory(y: np.ndarray, *more: Any) -> np.ndarray:
         if len(y) > 2 * predictor.sr:
             raise MemoryError
-        return listen(y)
+        return compute(y, *more)
 
-    monkeypatch.setattr(predictor._runtime, "listen", out_of_memory)
+    monkeypatch.setattr(mfcc, "compute", out_of_memory)
     paths = [write_clip("long.wav", seconds=3.0), write_clip("short.wav")]
 
     long, short = predictor.predict(paths)
@@ -206,7 +206,33 @@ def test_the_public_names_are_there_and_load_late() -> None:
     assert "speechemo_cli.inference.predictor" in sys.modules
 
 
-# --- samples, content, parts of a recording: the network that has a twin answers, which takes no time -----
+@pytest.mark.parametrize("runtime", ["litert", "keras"])
+def test_a_clip_unlike_the_training_is_answered_with_a_warning(
+    runtime: str, fast: Path, rng: np.random.Generator
+) -> None:
+    like, unlike = noisy(rng, 1.0, 22050), rng.standard_normal(22050).astype(np.float32) / 10
+    metadata = model_file.read_metadata(fast)
+    features = np.concatenate([mfcc.compute(y, 22050, MfccConfig()) for y in (like, unlike)])
+    network = training.with_distance(model_file.load(fast)[0])
+    near, far = training.predict(network, features)[1][:, 0].tolist()
+    assert far > 2 * near
+    limit = (near + far) / 2
+
+    def answers(unlike_above: float | None) -> list[tuple[str, ...]]:
+        told = replace(metadata, unlike=unlike_above)
+        predictor = Predictor(fast, told, Config(), runtime=runtime)
+        return [predictor.predict_samples(y, 22050).warnings for y in (like, unlike)]
+
+    quiet, (warning,) = answers(limit)
+    assert quiet == ()
+    assert warning == (
+        f"unlike the training: its features are {far:.1f} from those of the training, "
+        f"whose own speakers stay below {limit:.1f}"
+    )
+    assert answers(None) == answers(far + 1) == [(), ()]
+
+
+# --- samples, content, parts of a recording: the network runs on LiteRT, which takes no time ----------
 
 
 @pytest.fixture

@@ -151,7 +151,7 @@ def test_no_training_of_a_fold_or_its_calibration_ever_gets_a_clip_of_its_test_s
     assert len(stages) == len(fitted) == 10  # four without one speaker, six without two
     assert sum("calibrating" in stage for stage in stages) == 6
     for stage, call in zip(stages, fitted, strict=True):
-        heard = {who[row.tobytes()] for row in call.x}
+        heard = {who[row.tobytes()] for row in call.rows.x}
         fold = result.folds[int(stage.removeprefix("fold ")[0]) - 1]
         assert stage.startswith(f"fold {fold.name} of 4")
         assert heard.isdisjoint(fold.test_speakers)
@@ -319,6 +319,63 @@ def test_confidence_is_of_the_answer_and_a_hit_is_a_right_one(
     ]
     assert result.hits.mean() == pytest.approx(result.pooled.accuracy)
     assert set(result.hits.tolist()) == {0.0, 1.0}
+
+
+def under(data: Dataset, **conditions: np.ndarray) -> Dataset:
+    """Give clips features under other recording conditions too."""
+    return replace(data, others={f"mfcc@{name}": x[:, None] for name, x in conditions.items()})
+
+
+def test_conditions_are_scored_on_the_same_clips_by_the_same_networks(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    plain = told(rng, speakers=4)
+    worse = plain.x + 40 * rng.standard_normal(plain.x.shape).astype(np.float32)
+    data = under(plain, louder=plain.x, telephone=worse)
+
+    result = protocols.run_protocol("v1", "speaker-5fold", data, trained_with())
+    document = json.loads(json.dumps(result.to_dict()))["conditions"]
+
+    assert set(result.conditions) == set(document) == {"louder", "telephone"}
+    assert result.conditions["louder"] == result.pooled  # the same features, so the same answers
+    order = np.concatenate([fold.test for fold in result.folds])
+    answers = np.concatenate([fold.conditions["telephone"] for fold in result.folds]).argmax(axis=1)
+    accuracy = (answers == data.targets[order]).mean()
+    assert accuracy < result.pooled.accuracy - 0.1
+    assert document["louder"]["cost"] == 0
+    assert document["telephone"] == {
+        "title": "telephone, G.711",
+        "n": 120,
+        "accuracy": pytest.approx(accuracy),
+        "uar": result.conditions["telephone"].uar,
+        "cost": pytest.approx(result.pooled.accuracy - accuracy),
+    }
+    # They decide nothing: what was trained for them serves without them.
+    done = len(fitted)
+    assert protocols.run_protocol("v1", "speaker-5fold", plain, trained_with()).conditions == {}
+    assert len(fitted) == done
+
+
+def test_a_temperature_corrects_no_answer_under_a_condition_into_another(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    plain = blurred(rng, speakers=4)
+
+    result = calibrated(under(plain, louder=plain.x))
+
+    assert result.conditions["louder"].accuracy == result.pooled.accuracy
+    assert result.conditions["louder"].uar == result.pooled.uar
+
+
+def test_distances_are_from_the_training_of_the_fold(rng: np.random.Generator, fitted: list[Fitted]) -> None:
+    data = told(rng, speakers=3)
+
+    result = protocols.run_protocol("v1", "speaker-5fold", data, trained_with())
+
+    # The network that stands for v1 here does not adapt its normalisation: mean 0, variance 1.
+    for fold in result.folds:
+        expected = np.square(data.x[fold.test].astype(np.float64)).mean(axis=1)
+        np.testing.assert_allclose(fold.distances, expected, rtol=1e-4)
 
 
 def test_stages_are_named_from_the_outside_in_and_need_no_listener() -> None:

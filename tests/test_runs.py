@@ -148,7 +148,8 @@ def test_other_source_of_the_network_begins_anew(
 def test_networks_name_the_modules_they_share() -> None:
     # v1 and v2 take how they are trained from one module, whose change changes both.
     for network in (v1, v2):
-        origins = {network.batches.__module__, network.compile_model.__module__, network.prepare.__module__}
+        shared = (network.batches, network.compile_model, network.training_model)
+        origins = {function.__module__ for function in shared}
         assert origins <= {network.__name__, *(part.__name__ for part in network.PARTS)}
 
 

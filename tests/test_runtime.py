@@ -15,12 +15,11 @@ from pathlib import Path
 import hostile
 import numpy as np
 import pytest
-from conftest import noisy
 
-from speechemo_cli.config import Config
 from speechemo_cli.errors import ModelFileError
-from speechemo_cli.inference.runtime import LiteRuntime, Runtime, choose
-from speechemo_cli.models import model_file, twin
+from speechemo_cli.inference.runtime import LiteRtRuntime, Runtime, choose
+from speechemo_cli.litert import LiteRtModel
+from speechemo_cli.models import litert_file, model_file, training
 
 Model = Callable[[str], Path]
 HEAVY = ("tensorflow", "keras", "librosa", "numba", "scipy", "sklearn", "joblib", "matplotlib")
@@ -28,48 +27,53 @@ HEAVY = ("tensorflow", "keras", "librosa", "numba", "scipy", "sklearn", "joblib"
 
 @pytest.fixture
 def own(model_with_litert: Model) -> Path:
-    """A v1 with its twin that a test may spoil."""
-    for file in (model_with_litert("v1"), twin.beside(model_with_litert("v1"))):
+    """A v1 with its LiteRT file that a test may spoil."""
+    for file in (model_with_litert("v1"), litert_file.beside(model_with_litert("v1"))):
         shutil.copy(file, file.name)
     return Path("v1.keras")
 
 
-def opened(path: Path) -> LiteRuntime:
+def opened(path: Path) -> LiteRtRuntime:
     """A fresh interpreter."""
-    return LiteRuntime(twin.beside(path).read_bytes(), path.name, 8)
+    return LiteRtRuntime(litert_file.beside(path).read_bytes(), path.name, 40, 8)
+
+
+def features_of(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Features of clips of which no two are answered alike."""
+    return rng.normal(0, 60, (n, 40)).astype(np.float32)
 
 
 # --- which one -----------------------------------------------------------------------------------------
 
 
-def test_auto_takes_the_twin_and_has_nothing_to_say(own: Path) -> None:
-    runtime, reason = choose("auto", own, model_file.inspect(own), Config())
+def test_auto_takes_the_litert_file_and_has_nothing_to_say(own: Path) -> None:
+    runtime, reason = choose("auto", own, model_file.inspect(own))
 
     assert (runtime.name, reason) == ("litert", "")
 
 
 def test_auto_falls_back_and_says_why(own: Path) -> None:
-    twin.beside(own).unlink()
+    litert_file.beside(own).unlink()
 
-    runtime, reason = choose("auto", own, model_file.inspect(own), Config())
+    runtime, reason = choose("auto", own, model_file.inspect(own))
 
     assert runtime.name == "keras"
-    assert reason == "the LiteRT twin v1.tflite cannot be read: no such file or directory"
+    assert reason == "the LiteRT file v1.tflite cannot be read: no such file or directory"
 
 
 def test_who_asks_for_litert_gets_it_or_an_error(own: Path) -> None:
-    assert choose("litert", own, model_file.inspect(own), Config())[0].name == "litert"
+    assert choose("litert", own, model_file.inspect(own))[0].name == "litert"
 
-    twin.beside(own).write_bytes(b"of another model")
+    litert_file.beside(own).write_bytes(b"of another model")
 
     with pytest.raises(ModelFileError, match=r"v1\.tflite does not belong to v1\.keras\. Train it again"):
-        choose("litert", own, model_file.inspect(own), Config())
+        choose("litert", own, model_file.inspect(own))
 
 
-def test_keras_asks_for_no_twin(own: Path) -> None:
-    twin.beside(own).unlink()
+def test_keras_asks_for_no_litert_file(own: Path) -> None:
+    litert_file.beside(own).unlink()
 
-    runtime, reason = choose("keras", own, replace(model_file.inspect(own), twin=None), Config())
+    runtime, reason = choose("keras", own, replace(model_file.inspect(own), litert=None))
 
     assert (runtime.name, reason) == ("keras", "")
 
@@ -79,39 +83,45 @@ def test_where_litert_is_not_installed_keras_answers_and_it_is_said(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
 
-    runtime, reason = choose("auto", own, model_file.inspect(own), Config())
+    runtime, reason = choose("auto", own, model_file.inspect(own))
 
     assert (runtime.name, reason) == ("keras", "the package ai-edge-litert is missing")
     with pytest.raises(ModelFileError, match=r"ai-edge-litert is missing\. Install it, or take --runtime k"):
-        choose("litert", own, model_file.inspect(own), Config())
+        choose("litert", own, model_file.inspect(own))
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"no twin at all", bytes(5000), b"\x1c\0\0\0TFL3" + bytes(5000), None]
+    "content", [b"", b"no model at all", bytes(5000), b"\x1c\0\0\0TFL3" + bytes(5000), None]
 )
-def test_a_twin_of_rubbish_that_the_metadata_do_name_is_refused_in_one_line(
+def test_a_litert_file_of_rubbish_that_the_metadata_do_name_is_refused_in_one_line(
     own: Path, content: bytes | None, capfd: pytest.CaptureFixture[str]
 ) -> None:
     if content is None:
-        whole = twin.beside(own).read_bytes()
+        whole = litert_file.beside(own).read_bytes()
         content = whole[: len(whole) // 2]
-    twin.beside(own).write_bytes(content)
-    metadata = replace(model_file.inspect(own), twin=hashlib.sha256(content).hexdigest())
+    litert_file.beside(own).write_bytes(content)
+    metadata = replace(model_file.inspect(own), litert=hashlib.sha256(content).hexdigest())
 
-    with pytest.raises(ModelFileError, match=r"^LiteRT refuses the twin of v1\.keras: .+") as refused:
-        choose("litert", own, metadata, Config())
-    runtime, reason = choose("auto", own, metadata, Config())
+    with pytest.raises(ModelFileError, match=r"^LiteRT refuses the LiteRT file of v1\.keras: .+") as refused:
+        choose("litert", own, metadata)
+    runtime, reason = choose("auto", own, metadata)
 
     assert "\n" not in str(refused.value)
     assert (runtime.name, reason) == ("keras", refused.value.message)
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_twin_with_other_labels_is_refused(own: Path) -> None:
-    runtime = LiteRuntime(twin.beside(own).read_bytes(), "v1.keras", 3)
+@pytest.mark.parametrize(("dim", "n_labels"), [(40, 3), (39, 8)])
+def test_a_litert_file_of_other_shapes_is_refused(own: Path, dim: int, n_labels: int) -> None:
+    content = litert_file.beside(own).read_bytes()
 
-    with pytest.raises(ModelFileError, match=r"the LiteRT twin of v1\.keras has 8 outputs, expected 3"):
-        runtime.listen(np.ones(22050, np.float32))
+    with pytest.raises(ModelFileError) as refused:
+        LiteRtRuntime(content, "v1.keras", dim, n_labels)
+
+    assert str(refused.value) == (
+        "the LiteRT file of v1.keras has inputs and outputs ([(1, 40)], [(1, 8), (1, 1)]), "
+        f"expected ([(1, {dim})], [(1, {n_labels}), (1, 1)])"
+    )
 
 
 # --- what it answers -----------------------------------------------------------------------------------
@@ -120,29 +130,26 @@ def test_a_twin_with_other_labels_is_refused(own: Path) -> None:
 def test_no_clip_leaves_a_trace_in_the_answer_for_the_next(
     model_with_litert: Model, rng: np.random.Generator
 ) -> None:
-    path, sr = model_with_litert("v1"), 22050
-    seconds = [0.2, 3.0, 0.21, 1.0, 1.0, 9.0, 0.2, 2**16 / sr]  # the last is what was planned for at first
-    clips = [noisy(rng, s, sr, 90 + 30 * i) for i, s in enumerate(seconds)]
-    expected = [opened(path).listen(y) for y in clips]
+    path, features = model_with_litert("v1"), features_of(rng, 8)
+    expected = [opened(path).answer(row[None]) for row in features]
 
     one = opened(path)
-    for order in (range(len(clips)), reversed(range(len(clips))), rng.permutation(len(clips))):
-        for i in order:
-            assert np.array_equal(one.listen(clips[i]), expected[i])
+    for order in (np.arange(8), np.arange(8)[::-1], rng.permutation(8)):
+        for i, row, distance in zip(order, *one.answer(features[order]), strict=True):
+            assert np.array_equal(row, expected[i][0][0])
+            assert distance == expected[i][1][0]
 
-    assert np.ptp(expected, axis=0).max() > 0.1
+    assert np.ptp([row for row, _ in expected], axis=0).max() > 0.1
 
 
 def test_threads_answer_as_one_does(model_with_litert: Model, rng: np.random.Generator) -> None:
-    runtime = opened(model_with_litert("v1"))
-    clips = [noisy(rng, rng.uniform(0.2, 2.0), 22050, rng.uniform(80, 300)) for _ in range(48)]
-    expected = [runtime.listen(y) for y in clips]
+    runtime, features = opened(model_with_litert("v1")), features_of(rng, 480)
+    expected = runtime.answer(features)[0]
 
     with ThreadPoolExecutor(6) as pool:
-        received = list(pool.map(runtime.listen, clips))
+        received = list(pool.map(lambda part: runtime.answer(part)[0], np.split(features, 48)))
 
-    assert np.array_equal(received, expected)
-    assert np.array_equal(runtime.answer(received), np.array(expected))
+    assert np.array_equal(np.concatenate(received), expected)
 
 
 # --- what it costs -------------------------------------------------------------------------------------
@@ -176,15 +183,16 @@ class Network:
     def __init__(self, rows: object) -> None:
         self.rows = rows
 
-    def __call__(self, _x: object, training: bool) -> np.ndarray:
+    def __call__(self, x: np.ndarray, training: bool) -> list[np.ndarray]:
         if isinstance(self.rows, Exception):
             raise self.rows
-        return np.array(self.rows, np.float32)
+        return [np.array(self.rows, np.float32), np.zeros((len(x), 1), np.float32)]
 
 
 def keras_runtime(path: Path, monkeypatch: pytest.MonkeyPatch, rows: object) -> Runtime:
     monkeypatch.setattr(model_file.Checked, "load", lambda _self: Network(rows))
-    return choose("keras", path, model_file.inspect(path), Config())[0]
+    monkeypatch.setattr(training, "with_distance", lambda network: network)
+    return choose("keras", path, model_file.inspect(path))[0]
 
 
 NO_PROBABILITIES = [
@@ -199,20 +207,21 @@ NO_PROBABILITIES = [
 
 
 @pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("runtime", ["litert", "keras"])
 @pytest.mark.parametrize("row", NO_PROBABILITIES)
 def test_an_answer_that_is_no_probabilities_is_refused(
-    model_with_litert: Model, monkeypatch: pytest.MonkeyPatch, row: list[float]
+    model_with_litert: Model, monkeypatch: pytest.MonkeyPatch, row: list[float], runtime: str
 ) -> None:
-    path = model_with_litert("v1")
-    right = [0.125] * 8
-    slow, fast = keras_runtime(path, monkeypatch, [right, row]), opened(path)
+    path, rows = model_with_litert("v1"), [[0.125] * 8, row]
+    if runtime == "keras":
+        opened_as = keras_runtime(path, monkeypatch, rows)
+    else:
+        outputs = iter(np.array(rows, np.float32)[:, None])
+        opened_as = opened(path)
+        monkeypatch.setattr(LiteRtModel, "run", lambda *_: (next(outputs), np.zeros((1, 1), np.float32)))
 
-    for answer in (
-        lambda: slow.answer([np.zeros((1, 40), np.float32)] * 2),
-        lambda: fast.answer([np.array(one, np.float32) for one in (right, row)]),
-    ):
-        with pytest.raises(ModelFileError, match=r"v1\.keras does not answer with probabilities"):
-            answer()
+    with pytest.raises(ModelFileError, match=r"v1\.keras does not answer with probabilities"):
+        opened_as.answer(np.zeros((2, 40), np.float32))
 
 
 @pytest.mark.parametrize(
@@ -229,16 +238,18 @@ def test_a_network_that_cannot_be_run_is_refused_in_one_line(
     runtime = keras_runtime(model_with_litert("v1"), monkeypatch, error)
 
     with pytest.raises(ModelFileError, match=rf"v1\.keras cannot be run by Keras: .*{reason}") as refused:
-        runtime.answer([np.zeros((1, 40), np.float32)])
+        runtime.answer(np.zeros((1, 40), np.float32))
 
     assert str(refused.value).isprintable()
 
 
-def test_a_twin_that_cannot_be_run_is_refused_in_one_line() -> None:
-    runtime = opened(model_file.PACKAGED)
+def test_a_litert_file_that_cannot_be_run_is_refused_in_one_line(model_with_litert: Model) -> None:
+    runtime = opened(model_with_litert("v1"))
 
-    with pytest.raises(ModelFileError, match=r"LiteRT cannot run the twin of packaged\.keras: .+") as refused:
-        runtime.listen(np.ones(1, np.float32))  # cannot be mirrored at its ends
+    with pytest.raises(
+        ModelFileError, match=r"LiteRT cannot run the LiteRT file of v1\.keras: .+"
+    ) as refused:
+        runtime.answer(np.zeros((1, 39), np.float32))
 
     assert str(refused.value).isprintable()
 
@@ -254,20 +265,21 @@ def relabelled(path: Path, labels: list[str]) -> None:
 def test_what_was_checked_answers_whatever_happens_to_the_file_before_the_first_clip(
     own: Path, rng: np.random.Generator
 ) -> None:
-    y = noisy(rng, 1.0, 22050)
-    runtime, untouched = (choose("keras", own, model_file.inspect(own), Config())[0] for _ in range(2))
-    expected = untouched.answer([untouched.listen(y)])
+    features = features_of(rng, 3)
+    runtime, untouched = (choose("keras", own, model_file.inspect(own))[0] for _ in range(2))
+    expected = untouched.answer(features)
 
     own.write_bytes(b"another model")
 
-    assert np.array_equal(runtime.answer([runtime.listen(y)]), expected)
+    for received, before in zip(runtime.answer(features), expected, strict=True):
+        assert np.array_equal(received, before)
 
 
 @pytest.mark.parametrize("wanted", ["auto", "keras"])
 def test_a_file_that_is_replaced_while_it_is_read_is_refused(own: Path, wanted: str) -> None:
     metadata = model_file.read_metadata(own)
     relabelled(own, [f"other {i}" for i in range(8)])
-    twin.beside(own).write_bytes(b"the twin of the other")
+    litert_file.beside(own).write_bytes(b"the LiteRT file of the other")
 
     with pytest.raises(ModelFileError, match=r"v1\.keras was replaced while it was read\. Run it again"):
-        choose(wanted, own, metadata, Config())
+        choose(wanted, own, metadata)

@@ -18,9 +18,9 @@ from entries import CONFIG, DIM, MFCC, assert_same, entries_of, key_of, open_sto
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speechemo_cli.config import Config, LogmelConfig, MfccConfig
+from speechemo_cli.config import AugmentConfig, Config, MfccConfig
 from speechemo_cli.errors import AccessError, StoreError
-from speechemo_cli.features import FEATURE_SETS
+from speechemo_cli.features import FEATURE_SETS, feature_set
 from speechemo_cli.features.store import FORMAT, FeatureStore, StoredFeatures
 from speechemo_cli.features.upkeep import clear, compact, inspect
 
@@ -147,9 +147,10 @@ def test_any_entries_survive_the_store(
         (MFCC, Config(mfcc=MfccConfig(n_mfcc=DIM, hop_length=256))),
         (MFCC, Config(mfcc=MfccConfig(n_mfcc=DIM + 1))),
         (dataclasses.replace(MFCC, version=MFCC.version + 1), CONFIG),
-        (FEATURE_SETS["logmel"], CONFIG),
+        (FEATURE_SETS["whisper"], CONFIG),
+        (feature_set("mfcc@telephone"), CONFIG),
     ],
-    ids=["hop_length", "n_mfcc", "version", "feature set"],
+    ids=["hop_length", "n_mfcc", "version", "feature set", "condition"],
 )
 def test_another_config_or_version_sees_none_of_it(tmp_path: Path, other: tuple) -> None:
     store = open_store(tmp_path)
@@ -162,7 +163,7 @@ def test_another_config_or_version_sees_none_of_it(tmp_path: Path, other: tuple)
 
 def test_settings_that_do_not_touch_the_numbers_keep_the_store(tmp_path: Path) -> None:
     open_store(tmp_path).write(entries_of([1]))
-    other = dataclasses.replace(CONFIG, seed=9, jobs=3, models="elsewhere", logmel=LogmelConfig(n_mels=40))
+    other = dataclasses.replace(CONFIG, seed=9, jobs=3, models="elsewhere", augment=AugmentConfig(copies=7))
     assert key_of(1) in open_store(tmp_path, other)
 
 
@@ -357,14 +358,14 @@ def test_a_file_in_the_stores_place_is_an_access_error(tmp_path: Path) -> None:
 def test_inspect_tells_sets_clips_shards_and_sizes(tmp_path: Path) -> None:
     for numbers in ([1, 2], [2, 3]):
         open_store(tmp_path).write(entries_of(numbers))
-    other = FeatureStore.open(tmp_path, FEATURE_SETS["logmel"], CONFIG)
-    other.write({key_of(1): StoredFeatures(np.zeros((4, 64), np.float32), 1.0, key_of(0))})
-    logmel, mfcc = inspect(tmp_path)
-    assert (logmel.feature_set, logmel.clips, logmel.shards) == ("logmel", 1, 1)
+    other = FeatureStore.open(tmp_path, FEATURE_SETS["whisper"], CONFIG)
+    other.write({key_of(1): StoredFeatures(np.zeros((1, 3072), np.float32), 1.0, key_of(0))})
+    mfcc, whisper = inspect(tmp_path)
+    assert (whisper.feature_set, whisper.clips, whisper.shards) == ("whisper", 1, 1)
     assert (mfcc.feature_set, mfcc.clips, mfcc.shards) == ("mfcc", 3, 2)
     assert mfcc.config == dataclasses.asdict(CONFIG.mfcc)
-    assert mfcc.size_bytes + logmel.size_bytes == sum(path.stat().st_size for path in shards(tmp_path))
-    assert mfcc.damaged == logmel.damaged == ()
+    assert mfcc.size_bytes + whisper.size_bytes == sum(path.stat().st_size for path in shards(tmp_path))
+    assert mfcc.damaged == whisper.damaged == ()
 
 
 @pytest.mark.parametrize(("what", "nothing"), [(inspect, []), (compact, (0, 0, ())), (clear, 0)])
@@ -428,9 +429,9 @@ def test_compact_keeps_the_sets_apart(tmp_path: Path) -> None:
 def test_clear_removes_shards_whole_and_damaged_and_nothing_else(tmp_path: Path) -> None:
     for i in range(3):
         open_store(tmp_path).write(entries_of([i]))
-    other = FeatureStore.open(tmp_path, FEATURE_SETS["logmel"], CONFIG)
-    other.write({key_of(1): StoredFeatures(np.zeros((4, 64), np.float32), 1.0, key_of(0))})
-    truncate(shards(tmp_path)[-1])
+    other = FeatureStore.open(tmp_path, FEATURE_SETS["whisper"], CONFIG)
+    other.write({key_of(1): StoredFeatures(np.zeros((1, 3072), np.float32), 1.0, key_of(0))})
+    truncate(shards(tmp_path)[0])
     store = open_store(tmp_path)
     assert store.damaged
     kept = [store.folder / "notes.txt", tmp_path / "README", tmp_path / "mine" / "weights.npz"]

@@ -162,6 +162,10 @@ def _table(result: HoldoutResult, path: Path, epochs: int, seed: int) -> str:
         "held out, seen speakers": result.seen,
         "held out, unseen speakers": result.new,
         **{f"  {display_name(corpus)}": scores for corpus, scores in result.new_by_corpus.items()},
+        **{
+            f"{display_name(name)}, by a training without it": crossed.result.pooled
+            for name, crossed in result.other_corpora.items()
+        },
     }
     shown = {name: scores for name, scores in parts.items() if scores is not None}
     rows = [[name, str(s.n), percent(s.accuracy), percent(s.uar)] for name, s in shown.items()]

@@ -304,7 +304,9 @@ class Predictor:
         np.ndarray [shape=(windows, n_labels), dtype=float32]
             In the order of `labels`; rows sum to 1.
         """
-        rows, _ = self._runtime.answer(np.concatenate([self._compute(y) for y in windows]))
+        with _side_by_side(min(self._config.workers, len(windows))) as run:
+            features = np.concatenate(list(run(self._compute, windows)))
+        rows, _ = self._runtime.answer(features)
         return np.stack([self._chosen(row) for row in rows]).astype(np.float32)
 
     def _chosen(self, row: NDArray[np.float32]) -> NDArray[np.float64]:

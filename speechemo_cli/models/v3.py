@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 PARTS: tuple[Any, ...] = ()
 PRESET = Preset(
     feature_set="whisper",
-    epochs=20,
+    epochs=30,
     batch_size=256,
     learning_rate=2e-3,
     dropout=0.5,
