@@ -19,7 +19,7 @@ else
     run speechemo synth demo
 fi
 
-run speechemo extract "$data" --format table
+run speechemo extract "$data" --features mfcc --format table
 run speechemo train "$data" --version v2 --format table
 run speechemo evaluate "$data" --model v2 --plot models/v2-confusion.png --format table
 # One clip an emotion, from the first actor there.

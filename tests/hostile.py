@@ -257,7 +257,8 @@ _METADATA: dict[str, tuple[dict[str, Any], str]] = {
     "huge_parameters": ({"parameters": 10**300}, "parameters"),
     "negative_temperature": ({"temperature": -1.0}, "temperature"),
     "temperature_as_text": ({"temperature": "1"}, "temperature"),
-    "twin_as_path": ({"twin": "../other.tflite"}, "twin"),
+    "litert_as_path": ({"litert": "../other.tflite"}, "litert"),
+    "negative_unlike": ({"unlike": -1.0}, "unlike"),
     "versions_as_list": ({"versions": ["keras"]}, "versions"),
     "versions_that_paint": ({"versions": {"keras": "\x1b]0;owned\x07"}}, r"versions\.keras"),
     "data_as_list": ({"data": []}, "data"),
@@ -276,7 +277,7 @@ _METADATA: dict[str, tuple[dict[str, Any], str]] = {
     "config_of_another_kind": ({"config": {"mfcc": 5}}, "unknown key mfcc"),
     "unknown_features": ({"feature_set": "../mfcc"}, "feature_set"),
     "features_as_list": ({"feature_set": ["mfcc"]}, "feature_set"),
-    "features_of_another_version": ({"feature_set": "logmel"}, "feature_set"),
+    "features_of_another_version": ({"feature_set": "whisper"}, "feature_set"),
     "negative_features": ({"feature_version": -1}, "feature_version"),
     "version_as_list": ({"version": ["v1"]}, "version"),
 }

@@ -24,6 +24,8 @@ from conftest import Fitted
 from speechemo_cli.cli import app, options, render
 from speechemo_cli.corpus.folds import PROTOCOLS
 from speechemo_cli.corpus.labels import EMOTIONS
+from speechemo_cli.evaluation.wording import percent
+from speechemo_cli.features.conditions import CONDITIONS
 from speechemo_cli.models import VERSIONS
 
 COMMANDS = (
@@ -130,7 +132,11 @@ def test_the_choices_of_options_are_those_of_the_library() -> None:
         (["train", "--seed", "-1"], 2, "error: option: seed is -1, expected 0 to 4294967295"),
         (["train", "--set", "train.dropout=1.5"], 2, "error: option: train.dropout is 1.5, expected from 0"),
         (["train", "-o", "model.h5"], 2, "error: --output is model.h5, expected a name that ends in .keras"),
-        (["extract", "--features", "mfc"], 2, "error: --features is 'mfc', expected mfcc or logmel"),
+        (
+            ["extract", "--features", "mfc"],
+            2,
+            "error: --features is 'mfc', expected mfcc or whisper or augment",
+        ),
         (["evaluate", "--model", "v1", "--version", "v1"], 2, "error: --model and --version were both given"),
         (
             ["evaluate", "--protocol", "speaker-5fold"],
@@ -212,9 +218,9 @@ def test_config_reads_well(run: Run) -> None:
 
 
 def test_extract_reports_what_it_did_and_does_it_once(run: Run, corpus_folder: Path) -> None:
-    code, out, err = run("extract", corpus_folder, "--format", "json")
+    code, out, err = run("extract", corpus_folder, "--features", "mfcc", "--format", "json")
     first = json.loads(out)
-    _, out, _ = run("extract", corpus_folder, "--format", "json")
+    _, out, _ = run("extract", corpus_folder, "--features", "mfcc", "--format", "json")
     second = json.loads(out)
 
     assert code == 0
@@ -447,6 +453,55 @@ def test_evaluate_keeps_known_clips_apart(workdir: Path, corpus_folder: Path, ru
     assert document["n"] == document["not_trained_on"]["n"] == 240 - training["train"]["n"]
     assert sum(map(sum, document["confusion"])) == document["n"]
     assert (workdir / "c.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture
+def few(corpus_folder: Path, tmp_path: Path) -> Path:
+    """Every tenth clip of the corpus."""
+    folder = tmp_path / "few"
+    folder.mkdir()
+    for path in sorted(corpus_folder.rglob("*.wav"))[::10]:
+        shutil.copy(path, folder)
+    return folder
+
+
+def test_evaluate_scores_a_model_under_other_conditions(workdir: Path, few: Path, run: Run) -> None:
+    arguments = ("evaluate", few, "--model", "v1", "--conditions")
+    code, out, _ = run(*arguments, "--format", "json")
+    _, table, _ = run(*arguments, "--format", "table")
+    _, without, _ = run(*arguments[:-1], "--format", "json")
+
+    document = json.loads(out)
+    assert code == 0
+    assert list(document["conditions"]) == list(CONDITIONS)
+    for name, scores in document["conditions"].items():
+        assert scores["title"] == CONDITIONS[name].title
+        # Of the clips of the headline alone, not of those it was trained on.
+        assert scores["n"] == document["n"] < document["n_clips"]
+        assert scores["cost"] == pytest.approx(document["accuracy"] - scores["accuracy"])
+    # The mean of the first coefficient tells the level, which v1 was never taught to ignore.
+    assert document["conditions"]["louder"]["cost"] != 0
+    assert "conditions" not in json.loads(without)
+
+    shown = table[table.index("the same clips") :].splitlines()
+    for name, scores in document["conditions"].items():
+        (line,) = [line for line in shown if line.startswith(CONDITIONS[name].title)]
+        assert percent(scores["accuracy"]) in line
+        assert line.split()[-1] == f"{100 * scores['cost']:+.1f}"
+
+
+def test_evaluate_by_protocol_scores_other_conditions_too(few: Path, run: Run) -> None:
+    code, out, _ = run(
+        *("evaluate", few, "--version", "v1", "--protocol", "speaker-5fold", "--conditions"),
+        *("--epochs", 1, "--format", "json"),
+    )
+
+    document = json.loads(out)
+    assert code == 0
+    assert list(document["conditions"]) == list(CONDITIONS)
+    for scores in document["conditions"].values():
+        assert scores["n"] == document["n_answers"] == 24
+        assert scores["cost"] == pytest.approx(document["accuracy"]["pooled"] - scores["accuracy"])
 
 
 def test_evaluate_by_protocol_reports_every_fold(workdir: Path, corpus_folder: Path, run: Run) -> None:
@@ -781,13 +836,13 @@ def test_model_info_is_one_document(workdir: Path, run: Run) -> None:
     assert (document["schema"], document["command"]) == (1, "model info")
     assert set(document) == {
         *("schema", "command", "model", "version", "labels", "features", "parameters", "size_bytes"),
-        *("sha256", "epochs", "seed", "temperature", "data", "results", "versions", "twin"),
+        *("sha256", "epochs", "seed", "temperature", "data", "results", "versions", "litert", "unlike"),
     }
     assert document["model"] == "models/v1.keras"
     assert document["labels"] == list(EMOTIONS)
     assert document["parameters"] > 10_000
     assert document["temperature"] is None
-    assert document["twin"]["usable"]
+    assert document["litert"]["usable"]
     assert document["data"]["ravdess"] is True
     assert document["data"]["train"]["n"] == training["train"]["n"]
     assert sum(counts["spoken"] for counts in document["data"]["clips"].values()) == training["train"]["n"]
@@ -963,19 +1018,22 @@ def test_home_need_not_exist(workdir: Path, clips: list[str]) -> None:
 
 def test_a_killed_extract_leaves_no_worker_and_is_gone_on_with(corpus_folder: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "speechemo_cli", "extract", str(corpus_folder), "--jobs", "2"],
+        [
+            *(sys.executable, "-m", "speechemo_cli", "extract", str(corpus_folder)),
+            *("--features", "mfcc", "--jobs", "2"),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     deadline = time.monotonic() + 60
-    while not list(Path("features").glob("logmel-*/*.npz")) and time.monotonic() < deadline:
+    while not list(Path("features").glob("mfcc-*/*.npz")) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.kill()
     # The pipes close when the last process that holds them is gone: workers too.
     process.communicate(timeout=20)
 
-    done = shell("extract", corpus_folder, "--format", "json")
+    done = shell("extract", corpus_folder, "--features", "mfcc", "--format", "json")
 
     document = json.loads(done.stdout)
     assert done.returncode == 0

@@ -8,12 +8,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import harmonic
+from conftest import built, harmonic
 
 from speechemo_cli.cli import app, render
 from speechemo_cli.cli.export import ExportFormat
@@ -22,30 +23,16 @@ from speechemo_cli.corpus.synthetic import synthesise, voice_of
 from speechemo_cli.export import description, export, formats
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.models import model_file, training, v3, version_module
-from speechemo_cli.models.keras_backend import load_keras
+from speechemo_cli.models.metadata import ModelMetadata
 
 LABELS = ("neutral", "happy", "angry")
 HEAVY = ("tensorflow", "keras", "librosa", "scipy", "sklearn", "joblib", "matplotlib", "numpy", "tf2onnx")
 Run = Callable[..., tuple[int, str, str]]
 
 
-# What a model file holds is tested elsewhere; here it is any file that one of these belongs to.
-Model = tuple[Any, model_file.ModelMetadata]
-MODELS: dict[Path, Model] = {}
-
-
-@pytest.fixture(autouse=True)
-def _models(monkeypatch: pytest.MonkeyPatch) -> None:
-    inspect = model_file.inspect
-    monkeypatch.setattr(model_file, "load", MODELS.__getitem__)
-    monkeypatch.setattr(
-        model_file, "inspect", lambda path: MODELS[path][1] if path in MODELS else inspect(path)
-    )
-
-
 def saved(path: Path, version: str, network: Any, config: Config) -> Path:
     feature_set = FEATURE_SETS[version_module(version).PRESET.feature_set]
-    card = model_file.ModelMetadata(
+    metadata = ModelMetadata(
         version,
         LABELS,
         feature_set.name,
@@ -55,22 +42,14 @@ def saved(path: Path, version: str, network: Any, config: Config) -> Path:
         epochs=1,
         temperature=1.25,
     )
-    path.write_bytes(b"weights")
-    MODELS[path] = network, card
+    model_file.save(network, metadata, path)
     return path
 
 
 @pytest.fixture(scope="module")
 def v1(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained network that is as sure of itself as a trained one."""
-    keras = load_keras()
-    x = np.random.default_rng(0).normal(0, 50, (30, 13)).astype(np.float32)
-    features = keras.Input((13,))
-    h = keras.layers.Normalization(name="normalise")
-    h.adapt(x)
-    hidden = keras.layers.Dense(16, activation="relu")(h(features))
-    answer = keras.layers.Dense(len(LABELS), activation="softmax", name="emotion")(hidden)
-    network = keras.Model(features, answer, name="v1")
+    network = built("v1", np.random.default_rng(0).normal(0, 50, (30, 13)).astype(np.float32), len(LABELS))
     training.divide_logits(network, 0.2)
     config = Config(mfcc=MfccConfig(n_mfcc=13, n_fft=1024))
     return saved(tmp_path_factory.mktemp("models") / "v1.keras", "v1", network, config)
@@ -79,8 +58,6 @@ def v1(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def whisper_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A v3 trained on a few synthetic voices, as sure of itself as one of people."""
-    keras = load_keras()
-    keras.utils.set_random_seed(0)
     voices = [
         (synthesise(voice_of(actor, 0), emotion, 2, 1, np.random.default_rng(actor)), target)
         for actor in range(1, 7)
@@ -88,12 +65,8 @@ def whisper_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     features = FEATURE_SETS["whisper"]
     x = np.concatenate([features.compute(y, None, "") for y, _ in voices])
-    network = v3.build(x.shape[1:], len(LABELS), v3.PRESET)
-    network.get_layer("normalise").adapt(x)
-    trained = v3.training_model(network)
-    v3.compile_model(trained, v3.PRESET, 1)
-    targets = np.eye(len(LABELS))[[target for _, target in voices]]
-    trained.fit(x, [targets] * len(trained.outputs), epochs=30, verbose=0)
+    rows = training.Rows(x, np.array([target for _, target in voices]), np.ones(len(x), np.float32))
+    network = training.fit("v3", v3.PRESET, rows, len(LABELS), seed=0).model
     return saved(tmp_path_factory.mktemp("models") / "v3.keras", "v3", network, Config())
 
 
@@ -111,11 +84,15 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
     return call
 
 
+loaded = cache(model_file.load)
+
+
 def own_answer(model: Path, y: np.ndarray) -> np.ndarray:
     """What the model file says of a waveform: features, then Keras."""
-    network, card = MODELS[model]
-    section = FEATURE_SETS[card.feature_set].section(card.resolved_config())
-    return training.predict(network, FEATURE_SETS[card.feature_set].compute(y, section, ""))[0]
+    network, metadata = loaded(model)
+    features = FEATURE_SETS[metadata.feature_set]
+    x = features.compute(y, features.section(metadata.resolved_config()), "")
+    return training.predict(network, x)[0]
 
 
 def ask(description: Path, y: np.ndarray) -> np.ndarray:
@@ -133,8 +110,8 @@ def ask(description: Path, y: np.ndarray) -> np.ndarray:
         return runner(**{given: y[None]})[wanted][0]
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(file)
-    return loaded.signatures[told["signature"]](**{given: tf.constant(y[None])})[wanted].numpy()[0]
+    opened = tf.saved_model.load(file)
+    return opened.signatures[told["signature"]](**{given: tf.constant(y[None])})[wanted].numpy()[0]
 
 
 def check_export(model: Path, description: Path) -> None:

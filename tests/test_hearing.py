@@ -77,7 +77,8 @@ def test_what_goes_wrong_with_a_clip_is_told_of_it(error: Exception, told: str) 
 
 
 @pytest.mark.parametrize(
-    "error", [KeyboardInterrupt(), SystemExit(3), ImportError("no soundfile"), ModelFileError("no twin")]
+    "error",
+    [KeyboardInterrupt(), SystemExit(3), ImportError("no soundfile"), ModelFileError("no LiteRT file")],
 )
 def test_what_is_no_clip_s_fault_goes_through(error: BaseException) -> None:
     with pytest.raises(type(error)) as caught, hearing.mishaps():

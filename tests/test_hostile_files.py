@@ -31,7 +31,7 @@ def made(version: str, path: Path) -> tuple[Any, np.ndarray]:
     module, config = version_module(version), Config()
     features = FEATURE_SETS[module.PRESET.feature_set]
     dim, rng = features.dim(features.section(config)), np.random.default_rng(3)
-    x = module.prepare([rng.normal(10, 3, (1, dim)).astype(np.float32) for _ in range(4)])
+    x = rng.normal(10, 3, (4, dim)).astype(np.float32)
     network = built(version, x, len(LABELS))
     metadata = ModelMetadata(
         version, LABELS, features.name, features.version, config.to_dict(), seed=0, epochs=1

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,58 @@ def test_clips_named_as_ravdess_bring_its_citation_and_its_licence(network) -> N
     assert "What holds for the recordings it was trained on holds for the model." in own
 
 
+def test_markdown_tells_the_corpora_of_the_training_and_their_licences(network) -> None:
+    counts = {"ravdess": 5, "nemo": 4, "aesdd": 3, "my|own": 2}
+    corpora = {name: {"clips": n, "of_unknown_speakers": 0} for name, n in counts.items()}
+    made = metadata(ravdess=False)
+    text = model_card.markdown(saved(network, replace(made, data={**made.data, "corpora": corpora})))
+
+    assert tables(text)[1][2:] == [
+        ["ravdess", "5", "CC BY-NC-SA 4.0"],
+        ["nemo", "4", "CC BY-NC-SA 4.0"],
+        ["aesdd", "3", "CC BY 4.0"],
+        ["my\\|own", "2", "see its authors"],
+    ]
+    licence = text.partition("## Licence")[2]
+    assert "aesdd: CC BY 4.0; my\\|own: see its authors." in licence
+    assert "Livingstone" in text
+
+
+def test_markdown_tells_what_it_is_worth_on_corpora_left_out(network) -> None:
+    results = {
+        "other_corpora": {
+            "nemo": {"n": 40, "accuracy": 0.5, "uar": 0.375, "labels": ["happy", "angry"], "unlike": 0.25},
+            "aesdd": {"n": 8, "accuracy": 1.0, "uar": 1.0, "labels": ["happy"], "unlike": None},
+        }
+    }
+    text = model_card.markdown(saved(network, metadata(results=results)))
+
+    assert tables(text)[-1][2:] == [
+        ["nemo", "40", "50.0 %", "37.5 %", "2", "25.0 %"],
+        ["aesdd", "8", "100.0 %", "100.0 %", "1", "–"],
+    ]
+    assert "it is not known how good it is" not in text
+
+
+def test_markdown_tells_from_where_on_a_recording_is_unlike_the_training(network) -> None:
+    told = model_card.markdown(saved(network, metadata(unlike=41.26)))
+    untold = model_card.markdown(saved(network, metadata()))
+
+    assert "further than 41.3 from those of the training" in told
+    assert "unlike" not in untold
+
+
+@pytest.mark.parametrize("version", ["v1", "v2", "v3"])
+def test_every_version_has_a_card(version: str, model_with_litert: Callable[[str], Path]) -> None:
+    path = model_with_litert(version)
+
+    facts = model_card.describe(path)
+
+    assert facts["litert"]["usable"]
+    assert facts["features"]["sr"] == (16000 if version == "v3" else 22050)
+    assert f"mono sound at {facts['features']['sr']} Hz" in model_card.markdown(path)
+
+
 def test_the_numbers_are_those_of_the_results(network, measured: dict[str, Any]) -> None:
     results = {"test": {}, "cross_validated": measured}
     text = model_card.markdown(saved(network, metadata(results=results)))
@@ -223,16 +276,16 @@ def test_what_is_no_model_file_is_refused() -> None:
         model_card.describe(Path("nowhere.keras"))
 
 
-def test_it_says_whether_the_twin_is_there_and_belongs(network) -> None:
-    path = saved(network, metadata(twin=hashlib.sha256(b"twin").hexdigest()), "m.keras")
+def test_it_says_whether_the_litert_file_is_there_and_belongs(network) -> None:
+    path = saved(network, metadata(litert=hashlib.sha256(b"own").hexdigest()), "m.keras")
 
-    missing = model_card.describe(path)["twin"]
+    missing = model_card.describe(path)["litert"]
     Path("m.tflite").write_bytes(b"another")
-    foreign = model_card.describe(path)["twin"]
-    Path("m.tflite").write_bytes(b"twin")
-    own = model_card.describe(path)["twin"]
+    foreign = model_card.describe(path)["litert"]
+    Path("m.tflite").write_bytes(b"own")
+    own = model_card.describe(path)["litert"]
 
     assert (missing["usable"], foreign["usable"], own["usable"]) == (False, False, True)
     assert "cannot be read" in missing["problem"]
     assert "does not belong to" in foreign["problem"]
-    assert model_card.describe(saved(network, metadata(), "n.keras"))["twin"] is None
+    assert model_card.describe(saved(network, metadata(), "n.keras"))["litert"] is None

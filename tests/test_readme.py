@@ -34,7 +34,13 @@ def place(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
     command.chmod(0o755)
     path = f"{command.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     # Three epochs show that the commands run; what they reach is in RESULTS.md.
-    return folder, {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "SPEECHEMO_TRAIN_EPOCHS": "3"}
+    return folder, {
+        **os.environ,
+        "PATH": path,
+        "PYTHONPATH": str(ROOT),
+        "SPEECHEMO_TRAIN_EPOCHS": "3",
+        "SPEECHEMO_AUGMENT_COPIES": "1",
+    }
 
 
 def test_there_are_blocks() -> None:

@@ -23,7 +23,10 @@ def run(
     features: Annotated[
         list[str] | None,
         typer.Option(
-            "--features", metavar="SET", show_default="all", help="Feature set to fill: mfcc, logmel."
+            "--features",
+            metavar="SET",
+            show_default="all",
+            help="Feature set to fill: mfcc, whisper, augment.",
         ),
     ] = None,
     store: options.Store = None,

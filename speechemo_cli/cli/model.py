@@ -95,6 +95,7 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("features", f"{features['set']} (version {features['version']}): {settings}"),
         ("training", f"{facts['epochs']} epochs, seed {facts['seed']}"),
         ("temperature", f"{facts['temperature']:.3f}" if facts["temperature"] else "none"),
+        ("unlike the training", f"further than {facts['unlike']:.1f}" if facts["unlike"] else "not known"),
         ("speakers", f"{len(data['speakers'])}: {' '.join(map(display_name, names))}"),
         (
             "corpora",
@@ -112,16 +113,16 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     rows += _results(facts["results"])
     rows += [
         ("file", f"{facts['size_bytes']:,} bytes, SHA-256 {facts['sha256']}"),
-        ("twin", _twin(facts["twin"])),
+        ("LiteRT file", _litert(facts["litert"])),
         ("made with", ", ".join(f"{name} {version}" for name, version in facts["versions"].items())),
     ]
     return rows
 
 
-def _twin(twin: dict[str, Any] | None) -> str:
-    if twin is None:
+def _litert(litert: dict[str, Any] | None) -> str:
+    if litert is None:
         return "none: predict runs it with Keras"
-    return f"SHA-256 {twin['sha256']}" if twin["usable"] else twin["problem"]
+    return f"SHA-256 {litert['sha256']}" if litert["usable"] else litert["problem"]
 
 
 def _results(results: dict[str, Any]) -> list[tuple[str, str]]:
@@ -145,4 +146,8 @@ def _results(results: dict[str, Any]) -> list[tuple[str, str]]:
         scores = results.get("test", {}).get(part)
         if scores:
             rows.append((words, f"{percent(scores['accuracy'])}, UAR {percent(scores['uar'])}"))
+    rows += [
+        (f"right without {display_name(name)}", f"{percent(one['accuracy'])}, UAR {percent(one['uar'])}")
+        for name, one in results.get("other_corpora", {}).items()
+    ]
     return rows

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from speechemo_cli.cli import render
 from speechemo_cli.corpus.layouts import speaker_names
-from speechemo_cli.evaluation import conditions
 from speechemo_cli.evaluation.wording import TITLES, measure, percent
 from speechemo_cli.files import display_name
 
@@ -113,6 +112,8 @@ def _correction(result: ProtocolResult) -> str:
 
 def _conditions(scores: Mapping[str, Scores], plain: Scores) -> list[str]:
     """Lay out what other recording conditions cost; nothing where they were not asked for."""
+    from speechemo_cli.evaluation import conditions
+
     rows = [
         [title, percent(accuracy), percent(uar), f"{100 * cost:+.1f}"]
         for title, accuracy, uar, cost in conditions.rows(scores, plain)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from speechemo_cli.models.metadata import ModelMetadata
 
+# Of the corpora by the names that `collection` gives them; a folder of that name may hold other clips.
+_LICENCES = {"ravdess": "CC BY-NC-SA 4.0", "nemo": "CC BY-NC-SA 4.0", "aesdd": "CC BY 4.0"}
 _MARKUP = str.maketrans({"<": "&lt;", "`": "'", **{character: f"\\{character}" for character in "|[]*_"}})
 
 
@@ -39,7 +41,8 @@ def describe(path: Path) -> dict[str, Any]:
         As `model_file.inspect`.
     """
     metadata = model_file.inspect(path)
-    section = FEATURE_SETS[metadata.feature_set].section(metadata.resolved_config())
+    features, config = FEATURE_SETS[metadata.feature_set], metadata.resolved_config()
+    section = features.section(config)
     # Files from before a card told so much have less.
     data = {"speakers": [], "corpora": {}, "clips": {}, "longest_s": None, "ravdess": False, **metadata.data}
     parts = {name: data.pop(name, []) for name in model_file.PARTS_OF_DATA}
@@ -50,7 +53,8 @@ def describe(path: Path) -> dict[str, Any]:
         "features": {
             "set": metadata.feature_set,
             "version": metadata.feature_version,
-            **{name: getattr(section, name) for name in section.__dataclass_fields__},
+            "sr": features.sr(section),
+            **features.settings(config),
         },
         "parameters": metadata.parameters,
         "size_bytes": path.stat().st_size,
@@ -58,7 +62,8 @@ def describe(path: Path) -> dict[str, Any]:
         "epochs": metadata.epochs,
         "seed": metadata.seed,
         "temperature": metadata.temperature,
-        "twin": _twin(path, metadata),
+        "litert": _litert(path, metadata),
+        "unlike": metadata.unlike,
         "data": {
             **{name: {"n": len(keys), "sha256": _digest(keys)} for name, keys in parts.items()},
             **data,
@@ -99,6 +104,7 @@ def markdown(path: Path) -> str:
     return environment.get_template("model_card.md.j2").render(
         **facts,
         name=path.name,
+        licences={name: _LICENCES.get(name, "see its authors") for name in facts["data"]["corpora"]},
         metrics=_metric_rows(facts["results"].get("cross_validated")),
     )
 
@@ -115,8 +121,8 @@ def _metric_rows(measured: dict[str, Any] | None) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _twin(path: Path, metadata: ModelMetadata) -> dict[str, Any] | None:
-    """Say whether the LiteRT twin that a model file names lies beside it."""
+def _litert(path: Path, metadata: ModelMetadata) -> dict[str, Any] | None:
+    """Say whether the LiteRT file that a model file names lies beside it."""
     if metadata.litert is None:
         return None
     problem = ""
