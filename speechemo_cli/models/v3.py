@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from speechemo_cli.models import Preset
+from speechemo_cli.models import Preset, training
 from speechemo_cli.models.keras_backend import load_keras
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # What decides its answers besides this module.
-PARTS: tuple[Any, ...] = ()
+PARTS = (training,)
 PRESET = Preset(
     feature_set="whisper",
     epochs=30,
