@@ -485,9 +485,9 @@ def test_evaluate_scores_a_model_under_other_conditions(workdir: Path, few: Path
 
     shown = table[table.index("the same clips") :].splitlines()
     for name, scores in document["conditions"].items():
-        (line,) = [line for line in shown if line.startswith(CONDITIONS[name].title)]
+        (line,) = [line for line in shown if CONDITIONS[name].title in line]
         assert percent(scores["accuracy"]) in line
-        assert line.split()[-1] == f"{100 * scores['cost']:+.1f}"
+        assert f"{100 * scores['cost']:+.1f}" in line.split()
 
 
 def test_evaluate_by_protocol_scores_other_conditions_too(few: Path, run: Run) -> None:
