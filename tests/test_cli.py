@@ -421,7 +421,7 @@ def test_a_calibrated_training_is_told_of_from_end_to_end(
     assert share in card
     assert "Livingstone" in card
     assert (tmp_path / "reliability.png").read_bytes().startswith(b"\x89PNG")
-    assert f"right {share} of the time on speakers left out of its trainings" in worth
+    assert f"right {share} of the time on unseen speakers of ravdess" in worth
     assert "never corrected" not in worth
 
 
