@@ -124,9 +124,7 @@ def fit(
     model = network.build(rows.x.shape[1:], n_classes, preset)
     model.get_layer("normalise").adapt(rows.x)
     trained = network.training_model(model)
-    # An epoch of rows that count less than others is shorter.
-    n_counted = float(rows.weights.sum() / rows.weights.max())
-    network.compile_model(trained, preset, math.ceil(n_counted / preset.batch_size))
+    network.compile_model(trained, preset, steps_an_epoch(rows.weights, preset.batch_size))
     epochs_done, history = checkpoint.restore(trained) if checkpoint else (0, {})
     training = Training(model, preset, history)
     some = np.random.default_rng(seed).permutation(len(rows.x))[:_WATCHED_ROWS]
@@ -161,6 +159,11 @@ def fit(
     if checkpoint:
         checkpoint.drop()
     return training
+
+
+def steps_an_epoch(weights: NDArray[np.float32], batch_size: int) -> int:
+    """How many batches let a row that counts fully be seen once; fewer where others count less."""
+    return math.ceil(float(weights.sum(dtype=np.float64) / weights.max()) / batch_size)
 
 
 def set_weights(model: Any, weights: Sequence[NDArray[np.float32]]) -> None:

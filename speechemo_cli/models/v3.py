@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -111,8 +110,7 @@ def batches(
     keras = load_keras()
     one_hot = np.eye(n_classes, dtype=np.float32)[targets]
     share = np.cumsum(weights, dtype=np.float64)
-    # So many draws let a clip that counts fully be seen once.
-    steps = math.ceil(float(share[-1] / weights.max()) / preset.batch_size)
+    steps = training.steps_an_epoch(weights, preset.batch_size)
 
     class Mixed(keras.utils.PyDataset):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
