@@ -13,8 +13,9 @@ import atheris
 import seeds
 
 with atheris.instrument_imports(include=["speechemo_cli"]):
-    from speechemo_cli.audio import containers, formats, reader
     from speechemo_cli.audio.view import Content
+
+    from speechemo_cli.audio import containers, formats, reader
     from speechemo_cli.config import AudioConfig
     from speechemo_cli.errors import AudioError
 

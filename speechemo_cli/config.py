@@ -49,14 +49,25 @@ class AudioConfig:
     """What a clip must be to be used. Durations in seconds.
 
     `strict` refuses clips that would be used with a warning: cut off, with a constant offset, with
-    channels that cancel each other.
+    channels that cancel each other. `track` is the sound track of a file with several, from 1; 0 takes
+    the one with most speech. `raw_sr` is the rate in Hz of files without a header, which are 16-bit mono
+    samples; 0 expects a header.
     """
 
     min_duration_s: float = 0.2
     max_duration_s: float = 600.0
     strict: bool = False
+    track: int = 0
+    raw_sr: int = 0
 
     def __post_init__(self) -> None:
+        _require(0 <= self.track <= 99, "audio.track", self.track, "0 to 99")
+        _require(
+            self.raw_sr == 0 or 8000 <= self.raw_sr <= 384000,
+            "audio.raw_sr",
+            self.raw_sr,
+            "0, or 8000 to 384000",
+        )
         _require(self.min_duration_s > 0, "audio.min_duration_s", self.min_duration_s, "a number above 0")
         _require(
             self.max_duration_s > self.min_duration_s,
@@ -194,6 +205,8 @@ class Config:
         section = getattr(self, feature_set.partition("@")[0], None)
         settings = {} if section is None else dataclasses.asdict(section)
         part = {"set": feature_set, "version": version, **settings}
+        # They decide what is decoded of the same file.
+        part |= {name: value for name in ("track", "raw_sr") if (value := getattr(self.audio, name))}
         return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:12]
 
     def to_dict(self) -> dict[str, Any]:

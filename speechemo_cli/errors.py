@@ -69,6 +69,10 @@ class AudioError(SpeechemoError):
     exit_code = ExitCode.SOME_FAILED
 
 
+class UnknownFormatError(AudioError):
+    """The bytes of a file are of no format that speech comes in, or it is damaged where that stands."""
+
+
 class ModelFileError(SpeechemoError):
     """A model file that is damaged, foreign or does not fit."""
 

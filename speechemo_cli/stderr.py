@@ -112,19 +112,6 @@ def quiet_stderr() -> Iterator[None]:
             sys.stderr.flush()
 
 
-@contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Hold back what libraries write to stderr; what the program writes goes through.
-
-    Nothing is held back before `separate`: in a notebook it would be somebody else's.
-    """
-    if _program is None or not _is_open():
-        yield
-        return
-    with _libraries.hold():
-        yield
-
-
 def take_back() -> None:
     """Write to stderr as at the beginning, where a block that holds it back is not going to be ended."""
     for held in filter(None, (_libraries, _program)):

@@ -20,11 +20,11 @@ from audio_cases import CASES, SR, Case, encoded, flac_promising, voice, write_a
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from speechemo_cli.audio import reader, source
+from speechemo_cli.audio import reader
+from speechemo_cli.audio import samples as audio_samples
 from speechemo_cli.audio.blocks import open_blocks
-from speechemo_cli.audio.sound import sound_file
-from speechemo_cli.audio.streams import Stream
-from speechemo_cli.audio.view import Content, View
+from speechemo_cli.audio.containers import Part
+from speechemo_cli.audio.decode import AudioStream
 from speechemo_cli.cli.answers import WRITERS, Style
 from speechemo_cli.config import AudioConfig
 from speechemo_cli.errors import AudioError
@@ -94,7 +94,7 @@ def test_a_clip_without_fault_is_read_also_where_faulty_ones_are_refused(
 
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("harm", ["cut", "flipped"])
-def test_of_a_damaged_flac_all_that_comes_before_the_damage_is_used(harm: str, channels: int) -> None:
+def test_of_a_damaged_flac_all_but_the_damage_is_used(harm: str, channels: int) -> None:
     y = np.stack([voice(4.0, f0=120.0 + i) for i in range(channels)], axis=1)
     content = bytearray(encoded(y, container="FLAC"))
     whole = reader.decode(bytes(content), CONFIG)[0]["mix"]
@@ -105,10 +105,15 @@ def test_of_a_damaged_flac_all_that_comes_before_the_damage_is_used(harm: str, c
     heard, sr, warnings = reader.decode(bytes(damaged), CONFIG)
 
     n = len(heard["mix"])
-    assert 1.5 * sr < n < 2.5 * sr  # a voice that does not change takes as many bytes in each second
-    np.testing.assert_array_equal(heard["mix"], whole[:n])
-    assert len(warnings) == 1
-    assert warnings[0].startswith(f"damaged: nothing can be read after {n / sr:.2f} s (")
+    # A voice that does not change takes as many bytes in each second; a frame of FLAC has 4,096 samples.
+    before = heard["mix"][: round(1.5 * sr)]
+    np.testing.assert_array_equal(before, whole[: len(before)])
+    if harm == "flipped":
+        assert len(whole) - 2 * 4096 <= n < len(whole)
+        np.testing.assert_array_equal(heard["mix"][-sr:], whole[-sr:])
+    else:
+        assert 1.5 * sr < n < 2.5 * sr
+    assert warnings[-1].startswith("damaged: ")
 
 
 @pytest.mark.parametrize("codec", ["VORBIS", "OPUS"])
@@ -269,7 +274,7 @@ def test_a_stream_of_unknown_length_stops_at_the_longest(monkeypatch: pytest.Mon
 
 
 def test_recordings_that_are_followed_have_the_same_limits(cases: dict[str, Case]) -> None:
-    names = ("33-channels.wav", "2-ghz.wav", "g721.wav", "garbage.wav", "fifo.wav", "device.wav")
+    names = ("33-channels.wav", "2-ghz.wav", "raw.wav", "garbage.wav", "fifo.wav", "device.wav")
     for path, case in cases.items():
         if case.name in names:
             with pytest.raises(AudioError) as caught, open_blocks(path, SR, CONFIG):
@@ -298,7 +303,7 @@ def test_what_lies_in_the_working_folder_is_nothing_to_an_mp3(
         joined = np.concatenate(list(blocks))
 
     expected, _ = soundfile.read(path, dtype="float32")
-    np.testing.assert_allclose(recording.y, expected, atol=1e-7)
+    np.testing.assert_allclose(recording.y, expected, atol=1e-6)
     np.testing.assert_allclose(joined, expected, atol=1e-5)
 
 
@@ -346,7 +351,7 @@ def test_one_voice_on_one_of_many_channels_cancels_nothing(channels: int) -> Non
 def test_an_offset_is_taken_out(offset: float) -> None:
     y = 0.5 * voice()
 
-    level, warnings = source.without_offset(y + np.float32(offset))
+    level, warnings = audio_samples.without_offset(y + np.float32(offset))
 
     np.testing.assert_allclose(level, y - y.mean(), atol=1e-6)
     assert [warning.split(" of")[0] for warning in warnings] == [f"offset: {offset:+.2g}"]
@@ -356,7 +361,7 @@ def test_an_offset_is_taken_out(offset: float) -> None:
 def test_samples_without_an_offset_stay_what_they_are(offset: float) -> None:
     y = voice() + np.float32(offset)
 
-    assert source.without_offset(y)[0] is y
+    assert audio_samples.without_offset(y)[0] is y
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -364,7 +369,7 @@ def test_what_is_not_finite_has_no_offset(bad: float) -> None:
     y = voice() + np.float32(0.3)
     y[::7] = bad
 
-    assert source.without_offset(y) == (y, ())
+    assert audio_samples.without_offset(y) == (y, ())
 
 
 # --- whatever the bytes are
@@ -435,13 +440,12 @@ any_bytes = given(
 
 @pytest.mark.parametrize("n", [2**31 - 1, 2**63 - 1, -1, -(2**63)])
 def test_a_header_that_sends_the_decoder_nowhere_is_silent(n: int) -> None:
-    content = io.BytesIO(b"12345")
-    for file in (Content(b"12345"), View(content, Stream("riff", b"", 0, 5))):
-        for whence in (os.SEEK_SET, os.SEEK_CUR, os.SEEK_END):
-            file.seek(2)
-            file.seek(n, whence)
-            assert file.tell() >= 0
-            assert file.readinto(bytearray(8)) <= 5
+    file = Part(io.BytesIO(b"12345"), 0, 5)
+    for whence in (os.SEEK_SET, os.SEEK_CUR, os.SEEK_END):
+        file.seek(2)
+        file.seek(n, whence)
+        assert file.tell() >= 0
+        assert file.readinto(bytearray(8)) <= 5
 
 
 def test_a_disk_that_fails_is_the_end_of_a_recording(tmp_path: Path) -> None:
@@ -451,9 +455,9 @@ def test_a_disk_that_fails_is_the_end_of_a_recording(tmp_path: Path) -> None:
                 raise OSError(5, "Input/output error")
             return super().read(n)
 
-    with sound_file(Failing(encoded(voice()))) as sound:
-        assert len(sound.read(10000)) == 10000
-        assert len(sound.read(5000)) == 0
+    stream = AudioStream(Failing(encoded(voice())))
+    assert len(stream.read(10000)) == 10000
+    assert len(stream.read(5000)) == 0
 
 
 def with_examples(n: int) -> settings:

@@ -13,6 +13,7 @@ from conftest import harmonic
 
 from speechemo_cli.audio import reader
 from speechemo_cli.audio.blocks import channel_names, cut, open_blocks
+from speechemo_cli.audio.samples import resample
 from speechemo_cli.config import AudioConfig
 from speechemo_cli.errors import AudioError
 
@@ -47,7 +48,7 @@ def test_blocks_in_a_row_are_the_whole_file_resampled(
 
     got = joined(path, target)
 
-    expected = reader.resample(whole.y, sr, target)
+    expected = resample(whole.y, sr, target)
     assert got.dtype == np.float32
     assert got.shape == expected.shape
     np.testing.assert_allclose(got, expected, atol=1e-5)

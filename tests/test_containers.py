@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -46,6 +47,10 @@ def heard(content: bytes, folder: Path) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 def samples(content: bytes) -> np.ndarray:
+    """Decode with libsndfile; Opus with FFmpeg, which keeps its rate of 48 kHz."""
+    if b"OpusHead" in content:
+        with av.open(io.BytesIO(content), format="ogg") as file:
+            return np.concatenate([frame.to_ndarray()[0] for frame in file.decode(audio=0)])
     y, _ = soundfile.read(io.BytesIO(content), dtype="float32")
     return y
 
@@ -116,7 +121,20 @@ def test_every_container_with_a_size_that_was_cut_is_warned_about(
     assert warnings == (f"truncated: the header promises 2.00 s, the file holds {len(y) / SR:.2f} s",)
 
 
-@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_24", "FLOAT", "ULAW", "IMA_ADPCM", "MS_ADPCM"])
+@pytest.mark.parametrize("subtype", ["IMA_ADPCM", "MS_ADPCM"])
+def test_coded_samples_that_a_header_does_not_count_are_heard(subtype: str, tmp_path: Path) -> None:
+    whole = encoded(Y, subtype=subtype)
+    at = whole.index(b"data") + 4
+    (size,) = struct.unpack_from("<I", whole, at)
+
+    y, _ = heard(patched(whole, at, "<I", size // 2), tmp_path)
+
+    # FFmpeg rounds the steps of IMA otherwise than libsndfile.
+    np.testing.assert_allclose(y, samples(whole)[: len(y)], atol=0.02)
+    assert abs(len(y) - len(Y)) < 1024
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_24", "FLOAT", "ULAW"])
 def test_sizes_are_those_of_the_codec(subtype: str, tmp_path: Path) -> None:
     whole = encoded(Y, subtype=subtype)
     at = whole.index(b"data") + 4
@@ -251,14 +269,13 @@ def test_a_recording_of_another_kind_behind_the_first_is_told(
 
 
 def test_a_recording_that_cannot_be_read_behind_the_first_is_told(tmp_path: Path) -> None:
-    first, second = encoded(Y), encoded(Y, subtype="G721_32")
+    first, second = encoded(Y), patched(encoded(Y), 20, "<H", 0x1234)
 
     y, warnings = heard(first + second, tmp_path)
 
     np.testing.assert_array_equal(y, samples(first))
-    assert warnings == (
-        "not all heard: after 2.00 s a recording follows that is not read (G721_32 is not read)",
-    )
+    assert len(warnings) == 1
+    assert warnings[0].startswith("not all heard: after 2.00 s a recording follows that is not read (")
 
 
 def test_a_heap_of_recordings_has_an_end(tmp_path: Path) -> None:
@@ -283,10 +300,11 @@ def pages(content: bytes) -> list[bytes]:
 def test_an_ogg_file_that_ends_between_two_pages_is_cut(codec: str, tmp_path: Path) -> None:
     whole = pages(encoded(voice(6.0), SR, "OGG", codec))
     assert len(whole) > 4
+    rate = 48000 if codec == "OPUS" else SR
     for n in range(3, len(whole)):
         y, warnings = heard(b"".join(whole[:n]), tmp_path)
         assert warnings == (
-            f"truncated: the file ends before its Ogg stream does, after {len(y) / SR:.2f} s",
+            f"truncated: the file ends before its Ogg stream does, after {len(y) / rate:.2f} s",
         )
 
 
@@ -295,9 +313,7 @@ def test_streams_side_by_side_are_no_chain() -> None:
     other = patched(whole[0], 14, "<I", 12345)
     side_by_side = b"".join([other, *whole[:-1], patched(whole[-1], 14, "<I", 12345), whole[-1]])
 
-    (stream,) = containers.streams(io.BytesIO(side_by_side), lambda: 0)
-
-    assert (stream.start, stream.end, stream.cut) == (0, len(side_by_side), "")
+    assert containers.ogg_link(io.BytesIO(side_by_side), 0, len(side_by_side)) == (len(side_by_side), "")
 
 
 # --- MP3
@@ -351,29 +367,32 @@ def test_what_stands_around_the_frames_of_an_mp3_is_no_sound(
     y, warnings = heard(before + content + after, tmp_path)
 
     assert warnings == ()
-    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(y[: len(expected)], expected)
+    # With something behind them FFmpeg leaves the silence that the encoder filled the last frame with.
+    assert len(y) - len(expected) < (1152 if after else 1)
 
 
-def test_frames_that_an_mp3_does_not_count_are_heard_with_a_warning(tmp_path: Path) -> None:
+def test_frames_that_an_mp3_does_not_count_are_heard(tmp_path: Path) -> None:
     content = mp3(voice(6.0), SR, "VARIABLE")
     at = re.search(rb"Xing|Info", content).start() + 8
 
-    y, warnings = heard(patched(content, at, ">I", 50), tmp_path)
+    y, _ = heard(patched(content, at, ">I", 50), tmp_path)
 
     assert len(y) / SR == pytest.approx(6.0, abs=0.2)
-    assert len(warnings) == 1
-    assert re.fullmatch(
-        r"stale header: it promises 1\.\d\d s, the file holds \d\.\d\d s, all of which is heard", warnings[0]
-    )
 
 
 def test_mp3_files_that_were_joined_are_heard_one_after_the_other(tmp_path: Path) -> None:
     files = [mp3(voice(seconds), SR, "VARIABLE") for seconds in (2.0, 3.0)]
 
-    y, warnings = heard(TAG.join(files), tmp_path)
+    y, _ = heard(TAG.join(files), tmp_path)
 
-    np.testing.assert_allclose(y, np.concatenate([samples(file) for file in files]), atol=1e-6)
-    assert warnings == ()
+    first, second = map(samples, files)
+    np.testing.assert_allclose(y[: len(first)], first, atol=1e-6)
+    # Between them stands what the second encoder put before its sound.
+    behind = len(y) - len(second)
+    assert 0 <= behind - len(first) < 2400
+    later = int(np.argmax(np.correlate(y[len(first) :], second, "valid"))) + len(first)
+    np.testing.assert_allclose(y[later : later + len(second)][2000:-2000], second[2000:-2000], atol=1e-4)
 
 
 @pytest.mark.parametrize("counted", [False, True])
@@ -400,15 +419,15 @@ def test_a_hole_in_an_mp3_is_told_and_what_follows_is_heard(counted: bool, tmp_p
 
     share = 1 - 5000 / len(content)
     assert len(y) / SR == pytest.approx(8.0 * share, abs=0.4)
-    assert re.fullmatch(r"damaged: \d{4} bytes after \d\.\d\d s are no sound, and are left out", warnings[0])
-    assert [warning.split(":")[0] for warning in warnings[1:]] == ["truncated"] * counted
+    assert re.fullmatch(r"damaged: \d+ parts? of its sound cannot be decoded", warnings[0])
 
 
-@pytest.mark.parametrize("cut", [1, 20, 60, 100, 2000, 2050])
-def test_an_mp3_that_ends_within_a_frame_is_cut(cut: int, tmp_path: Path) -> None:
-    y, warnings = heard(without_count(mp3(Y, SR, "CONSTANT"))[:-cut], tmp_path)
+def test_a_cut_mp3_that_counts_its_frames_is_told(tmp_path: Path) -> None:
+    content = mp3(voice(8.0), SR, "CONSTANT")
 
-    assert warnings == (f"truncated: the file ends within a frame, after {len(y) / SR:.2f} s",)
+    _, warnings = heard(content[: len(content) // 2], tmp_path)
+
+    assert re.fullmatch(r"truncated: the header promises 8\.\d\d s, the file holds [34]\.\d\d s", warnings[0])
 
 
 @pytest.mark.parametrize("counted", [False, True])
@@ -428,16 +447,12 @@ def test_mp3_within_a_wav_is_mp3(counted: bool, tmp_path: Path) -> None:
     assert warnings == ()
 
 
-def test_a_large_mp3_is_refused_by_the_least_it_can_hold(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reader, "_LARGE_BYTES", 2**14)
+def test_an_mp3_without_a_count_that_is_too_long_is_told_by_its_length(tmp_path: Path) -> None:
     content = without_count(mp3(voice(6.0), SR, "CONSTANT"))
     path = tmp_path / "clip.mp3"
     path.write_bytes(20 * content)
-    least_s = 20 * len(content) / 56_000
 
-    with pytest.raises(AudioError, match=rf"^{least_s:.0f} s at least is longer than 5 s"):
+    with pytest.raises(AudioError, match=r"^1[12]\d s is longer than 5 s"):
         reader.read(path, AudioConfig(max_duration_s=5.0))
     assert reader.read(path, CONFIG).duration_s == pytest.approx(120.0, abs=4.0)
 

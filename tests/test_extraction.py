@@ -14,6 +14,7 @@ import soundfile
 from conftest import harmonic
 
 from speechemo_cli.audio import reader
+from speechemo_cli.audio.samples import resample
 from speechemo_cli.config import AudioConfig, AugmentConfig, Config, MfccConfig
 from speechemo_cli.corpus.layouts import Clip
 from speechemo_cli.errors import AccessError
@@ -77,7 +78,7 @@ def test_every_clip_is_computed_and_stored(write_clip: WriteClip, config: Config
         for file, entry in stored(clips, config, name).items():
             y, sr = soundfile.read(file, dtype="float32")
             # A process with other threads may sum in another order.
-            resampled = reader.resample(y, sr, kind.sr(section))
+            resampled = resample(y, sr, kind.sr(section))
             expected = kind.compute(resampled, section, entry.samples_sha256)
             np.testing.assert_allclose(entry.values, expected, atol=1e-4)
             assert entry.duration_s == pytest.approx(len(y) / sr)
@@ -93,7 +94,7 @@ def test_features_are_those_of_the_clip_resampled_to_the_rate_of_the_set(
 
     features = compute(recording, name, config)
 
-    y = reader.resample(recording.y, 44100, kind.sr(kind.section(config)))
+    y = resample(recording.y, 44100, kind.sr(kind.section(config)))
     expected = kind.compute(y, kind.section(config), recording.samples_sha256)
     np.testing.assert_array_equal(features, expected)
     assert features.shape[1] == kind.dim(kind.section(config))

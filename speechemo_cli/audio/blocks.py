@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import os
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from speechemo_cli.audio import containers, formats, source
-from speechemo_cli.audio.sound import Sound, sound_file
+from speechemo_cli.audio import samples
+from speechemo_cli.audio.decode import AudioStream
 from speechemo_cli.errors import AudioError
 from speechemo_cli.files import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import BinaryIO
 
     from numpy.typing import NDArray
 
@@ -24,6 +26,74 @@ if TYPE_CHECKING:
 BLOCK_S = 1.0
 # Numbers decoded at a time at most, whatever rate and number of channels a header claims.
 _LARGEST_BLOCK = 2**20
+
+
+@contextmanager
+def file_errors() -> Iterator[None]:
+    """Say what is wrong with a file that cannot be opened or read, as an AudioError."""
+    try:
+        yield
+    except IsADirectoryError:
+        raise AudioError("a folder, not a clip") from None
+    except FileNotFoundError:
+        raise AudioError("no such file") from None
+    except OSError as error:
+        raise AudioError((error.strerror or str(error)).lower()) from None
+    except ValueError:
+        raise AudioError("not a possible file name") from None
+
+
+@contextmanager
+def opened(file: BinaryIO, config: AudioConfig, path: str | os.PathLike[str] = "") -> Iterator[AudioStream]:
+    """Open the sound of a binary file as the config says.
+
+    Raises
+    ------
+    AudioError
+        Empty, or not audio.
+    """
+    if not file.seek(0, os.SEEK_END):
+        raise AudioError("empty file")
+    suffix = Path(path).suffix
+    with closing(AudioStream(file, config.track, config.raw_sr, suffix)) as stream:
+        yield stream
+
+
+class MonoBlocks:
+    """Channels of a stream, or their mean, block by block. Go through it once.
+
+    Attributes
+    ----------
+    held : int
+        Samples of each channel that were read so far.
+    warnings : tuple of str
+        Complete after the last block.
+    """
+
+    def __init__(self, stream: AudioStream, names: tuple[str, ...], n: int) -> None:
+        self.held = 0
+        self.warnings: tuple[str, ...] = ()
+        self._stream, self._names, self._n = stream, names, n
+
+    def __iter__(self) -> Iterator[list[NDArray[np.float32]]]:
+        """Yield one array [shape=(n,), dtype=float32] for each name.
+
+        Raises
+        ------
+        AudioError
+            There is no such channel; or, at the end, the mean has lost what was in the channels.
+        """
+        mixed = self._stream.channels > 1 and "mix" in self._names
+        powers = np.zeros(2)
+        while len(y := self._stream.read(self._n)):
+            block = [samples.one_channel(y, name) for name in self._names]
+            if mixed:
+                powers = powers + samples.powers(y, block[0])
+            self.held += len(y)
+            yield block
+        self.warnings = self._stream.warnings
+        if mixed:
+            self.warnings += samples.cancellation(powers, self._stream.channels)
 
 
 class Blocks:
@@ -38,36 +108,28 @@ class Blocks:
     promised_s : float or None
         Length in seconds as the header has it; None where it does not say.
     warnings : tuple of str
-        Why what was read deserves doubt; complete after the last block.
+        What is wrong with the recording; complete after the last block.
     """
 
-    def __init__(
-        self,
-        sound: Sound,
-        target_sr: int,
-        config: AudioConfig,
-        channel: str,
-        doubts: tuple[str, ...] = (),
-    ) -> None:
+    def __init__(self, stream: AudioStream, target_sr: int, config: AudioConfig, channel: str) -> None:
         self.sr = target_sr
-        self.channels = source.channel_names(sound.channels)
-        self.warnings = doubts
-        self._sound = sound
-        self._source_sr = sound.samplerate
-        self.promised_s = None if sound.promised is None else sound.promised / sound.samplerate
+        self.channels = samples.channel_names(stream.channels)
+        self.warnings: tuple[str, ...] = ()
+        self.promised_s = None if stream.frames is None else stream.frames / stream.sr
+        self._source_sr = stream.sr
         self._config = config
-        self._channel = channel
-        self._held = 0
+        n = min(round(BLOCK_S * stream.sr), _LARGEST_BLOCK // stream.channels)
+        self._mono = MonoBlocks(stream, (channel,), max(1, n))
 
     @property
     def duration_s(self) -> float:
         """Length in seconds of what was read so far."""
-        return self._held / self._source_sr
+        return self._mono.held / self._source_sr
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         """Yield mono samples [shape=(n,), dtype=float32] that follow one another without a joint.
 
-        One after the other they are what `reader.read` and `reader.resample` make of the whole file.
+        One after the other they are what `reader.read` and `samples.resample` make of the whole file.
 
         Raises
         ------
@@ -75,56 +137,37 @@ class Blocks:
             No samples, too short, not finite or absurdly large, or no such channel. After the last block,
             if the channels leave nothing of each other, or if there is a warning and `config.strict`.
         """
-        blocks = self._decoded() if self._source_sr == self.sr else self._resampled()
+        blocks = self._checked() if self._source_sr == self.sr else self._resampled()
         for block in blocks:
             if block.size:
                 yield block
-        source.check_duration(self._held, self._source_sr, self._config)
-        source.check_warnings(self.warnings, self._config)
+        samples.check_duration(self._mono.held, self._source_sr, self._config)
+        samples.check_warnings(self.warnings, self._config)
 
-    def _decoded(self) -> Iterator[NDArray[np.float32]]:
+    def _checked(self) -> Iterator[NDArray[np.float32]]:
         """Yield mono samples at the rate of the file."""
-        sound, sr = self._sound, self._source_sr
-        mixed = sound.channels > 1 and self._channel == "mix"
-        n = max(1, min(round(BLOCK_S * sr), _LARGEST_BLOCK // sound.channels))
-        low, high, total, powers = math.inf, -math.inf, 0.0, np.zeros(2)
-        while True:
-            try:
-                y = sound.read(n)
-            except source.DecodingError as error:
-                if not self._held:
-                    raise
-                # An hour that can be read is worth more than the reason why the next second cannot.
-                self.warnings += sound.warnings + source.damage(self.duration_s, error)
-                return
-            if not len(y):
-                break
-            mono = source.one_channel(y, self._channel)
-            if mixed:
-                powers = powers + source.powers(y, mono)
-            now = source.check_samples(mono, sr, self._held)
+        low, high, total = math.inf, -math.inf, 0.0
+        for (y,) in self._mono:
+            now = samples.check_samples(y, self._source_sr, self._mono.held - len(y))
             low, high = min(low, now[0]), max(high, now[1])
-            total += float(mono.sum(dtype=np.float64))
-            self._held += len(y)
-            yield mono
-        self.warnings += sound.warnings
-        if mixed:
-            self.warnings += source.cancellation(powers, sound.channels)
-        mean = total / max(self._held, 1)
-        if source.is_offset(mean, low, high):
+            total += float(y.sum(dtype=np.float64))
+            yield y
+        self.warnings = self._mono.warnings
+        mean = total / max(self._mono.held, 1)
+        if samples.is_offset(mean, low, high):
             self.warnings += (f"offset: {mean:+.2g} of full scale is on every sample, which spoils answers",)
 
     def _resampled(self) -> Iterator[NDArray[np.float32]]:
-        """Yield mono samples at the rate that was asked for, as many as `reader.resample` gives."""
+        """Yield mono samples at the rate that was asked for, as many as `samples.resample` gives."""
         import soxr
 
         stream = soxr.ResampleStream(self._source_sr, self.sr, 1, dtype="float32", quality="HQ")
         given = 0
-        for block in self._decoded():
+        for block in self._checked():
             out = stream.resample_chunk(block)
             given += len(out)
             yield out
-        left = math.ceil(self._held * (self.sr / self._source_sr)) - given
+        left = math.ceil(self._mono.held * (self.sr / self._source_sr)) - given
         out = stream.resample_chunk(np.empty(0, np.float32), last=True)[: max(left, 0)]
         yield np.pad(out, (0, max(left, 0) - len(out)))
 
@@ -157,22 +200,12 @@ def open_blocks(
         refused for is raised when they are read.
     """
     with ExitStack() as stack:
-        with source.file_errors():
-            opened = stack.enter_context(open_regular(path))
-            size = os.fstat(opened.fileno()).st_size
-        if not size:
-            raise AudioError("empty file")
-        doubts: tuple[str, ...] = ()
-        if formats.needs_ffmpeg(containers.beginning(opened)):
-            from speechemo_cli.audio import ffmpeg
-
-            made = stack.enter_context(ffmpeg.decoded(path))
-            opened, doubts = stack.enter_context(made.path.open("rb")), made.warnings
-        sound = stack.enter_context(sound_file(opened, careful=True))
-        yield Blocks(sound, target_sr, config, channel, doubts)
+        with file_errors():
+            file = stack.enter_context(open_regular(path))
+        yield Blocks(stack.enter_context(opened(file, config, path)), target_sr, config, channel)
 
 
-def channel_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
+def channel_names(path: str | os.PathLike[str], config: AudioConfig | None = None) -> tuple[str, ...]:
     """Return what the channels of a file are called: `left` and `right`, or their numbers from 1.
 
     Raises
@@ -182,7 +215,7 @@ def channel_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """
     from speechemo_cli.config import AudioConfig
 
-    with open_blocks(path, 1, AudioConfig()) as blocks:
+    with open_blocks(path, 1, config or AudioConfig()) as blocks:
         return blocks.channels
 
 

@@ -1,36 +1,38 @@
-"""Decode a clip, check it, mix it to mono, resample it."""
+"""Read clips whole: decoded, checked and resampled."""
 
 from __future__ import annotations
 
 import hashlib
-import math
+import io
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from speechemo_cli.audio import containers, formats, source
-from speechemo_cli.audio.sound import PIECE, Sound, pieces, sound_file
-from speechemo_cli.audio.view import Content
-from speechemo_cli.errors import AudioError
-from speechemo_cli.files import open_regular
+from speechemo_cli.audio import quality, samples
+from speechemo_cli.audio.blocks import MonoBlocks, file_errors, opened
+from speechemo_cli.errors import AudioError, SpeechemoError
+from speechemo_cli.files import display_name, open_regular
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
+    from speechemo_cli.audio.decode import AudioStream
     from speechemo_cli.config import AudioConfig
 
-# Below this peak (-80 dB of full scale, after DC is taken out) there is no voice to hear. RAVDESS's
-# quietest clip peaks at 0.007.
-SILENCE_PEAK = 1e-4
-# What can be listened to: the mean of a file's channels, one of two, or each.
+# Which channel of a file: their mean, one of two, or each.
 CHANNELS = ("mix", "left", "right", "each")
+# Samples of all channels that are decoded at once: half a minute of stereo.
+PIECE = 2**22
 # Files larger than this have to show a header that can be used before they are read.
 _LARGE_BYTES = 2**26
 # MOST_SAMPLES of the widest kind, and a little more for names and pictures.
-LARGEST_BYTES = 8 * source.MOST_SAMPLES + 2**26
+LARGEST_BYTES = 8 * samples.MOST_SAMPLES + 2**26
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Recording:
     sha256 : str
         Hash of the file's content: the very bytes that were decoded.
     warnings : tuple of str
-        Why an answer for this clip deserves doubt.
+        What is wrong with the recording.
     channel : str or None
         Which of the file's channels this is; None for their mean.
     decoded : np.ndarray or None [shape=(n,), dtype=float32]
@@ -79,8 +81,101 @@ class Recording:
         return len(self.y) / self.sr
 
 
+class PreparedClip(NamedTuple):
+    """A channel of a clip, ready for the features.
+
+    Attributes
+    ----------
+    y : np.ndarray [shape=(n,), dtype=float32]
+        Mono samples at the rate that was asked for.
+    duration_s : float
+        Of the recording.
+    sha256 : str
+        Hash of the file's content.
+    warnings : tuple of str
+    channel : str or None
+        None for the mean of all.
+    """
+
+    y: NDArray[np.float32]
+    duration_s: float
+    sha256: str
+    warnings: tuple[str, ...]
+    channel: str | None
+
+
+class ClipError(NamedTuple):
+    """A channel that cannot be used, and why."""
+
+    error: str
+    channel: str | None
+
+
+@contextmanager
+def clip_errors() -> Iterator[None]:
+    """Let what goes wrong with one clip cost that clip alone, be it a mistake of ours or of a library.
+
+    With `SPEECHEMO_DEBUG`, which `--debug` sets, it goes through as it is, for the sake of its traceback.
+    A library that is missing or broken goes through too: no clip can be read without it.
+
+    Raises
+    ------
+    AudioError
+        In place of any exception that is none of this package's.
+    """
+    try:
+        yield
+    except (SpeechemoError, ImportError):
+        raise
+    except Exception as error:
+        if os.environ.get("SPEECHEMO_DEBUG"):
+            raise
+        if isinstance(error, MemoryError):
+            raise AudioError("out of memory", "Use fewer --jobs, or cut it") from error
+        raise AudioError(display_name(f"internal error: {type(error).__name__}: {error}")[:200]) from error
+
+
+def load_clip(
+    path: str, config: AudioConfig, channel: str, sr: int, content: bytes | None = None
+) -> list[PreparedClip | ClipError]:
+    """Read a clip, check it and resample it, each of its channels for itself.
+
+    Parameters
+    ----------
+    path : str
+    config : AudioConfig
+    channel : {"mix", "left", "right", "each"}
+    sr : int
+        Rate in Hz of the samples to return.
+    content : bytes, optional
+        What the file holds, if it is no file.
+
+    Raises
+    ------
+    AudioError
+        As `read_channels` and `clip_errors`.
+    """
+    with clip_errors():
+        return [prepare(one, config, sr) for one in read_channels(path, config, channel, content)]
+
+
+def prepare(recording: Recording, config: AudioConfig, sr: int) -> PreparedClip | ClipError:
+    """Check a decoded recording and resample it to `sr` Hz."""
+    try:
+        samples.check(recording.y, recording.sr, config)
+    except AudioError as error:
+        return ClipError(str(error), recording.channel)
+    return PreparedClip(
+        samples.resample(recording.y, recording.sr, sr),
+        recording.duration_s,
+        recording.sha256,
+        (*recording.warnings, *quality.quality_warnings(recording.y, recording.sr)),
+        recording.channel,
+    )
+
+
 def read(path: str | os.PathLike[str], config: AudioConfig) -> Recording:
-    """Read a clip through libsndfile and refuse what cannot be used, with the reason.
+    """Read a clip and refuse what cannot be used, with the reason.
 
     Parameters
     ----------
@@ -100,14 +195,14 @@ def read(path: str | os.PathLike[str], config: AudioConfig) -> Recording:
         too long, silent, or with samples that are not finite or absurdly large.
     """
     (recording,) = read_channels(path, config)
-    check(recording.y, recording.sr, config)
+    samples.check(recording.y, recording.sr, config)
     return recording
 
 
 def read_channels(
     path: str | os.PathLike[str], config: AudioConfig, channel: str = "mix", content: bytes | None = None
 ) -> list[Recording]:
-    """Decode a clip and take its channels apart. What they hold is left to `check`.
+    """Decode a clip and take its channels apart. What they hold is left to `samples.check`.
 
     Parameters
     ----------
@@ -126,23 +221,20 @@ def read_channels(
     Raises
     ------
     AudioError
-        As `read`, but for what `check` refuses; or there is no such channel; or there is a warning and
-        `config.strict`.
+        As `read`, but for what `samples.check` refuses; or there is no such channel; or there is a
+        warning and `config.strict`.
     """
     content = read_bytes(path, config) if content is None else content
     if len(content) > LARGEST_BYTES:
         raise AudioError(f"more than {LARGEST_BYTES} bytes")
-    if not content:
-        raise AudioError("empty file")
-    heard, sr, warnings = decode(content, config, channel)
+    heard, sr, warnings = decode(content, config, channel, path)
     digest = hashlib.sha256(content).hexdigest()
     recordings = []
-    for name, samples in heard.items():
-        y, offset = source.without_offset(samples)
-        source.check_warnings((*warnings, *offset), config)
+    for name, decoded in heard.items():
+        y, offset = samples.without_offset(decoded)
+        samples.check_warnings((*warnings, *offset), config)
         which = None if name == "mix" else name
-        decoded = samples if offset else None
-        recordings.append(Recording(y, sr, digest, (*warnings, *offset), which, decoded))
+        recordings.append(Recording(y, sr, digest, (*warnings, *offset), which, decoded if offset else None))
     return recordings
 
 
@@ -160,39 +252,31 @@ def read_bytes(path: str | os.PathLike[str], config: AudioConfig | None = None) 
     AudioError
         No such file, not a regular file, no permission, or too large.
     """
-    with source.file_errors(), open_regular(path) as file:
+    with file_errors(), open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        if size > _LARGE_BYTES:
-            _look_at(file, config)
+        if size > _LARGE_BYTES and config is not None:
+            with opened(file, config) as stream:
+                _check_promise(stream, config)
+            file.seek(0)
         if size > LARGEST_BYTES:
             raise AudioError(f"{size} bytes, expected {LARGEST_BYTES} at most")
         return file.read()
 
 
-def _look_at(file: BinaryIO, config: AudioConfig | None) -> None:
-    """Refuse by its header what would be refused after hours of reading, and go back to the first byte."""
-    if not formats.needs_ffmpeg(containers.beginning(file)):
-        with sound_file(file) as sound:
-            _check_promise(sound, config)
-            if config is not None and sound.least_s > config.max_duration_s:
-                raise _too_long(f"{sound.least_s:.0f} s at least", config)
-    file.seek(0)
-
-
-def channels_of(content: bytes) -> tuple[str, ...]:
-    """Return what the channels of a file are called; only its header is read.
+def channels_of(content: bytes, config: AudioConfig) -> tuple[str, ...]:
+    """Return what the channels of a file are called; only its beginning is decoded.
 
     Raises
     ------
     AudioError
-        Not audio that libsndfile reads.
+        Not audio.
     """
-    with sound_file(Content(content)) as sound:
-        return source.channel_names(sound.channels)
+    with opened(io.BytesIO(content), config) as stream:
+        return samples.channel_names(stream.channels)
 
 
 def decode(
-    content: bytes, config: AudioConfig, channel: str = "mix"
+    content: bytes, config: AudioConfig, channel: str = "mix", path: str | os.PathLike[str] = ""
 ) -> tuple[dict[str, NDArray[np.float32]], int, tuple[str, ...]]:
     """Decode a file's bytes to samples.
 
@@ -201,6 +285,8 @@ def decode(
     content : bytes
     config : AudioConfig
     channel : {"mix", "left", "right", "each"}
+    path : path-like
+        For the words about a file that cannot be read.
 
     Returns
     -------
@@ -215,114 +301,25 @@ def decode(
         Not audio that is read, longer than `config.max_duration_s`, too many samples, no such channel,
         or channels of which nothing is left when they are mixed.
     """
-    given = Content(content)
-    if not formats.needs_ffmpeg(containers.beginning(given)):
-        return _decode_or_salvage(given, config, channel)
-    from speechemo_cli.audio import ffmpeg
-
-    # A little more, so that what is too long is seen to be.
-    with ffmpeg.decoded(content, config.max_duration_s + 1.0) as made, made.path.open("rb") as file:
-        heard, sr, warnings = _decode_or_salvage(file, config, channel)
-        return heard, sr, (*made.warnings, *warnings)
-
-
-def _decode_or_salvage(
-    file: BinaryIO, config: AudioConfig, channel: str
-) -> tuple[dict[str, NDArray[np.float32]], int, tuple[str, ...]]:
-    """Decode a file; where that fails within it, what comes before the damage."""
-    try:
-        return _decode(file, config, channel, salvage=False)
-    except source.DecodingError:
-        return _decode(file, config, channel, salvage=True)
-
-
-def _decode(
-    file: BinaryIO, config: AudioConfig, channel: str, *, salvage: bool
-) -> tuple[dict[str, NDArray[np.float32]], int, tuple[str, ...]]:
-    powers, held = np.zeros(2), 0
-    with sound_file(file, careful=salvage) as sound:
-        _check_promise(sound, config)
-        sr, channels = sound.samplerate, sound.channels
-        mixed = channels > 1 and channel == "mix"
-        names = source.channel_names(channels) if channel == "each" else (channel,)
+    with opened(io.BytesIO(content), config, path) as stream:
+        _check_promise(stream, config)
+        names = samples.channel_names(stream.channels) if channel == "each" else (channel,)
         heard: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
-        damage: tuple[str, ...] = ()
-        try:
-            for piece in pieces(sound, PIECE):
-                held += len(piece)
-                _check_longest(held, sr, config)
-                source.check_samples_held(held, sr, channels)
-                for name, parts in heard.items():
-                    parts.append(source.one_channel(piece, name))
-                if mixed:
-                    powers = powers + source.powers(piece, heard["mix"][-1])
-        except source.DecodingError as error:
-            if not salvage or held / sr < config.min_duration_s:
-                raise
-            damage = source.damage(held / sr, error)
-        warnings = sound.warnings + damage
-    if mixed:
-        warnings += source.cancellation(powers, channels)
-    return {name: _joined(parts) for name, parts in heard.items()}, sr, warnings
-
-
-def _check_promise(sound: Sound, config: AudioConfig | None) -> None:
-    """Refuse what a header promises if it is too much."""
-    if sound.promised is not None:
-        if config is not None:
-            _check_longest(sound.promised, sound.samplerate, config)
-        source.check_samples_held(sound.promised, sound.samplerate, sound.channels)
+        mono = MonoBlocks(stream, names, max(1, PIECE // stream.channels))
+        for block in mono:
+            samples.check_longest(mono.held, stream.sr, config, stream.estimated_s)
+            samples.check_samples_held(mono.held, stream.sr, stream.channels)
+            for name, y in zip(names, block, strict=True):
+                heard[name].append(y)
+        return {name: _joined(parts) for name, parts in heard.items()}, stream.sr, mono.warnings
 
 
 def _joined(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
     return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.float32), *parts])
 
 
-def _check_longest(n: int, sr: int, config: AudioConfig) -> None:
-    if n / sr > config.max_duration_s:
-        raise _too_long(f"{n / sr:.0f} s", config)
-
-
-def _too_long(duration: str, config: AudioConfig) -> AudioError:
-    return AudioError(
-        f"{duration} is longer than {config.max_duration_s:g} s", "Cut it, or raise audio.max_duration_s"
-    )
-
-
-def check(y: NDArray[np.float32], sr: int, config: AudioConfig) -> None:
-    """Refuse samples that say nothing about a voice.
-
-    Raises
-    ------
-    AudioError
-        No samples, shorter than `config.min_duration_s` or longer than `config.max_duration_s`, NaN,
-        infinite or absurdly large, or silent.
-    """
-    source.check_duration(y.size, sr, config)
-    _check_longest(y.size, sr, config)
-    low, high = source.check_samples(y, sr)
-    # Half the range bounds the peak around any DC offset.
-    if (high - low) / 2 < SILENCE_PEAK:
-        raise AudioError(f"silent (peak below {SILENCE_PEAK:g} of full scale)")
-
-
-def resample(y: NDArray[np.float32], sr: int, target: int) -> NDArray[np.float32]:
-    """Resample as `librosa.load(sr=target)` does: soxr at high quality, `ceil(n * target / sr)` samples.
-
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n,), dtype=float32]
-    sr, target : int
-        Rates in Hz.
-
-    Returns
-    -------
-    np.ndarray [shape=(ceil(n * target / sr),), dtype=float32]
-    """
-    if sr == target:
-        return y
-    import soxr
-
-    n = math.ceil(len(y) * (target / sr))
-    out: NDArray[np.float32] = soxr.resample(y, sr, target, quality="HQ")
-    return out[:n] if len(out) >= n else np.pad(out, (0, n - len(out)))
+def _check_promise(stream: AudioStream, config: AudioConfig) -> None:
+    """Refuse what a header promises if it is too much."""
+    if stream.frames is not None:
+        samples.check_longest(stream.frames, stream.sr, config)
+        samples.check_samples_held(stream.frames, stream.sr, stream.channels)

@@ -103,6 +103,10 @@ class Inputs:
             )
         self._left = iter([first])
 
+    def is_one_file(self) -> bool:
+        """Whether a single clip was named, and no folder or list."""
+        return self._files_from is None and len(self._clips) == 1 and not os.path.isdir(self._clips[0])
+
     def count(self) -> int | None:
         """How many there are; None where telling would take a list away that is read once."""
         listed = self._files_from

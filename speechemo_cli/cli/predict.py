@@ -122,6 +122,25 @@ def run(
             metavar="FILE.png", show_default=False, help="With --timeline: draw it over the waveform."
         ),
     ] = None,
+    track: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            show_default="the one with speech",
+            help="Which sound track of a file with several.",
+        ),
+    ] = None,
+    raw: Annotated[
+        int | None,
+        typer.Option(
+            metavar="RATE",
+            min=8000,
+            max=384000,
+            show_default=False,
+            help="Take files for headerless PCM: 16-bit mono samples at RATE Hz.",
+        ),
+    ] = None,
     strict: options.Strict = None,
     jobs: options.Jobs = None,
     config_file: options.ConfigFile = None,
@@ -165,7 +184,9 @@ def run(
     found = None if stream_ else inputs.Inputs(clips, files_from)
     if found and of_one and (plot is not None or output is None or not outputs.is_folder(output)):
         found.require_one()
-    config = options.build_config(config_file, sets, jobs=jobs, audio__strict=strict)
+    config = options.build_config(
+        config_file, sets, jobs=jobs, audio__strict=strict, audio__track=track, audio__raw_sr=raw
+    )
     path = model_file.find(model, config.models)
     predictor = Predictor.open(
         path,
@@ -174,7 +195,7 @@ def run(
         min_confidence=min_confidence,
         labels=_named_labels(labels) if labels is not None else None,
         channel=channel.value,
-        isolate=resume,  # what broke the run off may have been a clip, and would do so again
+        isolate=found is None or not found.is_one_file(),  # a file that crashes a decoder costs no other
     )
     _say(predictor, path, min_confidence)
     style = answers.Style(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from speechemo_cli.cli.outputs import Sink
-    from speechemo_cli.config import Config
+    from speechemo_cli.config import AudioConfig, Config
     from speechemo_cli.inference.predictor import Predictor
     from speechemo_cli.inference.timeline import Timeline
 
@@ -69,7 +69,7 @@ def run(
 
             try:
                 path = _on_disk(clip)
-                for side in _channels(path, channel):
+                for side in _channels(path, channel, config.audio):
                     one = timeline(
                         predictor,
                         path,
@@ -107,12 +107,12 @@ def _on_disk(clip: inputs.Input) -> str:
     return str(held)
 
 
-def _channels(path: str, channel: str) -> tuple[str, ...]:
+def _channels(path: str, channel: str, config: AudioConfig) -> tuple[str, ...]:
     if channel != "each":
         return (channel,)
     from speechemo_cli.audio.blocks import channel_names
 
-    return channel_names(path)
+    return channel_names(path, config)
 
 
 def _draw(one: Timeline, path: Path) -> None:

@@ -25,13 +25,13 @@ from speechemo_cli.files import access_error, display_name, open_regular
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-# What libsndfile reads, then what ffmpeg does; a folder's other files are counted as skipped. Videos are
-# left out: RAVDESS's hold the sounds of its clips once more.
+# What phones, browsers, recorders and call centres write; a folder's other files are counted as skipped.
 AUDIO_SUFFIXES = frozenset(
     {
         *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".aif", ".aiff", ".aifc"),
         *(".w64", ".caf", ".au", ".snd", ".sph"),
-        *(".m4a", ".aac", ".amr", ".weba", ".mka", ".wma"),
+        *(".m4a", ".aac", ".amr", ".weba", ".mka", ".wma", ".ac3", ".dts", ".spx", ".wv", ".tta", ".ape"),
+        *(".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".webm", ".mkv", ".avi", ".flv", ".ts", ".mpg", ".mpeg"),
     }
 )
 

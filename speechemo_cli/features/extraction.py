@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speechemo_cli import features
-from speechemo_cli.audio import hearing, reader
+from speechemo_cli.audio import reader
 from speechemo_cli.errors import AudioError
 from speechemo_cli.features import FEATURE_SETS, workers
 from speechemo_cli.features.store import FeatureStore
@@ -271,7 +271,7 @@ def _why_unreadable(path: str) -> str:
     from speechemo_cli.config import AudioConfig
 
     try:
-        with hearing.mishaps():
+        with reader.clip_errors():
             reader.read(path, AudioConfig())
     except AudioError as error:
         return str(error)
@@ -279,11 +279,7 @@ def _why_unreadable(path: str) -> str:
 
 
 def _run(job: _Job) -> Generator[list[Outcome], None, None]:
-    """Compute in worker processes where there is enough to do, else here.
-
-    Here, that is for fewer than 24 clips, a clip that crashes the decoder takes the run with it: what other
-    chunks have stored is kept. With worker processes, be it one, it costs that clip alone.
-    """
+    """Compute in worker processes where there is enough to do, else here."""
     chunks = job.chunks()
     first: list[list[Task]] = []
     for chunk in chunks:

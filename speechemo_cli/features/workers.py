@@ -10,11 +10,13 @@ from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import lru_cache
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from speechemo_cli import features, processes, stderr
-from speechemo_cli.audio import hearing, reader
+from speechemo_cli.audio import reader, samples
+from speechemo_cli.audio.isolate import DecoderPool
 from speechemo_cli.errors import AudioError
 from speechemo_cli.features import conditions
 from speechemo_cli.features.shards import StoredFeatures
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from speechemo_cli.config import Config
+    from speechemo_cli.config import AudioConfig, Config
 
 # Chunks handed out for each worker: one in its hands, the others so that it need not wait for files to
 # be hashed.
@@ -64,7 +66,7 @@ class Outcome(NamedTuple):
 def run(chunks: Iterable[list[Task]], config: Config) -> Iterator[list[Outcome]]:
     """Compute chunks in `config.workers` processes, in any order.
 
-    When a process dies (libsndfile or ffmpeg crashed, the system ran out of memory and chose it), what
+    When a process dies (the system ran out of memory and chose it), what
     was under way is computed again by one process alone. A clip that kills that one too, with nothing
     else in its hands, is given up; then the others go on.
 
@@ -244,10 +246,17 @@ def compute_chunk(chunk: list[Task], config: Config) -> list[Outcome]:
     return outcomes
 
 
-@hearing.mishaps()
+@lru_cache(maxsize=1)
+def _decoders(audio: AudioConfig) -> DecoderPool:
+    """Give the processes that decode for this one; they end when it does."""
+    return DecoderPool(audio)
+
+
+@reader.clip_errors()
 def _compute_clip(task: Task, config: Config) -> tuple[dict[str, StoredFeatures], tuple[str, ...]]:
     """Return the sets that a clip lacked, by their names, and its warnings."""
-    recording = reader.read(task.path, config.audio)
+    (recording,) = _decoders(config.audio).read_channels(task.path)
+    samples.check(recording.y, recording.sr, config.audio)
     if recording.sha256 != task.key:
         raise AudioError("changed while it was being read")
     about = recording.duration_s, recording.samples_sha256, recording.warnings
@@ -267,4 +276,6 @@ def compute(recording: reader.Recording, feature_set: str, config: Config) -> ND
     y = recording.y
     if kind.condition:
         y = conditions.apply(kind.condition, y, recording.sr, recording.samples_sha256)
-    return kind.compute(reader.resample(y, recording.sr, kind.sr(section)), section, recording.samples_sha256)
+    return kind.compute(
+        samples.resample(y, recording.sr, kind.sr(section)), section, recording.samples_sha256
+    )

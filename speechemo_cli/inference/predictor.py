@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from speechemo_cli.audio import doubts, hearing, reader, source
+from speechemo_cli.audio import quality, reader
+from speechemo_cli.audio.samples import check, check_warnings, without_offset
 from speechemo_cli.config import Config
 from speechemo_cli.errors import AudioError, ConfigError
 from speechemo_cli.features import FEATURE_SETS
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from speechemo_cli.audio.isolate import DecoderPool
+    from speechemo_cli.config import AudioConfig
     from speechemo_cli.models.metadata import ModelMetadata
 
     Known = Callable[[str], Mapping[str, Sequence["Answer"]]]
-    Hear = Callable[[str, bytes | None], Sequence[hearing.Sound | hearing.Refused]]
 
 # Clips that go through the network together. Also what is in memory at a time.
 _BATCH = 64
@@ -53,7 +55,7 @@ class Answer:
     warnings : tuple of str
         Why the answer deserves doubt.
     channel : str or None
-        Which channel was listened to; None for the mean of all.
+        Which channel this is for; None for the mean of all.
     sha256 : str
         Hash of the file's content; empty where samples were given.
     """
@@ -78,11 +80,11 @@ class Refusal:
 
 
 @dataclass(frozen=True)
-class _Heard:
+class _Prepared:
     """A clip after the part of the work that threads share."""
 
     path: str
-    sound: hearing.Sound
+    clip: reader.PreparedClip
     features: NDArray[np.float32]
 
 
@@ -95,7 +97,7 @@ class Predictor:
         The model file.
     metadata : ModelMetadata
     sr : int
-        Rate in Hz of the waveforms the network hears.
+        Rate in Hz of the waveforms the features are computed of.
     labels : tuple of str
         What it answers with, in the one order.
     runtime : str
@@ -130,7 +132,7 @@ class Predictor:
         self.sr = self._features.sr(self._section)
         self._min_confidence = min_confidence
         self._channel = channel
-        self._isolate = isolate
+        self._pool = _decoders(self._config.audio, channel) if isolate else None
         self.labels = metadata.labels if labels is None else _in_order(labels, metadata.labels)
         self._columns = [metadata.labels.index(label) for label in self.labels]
         self._runtime, self.slow_because = runtimes.choose(runtime, path, metadata)
@@ -167,8 +169,8 @@ class Predictor:
         channel : {"mix", "left", "right", "each"}
             The mean of all channels, one of two, or an answer for each.
         isolate : bool
-            Read the clips of a list in processes of their own, as many as `config.workers`: a file that
-            crashes the decoder, or takes all memory, is refused like others. Takes a tenth more time.
+            Decode compressed clips of a list in processes of their own, as many as `config.workers`: a file
+            that crashes the decoder, or takes all memory, is refused like others.
 
         Raises
         ------
@@ -218,7 +220,7 @@ class Predictor:
             Files, or a name and what a file of that name would hold.
         known : callable, optional
             `known(path)` gives answers of an earlier run by the SHA-256 of the content they were given
-            for: a clip that has not changed is not listened to again.
+            for: a clip that has not changed is not decoded again.
 
         Yields
         ------
@@ -227,17 +229,20 @@ class Predictor:
         """
         clips = iter(clips)
         batch = list(islice(clips, _BATCH))
-        with self._ears() as hear, _side_by_side(min(self._config.workers, len(batch))) as run:
+        with ExitStack() as stack:
+            if self._pool:
+                stack.enter_context(closing(self._pool))
+            run = stack.enter_context(_side_by_side(min(self._config.workers, len(batch))))
             while batch:
-                heard = list(run(lambda clip: self._hear(clip, known, hear), batch))
-                answered = self._answers([item for items in heard for item in items])
-                for items in heard:
+                prepared = list(run(lambda clip: self._prepared(clip, known), batch))
+                answered = self._answers([item for items in prepared for item in items])
+                for items in prepared:
                     yield list(islice(answered, len(items)))
                 batch = list(islice(clips, _BATCH))
 
     def predict_one(self, path: str | os.PathLike[str]) -> list[Answer | Refusal]:
         """Answer for one clip in this thread: one answer a channel."""
-        return list(self._answers(self._hear(os.fsdecode(path), None, self._hear_here)))
+        return list(self._answers(self._prepared(os.fsdecode(path))))
 
     def predict_content(self, content: bytes, name: str = "-") -> list[Answer | Refusal]:
         """Answer for the bytes of an audio file.
@@ -254,7 +259,7 @@ class Predictor:
         list of Answer or Refusal
             One answer a channel.
         """
-        return list(self._answers(self._hear((name, content), None, self._hear_here)))
+        return list(self._answers(self._prepared((name, content))))
 
     def predict_samples(self, y: ArrayLike, sr: int) -> Answer:
         """Answer for samples.
@@ -283,11 +288,11 @@ class Predictor:
             raise AudioError(f"samples of shape {samples.shape}, expected one dimension: mix the channels")
         if not (isinstance(sr, int | np.integer) and sr > 0):
             raise ConfigError(f"sr is {sr!r}, expected a positive number of samples a second")
-        reader.check(samples, int(sr), self._config.audio)
-        samples, offset = source.without_offset(samples)
-        source.check_warnings(offset, self._config.audio)
+        check(samples, int(sr), self._config.audio)
+        samples, offset = without_offset(samples)
+        check_warnings(offset, self._config.audio)
         recording = reader.Recording(samples, int(sr), "", offset)
-        (answer,) = self._answers([self._listen("", hearing.prepare(recording, self._config.audio, self.sr))])
+        (answer,) = self._answers([self._with_features("", self._checked(recording))])
         assert isinstance(answer, Answer)
         return answer
 
@@ -316,34 +321,29 @@ class Predictor:
         # Where the network is sure that it is none of them, it says nothing of which.
         return chosen / total if total > 0 else np.full_like(chosen, 1 / len(chosen))
 
-    @contextmanager
-    def _ears(self) -> Iterator[Hear]:
-        """Give what hears a clip: here, or in a process of its own."""
-        if self._isolate:
-            from speechemo_cli.audio.apart import Apart
+    def _read(self, path: str, content: bytes | None) -> list[reader.Recording]:
+        if self._pool:
+            return self._pool.read_channels(path, content)
+        return reader.read_channels(path, self._config.audio, self._channel, content)
 
-            with closing(Apart(self._config.audio, self._channel, self.sr)) as apart:
-                yield apart.hear
-        else:
-            yield self._hear_here
-
-    def _hear_here(self, path: str, content: bytes | None) -> Sequence[hearing.Sound | hearing.Refused]:
-        return hearing.hear(path, self._config.audio, self._channel, self.sr, content)
-
-    def _hear(
-        self, clip: str | tuple[str, bytes], known: Known | None, hear: Hear
-    ) -> Sequence[_Heard | Answer | Refusal]:
+    def _prepared(
+        self, clip: str | tuple[str, bytes], known: Known | None = None
+    ) -> Sequence[_Prepared | Answer | Refusal]:
         path, content = (clip, None) if isinstance(clip, str) else clip
         try:
-            with hearing.mishaps():
+            with reader.clip_errors():
                 if known and (earlier := known(path)):
                     content = reader.read_bytes(path) if content is None else content
                     same = self._whole(earlier.get(hashlib.sha256(content).hexdigest(), ()), content)
                     if same:
                         return same
-                return [self._listen(path, one) for one in hear(path, content)]
+                recordings = self._read(path, content)
+                return [self._with_features(path, self._checked(one)) for one in recordings]
         except AudioError as error:
             return [Refusal(path, str(error))]
+
+    def _checked(self, recording: reader.Recording) -> reader.PreparedClip | reader.ClipError:
+        return reader.prepare(recording, self._config.audio, self.sr)
 
     def _whole(self, earlier: Sequence[Answer], content: bytes) -> Sequence[Answer]:
         """Return the earlier answers of a clip if no channel lacks one: it was refused, or never reached."""
@@ -351,46 +351,48 @@ class Predictor:
             return earlier
         found = {answer.channel: answer for answer in earlier}
         try:
-            names = reader.channels_of(content)
+            names = reader.channels_of(content, self._config.audio)
         except AudioError:
-            return ()  # only ffmpeg reads it: hearing it again costs no more than asking
+            return ()
         return [found[name] for name in names] if found.keys() == set(names) else ()
 
-    def _listen(self, path: str, heard: hearing.Sound | hearing.Refused) -> _Heard | Refusal:
-        if isinstance(heard, hearing.Refused):
-            return Refusal(path, heard.error, heard.channel)
+    def _with_features(
+        self, path: str, prepared: reader.PreparedClip | reader.ClipError
+    ) -> _Prepared | Refusal:
+        if isinstance(prepared, reader.ClipError):
+            return Refusal(path, prepared.error, prepared.channel)
         longest_s = self.metadata.data.get("longest_s")
-        long = longest_s and doubts.long(heard.duration_s, longest_s)
+        long = longest_s and quality.long(prepared.duration_s, longest_s)
         # The samples have been of use: those of a whole batch would be gigabytes.
-        sound = heard._replace(warnings=(*heard.warnings, *filter(None, [long])), y=_NO_SAMPLES)
-        return _Heard(path, sound, self._compute(heard.y))
+        sound = prepared._replace(warnings=(*prepared.warnings, *filter(None, [long])), y=_NO_SAMPLES)
+        return _Prepared(path, sound, self._compute(prepared.y))
 
     def _compute(self, y: NDArray[np.float32]) -> NDArray[np.float32]:
         """Features of a waveform [shape=(1, dim)], as in training."""
         return self._features.compute(y, self._section, "")
 
-    def _answers(self, heard: Sequence[_Heard | Answer | Refusal]) -> Iterator[Answer | Refusal]:
-        usable = [one.features for one in heard if isinstance(one, _Heard)]
+    def _answers(self, prepared: Sequence[_Prepared | Answer | Refusal]) -> Iterator[Answer | Refusal]:
+        usable = [one.features for one in prepared if isinstance(one, _Prepared)]
         rows = iter(zip(*self._runtime.answer(np.concatenate(usable)), strict=True) if usable else ())
-        for one in heard:
-            yield self._answer(one, *next(rows)) if isinstance(one, _Heard) else one
+        for one in prepared:
+            yield self._answer(one, *next(rows)) if isinstance(one, _Prepared) else one
 
-    def _answer(self, heard: _Heard, row: NDArray[np.float32], distance: float) -> Answer:
+    def _answer(self, prepared: _Prepared, row: NDArray[np.float32], distance: float) -> Answer:
         probabilities = dict(zip(self.labels, self._chosen(row).tolist(), strict=True))
         label = max(probabilities, key=probabilities.__getitem__)
         confidence = probabilities[label]
         if confidence < self._min_confidence:
             label = UNCERTAIN
-        sound = heard.sound
+        clip = prepared.clip
         return Answer(
-            heard.path,
+            prepared.path,
             label,
             confidence,
             probabilities,
-            sound.duration_s,
-            (*sound.warnings, *self._unlike(float(distance))),
-            sound.channel,
-            sound.sha256,
+            clip.duration_s,
+            (*clip.warnings, *self._unlike(float(distance))),
+            clip.channel,
+            clip.sha256,
         )
 
     def _unlike(self, distance: float) -> tuple[str, ...]:
@@ -416,6 +418,12 @@ def _side_by_side(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
 
     with ThreadPoolExecutor(workers) as pool:
         yield pool.map
+
+
+def _decoders(config: AudioConfig, channel: str) -> DecoderPool:
+    from speechemo_cli.audio.isolate import DecoderPool
+
+    return DecoderPool(config, channel)
 
 
 def _full_scale_at_1(y: NDArray[Any]) -> NDArray[np.float32]:

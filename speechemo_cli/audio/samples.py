@@ -1,9 +1,8 @@
-"""What reading a clip whole and reading a recording in blocks share: channels, checks, words for errors."""
+"""Samples of one channel or the mean of all, without a constant offset, checked and resampled."""
 
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +10,6 @@ import numpy as np
 from speechemo_cli.errors import AudioError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from speechemo_cli.config import AudioConfig
@@ -20,8 +17,9 @@ if TYPE_CHECKING:
 # Float files may go above full scale, and some programs write integers as floats. Beyond this it is
 # no sound, and its power would overflow.
 LOUDEST_PEAK = 1e6
-# For streams that do not say libsndfile has 2**63 - 1, or a guess of what an endless file would hold.
-UNKNOWN_FRAMES = 2**50
+# Below this peak (-80 dB of full scale, after DC is taken out) there is no voice to hear. RAVDESS's
+# quietest clip peaks at 0.007.
+SILENCE_PEAK = 1e-4
 # Samples of all channels to decode at most, 1 GiB of them: ten minutes of 5.1 at 48 kHz, four hours of
 # mono at 16 kHz. FLAC packs silence into a thousandth of it.
 MOST_SAMPLES = 2**28
@@ -36,49 +34,6 @@ OFFSET_SHARE = 0.03
 OFFSET_SUSPECTED = 0.05
 
 
-class DecodingError(AudioError):
-    """The decoder gives up on a file; `reason` says why, in its words."""
-
-    reason = ""
-
-
-@contextmanager
-def file_errors() -> Iterator[None]:
-    """Say what is wrong with a file that cannot be opened or read, as an AudioError."""
-    try:
-        yield
-    except IsADirectoryError:
-        raise AudioError("a folder, not a clip") from None
-    except FileNotFoundError:
-        raise AudioError("no such file") from None
-    except OSError as error:
-        raise AudioError((error.strerror or str(error)).lower()) from None
-    except ValueError:
-        raise AudioError("not a possible file name") from None
-
-
-@contextmanager
-def decoding_errors() -> Iterator[None]:
-    """Say what is wrong with audio that libsndfile refuses, as a DecodingError."""
-    import soundfile
-
-    try:
-        yield
-    except soundfile.LibsndfileError as error:
-        reason = str(error.error_string).rstrip(".").lower()
-        if "not a regular file" in reason:  # what libsndfile says of an MP3 without a frame
-            reason = "damaged"
-        raise _decoding_error("not audio that can be read", reason) from None
-    except (RuntimeError, ValueError, MemoryError) as error:
-        raise _decoding_error("cannot be decoded", type(error).__name__) from None
-
-
-def _decoding_error(what: str, reason: str) -> DecodingError:
-    error = DecodingError(f"{what} ({reason})")
-    error.reason = reason
-    return error
-
-
 def channel_names(n: int) -> tuple[str, ...]:
     """Return what the channels of a file with `n` of them are called."""
     return ("left", "right") if n == 2 else tuple(str(i + 1) for i in range(n))
@@ -89,7 +44,7 @@ def one_channel(y: NDArray[np.float32], channel: str) -> NDArray[np.float32]:
 
     Parameters
     ----------
-    y : np.ndarray [shape=(n,) or (n, channels), dtype=float32]
+    y : np.ndarray [shape=(n, channels), dtype=float32]
     channel : str
         One of `channel_names`, or `mix`.
 
@@ -103,15 +58,17 @@ def one_channel(y: NDArray[np.float32], channel: str) -> NDArray[np.float32]:
         There is no such channel.
     """
     if channel == "mix":
-        return _mean(y) if y.ndim > 1 else y
-    names = channel_names(y.shape[1] if y.ndim > 1 else 1)
+        return _mean(y)
+    names = channel_names(y.shape[1])
     if channel not in names:
         raise AudioError(f"has {len(names)} channel{'s' * (len(names) > 1)}, no {channel} one")
-    return np.ascontiguousarray(y[:, names.index(channel)]) if y.ndim > 1 else y
+    return np.ascontiguousarray(y[:, names.index(channel)])
 
 
 def _mean(y: NDArray[np.float32]) -> NDArray[np.float32]:
     """Mean of channels: what `y.mean(axis=1)` gives, channel after channel, in a tenth of the time."""
+    if y.shape[1] == 1:
+        return np.ascontiguousarray(y[:, 0])
     # Infinities of both signs make NaN, which is refused in its place.
     with np.errstate(invalid="ignore", over="ignore"):
         total = y[:, 0].copy()
@@ -199,21 +156,6 @@ def check_samples_held(n: int, sr: int, channels: int) -> None:
         )
 
 
-def damage(held_s: float, error: DecodingError) -> tuple[str, ...]:
-    """Return the warning for a file that can be decoded for so many seconds, and no further."""
-    return (f"damaged: nothing can be read after {held_s:.2f} s ({error.reason})",)
-
-
-def truncation(promised_s: float, held_s: float) -> tuple[str, ...]:
-    """Return the warning for a file that holds less than its header promises, or more, if it does."""
-    if abs(promised_s - held_s) <= 0.01:
-        return ()
-    seconds = f"promises {promised_s:.2f} s, the file holds {held_s:.2f} s"
-    if promised_s > held_s:
-        return (f"truncated: the header {seconds}",)
-    return (f"stale header: it {seconds}, all of which is heard",)
-
-
 def check_duration(n: int, sr: int, config: AudioConfig) -> None:
     """Refuse a recording of `n` samples that is too short.
 
@@ -278,3 +220,57 @@ def check_samples(y: NDArray[np.float32], sr: int, before: int = 0) -> tuple[flo
     if max(-low, high) > LOUDEST_PEAK:
         raise AudioError(f"samples of up to {max(-low, high):.3g}, expected 1 at full scale")
     return low, high
+
+
+def check_longest(n: int, sr: int, config: AudioConfig, estimated_s: float = 0.0) -> None:
+    """Refuse a recording of `n` samples or more that is too long.
+
+    Raises
+    ------
+    AudioError
+        Longer than `config.max_duration_s`.
+    """
+    if n / sr > config.max_duration_s:
+        raise AudioError(
+            f"{max(n / sr, estimated_s):.0f} s is longer than {config.max_duration_s:g} s",
+            "Cut it, raise audio.max_duration_s, or follow it: speechemo predict --timeline",
+        )
+
+
+def check(y: NDArray[np.float32], sr: int, config: AudioConfig) -> None:
+    """Refuse samples that say nothing about a voice.
+
+    Raises
+    ------
+    AudioError
+        No samples, shorter than `config.min_duration_s` or longer than `config.max_duration_s`, NaN,
+        infinite or absurdly large, or silent.
+    """
+    check_duration(y.size, sr, config)
+    check_longest(y.size, sr, config)
+    low, high = check_samples(y, sr)
+    # Half the range bounds the peak around any DC offset.
+    if (high - low) / 2 < SILENCE_PEAK:
+        raise AudioError(f"silent (peak below {SILENCE_PEAK:g} of full scale)")
+
+
+def resample(y: NDArray[np.float32], sr: int, target: int) -> NDArray[np.float32]:
+    """Resample as `librosa.load(sr=target)` does: soxr at high quality, `ceil(n * target / sr)` samples.
+
+    Parameters
+    ----------
+    y : np.ndarray [shape=(n,), dtype=float32]
+    sr, target : int
+        Rates in Hz.
+
+    Returns
+    -------
+    np.ndarray [shape=(ceil(n * target / sr),), dtype=float32]
+    """
+    if sr == target:
+        return y
+    import soxr
+
+    n = math.ceil(len(y) * (target / sr))
+    out: NDArray[np.float32] = soxr.resample(y, sr, target, quality="HQ")
+    return out[:n] if len(out) >= n else np.pad(out, (0, n - len(out)))

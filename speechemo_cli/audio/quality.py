@@ -1,7 +1,7 @@
-"""Why an answer for a clip deserves doubt: what is wrong with the recording, in words and numbers.
+"""Quality warnings: what is wrong with a recording, in words and numbers.
 
-Every limit was set on the 1,200 spoken RAVDESS clips of 20 actors (48 kHz, 2.9-5.3 s), none of which is
-doubted, and on damaged versions of every twelfth of them: all numbers below were measured there.
+Every limit was set on the 1,200 spoken RAVDESS clips of 20 actors (48 kHz, 2.9-5.3 s), none of which gets a
+warning, and on damaged versions of every twelfth of them: all numbers below were measured there.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ LOWEST_EDGE_HZ = 3000.0
 _SAFE_PEAKS = (1e-6, 1e6)
 
 
-def doubts(y: NDArray[np.float32], sr: int) -> tuple[str, ...]:
+def quality_warnings(y: NDArray[np.float32], sr: int) -> tuple[str, ...]:
     """Say what makes a recording a bad witness. Takes 0.15 ms for a clip of 3.5 s at 48 kHz.
 
     Clipping is seen where the cut left equal samples: in what a recorder wrote, also turned down or in
@@ -97,7 +97,7 @@ def doubts(y: NDArray[np.float32], sr: int) -> tuple[str, ...]:
 
     Examples
     --------
-    >>> doubts(np.zeros(8000, np.float32), 16000)
+    >>> quality_warnings(np.zeros(8000, np.float32), 16000)
     ('silent: every sample is the same', 'short: 0.5 s')
     """
     y = np.ascontiguousarray(y, dtype=np.float32)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from speechemo_cli.audio.doubts import doubts, long
+from speechemo_cli.audio.quality import long, quality_warnings
 
 RATES = [8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000, 192000]
 WIDE_RATES = RATES[1:]
@@ -56,7 +56,7 @@ def tone(hz: float, sr: int = 48000, seconds: float = 1.0) -> np.ndarray:
 
 
 def kinds(y: np.ndarray, sr: int) -> list[str]:
-    return [doubt.split(":")[0] for doubt in doubts(y, sr)]
+    return [doubt.split(":")[0] for doubt in quality_warnings(y, sr)]
 
 
 # --- good recordings
@@ -65,29 +65,31 @@ def kinds(y: np.ndarray, sr: int) -> list[str]:
 @pytest.mark.parametrize("sr", WIDE_RATES)
 @pytest.mark.parametrize("bits", [8, 16, 24])
 def test_a_good_recording_is_not_doubted_at_any_rate(sr: int, bits: int) -> None:
-    assert doubts(in_bits(voice(sr=sr), bits), sr) == ()
+    assert quality_warnings(in_bits(voice(sr=sr), bits), sr) == ()
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])
 @pytest.mark.parametrize("sr", RATES)
 def test_every_float_type_is_taken(dtype: str, sr: int) -> None:
     y = voice(sr=sr)
-    assert doubts(y.astype(dtype), sr) == (() if sr > 8000 else NARROW)
+    assert quality_warnings(y.astype(dtype), sr) == (() if sr > 8000 else NARROW)
 
 
 def test_a_channel_of_an_interleaved_array_is_taken_and_left_as_it_was() -> None:
     pairs = np.stack([voice(), np.zeros(48000, np.float32)], axis=1)
     pairs.flags.writeable = False
-    assert doubts(pairs[:, 0], 16000) == ()
+    assert quality_warnings(pairs[:, 0], 16000) == ()
 
 
 @pytest.mark.parametrize("offset", [-0.5, 0.02, 0.3])
 @pytest.mark.parametrize("peak_db", [0, -30])
 def test_an_offset_changes_nothing(offset: float, peak_db: float) -> None:
     y = 10 ** (peak_db / 20) * voice(sr=48000)
-    assert doubts((y + offset).astype(np.float32), 48000) == ()
+    assert quality_warnings((y + offset).astype(np.float32), 48000) == ()
     narrow = low_passed(y, 48000, 3400)
-    assert doubts((narrow + offset).astype(np.float32), 48000) == doubts(narrow, 48000) != ()
+    assert (
+        quality_warnings((narrow + offset).astype(np.float32), 48000) == quality_warnings(narrow, 48000) != ()
+    )
 
 
 def test_rumble_is_no_speech_and_does_not_hide_a_band_limit() -> None:
@@ -105,7 +107,7 @@ def test_rumble_is_no_speech_and_does_not_hide_a_band_limit() -> None:
 def test_a_clipped_recording_says_how_much(sr: int, raised_db: float, bits: int) -> None:
     y = 10 ** (raised_db / 20) * voice(sr=sr) / np.abs(voice(sr=sr)).max()
     share = 100 * np.mean(np.abs(y) >= 1)
-    doubt = doubts(in_bits(y, bits), sr)[0]
+    doubt = quality_warnings(in_bits(y, bits), sr)[0]
     assert doubt.startswith("clipped: ")
     assert doubt.endswith(" % of the samples at full scale")
     # Eight bits round what is up to half a step below.
@@ -118,7 +120,7 @@ def test_a_clipped_recording_that_was_turned_down_is_still_clipped(
     bits: int, turned_down: float, shown: str
 ) -> None:
     y = in_bits(turned_down * np.clip(10 * voice(), -1, 1), bits)
-    (doubt,) = doubts(y, 16000)
+    (doubt,) = quality_warnings(y, 16000)
     assert doubt.startswith("clipped: ")
     assert doubt.endswith(f" % of the samples cut off at {shown} dB of full scale")
 
@@ -132,22 +134,22 @@ def test_clipping_of_one_side_is_seen(side: int) -> None:
 @pytest.mark.parametrize("subtype", ["ULAW", "ALAW"])
 def test_clipping_in_a_telephone_s_code_is_at_full_scale(subtype: str) -> None:
     loud = coded(np.clip(10 * voice(sr=8000), -1, 1), 8000, subtype)
-    clipped, narrow = doubts(loud, 8000)
+    clipped, narrow = quality_warnings(loud, 8000)
     assert clipped.endswith("at full scale")
     assert (narrow,) == NARROW
-    assert doubts(coded(voice(sr=8000), 8000, subtype), 8000) == NARROW
+    assert quality_warnings(coded(voice(sr=8000), 8000, subtype), 8000) == NARROW
 
 
 def test_few_clipped_samples_are_no_matter() -> None:
     y = 0.5 * voice()
     y[np.argsort(-np.abs(y))[:20]] = 1.0
-    assert doubts(y, 16000) == ()
+    assert quality_warnings(y, 16000) == ()
 
 
 def test_samples_beyond_full_scale_are_too_loud() -> None:
     y = voice() * (1.5 / np.abs(voice()).max())
     share = 100 * np.mean(np.abs(y) > 1)
-    assert doubts(y, 16000) == (f"too loud: {share:.1f} % of the samples beyond full scale",)
+    assert quality_warnings(y, 16000) == (f"too loud: {share:.1f} % of the samples beyond full scale",)
 
 
 def test_a_clipped_recording_after_mp3_is_too_loud() -> None:
@@ -189,8 +191,8 @@ def test_silence_at_the_end_of_a_one_sided_range_is_not_clipped() -> None:
 @pytest.mark.parametrize("offset", [0.0, 0.25])
 def test_a_very_quiet_recording_begins_at_50_db(offset: float) -> None:
     y = voice() / np.abs(voice()).max()
-    assert doubts((10 ** (-49 / 20) * y + offset).astype(np.float32), 16000) == ()
-    (doubt,) = doubts((10 ** (-52 / 20) * y + offset).astype(np.float32), 16000)
+    assert quality_warnings((10 ** (-49 / 20) * y + offset).astype(np.float32), 16000) == ()
+    (doubt,) = quality_warnings((10 ** (-52 / 20) * y + offset).astype(np.float32), 16000)
     assert doubt == "very quiet: peak at -52 dB of full scale"
 
 
@@ -203,7 +205,7 @@ def test_a_word_in_ten_seconds_is_mostly_silence(sr: int, noise_db: float, rng: 
     word = harmonic(0.6, sr)
     y = np.pad(word, (3 * sr, 10 * sr - 3 * sr - len(word)))
     y += (10 ** (noise_db / 20) * word.std() * rng.standard_normal(len(y))).astype(np.float32)
-    doubt = next(doubt for doubt in doubts(y, sr) if doubt.startswith("mostly"))
+    doubt = next(doubt for doubt in quality_warnings(y, sr) if doubt.startswith("mostly"))
     said, of = (float(part) for part in doubt.removeprefix("mostly silence: speech in ")[:-2].split(" % of "))
     assert of == 10.0
     assert 4 <= said <= 6
@@ -212,19 +214,19 @@ def test_a_word_in_ten_seconds_is_mostly_silence(sr: int, noise_db: float, rng: 
 @pytest.mark.parametrize("noise_db", [-90.0, -40.0, -20.0])
 def test_a_second_of_silence_around_the_words_is_usual(noise_db: float) -> None:
     y = np.pad(voice(1.5, noise_db=noise_db), 16000)
-    assert doubts(y, 16000) == ()
+    assert quality_warnings(y, 16000) == ()
 
 
 def test_a_click_is_not_taken_for_the_speech() -> None:
     y = 0.1 * voice()
     y[20000:20050] = 0.99
-    assert doubts(y, 16000) == ()
+    assert quality_warnings(y, 16000) == ()
 
 
 def test_a_click_in_digital_silence_is_mostly_silence() -> None:
     y = np.zeros(48000, np.float32)
     y[20000:20100] = 0.3 * np.sin(np.arange(100))
-    assert "mostly silence: speech in 0 % of 3.0 s" in doubts(y, 16000)
+    assert "mostly silence: speech in 0 % of 3.0 s" in quality_warnings(y, 16000)
 
 
 @pytest.mark.parametrize("noise", [False, True])
@@ -239,21 +241,23 @@ def test_a_steady_sound_is_no_silence(noise: bool, rng: np.random.Generator) -> 
 @pytest.mark.parametrize("sr", RATES)
 @pytest.mark.parametrize(("seconds", "shown"), [(0.2, "0.2"), (0.3, "0.3"), (0.6, "0.6"), (0.999, "0.9")])
 def test_a_short_clip_says_its_length_rounded_down(sr: int, seconds: float, shown: str) -> None:
-    assert f"short: {shown} s" in doubts(voice(seconds, sr), sr)
+    assert f"short: {shown} s" in quality_warnings(voice(seconds, sr), sr)
 
 
 def test_a_second_is_not_short() -> None:
-    assert doubts(voice(1.0), 16000) == ()
+    assert quality_warnings(voice(1.0), 16000) == ()
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 10, 79, 159])
 def test_less_than_a_block_is_short_and_no_more_is_said(n: int) -> None:
-    assert doubts(np.ones(n, np.float32), 16000) == ("short: 0.0 s",)
+    assert quality_warnings(np.ones(n, np.float32), 16000) == ("short: 0.0 s",)
 
 
 def test_a_constant_is_silent() -> None:
     for value in (0.0, 0.5):
-        assert doubts(np.full(20000, value, np.float32), 16000) == ("silent: every sample is the same",)
+        assert quality_warnings(np.full(20000, value, np.float32), 16000) == (
+            "silent: every sample is the same",
+        )
 
 
 def test_a_clip_is_long_if_it_shows() -> None:
@@ -267,7 +271,7 @@ def test_a_clip_is_long_if_it_shows() -> None:
 
 
 def edge_khz(y: np.ndarray, sr: int) -> float:
-    (doubt,) = doubts(y, sr)
+    (doubt,) = quality_warnings(y, sr)
     assert doubt.startswith(f"{BAND}: nothing above ")
     assert doubt.endswith(" kHz, as on a telephone")
     return float(doubt.split()[3])
@@ -283,7 +287,7 @@ def test_a_telephone_s_band_is_told_at_any_rate(sr: int, hz: float) -> None:
 @pytest.mark.parametrize("sr", [16000, 22050, 32000, 44100, 48000, 96000, 192000])
 @pytest.mark.parametrize("hz", [5500, 7000, 8000])
 def test_a_wider_band_is_not_doubted(sr: int, hz: float) -> None:
-    assert doubts(in_bits(low_passed(voice(sr=sr), sr, hz)), sr) == ()
+    assert quality_warnings(in_bits(low_passed(voice(sr=sr), sr, hz)), sr) == ()
 
 
 @pytest.mark.parametrize("subtype", ["ULAW", "ALAW", "GSM610"])
@@ -310,13 +314,13 @@ def test_noise_laid_over_a_telephone_s_band_is_heard_and_the_edge_still_found() 
 
 def test_less_than_a_telephone_s_band_is_not_likened_to_one() -> None:
     y = in_bits(low_passed(voice(sr=48000), 48000, 1500))
-    (doubt,) = doubts(y, 48000)
+    (doubt,) = quality_warnings(y, 48000)
     assert doubt in {f"{BAND}: nothing above {khz} kHz" for khz in (1.5, 1.6, 1.7)}
 
 
 def test_a_low_rate_is_a_band_limit_whatever_it_holds() -> None:
-    assert doubts(voice(sr=8000), 8000) == NARROW
-    assert doubts(voice(sr=6000), 6000) == (f"{BAND}: nothing above 3.0 kHz, as on a telephone",)
+    assert quality_warnings(voice(sr=8000), 8000) == NARROW
+    assert quality_warnings(voice(sr=6000), 6000) == (f"{BAND}: nothing above 3.0 kHz, as on a telephone",)
 
 
 # --- all together
@@ -363,7 +367,7 @@ def check_lines(y: np.ndarray, sr: int) -> None:
     before = y.copy()
     with warnings.catch_warnings(), np.errstate(over="warn", divide="warn", invalid="warn"):
         warnings.simplefilter("error")
-        found = doubts(y, sr)
+        found = quality_warnings(y, sr)
     np.testing.assert_array_equal(y, before)
     assert len({doubt.split(":")[0] for doubt in found}) == len(found)
     for doubt in found:
@@ -376,8 +380,8 @@ def check_lines(y: np.ndarray, sr: int) -> None:
 def test_nothing_heavy_is_imported() -> None:
     code = (
         "import sys, numpy as np\n"
-        "from speechemo_cli.audio.doubts import doubts\n"
-        "doubts(np.sin(np.arange(16000.)).astype('f'), 16000)\n"
+        "from speechemo_cli.audio.quality import quality_warnings\n"
+        "quality_warnings(np.sin(np.arange(16000.)).astype('f'), 16000)\n"
         "print(*{'scipy', 'librosa', 'sklearn', 'soundfile', 'typer', 'rich'} & set(sys.modules))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import harmonic
+from speechemo_cli.audio.apart import Apart
 
 from speechemo_cli.audio import hearing
-from speechemo_cli.audio.apart import Apart
 from speechemo_cli.config import AudioConfig
 from speechemo_cli.errors import AudioError
 from speechemo_cli.processes import CRASHED

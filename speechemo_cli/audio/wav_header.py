@@ -1,0 +1,344 @@
+"""Where the samples of WAV, AIFF, W64, CAF, AU and NIST SPHERE files lie, whatever their headers count.
+
+Recorders that lost power, programs that stream and editors leave sizes that are wrong. The chunks are
+walked here; libsndfile gets the samples alone.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import struct
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KINDS = ("riff", "aiff", "w64", "caf", "au", "nist")
+# A file is walked for so many chunks, and so far for the end of padding.
+_MOST_CHUNKS = 2**12
+_MOST_PADDING = 2**28
+READ_BYTES = 2**16
+_LONGEST_DESCRIPTION = 2**12
+_UNKNOWN_32 = 2**32 - 1
+# Programs that stream write a size near one of these limits: it means "not known".
+_NO_PROMISE = (2**31 - 2**16, 2**32 - 2**16)
+# Less than this behind the samples is what an editor left there.
+_LEAST_BYTES = 512
+# Nor are tags, pictures, archives, files of other kinds and text samples.
+_NO_SAMPLES = re.compile(
+    rb"ID3|TAG|APETAGEX|\xff\xd8\xff|\x89PNG|GIF8|PK\x03\x04|%PDF|RIF[FX]|FORM|riff|caff|fLaC|OggS"
+    rb"|\.snd|dns\.|NIST_1A|\x1f\x8b\x08"
+)
+_GUID = bytes.fromhex("f3acd3118cd100c04f8edb8a")
+# Chunks that stand behind the samples, in lower case; the last of a file may be cut.
+_KNOWN = frozenset(
+    b"list id3  ixml axml bext cart chna umid cue  smpl inst fact peak levl junk pad  fllr disp afsp _pmx"
+    b" minf elm1 regn dgda mark comt name auth anno (c)  appl midi info"[i : i + 4]
+    for i in range(0, 5 * 33, 5)
+)
+# A file of its own behind another.
+_MAGIC = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"riff", b"caff")
+
+
+class Pcm(NamedTuple):
+    """What plain samples are, in libsndfile's words."""
+
+    subtype: str
+    endian: str
+    sr: int
+    channels: int
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one sample of all channels."""
+        width = {"PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "PCM_16": 2}.get(self.subtype, 1)
+        return width * self.channels
+
+
+class Span(NamedTuple):
+    """Bytes of samples in a file, and how many the header promises; None where it does not say."""
+
+    start: int
+    held: int
+    promised: int | None
+
+
+class Found(NamedTuple):
+    """The sound of one file within a file.
+
+    Attributes
+    ----------
+    pcm : Pcm or None
+        None where the samples are coded otherwise.
+    tag : int
+        Format tag of a coded WAV (mmreg.h), else 0.
+    header : bytes
+        To stand before the samples of a coded WAV: it leaves their number open.
+    spans : list of Span
+    behind : int
+        Where the file ends, and another may begin.
+    """
+
+    pcm: Pcm | None
+    tag: int
+    header: bytes
+    spans: list[Span]
+    behind: int
+
+
+class _Layout(NamedTuple):
+    """How a format writes its chunks, and which are what the samples are, and the samples."""
+
+    name_bytes: int
+    size: struct.Struct
+    alignment: int
+    first: int  # where the first chunk is
+    description: bytes
+    data: bytes
+    before_samples: int = 0  # bytes of the samples' chunk that are none
+    size_of_all: bool = False  # the size counts the chunk's name and itself
+
+
+_LAYOUTS = {
+    "riff": _Layout(4, struct.Struct("<I"), 2, 12, b"fmt ", b"data"),
+    "rifx": _Layout(4, struct.Struct(">I"), 2, 12, b"fmt ", b"data"),
+    "aiff": _Layout(4, struct.Struct(">I"), 2, 12, b"COMM", b"SSND", 8),
+    "w64": _Layout(16, struct.Struct("<q"), 8, 40, b"fmt " + _GUID, b"data" + _GUID, 0, size_of_all=True),
+    "caf": _Layout(4, struct.Struct(">q"), 1, 8, b"desc", b"data", 4),
+}
+
+
+def read_at(file: BinaryIO, at: int, n: int) -> bytes:
+    """Read bytes from wherever a header sends us: an error of the disk is the end of the file."""
+    try:
+        return file.read(n) if 0 <= at < 2**63 and file.seek(at) == at else b""
+    except (OSError, ValueError, OverflowError):
+        return b""
+
+
+def past_padding(file: BinaryIO, at: int, padding: bytes = b"\0\r\n", most: int = 2**20) -> int:
+    """Return where bytes of some kinds stop, by default zeros and line ends, or where there were many."""
+    for _ in range(most // READ_BYTES):
+        found = read_at(file, at, READ_BYTES)
+        rest = found.lstrip(padding)
+        at += len(found) - len(rest)
+        if rest or not found:
+            break
+    return at
+
+
+def find(file: BinaryIO, kind: str, at: int, end: int) -> Found | None:
+    """Find the samples of a file of one of `KINDS` that begins at a byte.
+
+    Parameters
+    ----------
+    file : binary file
+    kind : str
+    at, end : int
+
+    Returns
+    -------
+    Found or None
+        None where there are no samples, or the header does not say what they are.
+    """
+    if kind == "au":
+        return _au(file, at, end)
+    return _nist(file, at, end) if kind == "nist" else _chunked(file, kind, at, end)
+
+
+def _chunks(file: BinaryIO, at: int, layout: _Layout) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the name of each chunk, where its content begins, and the size of that by its header."""
+    n = layout.name_bytes + layout.size.size
+    for _ in range(_MOST_CHUNKS):
+        head = read_at(file, at, n)
+        if len(head) < n:
+            return
+        (size,) = layout.size.unpack_from(head, layout.name_bytes)
+        size -= n * layout.size_of_all
+        yield head[: layout.name_bytes], at + n, size
+        if size < 0:
+            return
+        at += n + size + -size % layout.alignment
+
+
+def _chunked(file: BinaryIO, kind: str, at: int, end: int) -> Found | None:
+    magic = read_at(file, at, 12)
+    layout = _LAYOUTS["rifx" if magic.startswith(b"RIFX") else kind]
+    large = magic[:4] in (b"RF64", b"BW64")
+    description, wide = b"", 0
+    for name, start, size in _chunks(file, at + layout.first, layout):
+        if name == b"ds64" and large:
+            wide = int.from_bytes(read_at(file, start + 8, 8), "little")
+        elif name == layout.description and 0 < size <= _LONGEST_DESCRIPTION:
+            description = read_at(file, start, size)
+        elif name == layout.data and description:
+            promised = wide if large and size == _UNKNOWN_32 else size
+            break
+    else:
+        return None
+    span, seen = _span(file, start, promised, end, layout)
+    spans, behind = [span], end
+    for name, start, size in _chunks(file, seen, layout):
+        if not _is_chunk(name, start, size, end):
+            behind = start - layout.size.size - layout.name_bytes
+            break
+        if name == layout.data:
+            spans.append(_span(file, start, size, end, layout)[0])
+    try:
+        pcm, tag = _described(kind, magic, description)
+    except (struct.error, ValueError, OverflowError):
+        return None
+    unknown = struct.pack("<I", _UNKNOWN_32)
+    header = b"RIFF" + unknown + b"WAVEfmt " + struct.pack("<I", len(description)) + description
+    return Found(pcm, tag, header + bytes(len(description) % 2) + b"data" + unknown, spans, behind)
+
+
+def _described(kind: str, magic: bytes, description: bytes) -> tuple[Pcm | None, int]:
+    """Read a chunk that says what the samples are; also the tag of a WAV whose samples are coded."""
+    if kind == "aiff":
+        return _aiff(magic, description), 0
+    if kind == "caf":
+        return _caf(description), 0
+    order = ">" if magic.startswith(b"RIFX") else "<"
+    tag, channels, sr, _, block, bits = struct.unpack_from(order + "HHIIHH", description)
+    if tag == 0xFFFE and len(description) >= 26:  # WAVE_FORMAT_EXTENSIBLE names it further on
+        (tag,) = struct.unpack_from(order + "H", description, 24)
+    width = block // channels if channels and block % channels == 0 else (bits + 7) // 8
+    endian = "BIG" if order == ">" else "LITTLE"
+    subtype = {
+        1: {1: "PCM_U8", 2: "PCM_16", 3: "PCM_24", 4: "PCM_32"},
+        3: {4: "FLOAT", 8: "DOUBLE"},
+        6: {1: "ALAW"},
+        7: {1: "ULAW"},
+    }.get(tag, {}).get(width)
+    return (Pcm(subtype, endian, sr, channels), 0) if subtype else (None, tag)
+
+
+def _aiff(magic: bytes, description: bytes) -> Pcm | None:
+    channels, _, bits, exponent, mantissa = struct.unpack_from(">HIHHQ", description)
+    sr = round(mantissa * 2.0 ** ((exponent & 0x7FFF) - 16383 - 63))
+    coding = description[18:22] if magic[8:12] == b"AIFC" else b"NONE"
+    integer = {1: "PCM_S8", 2: "PCM_16", 3: "PCM_24", 4: "PCM_32"}.get((bits + 7) // 8)
+    subtype, endian = {
+        **dict.fromkeys((b"NONE", b"twos"), (integer, "BIG")),
+        b"sowt": (integer, "LITTLE"),
+        b"in24": ("PCM_24", "BIG"),
+        b"in32": ("PCM_32", "BIG"),
+        **dict.fromkeys((b"fl32", b"FL32"), ("FLOAT", "BIG")),
+        **dict.fromkeys((b"fl64", b"FL64"), ("DOUBLE", "BIG")),
+        **dict.fromkeys((b"ulaw", b"ULAW"), ("ULAW", "BIG")),
+        **dict.fromkeys((b"alaw", b"ALAW"), ("ALAW", "BIG")),
+        b"raw ": ("PCM_U8", "BIG"),
+    }.get(coding, (None, "BIG"))
+    return Pcm(subtype, endian, sr, channels) if subtype else None
+
+
+def _caf(description: bytes) -> Pcm | None:
+    sr, coding, flags, _, _, channels, bits = struct.unpack_from(">d4sIIIII", description)
+    integer = {8: "PCM_S8", 16: "PCM_16", 24: "PCM_24", 32: "PCM_32"}
+    kinds = {32: "FLOAT", 64: "DOUBLE"} if flags & 1 else integer
+    subtype = kinds.get(bits) if coding == b"lpcm" else {b"ulaw": "ULAW", b"alaw": "ALAW"}.get(coding)
+    return Pcm(subtype, "LITTLE" if flags & 2 else "BIG", round(sr), channels) if subtype else None
+
+
+def _span(file: BinaryIO, start: int, promised: int, end: int, layout: _Layout) -> tuple[Span, int]:
+    """Find out where a chunk of samples ends, and where the chunks behind it begin."""
+    start, promised = start + layout.before_samples, promised - layout.before_samples
+    there = max(0, end - start)
+    last = start + max(0, promised)
+    behind = last + -promised % layout.alignment
+    # Some programs leave the padding out, some write too much.
+    places = (last, behind, last + 1, last + 2)
+    behind = next((place for place in places if _chunk_at(file, place, end, layout)), behind)
+    if promised > there and not _is_open(promised):
+        return Span(start, there, promised), end
+    if promised > there or (promised <= 0 and not _chunk_at(file, behind, end, layout)):
+        return Span(start, there, None), end
+    if promised > 0 and _goes_on(file, behind, end, layout):
+        return Span(start, there, promised), end
+    return Span(start, max(0, promised), max(0, promised)), behind
+
+
+def _is_open(size: int) -> bool:
+    return size <= 0 or any(limit <= size <= limit + 2**16 for limit in _NO_PROMISE) or size >= 2**62
+
+
+def _chunk_at(file: BinaryIO, at: int, end: int, layout: _Layout) -> bool:
+    return _is_chunk(*next(_chunks(file, at, layout), (b"", at, -1)), end)
+
+
+def _is_chunk(name: bytes, start: int, size: int, end: int) -> bool:
+    """Whether this may be a chunk, and no samples: text for a name, and a size that there is room for."""
+    name = name[:4]
+    if name in _MAGIC or not all(32 <= byte < 127 for byte in name):
+        return False
+    return 0 <= size <= end - start or name.lower() in _KNOWN
+
+
+def _goes_on(file: BinaryIO, at: int, end: int, layout: _Layout | None = None) -> bool:
+    """Whether behind the last sample that a header counts there are more, and not something else."""
+    if end - at < _LEAST_BYTES or (layout and _chunk_at(file, at, end, layout)):
+        return False
+    head, far = read_at(file, at, _LEAST_BYTES), min(end, at + _MOST_PADDING)
+    return not (
+        _NO_SAMPLES.match(head)
+        or _is_text(head)
+        or past_padding(file, at, most=_MOST_PADDING) >= far
+        or past_padding(file, at, head[:1], _MOST_PADDING) >= far
+    )
+
+
+def _is_text(head: bytes) -> bool:
+    coding = "utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
+    try:
+        # The last character may have been cut.
+        text = codecs.getincrementaldecoder(coding)().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return all(c.isprintable() or c in "\t\r\n\ufeff" for c in text)
+
+
+def _counted(file: BinaryIO, start: int, promised: int | None, end: int) -> list[Span]:
+    """Take the samples of a format whose header holds one number and nothing follows them."""
+    held = max(0, end - start)
+    if promised is not None and promised < held and not _goes_on(file, start + promised, end):
+        held = promised
+    return [Span(start, held, promised)]
+
+
+_AU = {1: "ULAW", 2: "PCM_S8", 3: "PCM_16", 4: "PCM_24", 5: "PCM_32", 6: "FLOAT", 7: "DOUBLE", 27: "ALAW"}
+
+
+def _au(file: BinaryIO, at: int, end: int) -> Found | None:
+    head = read_at(file, at, 24)
+    if len(head) < 24:
+        return None
+    order = ">" if head.startswith(b".snd") else "<"
+    offset, promised, coding, sr, channels = struct.unpack_from(order + "5I", head, 4)
+    subtype = _AU.get(coding)
+    pcm = Pcm(subtype, "BIG" if order == ">" else "LITTLE", sr, channels) if subtype else None
+    spans = _counted(file, at + max(24, offset), None if _is_open(promised) else promised, end)
+    return Found(pcm, 0, b"", spans, end)
+
+
+_NIST_FIELD = re.compile(rb"^(\w+) -(?:i|s\d+) (\S+)\s*$", re.MULTILINE)
+
+
+def _nist(file: BinaryIO, at: int, end: int) -> Found | None:
+    """Read a text header (NIST SPHERE 2.6)."""
+    head = read_at(file, at, 2**14)
+    fields = dict(_NIST_FIELD.findall(head.partition(b"end_head")[0]))
+    try:
+        start = at + int(head[8:16])
+        sr, channels = int(fields[b"sample_rate"]), int(fields.get(b"channel_count", 1))
+        width = int(fields.get(b"sample_n_bytes", 2))
+        promised = int(fields.get(b"sample_count", 0)) * channels * width
+    except (KeyError, ValueError):
+        return None
+    coding = fields.get(b"sample_coding", b"pcm")
+    subtype = {1: "PCM_S8", 2: "PCM_16", 3: "PCM_24", 4: "PCM_32"}.get(width) if coding == b"pcm" else None
+    subtype = {b"ulaw": "ULAW", b"mu-law": "ULAW", b"alaw": "ALAW"}.get(coding, subtype)
+    endian = "LITTLE" if fields.get(b"sample_byte_format", b"01").startswith(b"0") else "BIG"
+    pcm = Pcm(subtype, endian, sr, channels) if subtype else None
+    return Found(pcm, 0, b"", _counted(file, start, promised or None, end), end)
