@@ -99,7 +99,7 @@ def read(file: str) -> Manifest:
         text, encoding = _decode(content)
         if encoding == "cp1252":
             example = next(line for line in text.splitlines() if not line.isascii())
-            notes.append(f"{shown}: not UTF-8, read as Windows-1252: {display_name(example.strip()[:60])}")
+            notes.append(f"not UTF-8, read as Windows-1252: {display_name(example.strip()[:60])}")
         columns, rows = _rows(text)
         if not rows:
             raise NoInputError(f"{shown} lists no clip")
@@ -115,9 +115,7 @@ def read(file: str) -> Manifest:
             "Paths count from the folder of the manifest",
         )
     if paths.prefix:
-        notes.append(
-            f"{shown}: {display_name(paths.prefix)} is not there, the manifest's folder is taken for it"
-        )
+        notes.append(f"{display_name(paths.prefix)} is not there, the manifest's folder is taken for it")
     return Manifest(clips, notes)
 
 
