@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from speechemo_cli.cli import app, render
 from speechemo_cli.corpus.layouts import Clip, find_clips
 from speechemo_cli.corpus.manifest import write_template
 from speechemo_cli.errors import AccessError, ConfigError, DataError, NoInputError
@@ -301,3 +302,37 @@ def test_write_template_writes_over_nothing() -> None:
     with pytest.raises(ConfigError, match=r"new\.csv exists already"):
         write_template(Path("new.csv"), [("a.wav", "", "")])
     assert not Path("not-there").exists()
+
+
+def test_extract_writes_a_template_of_what_it_finds_and_computes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    (data / "happy" / "ann").mkdir(parents=True)
+    for name in ("happy/ann/1.wav", "2.wav", "notes.txt"):
+        (data / name).touch()
+
+    code = app.run(["extract", "data", "--manifest-template", "lists.csv"])
+    again = app.run(["extract", "data", "--manifest-template", "lists.csv"])
+
+    out, err = capsys.readouterr()
+    assert (code, again, out) == (0, 2, "")
+    assert "lists.csv: 2 recordings, 1 without a label. Fill in" in err
+    assert "lists.csv exists already" in err
+    rows = Path("lists.csv").read_text(encoding="utf-8-sig").splitlines()
+    assert sorted(rows[1:]) == ["data/2.wav,,", "data/happy/ann/1.wav,happy,ann"]
+    assert not Path("features").exists()
+
+
+def test_names_reach_the_terminal_as_escapes_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    bad = "\x1b[31mred\x07"
+
+    render.emit(render.table(["fold", bad], [["1", bad]], title=bad))
+    render.note(bad)
+    render.warn(bad)
+    render.error_line(bad)
+
+    out, err = capsys.readouterr()
+    assert "".join(out.split("\n")).isprintable()
+    assert "".join(err.split("\n")).isprintable()
+    assert (out + err).count("\\x1b[31mred\\x07") == 6
