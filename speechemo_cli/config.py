@@ -24,6 +24,9 @@ ENV_PREFIX = "SPEECHEMO_"
 # Variables that steer the program rather than hold a config value.
 _ENV_RESERVED = {"SPEECHEMO_DEBUG", "SPEECHEMO_CONFIG"}
 
+# numpy takes 32 bits, and folds and draws count on from the seed.
+MAX_SEED = 2**31 - 1
+
 Split = Literal["both", "random", "none"]
 
 
@@ -179,7 +182,7 @@ class Config:
             "one path or more",
         )
         _require(0 <= self.jobs <= 1024, "jobs", self.jobs, "0 (one a core) to 1024")
-        _require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
+        _require(0 <= self.seed <= MAX_SEED, "seed", self.seed, f"0 to {MAX_SEED}")
 
     @property
     def workers(self) -> int:
@@ -302,8 +305,8 @@ _NOUNS: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
-    str: "a text",
-    tuple[str, ...]: "a text or a list of texts",
+    str: "a text without NUL",
+    tuple[str, ...]: "a text or a list of texts, without NUL",
 }
 _BOOL_WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -318,6 +321,10 @@ def _as_kind(value: Any, kind: Any) -> Any:
         raise TypeError
     if kind is int and isinstance(value, float) and not value.is_integer():
         raise ValueError
+    if kind is str:
+        if "\0" in value:
+            raise ValueError
+        return os.path.expanduser(value)  # noqa: PTH111 - every text is a path, and Path drops its last slash
     result = kind(value)
     if kind is float and not math.isfinite(result):
         raise ValueError

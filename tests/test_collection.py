@@ -25,7 +25,7 @@ def touch(*names: str) -> None:
 
 
 def write_manifest(path: str, *rows: str) -> None:
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    touch(path, *(str(Path(path).parent / row.split(",")[0]) for row in rows))
     Path(path).write_text("\n".join(["path,label,speaker", *rows]))
 
 

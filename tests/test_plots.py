@@ -10,6 +10,21 @@ from matplotlib.image import imread
 
 from speechemo_cli.errors import AccessError
 from speechemo_cli.evaluation import plots
+from speechemo_cli.plotting import drawable
+
+
+@pytest.mark.parametrize("label", ["\u5feb\u4e50", "$x$", "$\\\\frac$", "\u0915\u094d\u0937", "\U0001f600"])
+def test_confusion_draws_labels_of_any_alphabet_without_a_word(
+    label: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    plots.confusion([[1, 0], [0, 1]], (label, "sad"), "v1", Path("matrix.png"))
+
+    assert imread("matrix.png").std() > 0.05
+    assert list(recwarn) == []
+
+
+def test_drawable_escapes_what_no_font_has_and_nothing_else() -> None:
+    assert drawable("J\u00fcrgen \u03b1\U000f0000\n") == "J\u00fcrgen \u03b1\\U000f0000\\n"
 
 
 def history(epochs: int, *sets: str) -> dict[str, list[float]]:

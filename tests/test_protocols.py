@@ -66,6 +66,24 @@ def test_slices_are_scores_of_their_clips(rng: np.random.Generator) -> None:
     assert result.slices["gender"]["m"].accuracy == pytest.approx(right[men].mean())
 
 
+def test_slices_are_by_further_columns_that_put_clips_into_groups(rng: np.random.Generator) -> None:
+    data = told(rng, speakers=3)
+    examples = [
+        replace(one, clip=replace(one.clip, extra=(("age", "old" if i % 3 else "young"), ("id", str(i)))))
+        for i, one in enumerate(data.examples)
+    ]
+    examples[0] = replace(examples[0], clip=replace(examples[0].clip, extra=(("same", "x"),)))
+    data = replace(data, examples=tuple(examples))
+
+    result = protocols.run_protocol("v1", "random-5fold", data, trained_with(epochs=1))
+
+    assert set(result.slices) == {"speaker", "gender", "intensity", "statement", "age"}
+    young = np.array([("age", "young") in example.clip.extra for example in result.examples])
+    right = result.probabilities.argmax(axis=1) == result.truth
+    assert result.slices["age"]["young"].accuracy == pytest.approx(right[young].mean())
+    assert sum(scores.n for scores in result.slices["age"].values()) == result.pooled.n - 1
+
+
 def test_run_protocol_trains_again_only_what_is_not_kept_whole(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

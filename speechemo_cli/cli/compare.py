@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def run(
     a: Annotated[Path, typer.Argument(metavar="A.csv", help="Predictions of one version.")],
     b: Annotated[Path, typer.Argument(metavar="B.csv", help="Predictions of another.")],
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of the bootstrap.")] = 0,
     format_: options.DocumentFormat = None,
 ) -> None:
     """Compare two files of predictions, made on the same clips and folds, clip by clip.

@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from speechemo_cli.cli import options, render, score_tables
+from speechemo_cli.cli import options, protected, render, score_tables
 from speechemo_cli.cli.extract import exit_for, say_corpora
+from speechemo_cli.cli.protected import files_of
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.evaluation.wording import percent
-from speechemo_cli.files import display_name
+from speechemo_cli.files import display_name, require_writable
 
 if TYPE_CHECKING:
     from speechemo_cli.config import Config
+    from speechemo_cli.corpus.collection import Collection
     from speechemo_cli.evaluation.metrics import Scores
     from speechemo_cli.evaluation.protocols import ProtocolResult
     from speechemo_cli.features.extraction import Extraction
@@ -95,7 +98,7 @@ def run(
         )
     if conditions and corpora.train:
         raise ConfigError("--conditions does not go with --train and --test", "Leave it out")
-    files = _Files(plot, predictions, report)
+    files = _Files(plot, predictions, report, config_file)
     files.check()
     config = options.build_config(
         config_file,
@@ -115,7 +118,7 @@ def run(
         chosen = (protocol or options.Protocol.speaker_5fold).value
         _by_protocol(version.value, chosen, config, files, format_, with_conditions=conditions)
     else:
-        _model_file(model, config, plot, format_, with_conditions=conditions)
+        _model_file(model, config, files, format_, with_conditions=conditions)
 
 
 class _Corpora(NamedTuple):
@@ -150,6 +153,7 @@ class _Files(NamedTuple):
     plot: Path | None
     predictions: Path | None
     report: Path | None
+    config: Path | None
 
     def check(self) -> None:
         """Refuse wrong suffixes and unwritable folders before the work."""
@@ -157,11 +161,16 @@ class _Files(NamedTuple):
         options.check_output("--predictions", self.predictions, ".csv")
         options.check_output("--report", self.report, ".html")
 
+    def protect(self, corpus: Collection, *models: Path) -> None:
+        """Refuse to write over what is read."""
+        outputs = {"--plot": [self.plot], "--predictions": [self.predictions], "--report": [self.report]}
+        protected.protect(outputs, chain(files_of(corpus), models, [self.config]))
+
 
 def _model_file(
     model: str | None,
     config: Config,
-    plot: Path | None,
+    files: _Files,
     format_: options.Format | None,
     *,
     with_conditions: bool,
@@ -171,13 +180,14 @@ def _model_file(
     from speechemo_cli.errors import DataError
     from speechemo_cli.evaluation import conditions, holdout
     from speechemo_cli.features import dataset
-    from speechemo_cli.models import model_file
+    from speechemo_cli.models import litert_file, model_file
 
     path = model_file.find(model, config.models)
     checked = model_file.check(path)
     metadata = checked.metadata
     corpus = find_all(config.data, song=config.song)
     say_corpora(corpus)
+    files.protect(corpus, path, litert_file.beside(path))
     render.note(
         f"model: {model_file.shown(path)}"
         f" ({metadata.version}, {metadata.epochs} epochs, seed {metadata.seed})"
@@ -201,8 +211,8 @@ def _model_file(
     result = holdout.score_model(checked.load(), metadata, clips)
     headline = result.not_trained_on or result.trained_on
     assert headline is not None
-    if plot:
-        _draw(headline, metadata.labels, f"{model_file.shown(path)} on {headline.n} clips", plot)
+    if files.plot:
+        _draw(headline, metadata.labels, f"{model_file.shown(path)} on {headline.n} clips", files.plot)
     if options.is_table(format_):
         render.emit(score_tables.of_model(result, headline))
     else:
@@ -242,6 +252,8 @@ def _by_protocol(
 
     corpus = find_all(config.data, song=config.song)
     say_corpora(corpus)
+    files.protect(corpus)
+    require_writable(Path(config.runs))
     preset = protocols.preset_of(version, config)
     with render.progress("extracting", "clips") as update:
         others = (*preset.others, *(conditions.feature_sets(preset.feature_set) if with_conditions else ()))
@@ -267,6 +279,8 @@ def _between_corpora(
 
     found = find_all([*corpora.train, *corpora.test], song=config.song)
     say_corpora(found)
+    files.protect(found)
+    require_writable(Path(config.runs))
     preset = protocols.preset_of(version, config)
     with render.progress("extracting", "clips") as update:
         clips = found.only(corpora.train).clips

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from speechemo_cli.cli import options, render
+from speechemo_cli.cli.protected import protect
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.files import display_name, require_writable
 
@@ -58,6 +59,7 @@ def run(
     path = output or export.default_output(source, chosen)
     model_file.inspect(source)
     _check_output(path, chosen, export.SUFFIXES)
+    protect({"--output": [path, export.description_beside(path)]}, [source, config_file])
     export.check(path, chosen)
     with render.progress("exporting", "steps") as update:
         done = export.write(source, path, chosen, update)

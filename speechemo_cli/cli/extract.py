@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,6 +30,15 @@ def run(
             help="Feature set to fill: mfcc, whisper, augment.",
         ),
     ] = None,
+    template: Annotated[
+        Path | None,
+        typer.Option(
+            "--manifest-template",
+            metavar="FILE.csv",
+            show_default=False,
+            help="Only write a list of the recordings in DATA, to fill in labels and speakers.",
+        ),
+    ] = None,
     store: options.Store = None,
     jobs: options.Jobs = None,
     song: options.Song = None,
@@ -54,6 +64,10 @@ def run(
     config = options.build_config(
         config_file, sets, data=data, store=store, jobs=jobs, song=song, audio__strict=strict
     )
+    if template is not None:
+        options.check_output("--manifest-template", template, ".csv")
+        _write_template(config.data, template)
+        return
     wanted = tuple(dict.fromkeys(features or FEATURE_SETS))
     for name in wanted:
         if name not in FEATURE_SETS:
@@ -71,7 +85,7 @@ def run(
             ["byte-identical copies", str(result.duplicates)],
             ["failed", str(len(result.failed))],
             ["feature sets", ", ".join(wanted)],
-            ["store", display_name(config.store)],
+            ["store", config.store],
             ["seconds", f"{result.seconds:.1f}"],
         ]
         render.emit(render.table(["extract", ""], rows))
@@ -97,6 +111,32 @@ def run(
     exit_for(corpus, result)
 
 
+def _write_template(data: tuple[str, ...], template: Path) -> None:
+    """List every recording, with the label and the speaker where the layout tells."""
+    from speechemo_cli.corpus.layouts import Walk, find_clips
+    from speechemo_cli.corpus.manifest import write_template
+    from speechemo_cli.errors import DataError, NoInputError
+
+    listed: dict[str, tuple[str, str]] = {}
+    for one in data:
+        is_folder = Path(one).is_dir()
+        if is_folder:
+            listed |= dict.fromkeys(Walk(one), ("", ""))
+        try:
+            listed |= {clip.path: (clip.label, clip.speaker or "") for clip in find_clips(one, song=True)}
+        except (DataError, NoInputError):
+            if not is_folder:
+                raise  # of a folder that tells no labels the recordings are listed all the same
+    if not listed:
+        raise NoInputError(f"no recording in {', '.join(map(display_name, data))}")
+    write_template(template, ((path, *known) for path, known in listed.items()))
+    name, lacking = display_name(template), sum(not label for label, _ in listed.values())
+    render.note(
+        f"{name}: {counted(len(listed), 'recording')}, {lacking} without a label. Fill in label and speaker"
+        f" in a spreadsheet, then: speechemo extract {name}"
+    )
+
+
 def say_corpora(found: Collection) -> None:
     """Say what was found, and what was left out and why."""
     for data, corpus in found.parts.items():
@@ -109,6 +149,8 @@ def _say_corpus(data: str, corpus: Corpus) -> None:
         f"{display_name(data)}: {_NAMES[corpus.layout]}, {counted(len(corpus), 'clip')}, "
         f"{counted(len(corpus.labels), 'label')}{speakers}"
     )
+    for line in corpus.notes:
+        render.note(f"  {line}")
     for reason, count in corpus.skipped.items():
         render.note(f"  left out: {count} {reason}")
     for folder in corpus.unreadable:

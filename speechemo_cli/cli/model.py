@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from speechemo_cli.cli import options, render
+from speechemo_cli.cli.protected import protect
 from speechemo_cli.corpus.layouts import speaker_names
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.evaluation.wording import percent
@@ -29,7 +30,7 @@ def info(
     if options.is_table(format_):
         rows = _rows(facts)
         width = max(len(name) for name, _ in rows)
-        render.emit("\n".join(f"{name:<{width}}  {value}" for name, value in rows))
+        render.emit("\n".join(display_name(f"{name:<{width}}  {value}") for name, value in rows))
     else:
         render.emit_json("model info", facts)
 
@@ -50,11 +51,12 @@ def card(
     """Write the model card: data, results with intervals, limits and licence, in Markdown."""
     from speechemo_cli.evaluation import model_card, plots
     from speechemo_cli.files import atomic_path
-    from speechemo_cli.models import model_file
+    from speechemo_cli.models import litert_file, model_file
 
     options.check_output("--output", output, ".md")
     options.check_output("--plot", plot, ".png")
     source = _path(model, config_file)
+    protect({"--output": [output], "--plot": [plot]}, [source, litert_file.beside(source), config_file])
     text = model_card.markdown(source)
     if plot:
         measured = model_file.inspect(source).results.get("cross_validated")
@@ -96,11 +98,10 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("training", f"{facts['epochs']} epochs, seed {facts['seed']}"),
         ("temperature", f"{facts['temperature']:.3f}" if facts["temperature"] else "none"),
         ("unlike the training", f"further than {facts['unlike']:.1f}" if facts["unlike"] else "not known"),
-        ("speakers", f"{len(data['speakers'])}: {' '.join(map(display_name, names))}"),
+        ("speakers", f"{len(data['speakers'])}: {' '.join(names)}"),
         (
             "corpora",
-            ", ".join(f"{display_name(name)} {one['clips']} clips" for name, one in data["corpora"].items())
-            or "not known",
+            ", ".join(f"{name} {one['clips']} clips" for name, one in data["corpora"].items()) or "not known",
         ),
     ]
     for part, words in (
@@ -147,7 +148,7 @@ def _results(results: dict[str, Any]) -> list[tuple[str, str]]:
         if scores:
             rows.append((words, f"{percent(scores['accuracy'])}, UAR {percent(scores['uar'])}"))
     rows += [
-        (f"right without {display_name(name)}", f"{percent(one['accuracy'])}, UAR {percent(one['uar'])}")
+        (f"right without {name}", f"{percent(one['accuracy'])}, UAR {percent(one['uar'])}")
         for name, one in results.get("other_corpora", {}).items()
     ]
     return rows

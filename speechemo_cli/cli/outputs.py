@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechemo_cli.cli import render
+from speechemo_cli.cli import protected, render
 from speechemo_cli.cli.answers import WRITERS
 from speechemo_cli.cli.earlier import lines_of, read_back
 from speechemo_cli.cli.partial import PartialFile
@@ -80,7 +80,7 @@ class ToFile(Sink):
     style : Style
     resume : bool
         Take up what `path` and runs that were broken off hold.
-    spare : iterable of path-like
+    protect : iterable of path-like
         Files that are not to be written over.
 
     Raises
@@ -88,7 +88,7 @@ class ToFile(Sink):
     AccessError
         It cannot be written, another process is writing it, or what is there cannot be read.
     ConfigError
-        It is one of the files to spare.
+        It is one of the files to protect.
     """
 
     def __init__(
@@ -99,17 +99,17 @@ class ToFile(Sink):
         *,
         resume: bool,
         writers: Writers = WRITERS,
-        spare: Iterable[str | os.PathLike[str]] = (),
+        protect: Iterable[str | os.PathLike[str]] = (),
     ) -> None:
         self._file = PartialFile(path)
-        self._refuse_to_replace(spare)
+        self._protect(protect)
         self._file.open()
         self._known = self._take_up(format_, style) if resume else {}
         self._file.empty()
         self._writer = writers[format_](style, self._file.write)
 
     def expect(self, clip: Input) -> None:  # noqa: D102
-        self._refuse_to_replace([clip.path])
+        self._protect([clip.path])
 
     def put(self, _clip: Input, items: Iterable[Answer | Refusal]) -> None:  # noqa: D102
         for item in items:
@@ -126,9 +126,8 @@ class ToFile(Sink):
     def __exit__(self, *_: object) -> None:
         self._file.release()
 
-    def _refuse_to_replace(self, files: Iterable[str | os.PathLike[str]]) -> None:
-        file = self._file
-        _refuse_to_replace(_identities(files), file.shown, file.path, file.partial, file.kept)
+    def _protect(self, files: Iterable[str | os.PathLike[str]]) -> None:
+        protected.protect({"--output": (self._file.shown, self._file.partial, self._file.kept)}, files)
 
     def _take_up(self, format_: str, style: Style) -> dict[str, dict[str, list[Answer]]]:
         """Read what runs before had answered, and keep it while this one writes over `FILE.partial`."""
@@ -155,7 +154,7 @@ class ToFolder(Sink):
     style : Style
     resume : bool
         Take up what the files of a clip hold.
-    spare : iterable of path-like
+    protect : iterable of path-like
         Files that are not to be written over.
 
     Raises
@@ -172,10 +171,10 @@ class ToFolder(Sink):
         *,
         resume: bool,
         writers: Writers = WRITERS,
-        spare: Iterable[str | os.PathLike[str]] = (),
+        protect: Iterable[str | os.PathLike[str]] = (),
     ) -> None:
         require_writable(root)
-        self._spare = _identities(spare)
+        self._protected = protected.identities(protect)
         self._root, self._format, self._style, self._resume = root, format_, style, resume
         self._new_writer = writers[format_]
         self._taken: dict[Path, str] = {}
@@ -187,11 +186,11 @@ class ToFolder(Sink):
         Raises
         ------
         ConfigError
-            Those of another clip go there, or it is a file to spare.
+            Those of another clip go there, or it is a file to protect.
         """
         target = self._file(clip)
-        for files in (self._spare, _identities([clip.path])):
-            _refuse_to_replace(files, target, target)
+        for files in (self._protected, protected.identities([clip.path])):
+            protected.refuse("--output", protected.identities([target]), files)
         before = self._taken.setdefault(target, clip.path)
         if before != clip.path:
             raise ConfigError(
@@ -228,7 +227,7 @@ def sink(
     *,
     resume: bool,
     writers: Writers = WRITERS,
-    spare: Iterable[str | os.PathLike[str]] = (),
+    protect: Iterable[str | os.PathLike[str]] = (),
 ) -> Sink:
     """Return where answers go: stdout without `output`, else a file or a folder.
 
@@ -239,7 +238,7 @@ def sink(
     style : Style
     resume : bool
     writers : mapping of str to type
-    spare : iterable of path-like
+    protect : iterable of path-like
         Files that answers must not be written over, besides the clips.
 
     Raises
@@ -247,12 +246,12 @@ def sink(
     AccessError
         It cannot be written, another process is writing it, or what is there to resume cannot be read.
     ConfigError
-        It is one of the files to spare.
+        It is one of the files to protect.
     """
     if output is None:
         return ToStdout(format_, style, writers)
     kind = ToFolder if is_folder(output) else ToFile
-    return kind(Path(output), format_, style, resume=resume, writers=writers, spare=spare)
+    return kind(Path(output), format_, style, resume=resume, writers=writers, protect=protect)
 
 
 def named(output: str | None) -> str | None:
@@ -266,36 +265,6 @@ def named(output: str | None) -> str | None:
     if output == "":
         raise ConfigError("--output is empty, expected a file or a folder", "Leave it out for stdout")
     return None if output in _STDOUT else output
-
-
-def _identities(files: Iterable[str | os.PathLike[str]]) -> dict[tuple[int, int], str | os.PathLike[str]]:
-    """Look up files by what they are, whatever they are called; those that are not there are left out."""
-    found = {}
-    for file in files:
-        try:
-            status = os.stat(file)
-        except (OSError, ValueError):
-            continue
-        found[status.st_dev, status.st_ino] = file
-    return found
-
-
-def _refuse_to_replace(
-    files: Mapping[tuple[int, int], str | os.PathLike[str]], shown: Path, *targets: Path
-) -> None:
-    """Refuse to write over one of the files that are read here, as `_identities` gives them.
-
-    Raises
-    ------
-    ConfigError
-    """
-    for identity in _identities(targets):
-        if identity in files:
-            raise ConfigError(
-                f"--output {display_name(shown)} would write over {display_name(files[identity])},"
-                " which is used here",
-                "Give another --output",
-            )
 
 
 def _fitting(name: str, suffix: str) -> str:

@@ -113,9 +113,11 @@ class PartialFile:
             raise access_error("write", self.shown, error) from error
 
     def release(self) -> None:
-        """Let other processes have it, complete or not."""
-        if self._handle is not None:
+        """Let other processes have it, complete or not; one that is empty goes."""
+        if self._handle is not None and not self._handle.closed:
             try:
+                if not os.fstat(self._handle.fileno()).st_size:
+                    self.partial.unlink()
                 self._handle.close()
             except OSError:
                 pass  # what went wrong has been said already

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from speechemo_cli.cli import answers, earlier, inputs, options, outputs, render, stream, timeline
+from speechemo_cli.cli import answers, earlier, inputs, options, outputs, protected, render, stream, timeline
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import display_name
@@ -215,10 +215,13 @@ def run(
     if found is None:
         stream.run(predictor, style)
         return
-    read = [path, litert_file.beside(path), *clips, files_from, config_file, plot]
-    used = [file for file in read if file is not None]
+    named = (path, litert_file.beside(path), *clips, files_from, config_file)
+    read = [file for file in named if file is not None]
+    protected.protect({"--plot": [plot], "--output": [Path(output) if output else None]}, read)
     if timeline_:
-        with outputs.sink(output, chosen, style, resume=False, writers=timeline.WRITERS, spare=used) as sink:
+        with outputs.sink(
+            output, chosen, style, resume=False, writers=timeline.WRITERS, protect=read
+        ) as sink:
             failed, n = timeline.run(
                 predictor,
                 found,
@@ -231,7 +234,7 @@ def run(
                 plot=plot,
             )
     else:
-        with outputs.sink(output, chosen, style, resume=resume, spare=used) as sink:
+        with outputs.sink(output, chosen, style, resume=resume, protect=read) as sink:
             total = found.count() if render.shows_progress() else None
             failed, n = _answer_all(predictor, found, sink, total)
     render.exit_for(failed + found.unreadable, n + found.unreadable)

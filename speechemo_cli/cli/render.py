@@ -111,18 +111,23 @@ def emit_json(command: str, document: Mapping[str, Any]) -> None:
 def note(text: str) -> None:
     """Say something to the person, on stderr."""
     if not _quiet:
-        _to_stderr(text)
+        _to_stderr(_told(text))
 
 
 def warn(text: str) -> None:
     """Say something that matters, on stderr, --quiet or not."""
-    _to_stderr(f"warning: {text}")
+    _to_stderr(f"warning: {_told(text)}")
 
 
 def error_line(text: str) -> None:
     """Say in one line why the command ends."""
-    line = " ".join(text.split())
+    line = display_name(" ".join(text.split()))
     _to_stderr(f"\x1b[1;31merror:\x1b[0m {line}" if colour(sys.stderr) else f"error: {line}")
+
+
+def _told(text: str) -> str:
+    """Escape what a name in a message may hold and no terminal should get."""
+    return "\n".join(map(display_name, text.split("\n")))
 
 
 def _to_stderr(text: str, end: str = "\n") -> None:
@@ -151,6 +156,8 @@ def draws_blocks() -> bool:
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> str:
     """Lay out rows as text: the first column left, the others right, as wide as they need.
 
+    Names in them may come from anywhere: what no terminal should get is written as escapes.
+
     Parameters
     ----------
     columns : sequence of str
@@ -168,17 +175,19 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
 
     grid = Table(
         box=SIMPLE_HEAD if draws_blocks() else ASCII2,
-        title=Text(title) if title else None,
+        title=Text(display_name(title)) if title else None,
         title_justify="left",
         title_style="bold",
         header_style="bold",
         pad_edge=False,
     )
     for i, column in enumerate(columns):
-        grid.add_column(Text(column), justify="left" if i == 0 else "right", no_wrap=True, overflow="fold")
+        grid.add_column(
+            Text(display_name(column)), justify="left" if i == 0 else "right", no_wrap=True, overflow="fold"
+        )
     for row in rows:
         # Text, not str: a file name may hold what rich would take for markup.
-        grid.add_row(*(Text(cell) for cell in row))
+        grid.add_row(*(Text(display_name(cell)) for cell in row))
     out = io.StringIO()
     Console(
         file=out,

@@ -55,7 +55,7 @@ def of_protocol(result: ProtocolResult) -> str:
             str(fold.scores.n),
             percent(fold.scores.accuracy),
             percent(fold.scores.uar),
-            display_name(" ".join(names.get(who, who) for who in fold.test_speakers)),
+            " ".join(names.get(who, who) for who in fold.test_speakers),
         ]
         for fold in result.folds
     ]

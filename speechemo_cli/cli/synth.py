@@ -14,7 +14,7 @@ from speechemo_cli.files import display_name
 def run(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the clips go.")],
     actors: Annotated[int, typer.Option(min=1, max=24, help="Voices to invent; 60 clips each.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed, other voices.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Another seed, other voices.")] = 0,
     quiet: options.Quiet = False,
 ) -> None:
     """Make a small corpus of synthetic voices in RAVDESS layout, to try the commands without data.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from speechemo_cli.cli import inputs, render
 from speechemo_cli.cli.answers import Style, Writer, csv_line, name, refused
+from speechemo_cli.cli.protected import protect
 from speechemo_cli.errors import AudioError
 from speechemo_cli.files import display_name, scratch_folder
 
@@ -61,6 +62,7 @@ def run(
     failed = done = 0
     for clip in found:
         sink.expect(clip)
+        protect({"--plot": [plot]}, [clip.path])
         items: list[Any] = []
         with render.progress("listening", "s") as update:
 

@@ -11,10 +11,11 @@ import typer
 
 from speechemo_cli.cli import options, render
 from speechemo_cli.cli.extract import exit_for, say_corpora
+from speechemo_cli.cli.protected import files_of, protect
 from speechemo_cli.corpus.layouts import speaker_names
 from speechemo_cli.errors import AccessError, ModelFileError
 from speechemo_cli.evaluation.wording import percent
-from speechemo_cli.files import display_name
+from speechemo_cli.files import display_name, require_writable
 
 if TYPE_CHECKING:
     from speechemo_cli.evaluation.holdout import HoldoutResult
@@ -88,6 +89,9 @@ def run(
     model_file.require_moderate(preset.feature_set, config)
     corpus = find_all(config.data, song=config.song)
     say_corpora(corpus)
+    written = [path, litert_file.beside(path), path.with_suffix(".png")]
+    protect({"--output": written}, [*files_of(corpus), config_file])
+    require_writable(Path(config.runs))
     with render.progress("extracting", "clips") as update:
         clips = dataset.load(
             corpus.clips,
@@ -161,9 +165,9 @@ def _table(result: HoldoutResult, path: Path, epochs: int, seed: int) -> str:
         "the same, each speaker left out in turn": left_out,
         "held out, seen speakers": result.seen,
         "held out, unseen speakers": result.new,
-        **{f"  {display_name(corpus)}": scores for corpus, scores in result.new_by_corpus.items()},
+        **{f"  {corpus}": scores for corpus, scores in result.new_by_corpus.items()},
         **{
-            f"{display_name(name)}, by a training without it": crossed.result.pooled
+            f"{name}, by a training without it": crossed.result.pooled
             for name, crossed in result.other_corpora.items()
         },
     }

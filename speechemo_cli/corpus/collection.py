@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from speechemo_cli.corpus.labels import ordered
 from speechemo_cli.corpus.layouts import find_clips, parse_ravdess
+from speechemo_cli.corpus.manifest import SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -105,7 +106,7 @@ def corpus_names(data: Sequence[str]) -> list[str]:
         path = Path(os.path.normpath(Path(one).absolute()))
         if path.name.lower() == "manifest.csv":
             path = path.parent
-        base = (path.stem if path.suffix.lower() == ".csv" and not path.is_dir() else path.name) or "data"
+        base = (path.stem if path.suffix.lower() in SUFFIXES and not path.is_dir() else path.name) or "data"
         name, n = base, 1
         while name in names:
             n += 1
@@ -119,4 +120,4 @@ def _of_corpus(clip: Clip, name: str) -> Clip:
     if clip.corpus:
         return clip
     told = parse_ravdess(clip.path)
-    return replace(clip, corpus=name) if told is None else replace(told, label=clip.label)
+    return replace(clip, corpus=name) if told is None else replace(told, label=clip.label, extra=clip.extra)

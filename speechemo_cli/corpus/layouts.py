@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
+from speechemo_cli.corpus import manifest
 from speechemo_cli.corpus.labels import (
     EMOTIONS,
     MAX_LABELS,
@@ -20,7 +19,7 @@ from speechemo_cli.corpus.labels import (
     ordered,
 )
 from speechemo_cli.errors import DataError, NoInputError
-from speechemo_cli.files import access_error, display_name, open_regular
+from speechemo_cli.files import access_error, display_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -39,6 +38,7 @@ Layout = Literal["ravdess", "folders", "manifest"]
 
 # The corpus of a clip that is named as RAVDESS names its own.
 RAVDESS = "ravdess"
+SUNG = "sung (--song takes them along)"
 
 # modality-channel-emotion-intensity-statement-repetition-actor (Livingstone & Russo 2018):
 # modality 03 is audio alone, channel 01 speech and 02 song, actors with odd numbers are men.
@@ -51,6 +51,7 @@ class Clip:
 
     `speaker`, `gender` ("m" or "f"), `intensity` (1 normal, 2 strong), `statement` and `repetition`
     are None where the layout does not tell. `corpus` is the name of the corpus; empty where nobody told.
+    `extra` holds further columns of a manifest, with their values.
     """
 
     path: str
@@ -62,6 +63,7 @@ class Clip:
     repetition: int | None = None
     song: bool = False
     corpus: str = ""
+    extra: tuple[tuple[str, str], ...] = ()
 
     @property
     def speaker_id(self) -> str | None:
@@ -106,6 +108,8 @@ class Corpus:
         What was left out: how many files, by the reason.
     unreadable : tuple of str
         Folders that could not be looked into.
+    notes : tuple of str
+        What the person should know of how it was read.
 
     Raises
     ------
@@ -120,12 +124,14 @@ class Corpus:
         tally: Tally,
         skipped: dict[str, int],
         unreadable: tuple[str, ...] = (),
+        notes: tuple[str, ...] = (),
     ) -> None:
         self.layout = layout
         self.labels = ordered(tally.labels)
         self.speakers = tuple(sorted(tally.speakers))
         self.skipped = skipped
         self.unreadable = unreadable
+        self.notes = notes
         self._find = find
         self._n = tally.n
         wrong = next((label for label in self.labels if not is_label(label)), None)
@@ -293,8 +299,8 @@ def find_clips(data: str, *, song: bool = False) -> Corpus:
     Three layouts are understood. RAVDESS: names like `03-01-05-02-01-01-12.wav` at any depth.
     Folders: `angry/clip.wav`, `angry/speaker7/clip.wav` or `speaker7/angry/clip.wav`; the folder
     that names an emotion is the label and the one other level, if there is one, the speaker; where
-    no folder names an emotion, the topmost folder is the label. Manifest: a CSV file with the
-    columns `path,label` and perhaps `speaker`; paths count from the manifest's folder.
+    no folder names an emotion, the topmost folder is the label. Manifest: as
+    `manifest.read` takes it.
 
     Parameters
     ----------
@@ -317,15 +323,15 @@ def find_clips(data: str, *, song: bool = False) -> Corpus:
     if os.path.isdir(data):
         inside = os.path.join(data, "manifest.csv")
         if os.path.isfile(inside):
-            return _from_manifest(inside)
+            return _from_manifest(inside, song=song)
         return _from_folder(data, song=song)
     if not os.path.exists(data):
         raise NoInputError(
             f"{display_name(data)} does not exist",
             "Give the folder of your clips; data/README.md says where to get RAVDESS",
         )
-    if data.lower().endswith(".csv"):
-        return _from_manifest(data)
+    if data.lower().endswith(manifest.SUFFIXES):
+        return _from_manifest(data, song=song)
     raise NoInputError(
         f"{display_name(data)} is a file, expected a folder or a CSV manifest",
         "For the emotion of one clip: speechemo predict CLIP",
@@ -358,7 +364,7 @@ def _from_folder(data: str, *, song: bool) -> Corpus:
         "not audio, by the suffix": walk.other,
         "folders that cannot be read": len(walk.unreadable),
         "no RAVDESS name" if layout == "ravdess" else "in no folder that names a label": no_clip,
-        "sung (--song takes them along)": sung,
+        SUNG: sung,
     }
     skipped = {reason: count for reason, count in left_out.items() if count}
     if not tally.n:
@@ -393,38 +399,13 @@ def _top_at(parts: list[str]) -> int | None:
     return 0 if parts else None
 
 
-def _from_manifest(file: str) -> Corpus:
+def _from_manifest(file: str, *, song: bool) -> Corpus:
+    listed = manifest.read(file)
     tally = Tally()
-    for clip in _listed(file):
+    clips = [clip for clip in (Clip(**fields) for fields in listed.clips) if song or not clip.song]
+    for clip in clips:
         tally.add(clip)
-    if not tally.n:
-        raise NoInputError(f"{display_name(file)} lists no clip")
-    return Corpus("manifest", lambda: _listed(file), tally, {})
-
-
-def _listed(file: str) -> Iterator[Clip]:
-    folder = os.path.dirname(file)
-    try:
-        # utf-8-sig: spreadsheet programs put a byte-order mark before the first column's name.
-        with (
-            open_regular(file) as content,
-            io.TextIOWrapper(content, "utf-8-sig", "surrogateescape", newline="") as handle,
-        ):
-            reader = csv.DictReader(handle)
-            columns = reader.fieldnames or []
-            for needed in ("path", "label"):
-                if needed not in columns:
-                    found = display_name(", ".join(columns)) or "nothing"
-                    raise DataError(
-                        f"{display_name(file)}: no column {needed!r}, found {found}",
-                        "Expected path,label[,speaker]",
-                    )
-            for row in reader:
-                if not (row["path"] or "").strip() or not (row["label"] or "").strip():
-                    raise DataError(f"{display_name(file)}, line {reader.line_num}: path or label is empty")
-                speaker = (row.get("speaker") or "").strip() or None
-                yield Clip(os.path.join(folder, row["path"]), canonical(row["label"]), speaker)
-    except OSError as error:
-        raise access_error("read", file, error) from error
-    except csv.Error as error:
-        raise DataError(f"{display_name(file)}: not a CSV file: {error}") from None
+    sung = len(listed.clips) - len(clips)
+    if not clips:
+        raise NoInputError(f"{display_name(file)} lists sung clips alone", "--song takes them along")
+    return Corpus("manifest", lambda: clips, tally, {SUNG: sung} if sung else {}, notes=tuple(listed.notes))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from speechemo_cli.files import atomic_path, scratch_folder
+from speechemo_cli.files import atomic_path
+from speechemo_cli.plotting import drawable, drawing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,8 +19,6 @@ _NAMES = {"train": "training clips", "seen": "held out, seen speakers", "new": "
 
 
 def _figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
-    # matplotlib writes a font cache; its home may not exist or not be writable.
-    os.environ.setdefault("MPLCONFIGDIR", str(scratch_folder()))
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -29,6 +27,7 @@ def _figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
     return figure, figure.subplots(1, columns)
 
 
+@drawing()
 def learning_curve(history: Mapping[str, Sequence[float]], title: str, path: Path) -> None:
     """Draw accuracy and loss by epoch, one line for each watched set.
 
@@ -67,6 +66,7 @@ def learning_curve(history: Mapping[str, Sequence[float]], title: str, path: Pat
     _write(figure, path)
 
 
+@drawing()
 def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str], title: str, path: Path) -> None:
     """Draw a confusion matrix: shade by share of the true label, counts written in.
 
@@ -99,14 +99,16 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str], title: str
             fontsize=7,
             color="white" if shares[row, column] > 0.55 else "black",
         )
-    axis.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
-    axis.set_yticks(range(len(labels)), labels)
+    names = list(map(drawable, labels))
+    axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axis.set_yticks(range(len(names)), names)
     axis.set_xlabel("answer")
     axis.set_ylabel("truth")
     axis.set_title(title)
     _write(figure, path)
 
 
+@drawing()
 def reliability_diagram(bins: Sequence[tuple[float, float]], title: str, path: Path) -> None:
     """Draw how often answers are right by how sure they are.
 

@@ -37,6 +37,8 @@ SLICES = {
     "intensity": "intensity",
     "statement": "statement",
 }
+# A further column of a manifest with more values is a number or a text of its own for each clip.
+MOST_VALUES = 20
 
 
 def within(on_epoch: OnEpoch | None, stage: str) -> OnEpoch:
@@ -209,13 +211,22 @@ class ProtocolResult:
 
     @cached_property
     def slices(self) -> dict[str, dict[str, Scores]]:
-        """Scores by speaker, gender, intensity and statement, where the layout tells, and by corpus."""
+        """Scores by what the layout tells of the clips, by corpus, and by further columns of a manifest."""
         found: dict[str, dict[str, Scores]] = {}
-        for name, value_of in SLICES.items():
+        values_by = {
+            name: [str(getattr(e.clip, value_of) or "") for e in self.examples]
+            for name, value_of in SLICES.items()
+        }
+        extras = [dict(e.clip.extra) for e in self.examples]
+        for name in dict.fromkeys(name for extra in extras for name in extra):
+            values = [extra.get(name, "") for extra in extras]
+            if name not in values_by and 2 <= len(set(values) - {""}) <= MOST_VALUES:
+                values_by[name] = values
+        for name, values in values_by.items():
             if name == "corpus" and len(self.tested_corpora) == 1:
                 continue
-            of_clip = np.array([str(getattr(e.clip, value_of) or "") for e in self.examples])
-            for value in sorted(set(of_clip.tolist()) - {""}):
+            of_clip = np.array(values)
+            for value in sorted(set(values) - {""}):
                 at = of_clip == value
                 one = score(self.truth[at], self.probabilities[at], self.labels)
                 found.setdefault(name, {})[value] = one

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,8 @@ import numpy as np
 from speechemo_cli.corpus.layouts import speaker_names
 from speechemo_cli.evaluation.metrics import reliability
 from speechemo_cli.evaluation.wording import percent
-from speechemo_cli.files import display_name, scratch_folder
+from speechemo_cli.files import display_name
+from speechemo_cli.plotting import drawing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,14 +133,13 @@ def training_curve(result: ProtocolResult, metric: str) -> str:
 
 def _svg(title: str, height: float, draw: Callable[[Any], None]) -> str:
     """Draw on an axis of 4.6 inches' width, and return SVG markup that stands inside HTML."""
-    # matplotlib writes a font cache; its home may not exist or not be writable.
-    os.environ.setdefault("MPLCONFIGDIR", str(scratch_folder()))
-    import matplotlib as mpl
     from markupsafe import Markup, escape
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
 
-    with mpl.rc_context(), io.StringIO() as out:
+    with drawing(), io.StringIO() as out:
+        import matplotlib as mpl
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+        from matplotlib.figure import Figure
+
         mpl.rcdefaults()  # a person's own style would change the bytes
         # Identifiers come from the salt; pictures on one page must not share them.
         mpl.rcParams.update({**_STYLE, "svg.hashsalt": title})

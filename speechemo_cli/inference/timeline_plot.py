@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import warnings
 from itertools import cycle
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from speechemo_cli.files import atomic_path, display_name, scratch_folder
+from speechemo_cli.files import atomic_path
+from speechemo_cli.plotting import drawable, drawing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +45,7 @@ _STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3
 _MOST_MARKS = 12
 
 
+@drawing()
 def draw(timeline: Timeline, path: Path) -> None:
     """Draw how somebody sounds, and when: a ribbon of colours over the envelope of the waveform.
 
@@ -64,8 +64,6 @@ def draw(timeline: Timeline, path: Path) -> None:
     AccessError
         It cannot be written.
     """
-    # matplotlib writes a font cache; its home may not exist or not be writable.
-    os.environ.setdefault("MPLCONFIGDIR", str(scratch_folder()))
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import to_rgb
     from matplotlib.figure import Figure
@@ -94,18 +92,16 @@ def draw(timeline: Timeline, path: Path) -> None:
     _wave(wave, timeline.envelope, duration_s, faces)
     _clock_axis(wave, duration_s)
 
-    title = _shortened(display_name(PurePath(timeline.path).name))
+    title = _shortened(drawable(PurePath(timeline.path).name))
     if timeline.channel is not None:
         title += f" ({timeline.channel})"
-    figure.suptitle(title, fontsize=10, parse_math=False)
+    figure.suptitle(title, fontsize=10)
     entries = [
-        Patch(color=palette[label], label=f"{label} {timeline.summary[label]['share']:.0%}")
+        Patch(color=palette[label], label=f"{drawable(label)} {timeline.summary[label]['share']:.0%}")
         for label in present
     ] or [Patch(color=_SILENCE, label="nobody speaks")]
     figure.legend(handles=entries, loc="outside lower center", ncols=9, frameon=False, fontsize=8)
-    with atomic_path(path) as temp, warnings.catch_warnings():
-        # The font lacks some alphabets; a box for a letter of a file's name is no news.
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)
+    with atomic_path(path) as temp:
         figure.savefig(temp, format="png", metadata={"Software": None})
 
 

@@ -1,0 +1,338 @@
+"""Lists of recordings as spreadsheets, Windows and Kaggle write them."""
+
+from __future__ import annotations
+
+import csv
+import os
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from speechemo_cli.cli import app, render
+from speechemo_cli.corpus.layouts import Clip, find_clips
+from speechemo_cli.corpus.manifest import write_template
+from speechemo_cli.errors import AccessError, ConfigError, DataError, NoInputError
+
+NAMES = ("a.wav", "sub/b.wav", "J\u00fcrgen 1.wav")
+
+
+@pytest.fixture(autouse=True)
+def _recordings(tmp_path: Path) -> None:
+    """Make empty files: a manifest is read without opening them."""
+    for name in NAMES:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+
+
+def read(content: str | bytes, name: str = "list.csv", *, song: bool = False) -> tuple[Clip, ...]:
+    Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return find_clips(name, song=song).clips
+
+
+def told(clips: tuple[Clip, ...]) -> list[tuple[str, str, str | None]]:
+    return [(clip.path, clip.label, clip.speaker) for clip in clips]
+
+
+PLAIN = "path,label,speaker\na.wav,sad,ann\nsub/b.wav,happy,bob\nJ\u00fcrgen 1.wav,boredom,\n"
+EXPECTED = [("a.wav", "sad", "ann"), ("sub/b.wav", "happy", "bob"), ("J\u00fcrgen 1.wav", "boredom", None)]
+
+
+# --- how it is written
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+def test_read_takes_every_encoding_line_end_and_mark(encoding: str, end: str, mark: str) -> None:
+    text = PLAIN.replace(",", mark).replace("\n", end)
+    assert told(read(text.encode(encoding))) == EXPECTED
+
+
+def test_read_takes_utf_16_of_the_other_byte_order() -> None:
+    assert told(read(b"\xfe\xff" + PLAIN.encode("utf-16-be"))) == EXPECTED
+
+
+def test_read_says_that_it_took_windows_1252_and_shows_a_line() -> None:
+    read(PLAIN.encode("cp1252"))
+    (note,) = find_clips("list.csv").notes
+    assert "read as Windows-1252: J\u00fcrgen 1.wav" in note
+
+
+def test_read_is_silent_about_what_is_plain() -> None:
+    read(PLAIN)
+    assert find_clips("list.csv").notes == ()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Path,Label,Speaker",
+        " path , label , speaker ",
+        "filename,emotion,actor",
+        "File Name,Emotions,Speaker-ID",
+        "file_path,class,actor_id",
+        '"wav","Emotion","spk"',
+    ],
+)
+def test_read_knows_the_columns_by_many_names(header: str) -> None:
+    assert told(read(PLAIN.replace("path,label,speaker", header))) == EXPECTED
+
+
+def test_read_takes_the_plain_name_where_two_columns_could_be_meant() -> None:
+    (clip,) = read("filename,path,emotion,label\nx,a.wav,3,sad\n")
+    assert (clip.path, clip.label) == ("a.wav", "sad")
+    assert clip.extra == (("filename", "x"), ("emotion", "3"))
+
+
+def test_read_tells_the_mark_by_the_header_alone() -> None:
+    (clip,) = read('path,"label",remark\na.wav,sad,one; two; three; four\n')
+    assert (clip.label, clip.extra) == ("sad", (("remark", "one; two; three; four"),))
+
+
+def test_read_respects_quotes_and_trims_blanks(tmp_path: Path) -> None:
+    (tmp_path / "b, c.wav").touch()
+    assert told(read('path, label,speaker\n"b, c.wav", Anger ,\n a.wav , sad, ann \n')) == [
+        ("b, c.wav", "angry", None),
+        ("a.wav", "sad", "ann"),
+    ]
+
+
+def test_read_passes_over_empty_rows_and_columns_without_a_name() -> None:
+    clips = read(",filename,emotion,\n\n0,a.wav,sad,\n,,,\n \n1,sub/b.wav,happy,,\n")
+    assert told(clips) == [("a.wav", "sad", None), ("sub/b.wav", "happy", None)]
+    assert all(clip.extra == () for clip in clips)
+
+
+def test_read_takes_a_list_with_tabs_by_its_name() -> None:
+    assert len(read(PLAIN.replace(",", "\t"), "list.TSV")) == 3
+
+
+# --- where the recordings are
+
+
+def test_paths_count_from_the_folder_of_the_manifest(tmp_path: Path) -> None:
+    clips = read(f"path,label\nb.wav,sad\n{tmp_path / 'a.wav'},happy\n", "sub/list.CSV")
+    assert [Path(clip.path) for clip in clips] == [Path("sub/b.wav"), tmp_path / "a.wav"]
+
+
+def test_paths_of_windows_are_found() -> None:
+    assert [clip.path for clip in read("path,label\nsub\\b.wav,sad\n")] == ["sub/b.wav"]
+
+
+def test_a_backslash_in_a_name_stays_where_a_file_is_called_so(tmp_path: Path) -> None:
+    (tmp_path / "sub\\b.wav").touch()
+    assert [clip.path for clip in read("path,label\nsub\\b.wav,sad\n")] == ["sub\\b.wav"]
+
+
+@pytest.mark.parametrize("folder", ["C:\\Users\\ann\\data\\", "/kaggle/input/data/", "data/"])
+def test_a_folder_that_is_not_here_is_taken_for_that_of_the_manifest_and_said(folder: str) -> None:
+    clips = read(f"path,label\n{folder}sub{folder[-1]}b.wav,sad\n{folder}a.wav,happy\n")
+    assert [clip.path for clip in clips] == ["sub/b.wav", "a.wav"]
+    (note,) = find_clips("list.csv").notes
+    assert f"{folder} is not there, the manifest's folder is taken for it" in note
+
+
+def test_a_missing_recording_among_others_keeps_the_name_it_is_listed_by() -> None:
+    assert [clip.path for clip in read("path,label\nx/a.wav,sad\nsub/b.wav,sad\n")] == [
+        "x/a.wav",
+        "sub/b.wav",
+    ]
+
+
+@pytest.mark.parametrize(("listed", "on_disk"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_name_with_an_umlaut_is_found_in_either_normal_form(
+    listed: str, on_disk: str, tmp_path: Path
+) -> None:
+    name = "M\u00fcller.wav"
+    (tmp_path / unicodedata.normalize(on_disk, name)).touch()  # type: ignore[arg-type]
+    (clip,) = read(f"path,label\n{unicodedata.normalize(listed, name)},sad\n")  # type: ignore[arg-type]
+    assert Path(clip.path).exists()
+
+
+@pytest.mark.parametrize("more", [b"", "sub/b.wav,happy,J\u00fcrgen\n".encode()])
+def test_a_name_that_is_no_utf_8_is_found_whatever_stands_beside_it(more: bytes, tmp_path: Path) -> None:
+    Path(os.fsdecode(b"caf\xe9.wav")).touch()
+    clips = read(b"path,label,speaker\ncaf\xe9.wav,sad,ann\n" + more)
+    assert os.fsencode(clips[0].path) == b"caf\xe9.wav"
+    assert [clip.speaker for clip in clips[1:]] == (["J\u00fcrgen"] if more else [])
+
+
+def test_a_list_of_recordings_that_are_elsewhere_says_from_where_paths_count() -> None:
+    with pytest.raises(NoInputError, match=r"lists 2 recordings, and none is there.* x/1\.wav\. Paths count"):
+        read("path,label\nx/1.wav,sad\nx/2.wav,sad\n")
+
+
+def test_a_manifest_in_a_folder_beats_the_names_in_it(tmp_path: Path) -> None:
+    (tmp_path / "03-01-01-01-01-01-01.wav").touch()
+    read("path,label\n03-01-01-01-01-01-01.wav,sad\n", "manifest.csv")
+    corpus = find_clips(str(tmp_path))
+    assert (corpus.layout, [clip.label for clip in corpus.clips]) == ("manifest", ["sad"])
+
+
+# --- what its columns say
+
+
+def test_columns_fill_the_fields_of_a_clip_and_others_are_extra() -> None:
+    head = "path,label,speaker,dataset,Sex,intensity,statement,repetition,song,age"
+    clips = read(f"{head}\na.wav,sad,ann,study,Female,strong,2,1,no,31\nsub/b.wav,sad,,,,,,,,\n")
+    assert clips == (
+        Clip("a.wav", "sad", "ann", "f", 2, 2, 1, song=False, corpus="study", extra=(("age", "31"),)),
+        Clip("sub/b.wav", "sad"),
+    )
+
+
+def test_a_column_with_values_of_another_kind_is_extra_as_a_whole() -> None:
+    clips = read("path,label,gender,intensity\na.wav,sad,f,low\nsub/b.wav,sad,other,1\n")
+    assert [clip.gender for clip in clips] == [None, None]
+    assert [clip.extra for clip in clips] == [
+        (("gender", "f"), ("intensity", "low")),
+        (("gender", "other"), ("intensity", "1")),
+    ]
+
+
+def test_sung_clips_of_a_manifest_are_left_out_unless_asked_for() -> None:
+    text = "path,label,song\na.wav,sad,yes\nsub/b.wav,sad,0\n"
+    assert [clip.path for clip in read(text)] == ["sub/b.wav"]
+    assert list(find_clips("list.csv").skipped.values()) == [1]
+    assert [clip.song for clip in read(text, song=True)] == [True, False]
+
+
+def test_a_recording_that_is_listed_again_the_same_way_counts_once_and_is_said() -> None:
+    assert len(read("path,label\na.wav,sad\n./a.wav,Sadness\nsub/b.wav,sad\n")) == 2
+    assert find_clips("list.csv").notes == ("left out: 1 of 3 rows, which list a recording again",)
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "no column 'path', found nothing"),
+        ("x,label\na.wav,sad\n", "no column 'path', found x, label"),
+        ("path,mood\na.wav,sad\n", "no column 'label', found path, mood"),
+        ("path,label,Label\na.wav,sad,sad\n", "two columns for the label: label and Label"),
+        ("file,filename,label\na.wav,a.wav,sad\n", "two columns for the path: file and filename"),
+        ("path,label,age,age\na.wav,sad,3,4\n", "two columns for the age"),
+        ("path,label\na.wav,sad\nsub/b.wav,\n", r"line 3: path or label is empty \(1 such rows\)"),
+        ("path,label\n\n ,sad\na.wav,sad\n", "line 3: path or label is empty"),
+        ("path,label\na.wav\nsub/b.wav,sad\n", "line 2: path or label is empty"),
+        ("path,label,speaker\na.wav,,ann\nsub/b.wav,,\n", "the column 'label' is still empty. Fill it in"),
+        (
+            "path,label\na.wav,sad\n\nb, c.wav,sad\n",
+            "line 4: 3 values, and the header has 2. Put .* in quotes",
+        ),
+        (
+            'path,label\na.wav,sad\n"sub/b.wav,sad\nc.wav,sad\n',
+            "line 3: not a CSV file: a quote is not closed",
+        ),
+        ("path,label\n" + "a" * 200_000 + ",sad\n", "line 2: not a CSV file: field larger"),
+        ("path,label\na.wav,sad\nsub/b\0.wav,sad\n", "line 3: a NUL character"),
+        (PLAIN.encode("utf-16-le"), "line 1: a NUL character. Save it as CSV UTF-8"),
+        (b"path,label\n\x81.wav,sad\n", "cannot be read as text"),
+        (PLAIN.encode("utf-16") + b"\n", "cannot be read as text"),
+        (
+            "path,label\na.wav,sad\nsub/b.wav,sad\n./a.wav,happy\n",
+            r"line 4: \./a\.wav has the label happy, in line 2 sad",
+        ),
+        (
+            "path,label,speaker\na.wav,sad,\na.wav,sad,bob\n",
+            r"line 3: a\.wav has the speaker bob, in line 2 unknown",
+        ),
+        ("path,label,corpus\na.wav,sad,x/y\n", "line 2: the name of a corpus holds a /"),
+    ],
+)
+def test_a_manifest_that_lacks_something_says_what_and_where(content: str | bytes, message: str) -> None:
+    with pytest.raises(DataError, match=rf"^list\.csv.*{message}") as caught:
+        read(content)
+    assert str(caught.value).isprintable()
+
+
+def test_a_manifest_without_rows_is_no_input() -> None:
+    with pytest.raises(NoInputError, match=r"list\.csv lists no clip"):
+        read("path,label\n\n,\n")
+
+
+def test_a_manifest_of_songs_alone_says_which_option_takes_them() -> None:
+    with pytest.raises(NoInputError, match=r"sung clips alone\. --song"):
+        read("path,label,song\na.wav,sad,1\n")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_manifest_that_may_not_be_read_is_an_access_error() -> None:
+    Path("list.csv").touch(mode=0)
+    with pytest.raises(AccessError, match="permission denied"):
+        find_clips("list.csv")
+
+
+def test_a_manifest_that_is_a_pipe_without_a_writer_is_not_waited_for() -> None:
+    os.mkfifo("list.csv")
+    with pytest.raises(AccessError, match="not a regular file"):
+        find_clips("list.csv")
+
+
+# --- one to fill in
+
+
+def test_write_template_writes_what_can_be_read_again(tmp_path: Path) -> None:
+    raw = os.fsdecode(b"caf\xe9.wav")
+    (tmp_path / raw).touch()
+    clips = [("sub/b.wav", "sad", "ann"), ("J\u00fcrgen 1.wav", "happy", ""), (raw, "sad", "")]
+    write_template(Path("sub/new.csv"), clips)
+    found = find_clips("sub/new.csv").clips
+    assert [(os.path.normpath(clip.path), clip.label, clip.speaker or "") for clip in found] == clips
+
+
+def test_write_template_leaves_columns_to_fill_in_which_are_refused_until_then() -> None:
+    write_template(Path("new.csv"), [("a.wav", "", ""), ("sub/b.wav", "", "")])
+    with Path("new.csv").open(encoding="utf-8-sig", newline="") as handle:
+        assert list(csv.reader(handle)) == [
+            ["path", "label", "speaker"],
+            ["a.wav", "", ""],
+            ["sub/b.wav", "", ""],
+        ]
+    with pytest.raises(DataError, match=r"new\.csv: the column 'label' is still empty"):
+        find_clips("new.csv")
+
+
+def test_write_template_writes_over_nothing() -> None:
+    Path("new.csv").symlink_to("not-there")
+    with pytest.raises(ConfigError, match=r"new\.csv exists already"):
+        write_template(Path("new.csv"), [("a.wav", "", "")])
+    assert not Path("not-there").exists()
+
+
+def test_extract_writes_a_template_of_what_it_finds_and_computes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    (data / "happy" / "ann").mkdir(parents=True)
+    for name in ("happy/ann/1.wav", "2.wav", "notes.txt"):
+        (data / name).touch()
+
+    code = app.run(["extract", "data", "--manifest-template", "lists.csv"])
+    again = app.run(["extract", "data", "--manifest-template", "lists.csv"])
+
+    out, err = capsys.readouterr()
+    assert (code, again, out) == (0, 2, "")
+    assert "lists.csv: 2 recordings, 1 without a label. Fill in" in err
+    assert "lists.csv exists already" in err
+    rows = Path("lists.csv").read_text(encoding="utf-8-sig").splitlines()
+    assert sorted(rows[1:]) == ["data/2.wav,,", "data/happy/ann/1.wav,happy,ann"]
+    assert not Path("features").exists()
+
+
+def test_names_reach_the_terminal_as_escapes_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    bad = "\x1b[31mred\x07"
+
+    render.emit(render.table(["fold", bad], [["1", bad]], title=bad))
+    render.note(bad)
+    render.warn(bad)
+    render.error_line(bad)
+
+    out, err = capsys.readouterr()
+    assert "".join(out.split("\n")).isprintable()
+    assert "".join(err.split("\n")).isprintable()
+    assert (out + err).count("\\x1b[31mred\\x07") == 6
