@@ -310,11 +310,11 @@ def test_unpack_says_that_a_file_is_damaged(tmp_path: Path) -> None:
 def test_list_names_every_corpus_with_licence_and_page(run: Callable) -> None:
     code, out, _ = run("--list")
 
+    listed = dict(block.split(": ", 1) for block in out.strip().split("\n\n"))
     assert code == 0
+    assert listed.keys() == download.CORPORA.keys()
     for name, corpus in download.CORPORA.items():
-        assert any(
-            all(cell in line for cell in (name, corpus.licence, corpus.page)) for line in out.splitlines()
-        )
+        assert all(text in listed[name] for text in (corpus.licence, corpus.citation, corpus.page))
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ _PANELS = {
 COMMANDS = {name: panel for panel, names in _PANELS.items() for name in names}
 # Of the options that several commands have, by the names of their parameters. All others are "Options".
 _OPTION_PANELS = {
-    "Audio": ("channel", "strict", "song"),
+    "Audio": ("channel", "strict"),
     "Output": ("format_", "output", "resume", "top", "plot", "predictions", "report"),
     "Settings": ("calibrate", "seed", "store", "jobs", "config_file", "sets", "quiet"),
 }
@@ -180,7 +180,7 @@ def _how_to_go_on(arguments: list[str]) -> str:
 
 
 def _fail(error: Exception) -> int:
-    if isinstance(error, typer.TyperException) and not error.message:
+    if isinstance(error, typer.TyperException) and not error.format_message():
         return error.exit_code  # a group was called alone, and typer has shown its help
     if os.environ.get("SPEECHEMO_DEBUG"):
         import traceback

@@ -22,7 +22,9 @@ def _complete(incomplete: str) -> list[str]:
 def run(
     corpus: Annotated[
         str | None,
-        typer.Argument(metavar="[CORPUS]", show_default=False, help="ravdess.", autocompletion=_complete),
+        typer.Argument(
+            metavar="[CORPUS]", show_default=False, help="Its name, e.g. ravdess.", autocompletion=_complete
+        ),
     ] = None,
     list_: Annotated[
         bool, typer.Option("--list", help="List corpora, their licences and where they are.")
@@ -45,14 +47,13 @@ def run(
     from speechemo_cli.corpus import download
 
     if list_:
-        rows = [[name, one.title, one.licence, one.page] for name, one in download.CORPORA.items()]
-        render.emit(render.table(["corpus", "title", "licence", "to be had from"], rows))
+        render.emit("\n\n".join(f"{name}: {one.describe()}" for name, one in download.CORPORA.items()))
         return
     known = download.CORPORA.get((corpus or "").lower())
     if known is None:
         what = f"the corpus {corpus!r} is not known" if corpus else "no CORPUS was given"
         raise ConfigError(what, "speechemo download --list shows what there is")
-    render.note(f"{known.title}\nlicence: {known.licence}\ncite: {known.citation}\nfrom: {known.page}")
+    render.note(known.describe())
     if known is not download.CORPORA["ravdess"]:
         raise ConfigError(
             f"{corpus} is not fetched from here", f"Get it from {known.page} and unpack it into data/"

@@ -12,7 +12,7 @@ from shutil import copyfileobj
 from typing import TYPE_CHECKING, Any
 
 from speechemo_cli.errors import AccessError, ConfigError
-from speechemo_cli.files import access_error, atomic_folder, display_name, open_regular, require_writable
+from speechemo_cli.files import access_error, atomic_folder, display_name, open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +35,10 @@ class PublicCorpus:
     licence: str
     citation: str
     page: str
+
+    def describe(self) -> str:
+        """Say it in four lines."""
+        return f"{self.title}\nlicence: {self.licence}\ncite: {self.citation}\nfrom: {self.page}"
 
 
 CORPORA = {
@@ -169,7 +173,6 @@ def download(
             f"{display_name(target)} exists and does not hold the {part.clips} clips of {part.file}",
             "Move it away, or name another folder with --to",
         )
-    require_writable(to)
     with atomic_folder(target) as temp:
         temp.mkdir()
         fetched = archive or _fetch(part, temp, base_url, timeout_s, on_progress or (lambda *_: None))
