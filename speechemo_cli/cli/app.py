@@ -173,6 +173,8 @@ def _how_to_go_on(arguments: list[str]) -> str:
     if stage == "extracting":
         return f"interrupted; {done} of {total} clips done; run it again to go on"
     command = next((argument for argument in arguments if not argument.startswith("-")), "")
+    if command == "download":
+        return "interrupted; nothing of it is kept, run it again to begin anew"
     how = {"train": "with --resume ", "predict": "with --output and --resume "}.get(command, "")
     if {"--timeline", "--stream"} & set(arguments):  # which are begun anew
         how = ""

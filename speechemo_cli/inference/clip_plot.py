@@ -68,7 +68,7 @@ def draw(y: NDArray[np.float32], answer: Answer, path: Path) -> None:
     speech = vad.detect_speech(vad.measure([y], SR).levels) / vad.FRAMES_A_SECOND
     _draw_wave(wave, y, speech)
     _draw_spectra(above, mel, mfcc, y)
-    _draw_pitch(pitch, y, speech)
+    _draw_pitch(pitch, *track_pitch(y, speech))
     pitch.set_xlim(0, duration_s)
     pitch.set_xlabel("time (s)")
     _draw_answer(below.subplots(), answer)
@@ -107,14 +107,35 @@ def _draw_spectra(figure: Any, above: Any, below: Any, y: NDArray[np.float32]) -
     below.set(ylabel=f"MFCCs 1 to {_N_MFCC - 1}", xlabel="")
 
 
-def _draw_pitch(axis: Any, y: NDArray[np.float32], speech: NDArray[np.float64]) -> None:
+def track_pitch(
+    y: NDArray[np.float32], speech: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Find the pitch of the voiced parts of speech by pYIN (Mauch and Dixon, 2014).
+
+    Parameters
+    ----------
+    y : np.ndarray [shape=(n,), dtype=float32]
+        Mono samples at `SR`.
+    speech : np.ndarray [shape=(runs, 2)]
+        Begin and end in seconds of each run of speech: noise and hum have a pitch too, which is nobody's.
+
+    Returns
+    -------
+    times : np.ndarray [shape=(frames,)]
+        In seconds.
+    f0 : np.ndarray [shape=(frames,)]
+        In Hz; NaN where no voice is.
+    """
     import librosa
 
     f0, *_ = librosa.pyin(y, fmin=_LOWEST_HZ, fmax=_HIGHEST_HZ, sr=SR)
-    at = librosa.times_like(f0, sr=SR)
-    # Noise and hum around the speech have a pitch too, which is nobody's.
-    f0[~np.any([(start <= at) & (at < end) for start, end in speech], axis=0)] = np.nan
-    axis.plot(at, f0, ".-", color=_LINE, markersize=3, linewidth=1)
+    times = librosa.times_like(f0, sr=SR)
+    spoken = np.any([(start <= times) & (times < end) for start, end in speech], axis=0)
+    return times, np.where(spoken, f0, np.nan)
+
+
+def _draw_pitch(axis: Any, times: NDArray[np.float64], f0: NDArray[np.float64]) -> None:
+    axis.plot(times, f0, ".-", color=_LINE, markersize=3, linewidth=1)
     if np.isfinite(f0).any():
         median = np.nanmedian(f0)
         axis.axhline(median, color="#888888", linewidth=0.8, linestyle="--")
