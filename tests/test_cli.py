@@ -136,6 +136,10 @@ def test_options_stand_in_panels(run: Run) -> None:
         assert f"│ {option} " in panels[panel]
 
 
+def test_help_keeps_brackets(run: Run) -> None:
+    assert "[tool.speechemo] in pyproject.toml" in run("config", "--help")[1]
+
+
 def test_parameters_of_panels_exist() -> None:
     named = set()
 

@@ -64,8 +64,12 @@ def application(arguments: Sequence[str] = ()) -> Any:
 
 
 def _arrange_help(command: Any) -> None:
-    """Put the options of a command, and of those below it, into panels, and let paragraphs flow."""
-    command.help = "\n\n".join(" ".join(part.split()) for part in (command.help or "").split("\n\n"))
+    """Put the options of a command, and of those below it, into panels, and let paragraphs flow.
+
+    A bracket is a bracket: rich would take [tool.speechemo] for markup.
+    """
+    paragraphs = (command.help or "").replace("[", "\\[").split("\n\n")
+    command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     for option in command.params:
         option.rich_help_panel = getattr(option, "rich_help_panel", None) or _PANEL_OF.get(option.name)
     for one in getattr(command, "commands", {}).values():
