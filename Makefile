@@ -61,9 +61,12 @@ packaged-model: install ## Train anew the model that comes with the package (DAT
 	cp build/packaged.keras build/packaged.tflite speechemo_cli/models/
 	$(BIN)/speechemo model card packaged --output docs/packaged-model.md --plot docs/reliability.png
 
-lock: ## Resolve the dependencies anew (needs uv)
-	uv pip compile pyproject.toml --group dev --extra onnx --universal --python-version 3.11 --upgrade --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements.lock
+LOCK := --universal --python-version 3.11 --upgrade --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
+
+lock: ## Resolve the dependencies anew, all and those of predict alone (needs uv)
+	uv pip compile pyproject.toml --group dev --extra onnx $(LOCK) -o requirements.lock
+	uv pip compile --group predict --constraints requirements.lock $(LOCK) -o requirements-predict.lock
 
 clean: ## Remove everything that was made here
 	rm -rf .venv build dist demo features models runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -34,6 +35,9 @@ COMMANDS = (
     "evaluate",
     "compare",
     "predict",
+    "show",
+    "download",
+    "completion",
     "model",
     "model info",
     "model card",
@@ -107,8 +111,67 @@ def test_every_command_explains_itself(run: Run) -> None:
     code, out, _ = run("--help")
 
     assert code == 0
-    for command in ("extract", "train", "evaluate", "predict", "model", "config", "cache", "synth"):
-        assert command in out
+    for command, panel in app.COMMANDS.items():
+        assert re.search(rf"^│ {command} +[A-Z]", out[out.index(panel) :], flags=re.MULTILINE), command
+
+
+@pytest.mark.parametrize("group", [[], ["model"], ["cache"]])
+def test_a_group_alone_shows_its_help(group: list[str], run: Run) -> None:
+    code, out, err = run(*group)
+
+    assert (code, err) == (2, "")
+    assert out.strip() == run(*group, "--help")[1].strip()
+
+
+def test_options_stand_in_panels(run: Run) -> None:
+    _, out, _ = run("predict", "--help")
+
+    panels = {part.split(" ─")[0]: part for part in out.split("╭─ ")[1:]}
+    for panel, option in (
+        ("Options", "--model"),
+        ("Audio", "--channel"),
+        ("Output", "--format"),
+        ("Settings", "--jobs"),
+    ):
+        assert f"│ {option} " in panels[panel]
+
+
+def test_help_keeps_brackets(run: Run) -> None:
+    assert "[tool.speechemo] in pyproject.toml" in run("config", "--help")[1]
+
+
+def test_parameters_of_panels_exist() -> None:
+    named = set()
+
+    def walk(command: Any) -> None:
+        named.update(option.name for option in command.params)
+        for one in getattr(command, "commands", {}).values():
+            walk(one)
+
+    walk(app.application())
+    assert set(app._PANEL_OF) <= named
+
+
+@pytest.mark.parametrize("shell_", ["bash", "zsh", "fish"])
+def test_completion_prints_what_typer_does(shell_: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = shell(env={**os.environ, "_SPEECHEMO_COMPLETE": f"source_{shell_}"})
+
+    assert run("completion", shell_) == (0, done.stdout.strip() + "\n", "")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_completion_completes_in_bash(tmp_path: Path) -> None:
+    command = tmp_path / "speechemo"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m speechemo_cli "$@"\n')
+    command.chmod(0o755)
+    script = (
+        'eval "$(speechemo completion bash)"; COMP_WORDS=(speechemo downl); COMP_CWORD=1; '
+        '_speechemo_completion speechemo; echo "${COMPREPLY[@]}"'
+    )
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, check=True)
+
+    assert done.stdout == "download\n"
 
 
 def test_the_choices_of_options_are_those_of_the_library() -> None:
@@ -146,7 +209,11 @@ def test_the_choices_of_options_are_those_of_the_library() -> None:
         (["evaluate", "--plot", "x.pdf"], 2, "error: --plot is x.pdf, expected a name that ends in .png"),
         (["extract", "--config", "no.toml"], 2, "error: config file no.toml does not exist"),
         (["extract", "nowhere"], 6, "error: nowhere does not exist"),
-        (["train"], 6, "error: data does not exist"),
+        (
+            ["train"],
+            6,
+            "error: data does not exist. Give the folder of your clips, or fetch RAVDESS: speechemo dow",
+        ),
         (["evaluate", "--model", "no.keras"], 4, "error: no.keras: no such model file"),
         (
             ["predict", "a.wav", "--model", "v1"],

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import tempfile
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,22 +20,25 @@ from speechemo_cli.errors import ExitCode, SpeechemoError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# In the order of --help. Each has a module of its name, with `run`, or with an `app` of further commands.
-COMMANDS = (
-    "extract",
-    "train",
-    "evaluate",
-    "compare",
-    "predict",
-    "model",
-    "export",
-    "config",
-    "cache",
-    "synth",
-)
+# By the panels of --help. Each has a module of its name, with `run`, or with an `app` of further commands.
+_PANELS = {
+    "Recognise emotion": ("predict", "show", "model", "export"),
+    "Train and evaluate": ("extract", "train", "evaluate", "compare"),
+    "Data and settings": ("download", "synth", "config", "cache", "completion"),
+}
+COMMANDS = {name: panel for panel, names in _PANELS.items() for name in names}
+# Of the options that several commands have, by the names of their parameters. All others are "Options".
+_OPTION_PANELS = {
+    "Audio": ("channel", "strict"),
+    "Output": ("format_", "output", "resume", "top", "plot", "predictions", "report"),
+    "Settings": ("calibrate", "seed", "store", "jobs", "config_file", "sets", "quiet"),
+}
+_PANEL_OF = {name: panel for panel, names in _OPTION_PANELS.items() for name in names}
+# What a package is called where it is not called as it is imported.
+_DISTRIBUTIONS = {"sklearn": "scikit-learn", "ai_edge_litert": "ai-edge-litert"}
 
 
-def application(arguments: Sequence[str] = ()) -> typer.Typer:
+def application(arguments: Sequence[str] = ()) -> Any:
     """Put together what a command line asks for: the command that it begins with, else all.
 
     To import every command and read its options takes as long as to answer for a clip.
@@ -43,7 +46,7 @@ def application(arguments: Sequence[str] = ()) -> typer.Typer:
     app = typer.Typer(
         name="speechemo",
         no_args_is_help=True,
-        rich_markup_mode=None,
+        rich_markup_mode="rich",
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -52,10 +55,25 @@ def application(arguments: Sequence[str] = ()) -> typer.Typer:
     for name in asked or COMMANDS:
         module = importlib.import_module(f"speechemo_cli.cli.{name}")
         if hasattr(module, "app"):
-            app.add_typer(module.app, name=name)
+            app.add_typer(module.app, name=name, rich_help_panel=COMMANDS[name])
         else:
-            app.command(name)(module.run)
-    return app
+            app.command(name, rich_help_panel=COMMANDS[name])(module.run)
+    command = typer.main.get_command(app)
+    _arrange_help(command)
+    return command
+
+
+def _arrange_help(command: Any) -> None:
+    """Put the options of a command, and of those below it, into panels, and let paragraphs flow.
+
+    A bracket is a bracket: rich would take [tool.speechemo] for markup.
+    """
+    paragraphs = (command.help or "").replace("[", "\\[").split("\n\n")
+    command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    for option in command.params:
+        option.rich_help_panel = getattr(option, "rich_help_panel", None) or _PANEL_OF.get(option.name)
+    for one in getattr(command, "commands", {}).values():
+        _arrange_help(one)
 
 
 def _show_version(wanted: bool) -> None:
@@ -159,6 +177,8 @@ def _how_to_go_on(arguments: list[str]) -> str:
     if stage == "extracting":
         return f"interrupted; {done} of {total} clips done; run it again to go on"
     command = next((argument for argument in arguments if not argument.startswith("-")), "")
+    if command == "download":
+        return "interrupted; nothing of it is kept, run it again to begin anew"
     how = {"train": "with --resume ", "predict": "with --output and --resume "}.get(command, "")
     if {"--timeline", "--stream"} & set(arguments):  # which are begun anew
         how = ""
@@ -166,6 +186,8 @@ def _how_to_go_on(arguments: list[str]) -> str:
 
 
 def _fail(error: Exception) -> int:
+    if isinstance(error, typer.TyperException) and not error.format_message():
+        return error.exit_code  # a group was called alone, and typer has shown its help
     if os.environ.get("SPEECHEMO_DEBUG"):
         import traceback
 
@@ -184,6 +206,13 @@ def _told(error: Exception) -> tuple[str, int]:
         error = files.access_error("read or write", os.fsdecode(error.filename or "a file"), error)
     if isinstance(error, SpeechemoError):
         return str(error), error.exit_code
+    if (
+        isinstance(error, ModuleNotFoundError)
+        and (missing := (error.name or "speechemo_cli").split(".")[0]) != "speechemo_cli"
+    ):
+        package = _DISTRIBUTIONS.get(missing, missing)
+        how = f"pip install speechemo brings all that it needs, pip install {package} this one"
+        return f"the package {package} is not installed, which this command needs. {how}", ExitCode.USAGE
     if isinstance(error, MemoryError):
         return "out of memory. Use fewer --jobs", ExitCode.INTERNAL
     what = f"internal error: {type(error).__name__}: {error}"

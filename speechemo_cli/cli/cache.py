@@ -15,7 +15,7 @@ from speechemo_cli.files import display_name
 if TYPE_CHECKING:
     from speechemo_cli.features.upkeep import SetInfo
 
-app = typer.Typer(help="Look after the feature store.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Look after the feature store.", no_args_is_help=True)
 
 
 @app.command()

@@ -14,7 +14,7 @@ from speechemo_cli.errors import ConfigError
 from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import display_name
 
-app = typer.Typer(help="Show what is in a model file.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Show what is in a model file.", no_args_is_help=True)
 
 
 @app.command()

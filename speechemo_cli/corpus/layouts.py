@@ -328,14 +328,15 @@ def find_clips(data: str, *, song: bool = False) -> Corpus:
     if not os.path.exists(data):
         raise NoInputError(
             f"{display_name(data)} does not exist",
-            "Give the folder of your clips; data/README.md says where to get RAVDESS",
+            "Give the folder of your clips, or fetch RAVDESS: speechemo download ravdess",
         )
     if data.lower().endswith(manifest.SUFFIXES):
         return _from_manifest(data, song=song)
-    raise NoInputError(
-        f"{display_name(data)} is a file, expected a folder or a CSV manifest",
-        "For the emotion of one clip: speechemo predict CLIP",
-    )
+    if data.lower().endswith(".zip"):
+        hint = "Unzip it, or, if it is RAVDESS: speechemo download ravdess --archive ZIP"
+    else:
+        hint = "For the emotion of one clip: speechemo predict CLIP"
+    raise NoInputError(f"{display_name(data)} is a file, expected a folder or a CSV manifest", hint)
 
 
 def _from_folder(data: str, *, song: bool) -> Corpus:

@@ -75,7 +75,7 @@ def draw(timeline: Timeline, path: Path) -> None:
     ribbon, wave = figure.subplots(2, 1, sharex=True, height_ratios=(1, 5))
     duration_s = max(timeline.duration_s, 1e-3)
     present = [label for label in timeline.summary if any(one.label == label for one in timeline.segments)]
-    palette = _palette(present)
+    palette = label_colours(present)
     colours = np.array([to_rgb(palette[label]) for label in present] or [to_rgb("white")])
 
     columns = _COLUMNS if len(timeline.segments) <= _MOST_SEGMENTS else _FEW_COLUMNS
@@ -92,7 +92,7 @@ def draw(timeline: Timeline, path: Path) -> None:
     _wave(wave, timeline.envelope, duration_s, faces)
     _clock_axis(wave, duration_s)
 
-    title = _shortened(drawable(PurePath(timeline.path).name))
+    title = short_title(drawable(PurePath(timeline.path).name))
     if timeline.channel is not None:
         title += f" ({timeline.channel})"
     figure.suptitle(title, fontsize=10)
@@ -105,12 +105,14 @@ def draw(timeline: Timeline, path: Path) -> None:
         figure.savefig(temp, format="png", metadata={"Software": None})
 
 
-def _shortened(name: str) -> str:
+def short_title(name: str) -> str:
+    """Leave out the middle of a name that is too long for a title."""
     half = _LONGEST_NAME // 2
     return name if len(name) <= _LONGEST_NAME else f"{name[:half]}…{name[-half:]}"
 
 
-def _palette(labels: Sequence[str]) -> dict[str, str]:
+def label_colours(labels: Sequence[str]) -> dict[str, str]:
+    """Return a colour for each label, as matplotlib names it."""
     others = cycle(_OTHERS)
     return {label: _COLOURS.get(label) or next(others) for label in labels}
 

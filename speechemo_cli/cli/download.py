@@ -1,0 +1,71 @@
+"""`speechemo download`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from speechemo_cli.cli import render
+from speechemo_cli.errors import ConfigError
+from speechemo_cli.files import display_name
+
+
+def _complete(incomplete: str) -> list[str]:
+    from speechemo_cli.corpus.download import CORPORA
+
+    return [name for name in CORPORA if name.startswith(incomplete)]
+
+
+def run(
+    corpus: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[CORPUS]", show_default=False, help="Its name, e.g. ravdess.", autocompletion=_complete
+        ),
+    ] = None,
+    list_: Annotated[
+        bool, typer.Option("--list", help="List corpora, their licences and where they are.")
+    ] = False,
+    song: Annotated[
+        bool, typer.Option("--song", help="The sung clips instead, into a folder of their own.")
+    ] = False,
+    to: Annotated[Path, typer.Option(metavar="DIR", help="Where the folder of the corpus goes.")] = Path(
+        "data"
+    ),
+    archive: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.zip", show_default=False, help="Take this file instead of fetching it."),
+    ] = None,
+) -> None:
+    """Fetch a public corpus into data/, checked and unpacked.
+
+    Its licence and citation are shown first. A corpus appears whole or not at all.
+    """
+    from speechemo_cli.corpus import download
+
+    if list_:
+        render.emit("\n\n".join(f"{name}: {one.describe()}" for name, one in download.CORPORA.items()))
+        return
+    known = download.CORPORA.get((corpus or "").lower())
+    if known is None:
+        what = f"the corpus {corpus!r} is not known" if corpus else "no CORPUS was given"
+        raise ConfigError(what, "speechemo download --list shows what there is")
+    render.note(known.describe())
+    if known is not download.CORPORA["ravdess"]:
+        raise ConfigError(
+            f"{corpus} is not fetched from here", f"Get it from {known.page} and unpack it into data/"
+        )
+    part = download.SONG if song else download.SPEECH
+    if not download.is_complete(part, to):
+        with render.progress("downloading", "MB") as update:
+            download.download(
+                part,
+                to,
+                archive=archive,
+                base_url=os.environ.get("SPEECHEMO_TEST_DOWNLOAD_URL", download.ZENODO),
+                on_progress=lambda done, total: update(done // 10**6, total // 10**6),
+            )
+    render.emit(f"{display_name(to / part.folder)}: {part.clips} clips")

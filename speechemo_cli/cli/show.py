@@ -1,0 +1,47 @@
+"""`speechemo show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from speechemo_cli.cli import options, render
+from speechemo_cli.cli.protected import protect
+from speechemo_cli.errors import NoInputError
+from speechemo_cli.files import display_name
+
+
+def run(
+    clip: Annotated[str, typer.Argument(metavar="CLIP", help="An audio file of up to a minute.")],
+    plot: Annotated[Path, typer.Option(metavar="FILE.png", help="Where the picture goes.")],
+    model: options.Model = None,
+    config_file: options.ConfigFile = None,
+    sets: options.Sets = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Draw a clip: waveform, speech, mel spectrogram, MFCCs, pitch, and the answer for it.
+
+    The answer is that of `speechemo predict`, for the mean of all channels.
+    """
+    from speechemo_cli.audio import reader
+    from speechemo_cli.inference import clip_plot
+    from speechemo_cli.inference.predictor import Predictor, Refusal
+    from speechemo_cli.models import litert_file, model_file
+
+    render.set_quiet(quiet)
+    options.check_output("--plot", plot, ".png")
+    config = options.build_config(config_file, sets)
+    path = model_file.find(model, config.models)
+    protect({"--plot": [plot]}, [clip, path, litert_file.beside(path), config_file])
+    (answer,) = Predictor.open(path, config).predict_one(clip)
+    if isinstance(answer, Refusal):
+        raise NoInputError(f"{display_name(clip)}: {answer.error}")
+    (loaded,) = reader.load_clip(clip, config.audio, "mix", clip_plot.SR)
+    assert isinstance(loaded, reader.PreparedClip)
+    clip_plot.draw(loaded.y, answer, plot)
+    render.note(f"model: {model_file.shown(path)}; picture: {display_name(plot)}")
+    for warning in answer.warnings:
+        render.warn(warning)
+    render.emit(f"{answer.label} {answer.confidence:.0%}")

@@ -1,0 +1,310 @@
+"""Public corpora: where they are to be had, and RAVDESS fetched, checked and unpacked."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import copyfileobj
+from typing import TYPE_CHECKING, Any
+
+from speechemo_cli.errors import AccessError, ConfigError
+from speechemo_cli.files import access_error, atomic_folder, display_name, open_regular
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    OnProgress = Callable[[int, int], None]
+
+ZENODO = "https://zenodo.org/api"
+RECORD = "records/1188976"
+# An archive of RAVDESS holds 0.6 GB in some 1,500 files. What claims more was made to fill the disk.
+_MOST_FILES, _MOST_BYTES = 5000, 2 * 2**30
+_CHUNK_BYTES = 2**17
+_BY_HAND = "Or fetch it with a browser from zenodo.org/records/1188976 and give it with --archive"
+
+
+@dataclass(frozen=True)
+class PublicCorpus:
+    """A corpus of emotional speech: what it may be used for, whom to cite, where it is to be had."""
+
+    title: str
+    licence: str
+    citation: str
+    page: str
+
+    def describe(self) -> str:
+        """Say it in four lines."""
+        return f"{self.title}\nlicence: {self.licence}\ncite: {self.citation}\nfrom: {self.page}"
+
+
+CORPORA = {
+    "ravdess": PublicCorpus(
+        "Ryerson Audio-Visual Database of Emotional Speech and Song",
+        "CC BY-NC-SA 4.0",
+        "Livingstone SR, Russo FA (2018), The Ryerson Audio-Visual Database of Emotional Speech and Song"
+        " (RAVDESS), PLoS ONE 13(5): e0196391",
+        "https://zenodo.org/records/1188976",
+    ),
+    "tess": PublicCorpus(
+        "Toronto emotional speech set",
+        "CC BY-NC-ND 4.0",
+        "Pichora-Fuller MK, Dupuis K (2020), Toronto emotional speech set (TESS), Borealis",
+        "https://doi.org/10.5683/SP2/E8H2MF",
+    ),
+    "crema-d": PublicCorpus(
+        "Crowd-sourced Emotional Multimodal Actors Dataset",
+        "ODbL 1.0",
+        "Cao H et al. (2014), CREMA-D: Crowd-sourced Emotional Multimodal Actors Dataset, IEEE Transactions"
+        " on Affective Computing 5(4): 377-390",
+        "https://github.com/CheyneyComputerScience/CREMA-D",
+    ),
+    "savee": PublicCorpus(
+        "Surrey Audio-Visual Expressed Emotion",
+        "research only, on request",
+        "Haq S, Jackson PJB (2010), Multimodal Emotion Recognition, in: Machine Audition, 398-423",
+        "http://kahlan.eps.surrey.ac.uk/savee/",
+    ),
+    "emo-db": PublicCorpus(
+        "Berlin Database of Emotional Speech",
+        "see its page",
+        "Burkhardt F et al. (2005), A database of German emotional speech, Interspeech, 1517-1520",
+        "http://emodb.bilderbar.info/",
+    ),
+    "aesdd": PublicCorpus(
+        "Acted Emotional Speech Dynamic Database",
+        "CC BY 4.0",
+        "Vryzas N et al. (2018), Speech Emotion Recognition for Performance Interaction, Journal of the Audio"
+        " Engineering Society 66(6): 457-467",
+        "http://m3c.web.auth.gr/research/aesdd-speech-emotion-recognition/",
+    ),
+    "nemo": PublicCorpus(
+        "nEMO, emotional speech in Polish",
+        "CC BY-NC-SA 4.0",
+        "Christop I (2024), nEMO: Dataset of Emotional Speech in Polish, LREC-COLING, 12111-12116",
+        "https://huggingface.co/datasets/amu-cai/nEMO",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A zip file of RAVDESS.
+
+    Attributes
+    ----------
+    file : str
+        Its name in the record.
+    folder : str
+        What the unpacked folder is called.
+    names : str
+        Pattern of the names of its clips.
+    clips : int
+        How many there are.
+    md5 : str
+        Of the zip file; empty where only the record tells it.
+    """
+
+    file: str
+    folder: str
+    names: str
+    clips: int
+    md5: str = ""
+
+
+SPEECH = Archive(
+    "Audio_Speech_Actors_01-24.zip", "ravdess", "03-01-*.wav", 1440, "bc696df654c87fed845eb13823edef8a"
+)
+SONG = Archive("Audio_Song_Actors_01-24.zip", "ravdess-song", "03-02-*.wav", 1012)
+
+
+def is_complete(part: Archive, to: Path) -> bool:
+    """Whether a folder holds the clips of an archive already."""
+    return _count(part, to / part.folder) == part.clips
+
+
+def _count(part: Archive, folder: Path) -> int:
+    return sum(1 for _ in folder.rglob(part.names))
+
+
+def download(
+    part: Archive,
+    to: Path,
+    *,
+    archive: Path | None = None,
+    base_url: str = ZENODO,
+    timeout_s: float = 30.0,
+    on_progress: OnProgress | None = None,
+) -> Path:
+    """Fetch an archive of RAVDESS, check it and unpack it: whole, or not at all.
+
+    Parameters
+    ----------
+    part : Archive
+    to : Path
+        The folder to make `part.folder` in.
+    archive : Path, optional
+        The zip file, where it is there already.
+    base_url : str
+        Of the interface of Zenodo.
+    timeout_s : float
+        How long to wait for a server that says nothing.
+    on_progress : callable, optional
+        Called with the bytes that came and those there are.
+
+    Returns
+    -------
+    Path
+        The folder of the clips.
+
+    Raises
+    ------
+    ConfigError
+        Something else lies there.
+    AccessError
+        No network, another file than expected, or it cannot be written.
+    """
+    target = to / part.folder
+    if target.exists():
+        raise ConfigError(
+            f"{display_name(target)} exists and does not hold the {part.clips} clips of {part.file}",
+            "Move it away, or name another folder with --to",
+        )
+    with atomic_folder(target) as temp:
+        temp.mkdir()
+        fetched = archive or _fetch(part, temp, base_url, timeout_s, on_progress or (lambda *_: None))
+        if archive and part.md5:
+            _check_md5(archive, part)
+        unpack(fetched, temp)
+        if archive is None:
+            fetched.unlink()
+        found = _count(part, temp)
+        if found != part.clips:
+            name = display_name(archive) if archive else part.file
+            raise AccessError(f"{name} holds {found} clips called {part.names}, expected {part.clips}")
+    return target
+
+
+class _Progress:
+    """What pooch tells how far it has come: the interface of tqdm."""
+
+    def __init__(self, total: int, on_progress: OnProgress) -> None:
+        self.total = total
+        self._done = 0
+        self._on_progress = on_progress
+
+    def update(self, n: int) -> None:
+        self._done = min(self._done + n, self.total)
+        self._on_progress(self._done, self.total)
+
+    def reset(self) -> None:
+        self._done = 0
+
+    def close(self) -> None:
+        pass
+
+
+def _fetch(part: Archive, folder: Path, base_url: str, timeout_s: float, on_progress: OnProgress) -> Path:
+    import pooch
+    import requests
+
+    pooch.get_logger().setLevel("ERROR")
+    url = f"{base_url}/{RECORD}"
+    try:
+        reply = requests.get(url, timeout=timeout_s)
+        reply.raise_for_status()
+        listed = _listed(reply, part)
+        url, total, checksum = listed["links"]["self"], int(listed["size"]), listed["checksum"]
+        source = pooch.create(
+            folder,
+            base_url="",
+            registry={part.file: f"md5:{part.md5}" if part.md5 else checksum},
+            urls={part.file: url},
+            retry_if_failed=1,
+        )
+        progress = _Progress(total, on_progress)
+        downloader = pooch.HTTPDownloader(progress, chunk_size=_CHUNK_BYTES, timeout=timeout_s)
+        return Path(source.fetch(part.file, downloader=downloader))
+    except requests.HTTPError as error:
+        reason = f"the server answered {str(error).split(maxsplit=1)[0]}"  # the status
+    except requests.RequestException as error:
+        slow = isinstance(error, requests.Timeout) or "timed out" in str(error)
+        reason = f"the server said nothing for {timeout_s:g} s" if slow else "no connection, or it broke off"
+    except (KeyError, TypeError):
+        reason = f"the record does not list {part.file} as expected"
+    except ValueError:  # pooch's, of a file with another hash
+        reason = "what came has another checksum than expected"
+    raise AccessError(f"cannot download {display_name(url)}: {reason}", f"Try it again. {_BY_HAND}")
+
+
+def _listed(reply: Any, part: Archive) -> dict[str, Any]:
+    """Return what the record says of a file."""
+    return next((one for one in reply.json()["files"] if one["key"] == part.file), {})
+
+
+def _check_md5(archive: Path, part: Archive) -> None:
+    try:
+        with open_regular(archive) as handle:
+            md5 = hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    except OSError as error:
+        raise access_error("read", archive, error) from error
+    if md5 != part.md5:
+        raise AccessError(
+            f"{display_name(archive)} has the MD5 {md5}, expected {part.md5} of {part.file}",
+            "It is damaged, or another edition: that one you can unzip into data/ yourself",
+        )
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a zip file into a folder, and nothing outside of it.
+
+    Parameters
+    ----------
+    archive : Path
+    folder : Path
+        Empty.
+
+    Raises
+    ------
+    AccessError
+        No zip file, damaged, larger than any archive of RAVDESS; or a member is a link, has an absolute
+        name or one that leads out of the folder.
+    """
+    try:
+        with open_regular(archive) as handle, zipfile.ZipFile(handle) as opened:
+            members = [member for member in opened.infolist() if not member.is_dir()]
+            size_bytes = sum(member.file_size for member in members)
+            if len(members) > _MOST_FILES or size_bytes > _MOST_BYTES:
+                raise AccessError(
+                    f"{display_name(archive)} would unpack to {len(members)} files of {size_bytes:,} bytes,"
+                    f" expected at most {_MOST_FILES} of {_MOST_BYTES:,}"
+                )
+            for member in members:
+                _check_member(member, archive)
+                path = folder / member.filename
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with opened.open(member) as source, path.open("xb") as copy:
+                    copyfileobj(source, copy, _CHUNK_BYTES)
+    except OSError as error:
+        raise access_error("unpack", archive, error) from error
+    # Damaged; damaged; a compression that Python lacks; a password.
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise AccessError(f"{display_name(archive)} is no usable zip file: {error}") from error
+
+
+def _check_member(member: zipfile.ZipInfo, archive: Path) -> None:
+    """Refuse a name that leads elsewhere on any system, and what is no plain file."""
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    parts = member.filename.split("/")
+    if (
+        kind not in (0, stat.S_IFREG)
+        or {"", ".", ".."} & set(parts)
+        or any(c in member.filename for c in "\\:")
+    ):
+        raise AccessError(
+            f"{display_name(archive)} holds {display_name(member.filename)!r},"
+            " which is a link or leads out of its folder"
+        )

@@ -1,0 +1,332 @@
+"""Fetching RAVDESS, from a server on this machine: whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import socket
+import stat
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from speechemo_cli.cli import app
+from speechemo_cli.corpus import download
+from speechemo_cli.errors import AccessError, ConfigError
+
+CLIPS = [f"Actor_{actor:02}/03-01-05-01-01-01-{actor:02}.wav" for actor in range(1, 25)]
+
+
+def zipped(members: dict[str, bytes], kind: int = 0) -> bytes:
+    """A zip file; `kind` is what stat calls the mode of its members."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            info = zipfile.ZipInfo(name)
+            info.external_attr = kind << 16
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, content)
+    return out.getvalue()
+
+
+WHOLE = zipped({name: name.encode() * 5000 for name in CLIPS})
+
+
+class Server(ThreadingHTTPServer):
+    """Zenodo's interface with one file; the attributes say how it fails."""
+
+    content = WHOLE
+    status = 200
+    declared = 0  # bytes more than it sends
+    wait_s = 0.0
+    fetched = 0
+
+    def record(self) -> dict[str, Any]:
+        return {
+            "files": [
+                {"key": "Other.zip", "links": {}},
+                {
+                    "key": download.SPEECH.file,
+                    "size": len(WHOLE),
+                    "checksum": f"md5:{hashlib.md5(WHOLE).hexdigest()}",
+                    "links": {"self": f"{self.url}/content"},
+                },
+            ]
+        }
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        if self.path == f"/{download.RECORD}":
+            self._send(json.dumps(self.server.record()).encode(), 200)
+        elif self.path == "/content":
+            self.server.fetched += 1
+            time.sleep(self.server.wait_s)
+            self._send(self.server.content, self.server.status, self.server.declared)
+        else:
+            self.send_error(404)
+
+    def _send(self, content: bytes, status: int, more: int = 0) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content) + more))
+        self.end_headers()
+        try:
+            self.wfile.write(content)
+        except OSError:
+            pass  # who asked has gone
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server(("127.0.0.1", 0), _Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def part(monkeypatch: pytest.MonkeyPatch) -> download.Archive:
+    """The archive of speech as the server has it."""
+    part = download.Archive(
+        download.SPEECH.file, "ravdess", "03-01-*.wav", len(CLIPS), hashlib.md5(WHOLE).hexdigest()
+    )
+    monkeypatch.setattr(download, "SPEECH", part)
+    return part
+
+
+@pytest.fixture
+def run(server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable:
+    """Run `speechemo download` against the server: (exit code, stdout, stderr)."""
+    monkeypatch.setenv("SPEECHEMO_TEST_DOWNLOAD_URL", server.url)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        code = app.run(["download", *map(str, arguments)])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def left_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_download_shows_the_licence_and_unpacks_every_clip(
+    run: Callable, part: download.Archive, server: Server
+) -> None:
+    code, out, err = run("ravdess")
+
+    assert (code, out) == (0, "data/ravdess: 24 clips\n")
+    assert "licence: CC BY-NC-SA 4.0" in err
+    assert "Livingstone SR, Russo FA (2018)" in err
+    unpacked = {
+        path.relative_to("data/ravdess").as_posix(): path.read_bytes() for path in left_in(Path("data"))
+    }
+    assert unpacked == {name: name.encode() * 5000 for name in CLIPS}
+
+    assert run("ravdess")[:2] == (0, "data/ravdess: 24 clips\n")
+    assert server.fetched == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ({"status": 404}, "the server answered 404"),
+        ({"declared": 9}, "no connection, or it broke off"),
+        ({"content": WHOLE[:-9]}, "another checksum than expected"),
+        ({"content": WHOLE[:-9] + b"otherwise"}, "another checksum than expected"),
+    ],
+)
+def test_download_that_fails_leaves_nothing_and_exits_with_5(
+    fault: dict[str, Any], message: str, run: Callable, part: download.Archive, server: Server
+) -> None:
+    vars(server).update(fault)
+
+    code, out, err = run("ravdess")
+
+    assert (code, out) == (5, "")
+    assert err.splitlines()[-1].startswith(f"error: cannot download {server.url}/content: ")
+    assert message in err
+    assert left_in(Path("data")) == []
+    assert not Path("data/ravdess").exists()
+
+
+def test_download_starts_anew_after_one_that_broke_off(
+    run: Callable, part: download.Archive, server: Server
+) -> None:
+    server.declared = 9
+    assert run("ravdess")[0] == 5
+    server.declared = 0
+
+    assert run("ravdess")[0] == 0
+
+
+def test_download_waits_for_a_slow_server_and_not_for_a_silent_one(
+    part: download.Archive, server: Server, tmp_path: Path
+) -> None:
+    server.wait_s = 0.4
+    with pytest.raises(AccessError, match=r"said nothing for 0\.1 s"):
+        download.download(part, tmp_path, base_url=server.url, timeout_s=0.1)
+
+    told: list[tuple[int, int]] = []
+    download.download(
+        part, tmp_path, base_url=server.url, timeout_s=5, on_progress=lambda *reached: told.append(reached)
+    )
+
+    assert told[-1] == (len(WHOLE), len(WHOLE))
+    assert told == sorted(told)
+
+
+def test_download_without_a_network_exits_with_5_and_names_the_way_around(
+    run: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("SPEECHEMO_TEST_DOWNLOAD_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
+
+        code, _, err = run("ravdess")
+
+    assert code == 5
+    assert "no connection" in err
+    assert "with a browser from zenodo.org/records/1188976 and give it with --archive" in err
+
+
+def test_download_takes_the_checksum_of_other_archives_from_the_record(
+    server: Server, tmp_path: Path
+) -> None:
+    part = download.Archive(download.SPEECH.file, "other", "03-01-*.wav", len(CLIPS))
+    server.content = WHOLE[:-9] + b"otherwise"
+
+    with pytest.raises(AccessError, match="another checksum"):
+        download.download(part, tmp_path, base_url=server.url)
+    with pytest.raises(AccessError, match=r"does not list Song\.zip"):
+        download.download(download.Archive("Song.zip", "song", "*", 1), tmp_path, base_url=server.url)
+
+
+def test_download_takes_an_archive_that_is_there(
+    run: Callable, part: download.Archive, server: Server
+) -> None:
+    Path("my.zip").write_bytes(WHOLE)
+
+    assert run("ravdess", "--archive", "my.zip", "--to", "clips")[:2] == (0, "clips/ravdess: 24 clips\n")
+    assert server.fetched == 0
+    assert Path("my.zip").read_bytes() == WHOLE
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot read my.zip: no such file"),
+        (b"RIFF", "my.zip has the MD5"),
+        (WHOLE[:-9], "my.zip has the MD5"),
+    ],
+)
+def test_download_refuses_another_archive(
+    content: bytes | None, message: str, run: Callable, part: download.Archive
+) -> None:
+    if content is not None:
+        Path("my.zip").write_bytes(content)
+
+    code, _, err = run("ravdess", "--archive", "my.zip")
+
+    assert code == 5
+    assert err.splitlines()[-1].startswith(f"error: {message}")
+    assert not Path("data/ravdess").exists()
+
+
+def test_download_refuses_an_archive_that_lacks_a_clip(tmp_path: Path) -> None:
+    (tmp_path / "my.zip").write_bytes(WHOLE)
+    part = download.Archive("Speech.zip", "ravdess", "03-01-*.wav", len(CLIPS) + 1)
+
+    with pytest.raises(AccessError, match=r"my\.zip holds 24 clips called 03-01-\*\.wav, expected 25"):
+        download.download(part, tmp_path, archive=tmp_path / "my.zip")
+    assert left_in(tmp_path) == [tmp_path / "my.zip"]
+
+
+def test_download_does_not_replace_what_is_there(part: download.Archive, tmp_path: Path) -> None:
+    (tmp_path / "ravdess").mkdir()
+    (tmp_path / "ravdess" / "mine.wav").write_bytes(b"mine")
+
+    with pytest.raises(ConfigError, match="exists and does not hold the 24 clips"):
+        download.download(part, tmp_path)
+    assert (tmp_path / "ravdess" / "mine.wav").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("../outside.wav", 0),
+        ("a/../../outside.wav", 0),
+        ("/outside.wav", 0),
+        ("a//outside.wav", 0),
+        ("C:outside.wav", 0),
+        ("..\\outside.wav", 0),
+        ("inside.wav", stat.S_IFLNK),
+    ],
+)
+def test_unpack_writes_nothing_outside_and_no_links(name: str, kind: int, tmp_path: Path) -> None:
+    (tmp_path / "my.zip").write_bytes(zipped({name: b"../../outside.wav"}, kind))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+
+    with pytest.raises(AccessError, match="a link or leads out of its folder"):
+        download.unpack(tmp_path / "my.zip", folder)
+    assert left_in(tmp_path) == [tmp_path / "my.zip"]
+
+
+@pytest.mark.parametrize("limit", ["_MOST_FILES", "_MOST_BYTES"])
+def test_unpack_refuses_bombs(limit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my.zip").write_bytes(WHOLE)
+    monkeypatch.setattr(download, limit, len(CLIPS) - 1)
+
+    with pytest.raises(AccessError, match=r"would unpack to 24 files of [\d,]+ bytes, expected at most"):
+        download.unpack(tmp_path / "my.zip", tmp_path / "folder")
+
+
+def test_unpack_says_that_a_file_is_damaged(tmp_path: Path) -> None:
+    damaged = bytearray(WHOLE)
+    damaged[len(zipped({CLIPS[0]: CLIPS[0].encode() * 5000})) // 4] ^= 0xFF
+    (tmp_path / "my.zip").write_bytes(damaged)
+
+    with pytest.raises(AccessError, match=r"my\.zip is no usable zip file"):
+        download.unpack(tmp_path / "my.zip", tmp_path / "folder")
+
+
+def test_list_names_every_corpus_with_licence_and_page(run: Callable) -> None:
+    code, out, _ = run("--list")
+
+    listed = dict(block.split(": ", 1) for block in out.strip().split("\n\n"))
+    assert code == 0
+    assert listed.keys() == download.CORPORA.keys()
+    for name, corpus in download.CORPORA.items():
+        assert all(text in listed[name] for text in (corpus.licence, corpus.citation, corpus.page))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "error: no CORPUS was given. speechemo download --list"),
+        (["ravdes"], "error: the corpus 'ravdes' is not known. speechemo download --list"),
+        (["tess"], "error: tess is not fetched from here. Get it from https://doi.org/10.5683/SP2/E8H2MF"),
+    ],
+)
+def test_a_corpus_that_is_not_fetched_is_said(arguments: list[str], message: str, run: Callable) -> None:
+    code, out, err = run(*arguments)
+
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].startswith(message)
