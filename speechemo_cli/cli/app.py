@@ -27,6 +27,7 @@ COMMANDS = (
     "evaluate",
     "compare",
     "predict",
+    "serve",
     "model",
     "export",
     "config",
@@ -159,6 +160,8 @@ def _how_to_go_on(arguments: list[str]) -> str:
     if stage == "extracting":
         return f"interrupted; {done} of {total} clips done; run it again to go on"
     command = next((argument for argument in arguments if not argument.startswith("-")), "")
+    if command == "serve":
+        return "stopped"
     how = {"train": "with --resume ", "predict": "with --output and --resume "}.get(command, "")
     if {"--timeline", "--stream"} & set(arguments):  # which are begun anew
         how = ""
