@@ -62,7 +62,7 @@ packaged-model: install ## Train anew the model that comes with the package (DAT
 	$(BIN)/speechemo model card packaged --output docs/packaged-model.md --plot docs/reliability.png
 
 lock: ## Resolve the dependencies anew (needs uv)
-	uv pip compile pyproject.toml --group dev --extra onnx --universal --python-version 3.11 --upgrade --generate-hashes \
+	uv pip compile pyproject.toml --group dev --extra onnx --extra serve --universal --python-version 3.11 --upgrade --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements.lock
 
 clean: ## Remove everything that was made here

@@ -34,6 +34,7 @@ COMMANDS = (
     "evaluate",
     "compare",
     "predict",
+    "serve",
     "model",
     "model info",
     "model card",
