@@ -81,10 +81,10 @@ def harmonic(seconds: float, sr: int, f0: float = 140.0, amplitude: float = 0.3)
 
 
 @contextmanager
-def running_server(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def running_server(*arguments: str, **how: Any) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run `speechemo serve` on a free port: the process and its address."""
     command = [sys.executable, "-m", "speechemo_cli", "serve", "--port", "0", *arguments]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **how) as process:
         assert process.stderr is not None
         try:
             lines = iter(process.stderr.readline, "")

@@ -312,6 +312,15 @@ def test_serve_answers_as_predict_does_and_ends_at_once(
     assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
 
 
+def test_serve_ends_quietly_when_ctrl_c_comes_while_its_workers_start() -> None:
+    with running_server(start_new_session=True) as (process, _):
+        os.killpg(process.pid, signal.SIGINT)
+
+        assert process.wait(10) == 130
+        assert process.stderr is not None
+        assert process.stderr.read() == "error: stopped\n"
+
+
 def test_serve_names_the_extra_that_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

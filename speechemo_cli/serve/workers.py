@@ -8,13 +8,15 @@ import multiprocessing
 import os
 import signal
 import traceback
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from speechemo_cli import processes
 from speechemo_cli.errors import AudioError, SpeechemoError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
 
     Request = dict[str, Any]
@@ -76,7 +78,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_main, args=(self._load, theirs, os.getpid()), daemon=True)
-        self._process.start()
+        with _interrupts_blocked():
+            self._process.start()
         theirs.close()
         self._ready = False
 
@@ -121,11 +124,22 @@ class _Worker:
         self._process.kill()
 
 
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Start processes that Ctrl-C does not reach: a terminal sends it to all, and the parent decides."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # which the first start would do, and let interrupts through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _main(load: Load, requests: Connection, parent: int) -> None:
     """Answer requests until there are no more."""
-    for name in ("SIGINT", "SIGHUP"):  # a terminal sends them to everybody, and the parent decides
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
     processes.end_with(parent)
     nowhere = os.open(os.devnull, os.O_WRONLY)  # for what decoders print
     for stream in (1, 2):
