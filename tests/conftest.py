@@ -6,9 +6,11 @@ import atexit
 import math
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,7 +28,7 @@ from speechemo_cli.features.dataset import Dataset
 from speechemo_cli.features.extraction import Extraction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from speechemo_cli.models.training import Rows
 
@@ -76,6 +78,21 @@ def harmonic(seconds: float, sr: int, f0: float = 140.0, amplitude: float = 0.3)
     t = np.arange(round(seconds * sr)) / sr
     y = sum(np.sin(2 * np.pi * f0 * k * t) / k for k in range(1, 6))
     return (amplitude / 2.3 * y * np.sin(np.pi * np.clip(t / max(seconds, 1e-9), 0, 1))).astype(np.float32)
+
+
+@contextmanager
+def running_server(*arguments: str, **how: Any) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run `speechemo serve` on a free port: the process and its address."""
+    command = [sys.executable, "-m", "speechemo_cli", "serve", "--port", "0", *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **how) as process:
+        assert process.stderr is not None
+        try:
+            lines = iter(process.stderr.readline, "")
+            line = next((line for line in lines if line.startswith("serving on ")), "")
+            assert line, "it ended before it served"
+            yield process, line.split()[2]
+        finally:
+            process.kill()
 
 
 def said_on(terminal: int) -> bytes:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from speechemo_cli.cli import answers, render
-from speechemo_cli.cli.answers import WRITERS, Style
+from speechemo_cli.cli.answers import WRITERS
 from speechemo_cli.inference.predictor import Answer, Refusal
+from speechemo_cli.inference.results import Style
 
 GOLDEN = Path(__file__).with_name("golden")
 LABELS = ("neutral", "happy", "sad", "angry")

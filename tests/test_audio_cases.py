@@ -25,11 +25,12 @@ from speechemo_cli.audio import samples as audio_samples
 from speechemo_cli.audio.blocks import open_blocks
 from speechemo_cli.audio.containers import Part
 from speechemo_cli.audio.decode import AudioStream
-from speechemo_cli.cli.answers import WRITERS, Style
+from speechemo_cli.cli.answers import WRITERS
 from speechemo_cli.config import AudioConfig
 from speechemo_cli.errors import AudioError
 from speechemo_cli.files import display_name
 from speechemo_cli.inference.predictor import Answer, Refusal
+from speechemo_cli.inference.results import Style
 
 # What fails in a callback from C has nobody to raise to, and numpy warns of infinities; both would be seen.
 pytestmark = [

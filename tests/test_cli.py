@@ -38,6 +38,7 @@ COMMANDS = (
     "show",
     "download",
     "completion",
+    "serve",
     "model",
     "model info",
     "model card",

@@ -13,8 +13,8 @@ import pytest
 from conftest import harmonic
 
 from speechemo_cli.cli import inputs, outputs, timeline
-from speechemo_cli.cli.answers import Style
 from speechemo_cli.config import Config
+from speechemo_cli.inference.results import Style
 
 SR = 16000
 

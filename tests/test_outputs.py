@@ -17,11 +17,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from speechemo_cli.cli import earlier, outputs, render
-from speechemo_cli.cli.answers import WRITERS, Style
+from speechemo_cli.cli.answers import WRITERS
 from speechemo_cli.cli.inputs import Input
 from speechemo_cli.cli.outputs import ToFile, ToFolder
 from speechemo_cli.errors import AccessError, ConfigError
 from speechemo_cli.inference.predictor import Answer, Refusal
+from speechemo_cli.inference.results import Style
 
 LABELS = ("neutral", "happy", "angry")
 STYLE = Style("m.keras", LABELS, key="this run")

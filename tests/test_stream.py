@@ -16,9 +16,9 @@ import pytest
 
 from speechemo_cli.audio import reader
 from speechemo_cli.cli import stream
-from speechemo_cli.cli.answers import Style
 from speechemo_cli.errors import NoInputError
 from speechemo_cli.inference.predictor import Answer, Predictor
+from speechemo_cli.inference.results import Style
 
 Ask = Callable[..., list[dict[str, Any]]]
 

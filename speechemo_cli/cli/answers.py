@@ -1,87 +1,25 @@
-"""How answers are written: the record of a clip and one writer a format, as in docs/formats.md."""
+"""How answers are written: one writer a format, as in docs/formats.md."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from speechemo_cli.cli import render
 from speechemo_cli.files import display_name
+from speechemo_cli.inference.results import Style, refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from typing_extensions import TypeIs
 
     from speechemo_cli.inference.predictor import Answer, Refusal
 
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
-def refused(item: Answer | Refusal) -> TypeIs[Refusal]:
-    """Whether a clip got no answer."""
-    # By its field, not by its class, which would have to be imported to print a --help.
-    return hasattr(item, "error")
-
-
 def name(item: Answer | Refusal) -> str:
     """Name a clip for display, and its channel where only that was listened to."""
     return display_name(item.path) + (f" [{item.channel}]" if item.channel else "")
-
-
-class Style(NamedTuple):
-    """What all records of a run share.
-
-    Attributes
-    ----------
-    model : str
-        As it is shown.
-    labels : tuple of str
-        What the model could choose from.
-    restricted : bool
-        Whether it could have answered more, but for --labels.
-    top : int or None
-        How many of the most probable labels to write; None for all, in the one order.
-    key : str
-        Stands for the model and the options: an answer with another key is not taken up by --resume.
-    """
-
-    model: str
-    labels: tuple[str, ...]
-    restricted: bool = False
-    top: int | None = None
-    key: str = ""
-
-    def probabilities(self, answer: Answer) -> dict[str, float]:
-        """Return the probabilities to write."""
-        found = answer.probabilities
-        if self.top is not None:
-            best = sorted(found, key=found.__getitem__, reverse=True)[: self.top]
-            found = {label: found[label] for label in best}
-        return {label: round(p, 6) for label, p in found.items()}
-
-    def record(self, item: Answer | Refusal) -> dict[str, Any]:
-        """Return a record as JSON has it."""
-        head = {"schema": render.SCHEMA, "path": item.path}
-        if item.channel is not None:
-            head["channel"] = item.channel
-        if refused(item):
-            return {**head, "status": "error", "error": item.error}
-        record = {
-            **head,
-            "status": "ok",
-            "label": item.label,
-            "confidence": round(item.confidence, 6),
-            "probabilities": self.probabilities(item),
-            "duration_s": round(item.duration_s, 3),
-            "model": self.model,
-            "warnings": list(item.warnings),
-            "sha256": item.sha256,
-            "key": self.key,
-        }
-        if self.restricted:
-            record["restricted_to"] = list(self.labels)
-        return record
 
 
 class Writer:
@@ -119,9 +57,8 @@ class _Json(Writer):
     """One document, written piece by piece, so that memory does not grow with the clips."""
 
     def begin(self) -> None:
-        head = {"schema": render.SCHEMA, "command": "predict", "model": self.style.model}
         # What comes before the next record. No line is begun here: on a terminal a bar comes next.
-        self._before = self._head = json.dumps(head, indent=2)[: -len("\n}")] + ',\n  "clips": ['
+        self._before = self._head = json.dumps(self.style.document("clips", []), indent=2)[: -len("]\n}")]
 
     def write(self, item: Answer | Refusal) -> None:
         lines = json.dumps(self.style.record(item), indent=2).splitlines()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # By the panels of --help. Each has a module of its name, with `run`, or with an `app` of further commands.
 _PANELS = {
-    "Recognise emotion": ("predict", "show", "model", "export"),
+    "Recognise emotion": ("predict", "show", "serve", "model", "export"),
     "Train and evaluate": ("extract", "train", "evaluate", "compare"),
     "Data and settings": ("download", "synth", "config", "cache", "completion"),
 }
@@ -179,6 +179,8 @@ def _how_to_go_on(arguments: list[str]) -> str:
     command = next((argument for argument in arguments if not argument.startswith("-")), "")
     if command == "download":
         return "interrupted; nothing of it is kept, run it again to begin anew"
+    if command == "serve":
+        return "stopped"
     how = {"train": "with --resume ", "predict": "with --output and --resume "}.get(command, "")
     if {"--timeline", "--stream"} & set(arguments):  # which are begun anew
         how = ""

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from speechemo_cli.cli.answers import Style
     from speechemo_cli.inference.predictor import Answer
+    from speechemo_cli.inference.results import Style
 
 RESUMABLE = ("jsonl", "csv")
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Self
 
-    from speechemo_cli.cli.answers import Style, Writer
+    from speechemo_cli.cli.answers import Writer
     from speechemo_cli.cli.inputs import Input
     from speechemo_cli.inference.predictor import Answer, Refusal
+    from speechemo_cli.inference.results import Style
 
     Writers = Mapping[str, type[Writer]]
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections import deque
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +13,7 @@ from speechemo_cli.cli import answers, earlier, inputs, options, outputs, protec
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import display_name
+from speechemo_cli.inference.results import Style, refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -198,20 +196,7 @@ def run(
         isolate=found is None or not found.is_one_file(),  # a file that crashes a decoder costs no other
     )
     _say(predictor, path, min_confidence)
-    style = answers.Style(
-        model_file.shown(path),
-        predictor.labels,
-        predictor.labels != predictor.metadata.labels,
-        top,
-        _key(
-            predictor.metadata.litert or predictor.metadata.sha256,
-            predictor.labels,
-            min_confidence,
-            channel.value,
-            top,
-            asdict(config.audio),
-        ),
-    )
+    style = Style.of(predictor, config, min_confidence=min_confidence, channel=channel.value, top=top)
     if found is None:
         stream.run(predictor, style)
         return
@@ -290,11 +275,6 @@ def _named_labels(labels: str) -> list[str]:
     return [label.strip() for label in next(csv.reader([labels], skipinitialspace=True), [])]
 
 
-def _key(model: str, *settings: Any) -> str:
-    """Stand for everything that decides what a record says: the model, by a hash, and the settings."""
-    return hashlib.sha256(json.dumps([model, *settings]).encode()).hexdigest()[:16]
-
-
 def _answer_all(
     predictor: Predictor, found: Iterable[inputs.Input], sink: outputs.Sink, total: int | None
 ) -> tuple[int, int]:
@@ -313,7 +293,7 @@ def _answer_all(
             done += 1
             n += len(items)
             for item in items:
-                if answers.refused(item):
+                if refused(item):
                     failed += 1
                     render.warn(f"{answers.name(item)}: {item.error}")
             sink.put(waiting.popleft(), items)
@@ -338,7 +318,7 @@ def _say(predictor: Predictor, path: Path, min_confidence: float) -> None:
     """Tell which model answers, what its answers are worth, and what there is to know of it."""
     from speechemo_cli.models import model_file
 
-    render.note(f"model: {model_file.shown(path)} {_worth(predictor.metadata)}")
+    render.note(f"model: {model_file.shown(path)} ({worth(predictor.metadata)})")
     if predictor.slow_because:
         render.note(f"{predictor.slow_because}: running it with Keras, which takes longer to start")
     if min_confidence and predictor.metadata.temperature is None:
@@ -348,25 +328,25 @@ def _say(predictor: Predictor, path: Path, min_confidence: float) -> None:
         )
 
 
-def _worth(metadata: ModelMetadata) -> str:
+def worth(metadata: ModelMetadata) -> str:
     """Say what the model's answers are worth, and on whom, from its own results."""
     test = metadata.results.get("test", {})
     new, seen = test.get("new_speakers"), test.get("seen_speakers")
     left_out = metadata.results.get("cross_validated")
     if new:
-        worth = f"right {percent(new['accuracy'])} of the time on unseen speakers"
+        told = f"right {percent(new['accuracy'])} of the time on unseen speakers"
     elif left_out:
         who = ", ".join(left_out.get("corpora", {}).get("tested", ())) or "its corpus"
         share = percent(left_out["accuracy"]["pooled"])
-        worth = f"right {share} of the time on unseen speakers of {display_name(who)}"
+        told = f"right {share} of the time on unseen speakers of {display_name(who)}"
     elif seen:
-        worth = f"right {percent(seen['accuracy'])} of the time on speakers it was trained on, less on others"
+        told = f"right {percent(seen['accuracy'])} of the time on speakers it was trained on, less on others"
     else:
-        worth = "never measured on clips it was not trained on"
+        told = "never measured on clips it was not trained on"
     others = [one["uar"] for one in metadata.results.get("other_corpora", {}).values()]
     if others:
         low, high = (f"{100 * share:.0f}" for share in (min(others), max(others)))
-        worth += f"; on corpora it was not trained on, {f'{low}-{high}' if low != high else low} % (UAR)"
+        told += f"; on corpora it was not trained on, {f'{low}-{high}' if low != high else low} % (UAR)"
     elif new or left_out:
-        worth += "; never measured on other corpora, expect less there"
-    return f"({metadata.version}; {worth})"
+        told += "; never measured on other corpora, expect less there"
+    return f"{metadata.version}; {told}"

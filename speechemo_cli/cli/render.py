@@ -16,6 +16,7 @@ from speechemo_cli.cli import signals
 from speechemo_cli.errors import ExitCode
 from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import access_error, display_name
+from speechemo_cli.inference.results import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
     from speechemo_cli.evaluation.metrics import Scores
     from speechemo_cli.features.extraction import Extraction
-
-SCHEMA = 1
 
 _quiet = False
 _NOWHERE: tuple[str, int, int | None] = ("", 0, None)

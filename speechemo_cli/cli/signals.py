@@ -61,6 +61,18 @@ def raising() -> Iterator[None]:
         _raises = False
 
 
+@contextmanager
+def kept_in_mind() -> Iterator[None]:
+    """Raise nothing inside the block, which asks `received` by itself, but at its end."""
+    global _raises
+    before, _raises = _raises, False
+    try:
+        yield
+    finally:
+        _raises = before
+    go_on()
+
+
 def received() -> int:
     """Return the signal that asked the command to end, or 0."""
     return _received

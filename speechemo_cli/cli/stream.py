@@ -10,10 +10,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from speechemo_cli.cli import inputs, render
+from speechemo_cli.inference.results import SCHEMA
 
 if TYPE_CHECKING:
-    from speechemo_cli.cli.answers import Style
     from speechemo_cli.inference.predictor import Predictor
+    from speechemo_cli.inference.results import Style
 
 # Ten minutes of stereo at 48 kHz and 24 bits, in base64, fit into a line. One without end must not take
 # all memory; a longer recording has a path.
@@ -70,4 +71,4 @@ def _finite(number: str) -> float:
 
 
 def _refusal(path: str, error: str) -> dict[str, Any]:
-    return {"schema": render.SCHEMA, "path": path, "status": "error", "error": error}
+    return {"schema": SCHEMA, "path": path, "status": "error", "error": error}

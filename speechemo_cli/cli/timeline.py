@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from speechemo_cli.cli import inputs, render
-from speechemo_cli.cli.answers import Style, Writer, csv_line, name, refused
+from speechemo_cli.cli.answers import Writer, csv_line, name
 from speechemo_cli.cli.protected import protect
 from speechemo_cli.errors import AudioError
 from speechemo_cli.files import display_name, scratch_folder
+from speechemo_cli.inference.results import refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -124,44 +125,9 @@ def _draw(one: Timeline, path: Path) -> None:
     render.note(f"timeline: {display_name(path)}")
 
 
-def record(item: Any, style: Style) -> dict[str, Any]:
-    """Return a recording as JSON has it."""
-    if refused(item):
-        return style.record(item)
-    one = item
-    head = {"schema": render.SCHEMA, "path": one.path}
-    if one.channel is not None:
-        head["channel"] = one.channel
-    found = {
-        **head,
-        "status": "ok",
-        "duration_s": round(one.duration_s, 3),
-        "segments": [_rounded(asdict(segment)) for segment in one.segments],
-        "summary": {label: _rounded(part) for label, part in one.summary.items()},
-        "model": style.model,
-        "warnings": list(one.warnings),
-    }
-    if style.restricted:
-        found["restricted_to"] = list(style.labels)
-    return found
-
-
-def _rounded(values: dict[str, Any]) -> dict[str, Any]:
-    """Seconds to the millisecond, shares and probabilities to six places."""
-    out: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            out[key] = _rounded(value)
-        elif isinstance(value, float):
-            out[key] = round(value, 3 if key.endswith("_s") else 6)
-        else:
-            out[key] = value
-    return out
-
-
 class _Jsonl(Writer):
     def write(self, item: Any) -> None:
-        self.emit(json.dumps(record(item, self.style)) + "\n")
+        self.emit(json.dumps(self.style.timeline_record(item)) + "\n")
 
 
 class _Json(Writer):
@@ -169,11 +135,10 @@ class _Json(Writer):
         self._records: list[dict[str, Any]] = []
 
     def write(self, item: Any) -> None:
-        self._records.append(record(item, self.style))
+        self._records.append(self.style.timeline_record(item))
 
     def close(self) -> None:
-        head = {"schema": render.SCHEMA, "command": "predict", "model": self.style.model}
-        self.emit(json.dumps({**head, "recordings": self._records}, indent=2) + "\n")
+        self.emit(json.dumps(self.style.document("recordings", self._records), indent=2) + "\n")
 
 
 class _Csv(Writer):

@@ -13,7 +13,7 @@ from speechemo_cli.files import display_name, sha256_file
 from speechemo_cli.models import litert_file, model_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from speechemo_cli.models.metadata import ModelMetadata
@@ -104,9 +104,14 @@ def markdown(path: Path) -> str:
     return environment.get_template("model_card.md.j2").render(
         **facts,
         name=path.name,
-        licences={name: _LICENCES.get(name, "see its authors") for name in facts["data"]["corpora"]},
+        licences=licences(facts["data"]["corpora"]),
         metrics=_metric_rows(facts["results"].get("cross_validated")),
     )
+
+
+def licences(corpora: Iterable[str]) -> dict[str, str]:
+    """Return the licence of each corpus, as far as it is known."""
+    return {name: _LICENCES.get(name, "see its authors") for name in corpora}
 
 
 def _metric_rows(measured: dict[str, Any] | None) -> list[tuple[str, str, str]]:

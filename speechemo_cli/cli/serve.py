@@ -1,0 +1,97 @@
+"""`speechemo serve`."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from typing import Annotated
+
+import typer
+
+from speechemo_cli import __version__
+from speechemo_cli.cli import options, render, signals
+from speechemo_cli.cli.predict import worth
+from speechemo_cli.errors import AccessError, ConfigError
+
+# More would not answer sooner: each uses what cores there are.
+_MOST_WORKERS = 2
+# Of one request. Three hours of speech take half a minute.
+_TIMEOUT_S = 120.0
+
+
+def run(
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address to listen on; the default is this machine alone.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(metavar="N", min=0, max=65535, help="Port to listen on; 0 for any free one.")
+    ] = 8000,
+    model: options.Model = None,
+    config_file: options.ConfigFile = None,
+    sets: options.Sets = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Open a page on this machine to drop a file on, or to record with the microphone, until Ctrl-C.
+
+    POST /predict and POST /timeline take the bytes of an audio file and return the JSON of predict.
+    Nothing is stored. Needs: pip install 'speechemo[serve]'.
+    """
+    import asyncio
+
+    try:
+        from speechemo_cli.serve import app
+    except ModuleNotFoundError as error:
+        if error.name not in ("starlette", "uvicorn"):
+            raise
+        raise ConfigError(
+            f"serve needs the package {error.name}", "Run: pip install 'speechemo[serve]'"
+        ) from None
+    from speechemo_cli.evaluation.model_card import licences
+    from speechemo_cli.inference.predictor import Predictor
+    from speechemo_cli.models import model_file
+    from speechemo_cli.serve.answering import Answering
+    from speechemo_cli.serve.workers import WorkerPool
+
+    render.set_quiet(quiet)
+    config = options.build_config(config_file, sets)
+    path = model_file.find(model, config.models)
+    metadata = Predictor.open(path, config).metadata  # refused now, not at the first request
+    facts = {
+        "version": __version__,
+        "model": model_file.shown(path),
+        "labels": list(metadata.labels),
+        "worth": worth(metadata),
+        "licences": licences(metadata.data.get("corpora", ())),
+    }
+    render.note(f"model: {facts['model']} ({facts['worth']})")
+
+    async def answer() -> None:
+        with _listen(host, port) as listening:
+            pool = WorkerPool(Answering(path, config), min(_MOST_WORKERS, config.workers), _TIMEOUT_S)
+            render.note(f"serving on {_address(listening)} until Ctrl-C")
+            if not ipaddress.ip_address(listening.getsockname()[0]).is_loopback:
+                render.warn("everybody who reaches this address may use it: there is no password")
+            served = app.create_app(pool, facts, host, _tell)
+            await app.serve(served, pool, listening, lambda: signals.received() > 0)
+
+    with signals.kept_in_mind():
+        asyncio.run(answer())
+
+
+def _tell(error: Exception) -> None:
+    lines = str(error).strip().splitlines()  # of a worker, whose traceback ends with what happened
+    render.warn(f"internal error: {lines[-1] if lines else type(error).__name__}")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family)
+    except OSError as error:
+        reason = (error.strerror or str(error)).partition(" (")[0].lower()
+        raise AccessError(f"cannot listen on {host}, port {port}: {reason}", "Give another --port") from None
+
+
+def _address(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"

@@ -1,0 +1,291 @@
+"""The HTTP interface: who may ask, how much, and what comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import ipaddress
+import re
+import uuid
+from contextlib import contextmanager
+from functools import partial
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from speechemo_cli.errors import AudioError
+from speechemo_cli.files import display_name, scratch_folder
+from speechemo_cli.inference.results import SCHEMA
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterator
+    from typing import BinaryIO
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from speechemo_cli.serve.workers import WorkerPool
+
+# 25 minutes of CD sound, or nine hours of MP3 at 64 kbit/s.
+LARGEST_BYTES = 2**28
+# How long a body may take to arrive, and how long one that is not wanted is read on: who closes before
+# the other side has said all takes the answer from it too.
+_ARRIVAL_S, _DRAIN_S = 120.0, 5.0
+# Requests that are read, wait or are answered at a time. Each holds up to LARGEST_BYTES on disk.
+_MOST_REQUESTS = 16
+_LONGEST_NAME = 255
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
+    "Cache-Control": "no-store",
+}
+
+
+def create_app(
+    pool: WorkerPool, facts: dict[str, Any], host: str, on_error: Callable[[Exception], None]
+) -> ASGIApp:
+    """Put the server together.
+
+    Parameters
+    ----------
+    pool : WorkerPool
+        Answers requests as `Answering` has it.
+    facts : dict
+        What `GET /health` tells beside the status: of the model, and what its answers are worth.
+    host : str
+        What the server was told to listen on: a name that requests may call it by.
+    on_error : callable
+        Told of what is a mistake of ours; who asked gets status 500.
+    """
+    page = resources.files(__package__).joinpath("page.html").read_text("utf-8")
+    recorder = resources.files(__package__).joinpath("recorder.js").read_text("utf-8")
+    health = {"schema": SCHEMA, "status": "ok", **facts, "largest_bytes": LARGEST_BYTES}
+    asked = _Asked(pool)
+
+    def broken(_: Request, error: Exception) -> Response:
+        on_error(error)
+        return _error(500, "internal error; the terminal of the server tells more")
+
+    app = Starlette(
+        routes=[
+            Route("/", Response(page, media_type="text/html"), methods=["GET"]),
+            # An AudioWorklet takes its code from an address alone.
+            Route("/recorder.js", Response(recorder, media_type="text/javascript"), methods=["GET"]),
+            Route("/health", JSONResponse(health), methods=["GET"]),
+            Route("/predict", partial(asked.answer, timeline=False), methods=["POST"]),
+            Route("/timeline", partial(asked.answer, timeline=True), methods=["POST"]),
+        ],
+        exception_handlers={HTTPException: _refuse, ClientDisconnect: _gone, Exception: broken},
+    )
+    return _Guard(app, host, _policy(page))
+
+
+class _Asked:
+    """Answers for the file that is the body of a request."""
+
+    def __init__(self, pool: WorkerPool) -> None:
+        self._pool = pool
+        self._n = 0
+
+    async def answer(self, request: Request, *, timeline: bool) -> Response:
+        if request.headers.get("content-type", "").startswith("multipart/"):
+            await _drain(request)
+            raise HTTPException(
+                415, "the body is a form, expected the bytes of an audio file. Try: curl --data-binary @FILE"
+            )
+        if self._n >= _MOST_REQUESTS:
+            await _drain(request)
+            raise HTTPException(503, f"busy with {self._n} requests, try again", {"Retry-After": "1"})
+        self._n += 1
+        try:
+            with _held() as (file, path):
+                await _receive(request, file)
+                file.close()
+                query = request.query_params
+                name = display_name(query.get("name", "-")[:_LONGEST_NAME])
+                asked = {"path": path, "name": name, "timeline": timeline, "waveform": "waveform" in query}
+                return JSONResponse(await self._pool.ask(asked))
+        except AudioError as error:
+            raise HTTPException(422, str(error)) from error
+        except OSError as error:
+            raise HTTPException(503, f"cannot hold the recording ({error.strerror or error})") from error
+        finally:
+            self._n -= 1
+
+
+@contextmanager
+def _held() -> Iterator[tuple[BinaryIO, str]]:
+    """Give a file for the time of a request. In memory 16 of them would be gigabytes."""
+    path = scratch_folder() / uuid.uuid4().hex
+    try:
+        with path.open("xb") as file:
+            yield file, str(path)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+async def _receive(request: Request, file: BinaryIO) -> None:
+    """Write the body into a file as it comes.
+
+    Raises
+    ------
+    HTTPException
+        It is empty, too large, or too slow.
+    """
+    size = 0
+    too_large = HTTPException(413, f"more than {LARGEST_BYTES} bytes. Cut it, or use speechemo predict")
+    if int(request.headers.get("content-length", 0)) > LARGEST_BYTES:
+        await _drain(request)
+        raise too_large
+    try:
+        async with asyncio.timeout(_ARRIVAL_S):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > LARGEST_BYTES:
+                    break
+                file.write(chunk)
+    except TimeoutError:
+        raise HTTPException(408, f"the body took longer than {_ARRIVAL_S:g} s") from None
+    if size > LARGEST_BYTES:
+        raise too_large
+    if not size:
+        raise HTTPException(400, "the body is empty, expected the bytes of an audio file")
+
+
+async def _drain(request: Request) -> None:
+    """Throw the body away, as far as it comes soon."""
+    size = 0
+    try:
+        async with asyncio.timeout(_DRAIN_S):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > LARGEST_BYTES:
+                    return
+    except TimeoutError:
+        return
+
+
+def _error(status: int, error: str, headers: Any = None) -> Response:
+    return JSONResponse({"schema": SCHEMA, "status": "error", "error": error}, status, headers)
+
+
+def _refuse(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _error(error.status_code, error.detail, error.headers)
+
+
+def _gone(_request: Request, _: Exception) -> Response:
+    return _error(400, "the body ended early")  # which nobody reads
+
+
+def _policy(page: str) -> str:
+    """Return a Content-Security-Policy that runs the page's own script and style, and no others."""
+
+    def hashes(tag: str) -> str:
+        found = re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in found]
+        return " ".join(f"'sha256-{digest}'" for digest in digests)
+
+    return (
+        f"default-src 'none'; script-src 'self' {hashes('script')}; style-src {hashes('style')}; "
+        "connect-src 'self'; media-src blob:; img-src 'self' data:; "
+        "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    )
+
+
+class _Guard:
+    """Lets in who means this server, and puts the headers on that keep its page to itself.
+
+    A page of somebody else can point its own name at this address; the browser then takes us for it, but
+    sends that name as Host. What another page sends here has that page's Origin.
+    """
+
+    def __init__(self, app: ASGIApp, host: str, policy: str) -> None:
+        self._app = app
+        self._names = {"localhost", host.lower()}
+        self._headers = {**_HEADERS, "Content-Security-Policy": policy}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        host, origin = headers.get("host", ""), headers.get("origin")
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(self._headers)
+            await send(message)
+
+        app: ASGIApp = self._app
+        if not self._is_ours(host):
+            app = _error(421, f"the host is {host[:100]!r}, expected the address that speechemo serve names")
+        elif origin is not None and urlsplit(origin).netloc != host:
+            app = _error(403, f"a page of {origin[:100]!r} asked, expected this server's own")
+        await app(scope, receive, send_guarded)
+
+    def _is_ours(self, host: str) -> bool:
+        """Whether a Host is a name of ours or an address, which nobody can point elsewhere."""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+            return name in self._names or bool(ipaddress.ip_address(name))
+        except ValueError:
+            return False
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, stopped: Callable[[], bool]) -> None:
+        super().__init__(config)
+        self._stopped = stopped
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the command."""
+        yield
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ask ten times a second whether to stop."""
+        return await super().on_tick(counter) or self._stopped()
+
+
+async def serve(
+    app: ASGIApp, pool: WorkerPool, listening: socket.socket, stopped: Callable[[], bool]
+) -> None:
+    """Answer until it is stopped; requests that run then have a second to end.
+
+    Parameters
+    ----------
+    app : callable
+        Of `create_app`.
+    pool : WorkerPool
+        Closed in the end.
+    listening : socket
+    stopped : callable
+        Whether to stop.
+    """
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=1,
+    )
+    try:
+        await _Server(config, stopped).serve(sockets=[listening])
+    finally:
+        pool.close()

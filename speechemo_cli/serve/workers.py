@@ -1,0 +1,165 @@
+"""Processes that answer requests: a file that crashes or stalls one of them costs its own request alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import os
+import signal
+import traceback
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from typing import TYPE_CHECKING, Any
+
+from speechemo_cli import processes
+from speechemo_cli.errors import AudioError, SpeechemoError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from multiprocessing.connection import Connection
+
+    Request = dict[str, Any]
+    # Called once in each process. What it returns turns a request into an answer, both plain JSON.
+    Load = Callable[[], Callable[[Request], dict[str, Any]]]
+
+# Keras takes its time, and so does a machine that is busy.
+_START_S = 120.0
+
+
+class WorkerPool:
+    """A few processes, each with its model loaded; `close` ends them.
+
+    Parameters
+    ----------
+    load : callable
+        Has to be picklable.
+    workers : int
+    timeout_s : float
+        How long an answer may take before its process is replaced.
+    """
+
+    def __init__(self, load: Load, workers: int, timeout_s: float) -> None:
+        self._idle = [_Worker(load, timeout_s) for _ in range(workers)]
+        self._all = tuple(self._idle)
+        self._free = asyncio.Semaphore(workers)
+
+    async def ask(self, request: Request) -> dict[str, Any]:
+        """Return the answer of the next process that is free.
+
+        Raises
+        ------
+        AudioError
+            The clip was refused, took too long, or the process died of it.
+        RuntimeError
+            A mistake of ours, with the traceback of the process.
+        """
+        async with self._free:
+            worker = self._idle.pop()
+            try:
+                return await asyncio.to_thread(worker.ask, request)
+            finally:
+                self._idle.append(worker)
+
+    def close(self) -> None:
+        """End the processes, which have nothing to lose."""
+        for worker in self._all:
+            worker.close()
+
+
+class _Worker:
+    def __init__(self, load: Load, timeout_s: float) -> None:
+        self._load = load
+        self._timeout_s = timeout_s
+        self._closed = False
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_main, args=(self._load, theirs, os.getpid()), daemon=True)
+        with _interrupts_blocked():
+            self._process.start()
+        theirs.close()
+        self._ready = False
+
+    def ask(self, request: Request) -> dict[str, Any]:
+        if not self._ready:
+            try:
+                self._receive(_START_S)
+            except Exception as error:
+                self._replace()
+                raise RuntimeError(f"a worker process did not start: {error}") from error
+            self._ready = True
+        try:
+            self._connection.send_bytes(json.dumps(request).encode())
+            return self._receive(self._timeout_s)
+        except TimeoutError:
+            self._replace()
+            raise AudioError(f"took longer than {self._timeout_s:g} s", "Cut it") from None
+        except (EOFError, OSError):
+            self._replace()
+            raise AudioError(processes.CRASHED) from None
+
+    def _receive(self, timeout_s: float) -> dict[str, Any]:
+        if not self._connection.poll(timeout_s):
+            raise TimeoutError
+        # JSON and no pickle: who takes over a decoder shall not get any further.
+        answer: dict[str, Any] = json.loads(self._connection.recv_bytes())
+        if "refused" in answer:
+            raise AudioError(answer["refused"])
+        if "broken" in answer:
+            raise RuntimeError(answer["broken"])
+        return answer
+
+    def _replace(self) -> None:
+        self._process.kill()
+        self._process.join()
+        self._connection.close()
+        if not self._closed:
+            self._start()
+
+    def close(self) -> None:
+        self._closed = True
+        self._process.kill()
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Start processes that Ctrl-C does not reach: a terminal sends it to all, and the parent decides."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # which the first start would do, and let interrupts through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _main(load: Load, requests: Connection, parent: int) -> None:
+    """Answer requests until there are no more."""
+    processes.end_with(parent)
+    nowhere = os.open(os.devnull, os.O_WRONLY)  # for what decoders print
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    answer: Callable[[Request], dict[str, Any]] | None = None
+    try:
+        while True:
+            try:
+                if answer is None:
+                    answer, reply = load(), {}
+                else:
+                    reply = answer(json.loads(requests.recv_bytes()))
+            except SpeechemoError as error:
+                reply = {"refused": str(error)}
+            except EOFError:
+                return
+            except Exception:
+                reply = {"broken": traceback.format_exc()}
+            requests.send_bytes(json.dumps(reply).encode())
+            if answer is None:
+                return
+    except OSError:
+        return  # nobody listens any more
