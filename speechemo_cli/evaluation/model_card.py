@@ -13,7 +13,7 @@ from speechemo_cli.files import display_name, sha256_file
 from speechemo_cli.models import litert_file, model_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from speechemo_cli.models.metadata import ModelMetadata
@@ -69,6 +69,7 @@ def describe(path: Path) -> dict[str, Any]:
             **data,
         },
         "results": metadata.results,
+        "history": metadata.history,
         "versions": metadata.versions,
     }
 
@@ -104,9 +105,14 @@ def markdown(path: Path) -> str:
     return environment.get_template("model_card.md.j2").render(
         **facts,
         name=path.name,
-        licences={name: _LICENCES.get(name, "see its authors") for name in facts["data"]["corpora"]},
+        licences=licences(facts["data"]["corpora"]),
         metrics=_metric_rows(facts["results"].get("cross_validated")),
     )
+
+
+def licences(corpora: Iterable[str]) -> dict[str, str]:
+    """Return the licence of each corpus, by its name."""
+    return {name: _LICENCES.get(name, "see its authors") for name in corpora}
 
 
 def _metric_rows(measured: dict[str, Any] | None) -> list[tuple[str, str, str]]:
