@@ -22,8 +22,8 @@ from speechemo_cli.files import atomic_path, display_name, require_writable
 if TYPE_CHECKING:
     from speechemo_cli.evaluation.holdout import HoldoutResult
 
-# Room for the model file, the LiteRT file and the learning curve of the largest network, and some more.
-_ROOM_BYTES = 2**25
+# Room for the model file, the LiteRT file and the learning curve, and some more.
+_ROOM_BYTES = {"v1": 2**22, "v2": 2**22, "v3": 2**25}
 # Of fewer answers no share is told.
 _ENOUGH = 10
 
@@ -95,7 +95,7 @@ def run(
         train__calibrate=calibrate,
     )
     path = output or model_file.default_path(config.models, version.value)
-    options.check_output("--output", path, model_file.SUFFIX, any_case=False, n_bytes=_ROOM_BYTES)
+    options.check_output("--output", path, model_file.SUFFIX, any_case=False, n_bytes=_ROOM_BYTES[version])
     options.check_output("--output", path.with_suffix(".png"), ".png")
     options.check_output("--history", history, ".csv")
     require_writable(Path(config.runs))
