@@ -1,5 +1,5 @@
 #!/bin/sh
-# The four commands, one after the other: demo.sh [FOLDER]. Real clips if FOLDER holds RAVDESS, else
+# The commands, one after the other: demo.sh [FOLDER]. Real clips if FOLDER holds RAVDESS, else
 # synthetic voices.
 set -eu
 data=${1:-data}
@@ -25,5 +25,7 @@ run speechemo evaluate "$data" --model v2 --plot models/v2-confusion.png --forma
 # One clip an emotion, from the first actor there.
 set -- $(find -L "$data" -name '03-01-0[1-8]-01-01-01-*' | sort -t- -k3,3 -k7,7 | awk -F- '!seen[$3]++')
 run speechemo predict "$@" --model v2 --format table
+say "The same clips with the packaged model (v3, which was trained on RAVDESS among others)"
+run speechemo predict "$@" --format table
 
-say "Made: models/v2.keras, models/v2.png (learning curve), models/v2-confusion.png"
+say "Made: models/v2.keras, models/v2.tflite (for LiteRT), models/v2.png (learning curve), models/v2-confusion.png"

@@ -196,18 +196,18 @@ def access_error(verb: str, path: Path | str, error: OSError) -> AccessError:
     return AccessError(f"cannot {verb} {display_name(path)}: {reason}", hint)
 
 
-def require_writable(folder: Path) -> None:
-    """Fail now, not after an hour of work, if nothing can be written to `folder`.
+def require_writable(folder: Path, n_bytes: int = 0) -> None:
+    """Fail now, not after an hour of work, if `folder` does not take so much.
 
     Raises
     ------
     AccessError
-        The folder cannot be made, or a file cannot be made in it.
+        The folder cannot be made, a file cannot be made in it, or there is no room for it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(n_bytes))
     except OSError as error:
         raise access_error("write to", folder, error) from error
 

@@ -67,7 +67,7 @@ def test_a_killed_training_ends_with_the_weights_of_one_without_a_break(
     assert reported == [1, 2, 3][killed:]
     assert same(resumed, whole)
     assert resumed.history == whole.history
-    assert list(PATH.parent.iterdir()) == []
+    assert list(PATH.parent.iterdir()) == [PATH]  # until the network is in a file
 
 
 def compiled(width: int = 6) -> Any:

@@ -30,7 +30,9 @@ def test_split_both_measures_known_and_new_voices_side_by_side(rng: np.random.Ge
     assert result.new.n == 30
     assert result.seen.accuracy > 0.9
     assert result.new.accuracy > 0.9
-    assert set(result.history) == {f"{p}_{m}" for p in ("train", "seen", "new") for m in ("accuracy", "loss")}
+    assert set(result.metadata.history) == {
+        f"{p}_{m}" for p in ("train", "seen", "new") for m in ("accuracy", "loss")
+    }
 
 
 def test_the_metadata_know_who_was_heard_and_what_was_held_out(rng: np.random.Generator) -> None:
@@ -317,6 +319,33 @@ def test_one_known_speaker_is_trained_without_a_calibration(
     assert len(fitted) == 1
 
 
+def test_a_calibrated_training_counts_the_epochs_of_all_its_trainings(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    told_of: list[tuple[str, int, int]] = []
+    config = trained_with(calibrate=True, split="none", epochs=1)
+
+    holdout.train_with_holdout("v1", told(rng, speakers=3), config, lambda *one: told_of.append(one[:3]))
+
+    assert [one[1:] for one in told_of] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert told_of[0][0] == "calibrating, fold 1 of 3"
+    assert told_of[-1][0] == "training"
+
+
+def test_what_is_said_of_confidences_is_what_left_out_speakers_showed(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    calibration = holdout.train_with_holdout(
+        "v1", blurred(rng), trained_with(calibrate=True, split="none")
+    ).calibration
+
+    assert calibration is not None
+    confidence, hits = calibration.result.confidence, calibration.result.hits
+    these = [hit for sure, hit in zip(confidence, hits, strict=True) if 0.75 <= sure <= 0.85]
+    assert calibration.near(0.8) == (len(these), pytest.approx(np.mean(these)))
+    assert calibration.near(0.0) == (0, 0.0)
+
+
 def test_a_killed_training_is_gone_on_with_only_when_asked(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,4 +372,4 @@ def test_a_killed_training_is_gone_on_with_only_when_asked(
     assert not holdout.unfinished_training("v1", data, replace(config, seed=1)).exists()
     assert train(1, resume=False) == [1]
     assert train(None, resume=True) == [2, 3]
-    assert not holdout.unfinished_training("v1", data, config).exists()
+    assert train(None, resume=True) == []  # until the caller has saved the network

@@ -285,19 +285,13 @@ def test_a_file_does_not_say_itself_which_hash_it_has(saved: Path) -> None:
     assert model_file.inspect(saved).sha256 not in ("", "f" * 64)
 
 
-def test_find_takes_a_path_a_version_or_the_newest(saved: Path) -> None:
-    newer = saved.with_name("other.keras")
-    newer.write_bytes(saved.read_bytes())
-    saved.with_name(".hidden.keras").touch()  # what a save that was killed leaves behind
-    os.utime(saved, (1, 1))
-
+def test_find_takes_a_path_or_a_version_or_else_the_packaged_model(saved: Path) -> None:
     assert model_file.find("some/where.keras", "models") == Path("some/where.keras")
     assert model_file.find("v1", "models") == saved
-    assert model_file.find(None, "models") == newer
-
-
-def test_find_takes_the_packaged_model_where_none_was_trained() -> None:
     assert model_file.find(None, "models") == model_file.PACKAGED
+
+
+def test_find_takes_the_packaged_model_for_a_v3_that_was_not_trained() -> None:
     assert model_file.find("packaged", "models") == model_file.PACKAGED
     assert model_file.find("v3", "models") == model_file.PACKAGED
     # It is no v1 and no v2.
@@ -309,7 +303,7 @@ def test_an_own_v3_comes_before_the_packaged_one() -> None:
     Path("models").mkdir()
     Path("models/v3.keras").touch()
 
-    assert model_file.find("v3", "models") == model_file.find(None, "models") == Path("models/v3.keras")
+    assert model_file.find("v3", "models") == Path("models/v3.keras")
     assert model_file.find("packaged", "models") == model_file.PACKAGED
 
 

@@ -30,7 +30,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture(autouse=True)
 def _model(model_with_litert: Callable[[str], Path], _clean_environment: None) -> None:
-    """A v1 with its LiteRT file in models/, which is the one that answers; a test may spoil it."""
+    """A v1 with its LiteRT file in models/, which answers; a test may spoil it."""
     Path("models").mkdir()
     for file in (model_with_litert("v1"), litert_file.beside(model_with_litert("v1"))):
         shutil.copy(file, Path("models") / file.name)
@@ -43,7 +43,8 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
     def call(*arguments: object) -> tuple[int, str, str]:
         capfd.readouterr()
         render.set_quiet(False)
-        code = app.run(["predict", *map(str, arguments)])
+        given = () if "--model" in arguments or "-m" in arguments else ("--model", "v1")
+        code = app.run(["predict", *map(str, [*given, *arguments])])
         out, err = capfd.readouterr()
         return code, out, err
 

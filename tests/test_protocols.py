@@ -138,6 +138,19 @@ def test_a_fold_goes_on_at_the_epoch_it_was_killed_in(
     assert killed_at(4) == [3, 4]
 
 
+def test_a_run_counts_the_epochs_of_all_its_trainings(rng: np.random.Generator) -> None:
+    told_of: list[tuple[int, int]] = []
+
+    protocols.run_protocol(
+        *("v1", "speaker-5fold", told(rng, speakers=3, clips=4), trained_with(epochs=2, calibrate=True)),
+        on_epoch=lambda _stage, done, total, _values: told_of.append((done, total)),
+    )
+
+    # Three folds, each calibrated by two trainings, which leave the same one out of the next folds.
+    assert {total for _, total in told_of} == {18}
+    assert [done for done, _ in told_of] == [1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 14]
+
+
 # --- calibration, on a network that costs nothing ------------------------------------------------------
 
 

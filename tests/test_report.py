@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from speechemo_cli.corpus.folds import PROTOCOLS
 from speechemo_cli.corpus.labels import EMOTIONS
@@ -166,22 +169,37 @@ def test_the_same_result_gives_the_same_bytes() -> None:
     assert Path("one.html").read_bytes() == Path("two.html").read_bytes()
 
 
-def test_a_small_clip_can_be_heard() -> None:
-    Path("here.wav").write_bytes(b"RIFF" * 100_000)
+def test_the_first_seconds_of_a_clip_can_be_heard_whatever_its_size() -> None:
+    y = np.sin(np.arange(20 * 48000) * 0.05)
+    soundfile.write("long.flac", np.stack([y, y], axis=1), 48000, subtype="PCM_24")
 
-    assert 'src="data:audio/wav;base64,UklGRlJJRk' in page(rename(result(), "here.wav"))
+    (source,) = re.findall(r'src="data:audio/ogg;base64,([^"]*)"', page(rename(result(), "long.flac")))
+
+    assert soundfile.info(io.BytesIO(base64.b64decode(source))).duration == pytest.approx(15, abs=0.1)
+    write_report(rename(result(), "long.flac"), Path("silent.html"), audio=False)
+    assert "<audio" not in Path("silent.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("path", ["gone.wav", "large.wav", "folder.wav", "notes.txt"])
-def test_what_is_large_gone_or_no_sound_is_only_named(path: str) -> None:
-    Path("large.wav").write_bytes(b"R" * 400_001)
-    Path("folder.wav").mkdir()
-    Path("notes.txt").write_text("no sound")
+@pytest.mark.parametrize(
+    ("path", "reason"), [("gone.wav", "no such file"), ("notes.wav", "not audio that can be read")]
+)
+def test_a_clip_that_cannot_be_played_is_named_with_the_reason(path: str, reason: str) -> None:
+    Path("notes.wav").write_text("no sound")
 
     text = page(rename(result(), path))
 
     assert path in text
+    assert f"Cannot be played: {reason}" in text
     assert "<audio" not in text
+
+
+def test_the_page_says_where_it_comes_from() -> None:
+    origin = {"data": "data/<mine>", "command": "speechemo evaluate", "date": "2026-11-28 18:40"}
+    write_report(result(), Path("report.html"), origin)
+    text = Page(Path("report.html").read_text(encoding="utf-8")).text
+
+    assert all(value in text for value in origin.values())
+    assert "CC BY-NC-SA 4.0" in text
 
 
 def test_published_figures_stand_beside_the_same_clips_only() -> None:

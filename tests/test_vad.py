@@ -128,6 +128,31 @@ def test_what_is_measured_does_not_hang_on_the_blocks(n: int) -> None:
     np.testing.assert_array_equal(parts.envelope, whole.envelope)
 
 
+def test_long_recordings_are_looked_at_in_parts_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    y = between_pauses(sentence(1), sentence(2))
+    whole = runs(y)
+
+    monkeypatch.setattr(vad, "_PART", 37)
+
+    np.testing.assert_array_equal(runs(y), whole)
+
+
+@pytest.mark.parametrize("block", [SR // 100, 7000, 60 * SR])
+def test_the_envelope_of_a_long_recording_has_every_extreme_in_its_place(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vad, "_COLUMNS", 20)
+    monkeypatch.setattr(vad, "_MOST_EXTREMES", 320)
+    y = np.zeros(60 * SR, np.float32)
+    y[31 * SR], y[46 * SR], y[-1] = 0.75, -0.5, 0.25
+
+    envelope = vad.measure((y[i : i + block] for i in range(0, len(y), block)), SR).envelope
+
+    assert envelope.shape == (20, 2)
+    assert np.flatnonzero(envelope[:, 1]).tolist() == [10, 19]
+    assert np.flatnonzero(envelope[:, 0]).tolist() == [15]
+
+
 @pytest.mark.parametrize("sr", [8000, 16000, 22050, 44100])
 def test_levels_are_decibel_of_full_scale_ten_milliseconds_a_frame(sr: int) -> None:
     y = (0.1 * np.sin(2 * np.pi * 400 * np.arange(2 * sr) / sr)).astype(np.float32)

@@ -13,14 +13,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FRAMES_A_SECOND = 100
-# Columns of the envelope: more than any picture of it has.
+# Columns of the envelope: more than any picture of it has. While it is taken there are up to sixteen times
+# as many, so that memory does not grow with the recording.
 _COLUMNS = 2000
+_MOST_EXTREMES = 16 * _COLUMNS
+# Frames that are looked at together: ten minutes.
+_PART = 60_000
 
 # Below this level in dB of full scale there is no voice: steps of 16 bits make noise at -101 dB.
 _LOWEST_DB = -90.0
 _DIGITAL_SILENCE_DB = -100.0
-# The largest number of 16 bits.
-_LARGEST_HALF = 65504.0
 # What counts as noise is the level of the quietest twentieth of half a minute: whoever speaks pauses
 # for longer than that.
 _FLOOR_S, _FLOOR_PERCENT = 30.0, 5
@@ -44,7 +46,7 @@ _LEAST_SPEECH_S = 0.2
 
 @dataclass(frozen=True)
 class LevelTrack:
-    """What is kept of a recording that streamed by: 8 bytes for 10 ms.
+    """What is kept of a recording that streamed by: 4 bytes for 10 ms, and the envelope.
 
     Attributes
     ----------
@@ -78,28 +80,35 @@ def measure(blocks: Iterable[NDArray[np.float32]], sr: int) -> LevelTrack:
         The same however the samples were cut into blocks.
     """
     length = max(1, sr // FRAMES_A_SECOND)
-    levels = [np.empty(0, np.float32)]
-    extremes = [np.empty((0, 2), np.float16)]
-    rest = np.empty(0, np.float32)
+    levels = bytearray()  # grows in place, where a list of arrays would be copied in the end
+    extremes, frames_each = np.empty((0, 2), np.float32), 1
+    rest, waiting = np.empty(0, np.float32), np.empty((0, 2), np.float32)
     for block in blocks:
         y = np.concatenate([rest, block])
         whole = len(y) // length * length
         frames, rest = y[:whole].reshape(-1, length), y[whole:]
         # Around the frame's own mean, so that an offset does not count.
-        levels.append(10 * np.log10(frames.var(axis=1) + np.float32(1e-12)))
-        both = np.stack([frames.min(axis=1), frames.max(axis=1)], axis=1)
-        extremes.append(both.clip(-_LARGEST_HALF, _LARGEST_HALF).astype(np.float16))
-    return LevelTrack(np.concatenate(levels), _columns(np.concatenate(extremes)), length)
-
-
-def _columns(extremes: NDArray[np.float16]) -> NDArray[np.float32]:
+        levels += (10 * np.log10(frames.var(axis=1) + np.float32(1e-12))).data
+        waiting = np.concatenate([waiting, np.stack([frames.min(axis=1), frames.max(axis=1)], axis=1)])
+        whole = len(waiting) // frames_each * frames_each
+        merged = _extremes(waiting[:whole], np.arange(0, whole, frames_each))
+        extremes, waiting = np.concatenate([extremes, merged]), waiting[whole:]
+        while len(extremes) > _MOST_EXTREMES:
+            n = len(extremes) // 2 * 2
+            waiting = np.concatenate([extremes[n:].repeat(frames_each, axis=0), waiting])
+            extremes, frames_each = _extremes(extremes[:n], np.arange(0, n, 2)), 2 * frames_each
+    extremes = np.concatenate([extremes, _extremes(waiting, np.arange(min(len(waiting), 1)))])
     n = min(_COLUMNS, len(extremes))
-    if n == 0:
+    envelope = _extremes(extremes, np.arange(n) * len(extremes) // max(n, 1))
+    return LevelTrack(np.frombuffer(levels, np.float32), envelope, length)
+
+
+def _extremes(pairs: NDArray[np.float32], first: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Join (lowest, highest) pairs: those from each of `first` to the next [shape=(len(first), 2)]."""
+    if not len(first):
         return np.empty((0, 2), np.float32)
-    first = np.arange(n) * len(extremes) // n
-    low = np.minimum.reduceat(extremes[:, 0], first)
-    high = np.maximum.reduceat(extremes[:, 1], first)
-    return np.stack([low, high], axis=1).astype(np.float32)
+    low, high = np.minimum.reduceat(pairs[:, 0], first), np.maximum.reduceat(pairs[:, 1], first)
+    return np.stack([low, high], axis=1)
 
 
 def detect_speech(levels: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -124,11 +133,14 @@ def detect_speech(levels: NDArray[np.float32]) -> NDArray[np.int64]:
         return np.empty((0, 2), np.int64)
     level = _smooth(levels)
     threshold = _threshold(level)
-    runs = _runs(level > threshold)
-    core = (
-        np.maximum.reduceat(np.append(level - threshold, -1), runs.ravel())[::2] if len(runs) else np.empty(0)
-    )
-    runs = runs[(core > _CORE_DB) & (runs[:, 1] - runs[:, 0] >= _SHORTEST_S * FRAMES_A_SECOND)]
+    speech, loud = np.empty(len(level), bool), np.zeros(len(level) + 1, bool)
+    for first in range(0, len(level), _PART):
+        frames = np.arange(first, min(first + _PART, len(level)))
+        above = level[frames] - threshold(frames)
+        speech[frames], loud[frames] = above > 0, above > _CORE_DB
+    runs = _runs(speech)
+    core = np.logical_or.reduceat(loud, runs.ravel())[::2] if len(runs) else np.empty(0, bool)
+    runs = runs[core & (runs[:, 1] - runs[:, 0] >= _SHORTEST_S * FRAMES_A_SECOND)]
     runs = join(runs, _HANGOVER_S)
     runs = runs[runs[:, 1] - runs[:, 0] >= _LEAST_SPEECH_S * FRAMES_A_SECOND]
     return widen(runs, _BEFORE_S, _AFTER_S, len(levels))
@@ -168,15 +180,20 @@ def widen(runs: NDArray[np.int64], before_s: float, after_s: float, n: int) -> N
     return np.stack([first, last], axis=1)
 
 
-def _threshold(level: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return what a frame must exceed to be speech, in dB [shape=(frames,)]."""
+def _threshold(level: NDArray[np.float32]) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
+    """Return what gives, for some frames, the levels in dB that they must exceed to be speech."""
     loudest = _around(level, _NEAR_S, 0.25, lambda part: float(part.max()))
     floor = _around(level, _FLOOR_S / 2, 1.0, _noise_floor)
     swing = _around(level, _SWING_S / 2, 0.25, lambda part: _percentile(part, 95) - _percentile(part, 5))
     lowest = max(_LOWEST_DB, float(level.max()) - _BELOW_LOUDEST_DB)
-    threshold = np.maximum(lowest, np.maximum(floor + _ABOVE_FLOOR_DB, loudest - _BELOW_NEAR_DB))
-    speech = (loudest - floor >= _CONTRAST_DB) & (swing >= _SWING_DB)
-    return np.where(speech, threshold, np.float32(np.inf))
+
+    def threshold(frames: NDArray[np.int64]) -> NDArray[np.float32]:
+        loud, quiet = loudest(frames), floor(frames)
+        above = np.maximum(lowest, np.maximum(quiet + _ABOVE_FLOOR_DB, loud - _BELOW_NEAR_DB))
+        speech = (loud - quiet >= _CONTRAST_DB) & (swing(frames) >= _SWING_DB)
+        return np.where(speech, above, np.float32(np.inf))
+
+    return threshold
 
 
 def _noise_floor(part: NDArray[np.float32]) -> float:
@@ -196,21 +213,27 @@ def _around(
     reach_s: float,
     step_s: float,
     statistic: Callable[[NDArray[np.float32]], float],
-) -> NDArray[np.float32]:
-    """Take a statistic of the frames up to `reach_s` before and after each [shape=(frames,)]."""
+) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
+    """Return what gives, for some frames, a statistic of those up to `reach_s` before and after each."""
     reach, step = round(reach_s * FRAMES_A_SECOND), round(step_s * FRAMES_A_SECOND)
     at = np.arange(0, len(level), step)
     values = [statistic(level[max(0, i - reach) : i + reach + 1]) for i in at]
-    return np.interp(np.arange(len(level)), at, values).astype(np.float32)
+    return lambda frames: np.interp(frames, at, values).astype(np.float32)
 
 
 def _smooth(levels: NDArray[np.float32]) -> NDArray[np.float32]:
     """Average three frames, so that a single one decides nothing."""
-    padded = np.pad(np.maximum(levels, _DIGITAL_SILENCE_DB), 1, mode="edge")
-    return np.asarray((padded[:-2] + padded[1:-1] + padded[2:]) / 3, np.float32)
+    level = np.maximum(levels, np.float32(_DIGITAL_SILENCE_DB))
+    before = level[0]
+    for first in range(0, len(level), _PART):
+        part = np.append(before, level[first : first + _PART + 1])
+        if first + _PART >= len(level):
+            part = np.append(part, part[-1])
+        before = part[-2]
+        level[first : first + _PART] = (part[:-2] + part[1:-1] + part[2:]) / 3
+    return level
 
 
 def _runs(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
     """First frame and the one after the last of each run of True [shape=(runs, 2)]."""
-    steps = np.diff(flags.astype(np.int8), prepend=0, append=0)
-    return np.stack([np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)], axis=1)
+    return np.flatnonzero(np.diff(flags, prepend=False, append=False)).reshape(-1, 2)

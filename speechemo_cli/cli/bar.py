@@ -45,9 +45,17 @@ def shown(unit: str, *, colour: bool) -> Iterator[Callable[[int, int | None, str
         transient=True,
         redirect_stdout=False,  # rich would take results for remarks: to stderr, and wrapped
     ) as bar:
-        task = bar.add_task("", total=None)
+        task = bar.add_task("", total=None, skipped=0)
+        last, at = 0, ""
 
         def show(done: int, total: int | None, text: str, stage: str) -> None:
+            nonlocal last, at
+            if done < last:
+                bar.reset(task, skipped=0)
+            elif stage != at:
+                # A stage whose work was kept by an earlier run passes at once, and says nothing of the pace.
+                bar.update(task, skipped=bar.tasks[0].fields["skipped"] + max(0, done - last - 1))
+            last, at = done, stage
             bar.update(task, completed=done, total=total, description=stage, text=text)
 
         yield show
@@ -56,9 +64,10 @@ def shown(unit: str, *, colour: bool) -> Iterator[Callable[[int, int | None, str
 def _reached(task: Any, unit: str) -> str:
     """Say it in words. The pace is the mean: clips come in batches, within which no time passes."""
     parts = [f"{task.completed:.0f}/{'?' if task.total is None else f'{task.total:.0f}'}"]
-    if task.completed and task.elapsed:
-        parts.append(f"{task.completed / task.elapsed:.1f} {unit}/s")
+    worked = task.completed - task.fields["skipped"]
+    if worked and task.elapsed:
+        parts.append(f"{worked / task.elapsed:.1f} {unit}/s")
         if task.total is not None:
-            left_s = (task.total - task.completed) * task.elapsed / task.completed
+            left_s = (task.total - task.completed) * task.elapsed / worked
             parts.append(str(timedelta(seconds=round(left_s))))
     return "  ".join([*parts, *filter(None, [task.fields.get("text")])])

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from speechemo_cli.cli import options, render
+from speechemo_cli.cli.protected import protect
 from speechemo_cli.evaluation.wording import percent
+from speechemo_cli.files import display_name
 
 if TYPE_CHECKING:
     from speechemo_cli.evaluation.predictions import Comparison
@@ -18,35 +20,52 @@ if TYPE_CHECKING:
 def run(
     a: Annotated[Path, typer.Argument(metavar="A.csv", help="Predictions of one version.")],
     b: Annotated[Path, typer.Argument(metavar="B.csv", help="Predictions of another.")],
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png", help="Draw the difference, and that of each speaker, into this file."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of the bootstrap.")] = 0,
     format_: options.DocumentFormat = None,
 ) -> None:
     """Compare two files of predictions, made on the same clips and folds, clip by clip.
 
-    `speechemo evaluate --version V --predictions FILE.csv` makes such a file. The difference comes with
-    an interval (bootstrap over speakers) and a test (exact McNemar).
+    `speechemo evaluate --version V --predictions FILE.csv` makes such a file. One is said to be better
+    where the interval of the difference, by bootstrap over speakers, leaves 0 out.
     """
-    from speechemo_cli.evaluation import predictions
+    from speechemo_cli.evaluation import plots, predictions
 
+    options.check_output("--plot", plot, ".png")
+    protect({"--plot": [plot]}, [a, b])
     result = predictions.compare(predictions.read(a), predictions.read(b), seed)
+    if plot:
+        plots.difference(result.by_speaker, result.difference, result.ci95, _verdict(result), plot)
+        render.note(f"differences: {display_name(plot)}")
     if options.is_table(format_):
-        render.emit(_table(result))
-    else:
-        render.emit_json("compare", asdict(result))
-
-
-def _table(result: Comparison) -> str:
-    rows = [
-        [result.a, percent(result.accuracy_a), str(result.only_a)],
-        [result.b, percent(result.accuracy_b), str(result.only_b)],
-    ]
-    low, high = (f"{100 * edge:+.1f}" for edge in result.ci95)
-    certain = result.ci95[0] > 0 or result.ci95[1] < 0
-    return "\n".join(
-        [
-            render.table([f"{result.n} answers", "accuracy", "right alone"], rows),
-            f"Difference {100 * result.difference:+.1f} points, 95 % interval {low} to {high} (speakers);",
-            f"McNemar p = {result.p_value:.2g}.",
-            f"The interval {'leaves 0 out: a difference' if certain else 'holds 0: it may be chance'}.",
+        rows = [
+            [result.a, percent(result.accuracy_a), str(result.only_a)],
+            [result.b, percent(result.accuracy_b), str(result.only_b)],
         ]
-    )
+        table = render.table([f"{result.n} answers", "accuracy", "right alone"], rows)
+        render.emit(f"{table}\n{_verdict(result)}")
+    else:
+        render.emit_json("compare", {**asdict(result), "verdict": _verdict(result)})
+
+
+def _verdict(result: Comparison) -> str:
+    """Say in one sentence which is better, if that can be told."""
+    from speechemo_cli.evaluation.predictions import LEAST_SPEAKERS
+
+    n, points = len(result.by_speaker), f"{100 * result.difference:+.1f} points"
+    if result.ci95 is None:
+        return (
+            f"No verdict: the difference is {points}, but {n} speakers are known, and it takes"
+            f" {LEAST_SPEAKERS} to tell anything of others."
+        )
+    low, high = (f"{100 * edge:+.1f}" for edge in result.ci95)
+    measured = f"{points}, 95 % interval {low} to {high} over {n} speakers"
+    if result.better is None:
+        return f"Neither is shown to be better: the difference is {measured}."
+    better, other = (result.a, result.b) if result.better == "a" else (result.b, result.a)
+    return f"{better} is better than {other}: the difference is {measured}."

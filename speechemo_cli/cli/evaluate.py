@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 import time
 from dataclasses import asdict, replace
+from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -61,6 +64,9 @@ def run(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="With --version: write a page about the results.")
     ] = None,
+    no_audio: Annotated[
+        bool, typer.Option("--no-audio", help="Embed no sound in --report: it holds the speakers' voices.")
+    ] = False,
     conditions: Annotated[
         bool,
         typer.Option(
@@ -98,7 +104,7 @@ def run(
         )
     if conditions and corpora.train:
         raise ConfigError("--conditions does not go with --train and --test", "Leave it out")
-    files = _Files(plot, predictions, report, config_file)
+    files = _Files(plot, predictions, report, config_file, no_audio)
     files.check()
     config = options.build_config(
         config_file,
@@ -154,6 +160,7 @@ class _Files(NamedTuple):
     predictions: Path | None
     report: Path | None
     config: Path | None
+    no_audio: bool
 
     def check(self) -> None:
         """Refuse wrong suffixes and unwritable folders before the work."""
@@ -263,9 +270,8 @@ def _by_protocol(
         result = protocols.run_protocol(
             version, protocol, clips, config, lambda stage, done, total, _: update(done, total, stage=stage)
         )
-    _show(
-        result, preset.calibrate, files, format_, {**result.to_dict(), **_finish(clips.extraction, started)}
-    )
+    document = {**result.to_dict(), **_finish(clips.extraction, started)}
+    _show(result, preset.calibrate, files, format_, document, list(corpus.parts))
     exit_for(corpus, clips.extraction)
 
 
@@ -298,7 +304,7 @@ def _between_corpora(
         )
     extraction = replace(train.extraction, failed=[*train.extraction.failed, *test.extraction.failed])
     document = {**crossed.to_dict(), "left_out": left_out, **_finish(extraction, started)}
-    _show(crossed.result, preset.calibrate, files, format_, document)
+    _show(crossed.result, preset.calibrate, files, format_, document, list(found.parts))
     exit_for(found, extraction)
 
 
@@ -315,12 +321,16 @@ def _show(
     files: _Files,
     format_: options.Format | None,
     document: dict[str, Any],
+    data: list[str],
 ) -> None:
     """Write the files that were asked for, and print the result."""
-    from speechemo_cli.evaluation import predictions, report
+    from speechemo_cli.evaluation import calibration, predictions, report
 
     if calibrate and not result.protocol.shares_speakers and not result.calibrated:
         render.say_uncalibrated()
+    temperatures = [fold.temperature for fold in result.folds if fold.temperature is not None]
+    for temperature in filter(calibration.at_bound, temperatures):
+        render.warn_at_bound(temperature)
     if files.plot:
         title = f"{result.version}, {result.protocol.name}, {result.pooled.n} answers"
         _draw(result.pooled, result.labels, title, files.plot)
@@ -328,7 +338,12 @@ def _show(
         predictions.write(result, files.predictions)
         render.note(f"predictions: {display_name(files.predictions)}")
     if files.report:
-        report.write_report(result, files.report)
+        origin = {
+            "data": ", ".join(data),
+            "command": shlex.join(["speechemo", *sys.argv[1:]]),
+            "date": datetime.now().astimezone().isoformat(" ", "minutes"),
+        }
+        report.write_report(result, files.report, origin, audio=not files.no_audio)
         render.note(f"report: {display_name(files.report)}")
     if options.is_table(format_):
         render.emit(score_tables.of_protocol(result))

@@ -118,7 +118,6 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Set any config key, e.g. --set mfcc.n_mfcc=20."),
 ]
-_MODEL_DEFAULT = "the one trained last, else the packaged one"
 _MODEL_HELP = "Model file; v1, v2, v3 for the one in models/; or packaged."
 Model = Annotated[
     str | None,
@@ -126,13 +125,13 @@ Model = Annotated[
         "--model",
         "-m",
         metavar="MODEL",
-        show_default=_MODEL_DEFAULT,
+        show_default="packaged",
         help=_MODEL_HELP,
         autocompletion=lambda incomplete: complete_models(incomplete),
     ),
 ]
 ModelArgument = Annotated[
-    str | None, typer.Argument(metavar="[MODEL]", show_default=_MODEL_DEFAULT, help=_MODEL_HELP)
+    str | None, typer.Argument(metavar="[MODEL]", show_default="packaged", help=_MODEL_HELP)
 ]
 Store = Annotated[
     str | None, typer.Option(metavar="DIR", show_default="features", help="Folder of the feature store.")
@@ -217,7 +216,9 @@ def resolve_config(
     return config.load(given, file=file)
 
 
-def check_output(option: str, path: Path | None, suffix: str, *, any_case: bool = True) -> None:
+def check_output(
+    option: str, path: Path | None, suffix: str, *, any_case: bool = True, n_bytes: int = 0
+) -> None:
     """Refuse a file that could not be written in the end, before the work.
 
     Parameters
@@ -229,19 +230,23 @@ def check_output(option: str, path: Path | None, suffix: str, *, any_case: bool 
         In small letters.
     any_case : bool
         Take `FILE.PNG` for `.png` too. Keras knows its own suffix in small letters alone.
+    n_bytes : int
+        How large the file may become.
 
     Raises
     ------
     ConfigError
-        The name does not end in `suffix`.
+        The name does not end in `suffix`, or is that of a folder.
     AccessError
-        Its folder cannot be written.
+        Its folder cannot be written, or has no room.
     """
     if path is None:
         return
     if (path.suffix.lower() if any_case else path.suffix) != suffix:
         raise ConfigError(f"{option} is {display_name(path)}, expected a name that ends in {suffix}")
-    require_writable(path.parent)
+    if path.is_dir():
+        raise ConfigError(f"{option} is {display_name(path)}, which is a folder, expected a file")
+    require_writable(path.parent, n_bytes)
 
 
 def split_for(config: Config, clips: Sequence[Clip], *, asked: bool) -> Config:

@@ -316,6 +316,14 @@ def say_uncalibrated() -> None:
     )
 
 
+def warn_at_bound(temperature: float) -> None:
+    """Say that confidences are corrected as far as is allowed, and maybe not enough."""
+    warn(
+        f"the temperature stopped at its bound, {temperature:.2f}: the network knows too little of unseen"
+        " speakers for its confidences to be believed"
+    )
+
+
 def exit_for(failed: int, total: int) -> None:
     """End with 3 where some clips failed and with 6 where all did.
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +18,15 @@ from speechemo_cli.cli.protected import files_of, protect
 from speechemo_cli.corpus.layouts import speaker_names
 from speechemo_cli.errors import AccessError, ModelFileError
 from speechemo_cli.evaluation.wording import percent
-from speechemo_cli.files import display_name, require_writable
+from speechemo_cli.files import atomic_path, display_name, require_writable
 
 if TYPE_CHECKING:
     from speechemo_cli.evaluation.holdout import HoldoutResult
+
+# Room for the model file, the LiteRT file and the learning curve, and some more.
+_ROOM_BYTES = {"v1": 2**22, "v2": 2**22, "v3": 2**25}
+# Of fewer answers no share is told.
+_ENOUGH = 10
 
 
 def run(
@@ -44,6 +52,10 @@ def run(
             help="Where the model goes.",
         ),
     ] = None,
+    history: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.csv", help="Write loss and accuracy by epoch into this file too."),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where a killed training of the same kind stopped.")
     ] = False,
@@ -60,14 +72,14 @@ def run(
 ) -> None:
     """Train a network on the clips in DATA and measure it on held-out clips and on unseen speakers.
 
-    Writes models/VERSION.keras and the learning curve beside it. Features that the store lacks are
-    extracted first.
+    Writes models/VERSION.keras, and beside it the same network for LiteRT (.tflite) and the learning
+    curve (.png). Features that the store lacks are extracted first.
     """
     started = time.perf_counter()
     from speechemo_cli.corpus.collection import find_all
-    from speechemo_cli.evaluation import holdout, plots, protocols
+    from speechemo_cli.evaluation import calibration, holdout, protocols
     from speechemo_cli.features import dataset
-    from speechemo_cli.models import litert_file, model_file, training
+    from speechemo_cli.models import litert_file, model_file
 
     render.set_quiet(quiet)
     config = options.build_config(
@@ -84,14 +96,16 @@ def run(
         train__calibrate=calibrate,
     )
     path = output or model_file.default_path(config.models, version.value)
-    options.check_output("--output", path, model_file.SUFFIX, any_case=False)
+    options.check_output("--output", path, model_file.SUFFIX, any_case=False, n_bytes=_ROOM_BYTES[version])
+    options.check_output("--output", path.with_suffix(".png"), ".png")
+    options.check_output("--history", history, ".csv")
+    require_writable(Path(config.runs))
     preset = protocols.preset_of(version.value, config)
     model_file.require_moderate(preset.feature_set, config)
     corpus = find_all(config.data, song=config.song)
     say_corpora(corpus)
     written = [path, litert_file.beside(path), path.with_suffix(".png")]
-    protect({"--output": written}, [*files_of(corpus), config_file])
-    require_writable(Path(config.runs))
+    protect({"--output": written, "--history": [history]}, [*files_of(corpus), config_file])
     with render.progress("extracting", "clips") as update:
         clips = dataset.load(
             corpus.clips,
@@ -118,35 +132,70 @@ def run(
         )
     if preset.calibrate and result.calibration is None:
         render.say_uncalibrated()
-    numbers = result.to_dict()
+    if result.calibration and calibration.at_bound(result.calibration.temperature):
+        render.warn_at_bound(result.calibration.temperature)
+    files, error = _write(result, path, history)
     document = {
         "version": version.value,
-        "model": str(path),
-        "learning_curve": str(path.with_suffix(".png")),
+        "model": str(path) if path in files else None,
+        "files": [str(file) for file in files],
         "epochs": preset.epochs,
         "seed": config.seed,
         "split": config.train.split,
         "labels": list(clips.labels),
-        **numbers,
+        **result.to_dict(),
+        "history": result.metadata.history,
         "failed": [{"path": f.path, "error": f.error} for f in clips.extraction.failed],
         "seconds": round(time.perf_counter() - started, 3),
     }
-    metadata = replace(result.metadata, results=numbers)
-    try:
-        metadata = replace(
-            metadata, litert=litert_file.write(training.with_distance(result.model), litert_file.beside(path))
-        )
-    except (AccessError, ModelFileError) as error:
-        render.warn(f"{error.message}. predict will run it with Keras, which takes longer to start")
-    model_file.save(result.model, metadata, path)
-    plots.learning_curve(
-        result.history, f"{version.value}, {len(result.holdout.train)} clips", path.with_suffix(".png")
-    )
     if options.is_table(format_):
-        render.emit(_table(result, path, preset.epochs, config.seed))
+        render.emit(_table(result, preset.epochs, config.seed, files))
     else:
         render.emit_json("train", document)
+    if error:
+        if result.unfinished.exists():
+            render.note("the training is kept: with --resume it is saved without being done again")
+        raise error
     exit_for(corpus, clips.extraction)
+
+
+def _write(result: HoldoutResult, path: Path, history: Path | None) -> tuple[list[Path], Exception | None]:
+    """Write the files of a training: those that are complete, and what went wrong with the next."""
+    from speechemo_cli.evaluation import plots
+    from speechemo_cli.models import litert_file, model_file, training
+
+    metadata, litert = replace(result.metadata, results=result.to_dict()), litert_file.beside(path)
+    curve, files = path.with_suffix(".png"), []
+    try:
+        try:
+            sha256 = litert_file.write(training.with_distance(result.model), litert)
+            metadata = replace(metadata, litert=sha256)
+            files.append(litert)
+        except (AccessError, ModelFileError) as error:
+            render.warn(f"{error.message}. predict will run it with Keras, which takes longer to start")
+        model_file.save(result.model, metadata, path)
+        files.insert(0, path)
+        result.unfinished.drop()
+        plots.learning_curve(
+            metadata.history, f"{metadata.version}, {len(result.holdout.train)} clips", curve
+        )
+        files.append(curve)
+        if history:
+            _write_history(metadata.history, history)
+            files.append(history)
+    except Exception as error:  # whatever it is, the results are told first
+        return files, error
+    return files, None
+
+
+def _write_history(history: dict[str, list[float]], path: Path) -> None:
+    """Write one line an epoch: accuracy (0 to 1) and loss (nats) of each watched set."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["epoch", *history])
+    writer.writerows((i, *values) for i, values in enumerate(zip(*history.values(), strict=True), 1))
+    with atomic_path(path) as temp:
+        temp.write_text(out.getvalue(), encoding="utf-8", newline="")
 
 
 def _epoch_text(values: Any) -> str:
@@ -158,7 +207,7 @@ def _epoch_text(values: Any) -> str:
     )
 
 
-def _table(result: HoldoutResult, path: Path, epochs: int, seed: int) -> str:
+def _table(result: HoldoutResult, epochs: int, seed: int, files: list[Path]) -> str:
     left_out = result.calibration.result.pooled if result.calibration else None
     parts = {
         "training clips": result.train,
@@ -185,7 +234,12 @@ def _table(result: HoldoutResult, path: Path, epochs: int, seed: int) -> str:
     }
     if tested:
         text += "\n" + render.per_class_table(tested)
-    return text + "\n" + "\n".join([*_in_words(result), f"model: {display_name(path)}"]) + "\n"
+    lines = _in_words(result)
+    if files:
+        lines.append(f"Wrote {', '.join(map(display_name, files))}.")
+    if files and files[0].suffix == ".keras":
+        lines.append(f"Next: speechemo predict CLIP --model {shlex.quote(display_name(files[0]))}")
+    return text + "\n" + "\n".join(lines) + "\n"
 
 
 def _in_words(result: HoldoutResult) -> list[str]:
@@ -215,8 +269,11 @@ def _in_words(result: HoldoutResult) -> list[str]:
     else:
         lines.append("Trained on every clip: nothing was held out, so nothing is known of how good it is.")
     if result.calibration:
+        n, right = result.calibration.near(0.8)
+        share = f"{percent(right)} right" if n >= _ENOUGH else "too few to tell"
         lines.append(
-            f"Confidences are corrected by a temperature of {result.calibration.temperature:.2f}:"
-            " of the answers with 80 %, about eight in ten are right on unseen speakers."
+            f"Confidences are corrected by a temperature of {result.calibration.temperature:.2f}. On speakers"
+            f" left out, the {n} answers with 75 to 85 % confidence were {share}; ECE"
+            f" {percent(result.calibration.result.pooled.ece)}."
         )
     return lines

@@ -1,4 +1,4 @@
-"""One temperature, so that of the answers with confidence 0.8 eight in ten are right."""
+"""One temperature, under which confidences come near to how often answers are right."""
 
 from __future__ import annotations
 
@@ -46,6 +46,12 @@ def fit_temperature(probabilities: Probabilities, truth: NDArray[np.int64]) -> f
     low, high = BOUNDS
     found: Any = minimize_scalar(surprise, bounds=(1 / high, 1 / low), method="bounded")
     return float(1 / found.x)
+
+
+def at_bound(temperature: float) -> bool:
+    """Whether a fitted temperature stopped at one of `BOUNDS`, so that a better one may lie beyond."""
+    low, high = BOUNDS
+    return not low * 1.01 < temperature < high * 0.99
 
 
 def apply_temperature(probabilities: Probabilities, temperature: float) -> Probabilities:

@@ -12,7 +12,7 @@ from speechemo_cli.corpus.folds import Fold, Protocol
 from speechemo_cli.corpus.labels import ordered
 from speechemo_cli.corpus.splits import check_no_leakage, require_labels, spoken
 from speechemo_cli.errors import NoInputError
-from speechemo_cli.evaluation.protocols import OnEpoch, ProtocolResult, run_folds, within
+from speechemo_cli.evaluation.protocols import OnEpoch, ProtocolResult, preset_of, run_folds, within
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -162,11 +162,12 @@ def leave_corpora_out(
     plain = replace(config, train=replace(config.train, calibrate=False))
     names = sorted(set(data.corpora.tolist()))
     results = {}
-    for name in names if len(names) > 1 else []:
+    epochs = preset_of(version, plain).epochs
+    for i, name in enumerate(names if len(names) > 1 else []):
         train = np.flatnonzero(data.corpora != name)
         test = np.flatnonzero((data.corpora == name) & np.isin(data.targets, data.targets[train]))
         if len(test) and len(set(data.targets[train].tolist())) > 1:
-            inside = within(on_epoch, f"without {name}")
+            inside = within(on_epoch, f"without {name}", i * epochs, len(names) * epochs)
             results[name] = cross_corpus(version, data.subset(train), data.subset(test), plain, inside)
     return results
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,14 @@ from speechemo_cli.corpus.splits import Holdout, hold_out
 from speechemo_cli.evaluation import conditions
 from speechemo_cli.evaluation.cross_corpus import CrossCorpusResult, leave_corpora_out
 from speechemo_cli.evaluation.metrics import Scores, score
-from speechemo_cli.evaluation.protocols import Calibration, OnEpoch, calibrate, preset_of, within
+from speechemo_cli.evaluation.protocols import (
+    Calibration,
+    OnEpoch,
+    calibrate,
+    calibration_folds,
+    preset_of,
+    within,
+)
 from speechemo_cli.evaluation.runs import Run
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.models import training
@@ -39,7 +47,6 @@ class HoldoutResult:
     ----------
     model : keras.Model
     metadata : ModelMetadata
-    history : dict of str to list of float
     train, seen, new : Scores or None
         On the training clips, on held-out clips of seen speakers, on unseen speakers.
     new_by_corpus : dict of str to Scores
@@ -49,11 +56,12 @@ class HoldoutResult:
         None where the preset asks for none, or fewer than two training speakers are known.
     other_corpora : dict of str to CrossCorpusResult
         By corpus, what a training without it was worth on it.
+    unfinished : Checkpoint
+        From which `resume` has the network again without training it; to drop once it is saved.
     """
 
     model: Any
     metadata: ModelMetadata
-    history: dict[str, list[float]]
     train: Scores
     seen: Scores | None
     new: Scores | None
@@ -61,6 +69,7 @@ class HoldoutResult:
     holdout: Holdout
     calibration: Calibration | None
     other_corpora: dict[str, CrossCorpusResult]
+    unfinished: Checkpoint
 
     def to_dict(self) -> dict[str, Any]:
         """Return the results as JSON has them and as the model file keeps them."""
@@ -116,7 +125,8 @@ def train_with_holdout(
     """Hold out clips as `config.train.split` says, train on the rest, score what was held out.
 
     Where the preset says so, the network's confidences are corrected by a temperature from
-    speaker-disjoint folds of the training clips.
+    speaker-disjoint folds of the training clips. What an interrupted run needs to go on stays until
+    the caller has saved the network and drops `HoldoutResult.unfinished`.
 
     Parameters
     ----------
@@ -138,14 +148,17 @@ def train_with_holdout(
     """
     holdout = hold_out(data.examples, config.train.split, config.train.test_share, config.seed)
     preset = preset_of(version, config)
-    progress = within(on_epoch, "training")
+    inner = data.subset(holdout.train)
+    n_folds = len(calibration_folds(inner, config)) if preset.calibrate else 0
+    n_corpora = len(set(inner.corpora.tolist())) if n_folds else 1
+    first = n_folds + (n_corpora if n_corpora > 1 else 0)  # trainings before the one that is kept
+    total = (first + 1) * preset.epochs
     parts = {"train": holdout.train, "seen": holdout.seen, "new": holdout.new}
-    calibration = None
-    if preset.calibrate:
-        calibration = calibrate(version, data.subset(holdout.train), config, on_epoch)
-    heldout_corpora = {}
-    if calibration:
-        heldout_corpora = leave_corpora_out(version, data.subset(holdout.train), config, on_epoch)
+    calibration, heldout_corpora = None, {}
+    if n_folds:
+        calibration = calibrate(version, inner, config, within(on_epoch, "", 0, total))
+        apart = within(on_epoch, "", n_folds * preset.epochs, total)
+        heldout_corpora = leave_corpora_out(version, inner, config, apart)
     unfinished = unfinished_training(version, data, config)
     if not resume:
         unfinished.drop()
@@ -156,7 +169,7 @@ def train_with_holdout(
         len(data.labels),
         config.seed,
         watch={name: (data.x[at], data.targets[at]) for name, at in parts.items() if name != "train"},
-        on_epoch=lambda *values: progress("", *values),
+        on_epoch=partial(within(on_epoch, "training", first * preset.epochs, total), ""),
         checkpoint=unfinished,
     )
     if calibration:
@@ -178,13 +191,13 @@ def train_with_holdout(
         temperature=calibration.temperature if calibration else None,
         versions=library_versions(),
         data=_told_of(data, holdout),
+        history={name: [round(value, 6) for value in values] for name, values in trained.history.items()},
         parameters=trained.model.count_params(),
         unlike=_unlike_above(calibration) if calibration else None,
     )
     return HoldoutResult(
         trained.model,
         metadata,
-        trained.history,
         scored(holdout.train),
         scored(holdout.seen) if len(holdout.seen) else None,
         scored(holdout.new) if len(holdout.new) else None,
@@ -192,6 +205,7 @@ def train_with_holdout(
         holdout,
         calibration,
         heldout_corpora,
+        unfinished,
     )
 
 

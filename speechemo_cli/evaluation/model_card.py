@@ -69,6 +69,7 @@ def describe(path: Path) -> dict[str, Any]:
             **data,
         },
         "results": metadata.results,
+        "history": metadata.history,
         "versions": metadata.versions,
     }
 
@@ -110,7 +111,7 @@ def markdown(path: Path) -> str:
 
 
 def licences(corpora: Iterable[str]) -> dict[str, str]:
-    """Return the licence of each corpus, as far as it is known."""
+    """Return the licence of each corpus, by its name."""
     return {name: _LICENCES.get(name, "see its authors") for name in corpora}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 # Okabe & Ito's colours, which people with any kind of colour vision can tell apart.
 _COLOURS = {"train": "#7f7f7f", "seen": "#0072b2", "new": "#d55e00"}
 _NAMES = {"train": "training clips", "seen": "held out, seen speakers", "new": "held out, unseen speakers"}
+
+_NAMED_SPEAKERS = 60  # more names than that would overlap
 
 
 def _figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
@@ -105,6 +108,50 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str], title: str
     axis.set_xlabel("answer")
     axis.set_ylabel("truth")
     axis.set_title(title)
+    _write(figure, path)
+
+
+@drawing()
+def difference(
+    by_speaker: Mapping[str, float],
+    pooled: float,
+    ci95: tuple[float, float] | None,
+    title: str,
+    path: Path,
+) -> None:
+    """Draw what one set of answers gains on another: a dot a speaker, and all of them with the interval.
+
+    Parameters
+    ----------
+    by_speaker : mapping of str to float
+        Differences of accuracy, -1 to 1.
+    pooled : float
+    ci95 : tuple of float or None
+    title : str
+    path : Path
+        Where the PNG goes.
+
+    Raises
+    ------
+    AccessError
+        It cannot be written.
+    """
+    order = sorted(by_speaker, key=lambda name: (by_speaker[name], name))
+    figure, axis = _figure(6.5, 1.9 + 0.2 * min(len(order), _NAMED_SPEAKERS))
+    values = np.array([by_speaker[name] for name in order]) * 100
+    axis.hlines(range(len(order)), 0, values, color=_COLOURS["train"], linewidth=1.5)
+    axis.plot(values, range(len(order)), "o", color=_COLOURS["seen"])
+    if ci95:
+        axis.axvspan(100 * ci95[0], 100 * ci95[1], color=_COLOURS["new"], alpha=0.2, label="95 % interval")
+    axis.axvline(100 * pooled, color=_COLOURS["new"], label="all answers")
+    axis.axvline(0, color="black", linewidth=0.8)
+    names = [drawable(name) for name in order] if len(order) <= _NAMED_SPEAKERS else []
+    axis.set_yticks(range(len(names)), names)
+    axis.set(xlabel="difference of accuracy (points)", ylabel="speaker")
+    axis.grid(axis="x", alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower right", ncols=2, frameon=False)
+    figure.suptitle(textwrap.fill(title, 80), fontsize=9)
     _write(figure, path)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass
-from math import comb
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +33,8 @@ _COLUMNS = (
     "confidence",
 )
 _PROBABILITY = "p_"
+# Fewer tell nothing of other speakers.
+LEAST_SPEAKERS = 5
 _HOW_MADE = "`speechemo evaluate --version V --predictions FILE.csv` makes one"
 
 
@@ -138,14 +139,17 @@ class Comparison:
         Their files.
     n : int
     accuracy_a, accuracy_b : float
-    difference : float
-        Accuracy of b less that of a.
-    ci95 : tuple of float
-        Interval of the difference, by bootstrap over speakers.
     only_a, only_b : int
         Clips that only one of them got right.
-    p_value : float
-        Exact McNemar test of `only_a` against `only_b` (McNemar 1947; the binomial form).
+    difference : float
+        Accuracy of b less that of a.
+    by_speaker : dict of str to float
+        The same for the clips of each speaker, where they are known.
+    ci95 : tuple of float or None
+        Interval of the difference, by bootstrap over speakers. None for fewer than `LEAST_SPEAKERS`: an
+        interval of so few is far too narrow.
+    better : {"a", "b"} or None
+        The one that is better on speakers like these; None where the interval holds 0, or there is none.
     """
 
     a: str
@@ -153,11 +157,12 @@ class Comparison:
     n: int
     accuracy_a: float
     accuracy_b: float
-    difference: float
-    ci95: tuple[float, float]
     only_a: int
     only_b: int
-    p_value: float
+    difference: float
+    by_speaker: dict[str, float]
+    ci95: tuple[float, float] | None
+    better: str | None
 
 
 def compare(a: Predictions, b: Predictions, seed: int = 0, draws: int = 10_000) -> Comparison:
@@ -193,28 +198,24 @@ def compare(a: Predictions, b: Predictions, seed: int = 0, draws: int = 10_000) 
         raise DataError(f"{a.name} and {b.name} disagree about the labels of the clips")
     right_a = np.array([truth == answer for truth, answer in zip(a.truth, a.answers, strict=True)])
     right_b = np.array([b.truth[j] == b.answers[j] for j in at])
-    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     gain = right_b.astype(float) - right_a.astype(float)
+    speakers = np.array(a.speakers)
+    by_speaker = {name: float(gain[speakers == name].mean()) for name in sorted(set(a.speakers) - {""})}
+    ci95 = _interval(gain, a.speakers, seed, draws) if len(by_speaker) >= LEAST_SPEAKERS else None
+    low, high = ci95 or (0.0, 0.0)
     return Comparison(
         a.name,
         b.name,
         len(a.keys),
         float(right_a.mean()),
         float(right_b.mean()),
+        int((gain < 0).sum()),
+        int((gain > 0).sum()),
         float(gain.mean()),
-        _interval(gain, a.speakers, seed, draws),
-        only_a,
-        only_b,
-        mcnemar(only_a, only_b),
+        by_speaker,
+        ci95,
+        "b" if low > 0 else "a" if high < 0 else None,
     )
-
-
-def mcnemar(only_a: int, only_b: int) -> float:
-    """Return p of the two-sided exact McNemar test: could a fair coin have dealt those clips."""
-    n = only_a + only_b
-    tail = sum(comb(n, k) for k in range(min(only_a, only_b) + 1))
-    # Whole numbers up to here: 2**n alone passes the range of a float at 1,024 clips.
-    return min(1.0, float(2 * tail / 2**n))
 
 
 def _interval(

@@ -41,14 +41,30 @@ SLICES = {
 MOST_VALUES = 20
 
 
-def within(on_epoch: OnEpoch | None, stage: str) -> OnEpoch:
-    """Name a stage before the stages inside it, for a callback that may be none."""
+def within(on_epoch: OnEpoch | None, stage: str, before: int, total: int) -> OnEpoch:
+    """Name a stage before the stages inside it, and count its epochs among those of the whole.
 
-    def call(inner: str, done: int, total: int, values: Mapping[str, float]) -> None:
+    Parameters
+    ----------
+    on_epoch : callable or None
+    stage : str
+    before, total : int
+        Epochs of the whole that come before this stage, and all of them.
+    """
+
+    def call(inner: str, done: int, _total: int, values: Mapping[str, float]) -> None:
         if on_epoch:
-            on_epoch(f"{stage}, {inner}" if inner else stage, done, total, values)
+            on_epoch(", ".join(filter(None, (stage, inner))), before + done, total, values)
 
     return call
+
+
+def calibration_folds(data: Dataset, config: Config) -> list[Fold]:
+    """Return the speaker-disjoint folds of `calibrate`; none where no speaker can stay out."""
+    try:
+        return list(folds(data.examples, _CALIBRATION_PROTOCOL, config.seed))
+    except DataError:
+        return []
 
 
 @dataclass(frozen=True)
@@ -273,12 +289,18 @@ def run_folds(
     """Train and score a version on given trainings and tests, as `run_protocol` does."""
     preset = preset_of(version, config)
     results = []
-    for fold in plan:
-        inside = within(on_epoch, f"fold {fold.name} of {len(plan)}")
+    corrects = preset.calibrate and not protocol.shares_speakers
+    # The folds are alike, so as many trainings go into each.
+    trainings = 1 + (len(calibration_folds(data.subset(plan[0].train), config)) if corrects else 0)
+    total = len(plan) * trainings * preset.epochs
+    for i, fold in enumerate(plan):
+        before, stage = i * trainings * preset.epochs, f"fold {fold.name} of {len(plan)}"
+        inside = within(on_epoch, stage, before, total)
         model, finished = _train_fold(version, preset, fold, data, config, inside)
         answers, distances = training.predict(training.with_distance(model), data.x[fold.test])
         temperature = None
-        if preset.calibrate and not protocol.shares_speakers:
+        if corrects:
+            inside = within(on_epoch, stage, before + preset.epochs, total)
             inner = calibrate(version, data.subset(fold.train), config, inside)
             temperature = inner.temperature if inner else None
         probabilities = apply_temperature(answers, temperature or 1.0)
@@ -315,6 +337,11 @@ class Calibration:
     temperature: float
     result: ProtocolResult
 
+    def near(self, confidence: float = 0.8, within: float = 0.05) -> tuple[int, float]:
+        """Return how many corrected answers have about this confidence, and how often these are right."""
+        at = abs(self.result.confidence - confidence) <= within
+        return int(at.sum()), float(self.result.hits[at].mean()) if at.any() else 0.0
+
 
 def calibrate(
     version: str, data: Dataset, config: Config, on_epoch: OnEpoch | None = None
@@ -336,12 +363,12 @@ def calibrate(
         some of the speakers has a single label.
     """
     plain = replace(config, train=replace(config.train, calibrate=False))
-
-    try:
-        folds(data.examples, _CALIBRATION_PROTOCOL, config.seed)
-    except DataError:
+    rules, plan = PROTOCOLS[_CALIBRATION_PROTOCOL], calibration_folds(data, config)
+    if not plan:
         return None
-    result = run_protocol(version, _CALIBRATION_PROTOCOL, data, plain, within(on_epoch, "calibrating"))
+    preset = preset_of(version, plain)
+    inside = within(on_epoch, "calibrating", 0, len(plan) * preset.epochs)
+    result = run_folds(version, rules, plan, data, plain, inside)
     temperature = fit_temperature(result.probabilities, result.truth)
     corrected = []
     for fold in result.folds:
@@ -351,8 +378,6 @@ def calibrate(
         probabilities = apply_temperature(fold.probabilities, own)
         scores = score(data.targets[fold.test], probabilities, data.labels)
         corrected.append(replace(fold, probabilities=probabilities, scores=scores, temperature=own))
-    preset = preset_of(version, plain)
-    rules = PROTOCOLS[_CALIBRATION_PROTOCOL]
     return Calibration(temperature, _pool(version, rules, preset, data, config, corrected))
 
 
@@ -382,6 +407,7 @@ def _train_fold(
         model = trained.model
         finished = Finished(model.get_weights(), trained.history, run.checkpoint.seconds)
         run.write(finished)
+        run.checkpoint.drop()
     return model, finished
 
 

@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import base64
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from speechemo_cli.audio import reader, samples
+from speechemo_cli.config import AudioConfig
 from speechemo_cli.corpus.layouts import speaker_names
+from speechemo_cli.errors import AudioError
 from speechemo_cli.evaluation import report_pictures as pictures
 from speechemo_cli.evaluation.anchors import anchors_for
 from speechemo_cli.evaluation.metrics import METRICS
+from speechemo_cli.evaluation.model_card import licences
 from speechemo_cli.evaluation.wording import percent
-from speechemo_cli.files import atomic_path, display_name, open_regular
+from speechemo_cli.files import atomic_path, display_name
 from speechemo_cli.models.model_file import library_versions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from speechemo_cli.evaluation.protocols import ProtocolResult
 
 _WORST = 12
-# Together at most 6.4 MB of text.
-_MAX_AUDIO_BYTES = 400_000
-_AUDIO_TYPES = {
-    ".wav": "audio/wav",
-    ".flac": "audio/flac",
-    ".mp3": "audio/mpeg",
-    **dict.fromkeys((".ogg", ".oga", ".opus"), "audio/ogg"),
-    **dict.fromkeys((".aif", ".aiff", ".aifc"), "audio/aiff"),
-}
+# What is embedded of a clip: seconds, and Hz, which is one of the rates of Opus.
+_PLAYED_S, _PLAYED_SR = 15, 24000
 _WORDS = {
     "gender": {"m": "men", "f": "women"},
     "intensity": {"1": "normal", "2": "strong"},
@@ -40,7 +40,10 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class WorstClip:
-    """A wrong answer that was sure of itself; `audio` is a data URI, empty where none is embedded."""
+    """A wrong answer that was sure of itself.
+
+    `audio` is a data URI with the first seconds of the clip, or empty, where `why_silent` may say why.
+    """
 
     name: str
     speaker: str
@@ -48,19 +51,24 @@ class WorstClip:
     answer: str
     confidence: float
     audio: str
+    why_silent: str
 
 
-def write_report(result: ProtocolResult, path: Path) -> None:
+def write_report(
+    result: ProtocolResult, path: Path, origin: Mapping[str, str] | None = None, *, audio: bool = True
+) -> None:
     """Write a result as one HTML page that needs nothing from anywhere else.
-
-    The same result gives the same bytes.
 
     Parameters
     ----------
     result : ProtocolResult
-        Clips that were answered wrong are read for their sound, where they still exist.
     path : Path
         Where the page goes.
+    origin : mapping of str to str, optional
+        Where the result comes from, beside what it tells itself: data, command, date.
+    audio : bool
+        Embed the first seconds of clips that were answered wrong, as Opus: whoever gets the page hears
+        the speakers.
 
     Raises
     ------
@@ -93,7 +101,10 @@ def write_report(result: ProtocolResult, path: Path) -> None:
         slices={name: parts for name, parts in result.slices.items() if name != "speaker"},
         words=_WORDS,
         risk_at_half=float(risk[np.searchsorted(coverage, 0.5)]),
-        worst=worst_clips(result),
+        worst=worst_clips(result, audio=audio),
+        played_s=_PLAYED_S,
+        origin=origin or {},
+        licences=licences(sorted({*result.tested_corpora, *result.trained_corpora})),
         versions=library_versions(),
         comparison=pictures.comparison(result, anchors),
         speaker_bars=pictures.speaker_bars(result),
@@ -125,7 +136,7 @@ def risk_coverage(
     return kept / len(hits), np.cumsum(1 - hits[order]) / kept
 
 
-def worst_clips(result: ProtocolResult, count: int = _WORST) -> list[WorstClip]:
+def worst_clips(result: ProtocolResult, count: int = _WORST, *, audio: bool = True) -> list[WorstClip]:
     """Return the wrong answers with the highest confidence, most confident first."""
     confidence, hits = result.confidence, result.hits
     order = np.argsort(-confidence, kind="stable")
@@ -138,21 +149,22 @@ def worst_clips(result: ProtocolResult, count: int = _WORST) -> list[WorstClip]:
             result.labels[result.truth[i]],
             result.labels[answers[i]],
             float(confidence[i]),
-            _data_uri(Path(result.examples[i].clip.path)),
+            *(_data_uri(result.examples[i].clip.path) if audio else ("", "")),
         )
         for i in order[hits[order] == 0][:count]
     ]
 
 
-def _data_uri(path: Path) -> str:
-    kind = _AUDIO_TYPES.get(path.suffix.lower())
-    if kind is None:
-        return ""
+def _data_uri(path: str) -> tuple[str, str]:
+    """Encode the first seconds of a clip; without it, the reason."""
+    import soundfile
+
     try:
-        with open_regular(path) as handle:
-            content = handle.read(_MAX_AUDIO_BYTES + 1)
-    except (OSError, ValueError):
-        return ""  # moved since, or out of reach: its name stands there all the same
-    if len(content) > _MAX_AUDIO_BYTES:
-        return ""
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+        recording = reader.read(path, AudioConfig())
+    except AudioError as error:
+        return "", error.message
+    y = recording.y[: _PLAYED_S * recording.sr]
+    out = io.BytesIO()
+    y = samples.resample(y, recording.sr, _PLAYED_SR).clip(-1, 1)
+    soundfile.write(out, y, _PLAYED_SR, format="OGG", subtype="OPUS")
+    return f"data:audio/ogg;base64,{base64.b64encode(out.getvalue()).decode('ascii')}", ""

@@ -125,6 +125,7 @@ def training_curve(result: ProtocolResult, metric: str) -> str:
         axis.plot(at + 1, lines[:, at].T, color=_INK, alpha=0.35, linewidth=0.8)
         axis.plot(at + 1, lines.mean(axis=0)[at], color=_BLUE, linewidth=2.5)
         axis.set(xlabel="epoch", ylabel={"accuracy": "accuracy (%)", "loss": "loss (nats)"}[metric])
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_ylim(0, 100 if metric == "accuracy" else None)
         axis.grid(color=_INK, alpha=0.15)
 

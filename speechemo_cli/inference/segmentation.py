@@ -26,6 +26,8 @@ _CELL = 10
 _CHANGE_COSTS_S = 0.5
 _PAUSE_S = 0.3
 _DIP_DB, _DIP_REACH_S, _MOST_OFF = 40.0, 0.3, 0.9
+# Frames whose neighbours are in memory together.
+_PART = 4096
 
 
 @dataclass(frozen=True)
@@ -133,13 +135,12 @@ def stretches(
     -------
     list of Stretch
     """
-    dips = _dips(levels)
     cells = np.concatenate([_cells(first, last, levels) for first, last in runs.tolist()])
     probabilities = _evidence(cells, utterances, windows, rows)
     seconds = (cells[:, 1] - cells[:, 0]) / FRAMES_A_SECOND
     gap = cells[1:, 0] - cells[:-1, 1]
     cost = _CHANGE_COSTS_S * np.exp(-gap / (_PAUSE_S * FRAMES_A_SECOND))
-    cost *= 1 - _MOST_OFF * np.clip(dips[cells[1:, 0]] / _DIP_DB, 0, 1)
+    cost *= 1 - _MOST_OFF * np.clip(_dips(levels, cells[1:, 0]) / _DIP_DB, 0, 1)
     path = _best_path(probabilities * seconds[:, None], cost)
     ends = np.flatnonzero((np.diff(path) != 0) | (gap > pause)) + 1
     return [
@@ -179,12 +180,16 @@ def join_doubtful(found: list[Stretch], min_confidence: float, pause: int) -> li
     return joined
 
 
-def _dips(levels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """By how many dB each frame is below the loudest on either side of it [shape=(frames,)]."""
+def _dips(levels: NDArray[np.float32], frames: NDArray[np.int64]) -> NDArray[np.float32]:
+    """By how many dB each of some frames is below the loudest on either side of it [shape=(n,)]."""
     reach = round(_DIP_REACH_S * FRAMES_A_SECOND)
-    padded = np.pad(levels, reach, mode="edge")
-    loudest = np.lib.stride_tricks.sliding_window_view(padded, reach).max(axis=1)
-    return np.asarray(np.minimum(loudest[: len(levels)], loudest[reach + 1 :]) - levels)
+    dips = np.empty(len(frames), np.float32)
+    for first in range(0, len(frames), _PART):
+        at = frames[first : first + _PART]
+        near = levels[np.clip(at[:, None] + np.arange(-reach, reach + 1), 0, len(levels) - 1)]
+        loudest = np.minimum(near[:, :reach].max(axis=1), near[:, reach + 1 :].max(axis=1))
+        dips[first : first + _PART] = loudest - levels[at]
+    return dips
 
 
 def _cells(first: int, last: int, levels: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -87,8 +87,11 @@ class Checkpoint:
         AccessError
             It cannot be written.
         """
-        if time.monotonic() - self._written_at < self._every_s:
-            return
+        if time.monotonic() - self._written_at >= self._every_s:
+            self.write(model, epochs, history)
+
+    def write(self, model: Any, epochs: int, history: History) -> None:
+        """Write the state now; as `keep`."""
         to_numpy = load_keras().ops.convert_to_numpy
         values = {f"v{i}": to_numpy(variable) for i, variable in enumerate(_variables(model))}
         with atomic_path(self.path, durable=False) as temp, temp.open("wb") as handle:
@@ -102,7 +105,7 @@ class Checkpoint:
         self._written_at = time.monotonic()
 
     def drop(self) -> None:
-        """Delete the file: the training is finished, or shall begin anew."""
+        """Delete the file: the training is in a file of its own, or shall begin anew."""
         self.path.unlink(missing_ok=True)
 
 

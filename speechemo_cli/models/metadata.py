@@ -44,6 +44,9 @@ class ModelMetadata:
         RAVDESS names its own.
     results : dict
         Scores on the held-out clips, as `train` printed them.
+    history : dict of str to list of float
+        One value an epoch: `train_accuracy`, `train_loss` (nats), and the same of `seen` and `new`, the
+        held-out clips of seen and unseen speakers. Empty in an older file.
     temperature : float or None
         What the network's confidences were corrected by: its last layer is divided by it already.
     parameters : int
@@ -67,6 +70,7 @@ class ModelMetadata:
     versions: dict[str, str] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
+    history: dict[str, list[float]] = field(default_factory=dict)
     temperature: float | None = None
     parameters: int = 0
     litert: str | None = None
@@ -237,6 +241,7 @@ _KINDS = {
         "longest_s?": _number_or_null,
         "ravdess?": _flag,
     },
+    "history?": {"*": [_number]},
     "results?": {
         "test?": {"seen_speakers?": (_SCORES,), "new_speakers?": ({**_SCORES, "speakers": _texts},)},
         "cross_validated?": (_MEASURED,),

@@ -282,8 +282,7 @@ def find(model: str | None, models: str) -> Path:
     ----------
     model : str or None
         A path; a version's name for `models/vN.keras`, or for the packaged model where that is of
-        this version and there is no such file; `packaged`; None for the model trained last, or the
-        packaged one where there is none.
+        this version and there is no such file; `packaged`, which None stands for too.
     models : str
         Folder of the model files.
 
@@ -291,15 +290,12 @@ def find(model: str | None, models: str) -> Path:
     -------
     Path
     """
-    if model == PACKAGED_NAME:
+    if model in (None, PACKAGED_NAME):
         return PACKAGED
     if model in VERSIONS:
         own = default_path(models, model)
         return PACKAGED if model == _PACKAGED_VERSION and not own.exists() else own
-    if model is not None:
-        return Path(model)
-    trained = [path for path in Path(models).glob(f"*{SUFFIX}") if not path.name.startswith(".")]
-    return max(trained, key=lambda path: path.stat().st_mtime_ns, default=PACKAGED)
+    return Path(model)
 
 
 def shown(path: Path) -> str:

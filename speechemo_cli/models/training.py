@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from speechemo_cli.errors import SpeechemoError
+from speechemo_cli.errors import AccessError, SpeechemoError
 from speechemo_cli.features.dataset import clip_weights
 from speechemo_cli.models import Preset, version_module
 from speechemo_cli.models.keras_backend import load_keras
@@ -106,8 +107,9 @@ def fit(
     on_epoch : callable, optional
         Called with (epochs done, epochs, the epoch's values).
     checkpoint : Checkpoint, optional
-        Where the training goes on from, and is kept while it lasts. v3 ends with the weights it would
-        have had without the break; v1 and v2, whose clips Keras shuffles, with others as good.
+        Where the training goes on from, and is kept; the caller drops it once the network is in a file.
+        v3 ends with the weights it would have had without the break; v1 and v2, whose clips Keras
+        shuffles, with others as good.
 
     Returns
     -------
@@ -157,7 +159,8 @@ def fit(
         callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=after_epoch)],
     )
     if checkpoint:
-        checkpoint.drop()
+        with suppress(AccessError):  # the network itself can still be written, maybe elsewhere
+            checkpoint.write(trained, preset.epochs, training.history)
     return training
 
 
