@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from speechemo_cli.cli import options, render
-from speechemo_cli.cli.extract import exit_for, say_corpora
-from speechemo_cli.corpus.layouts import speaker_names
+from speechemo_cli.cli import corpora, options, render
+from speechemo_cli.corpus.clips import speaker_names
 from speechemo_cli.errors import AccessError, ModelFileError
 from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import display_name
@@ -51,6 +50,8 @@ def run(
     store: options.Store = None,
     jobs: options.Jobs = None,
     song: options.Song = None,
+    label_from: options.LabelFrom = None,
+    speaker_from: options.SpeakerFrom = None,
     strict: options.Strict = None,
     format_: options.DocumentFormat = None,
     config_file: options.ConfigFile = None,
@@ -63,7 +64,6 @@ def run(
     extracted first.
     """
     started = time.perf_counter()
-    from speechemo_cli.corpus.collection import find_all
     from speechemo_cli.evaluation import holdout, plots, protocols
     from speechemo_cli.features import dataset
     from speechemo_cli.models import litert_file, model_file, training
@@ -76,6 +76,8 @@ def run(
         store=store,
         jobs=jobs,
         song=song,
+        label_from=label_from,
+        speaker_from=speaker_from,
         audio__strict=strict,
         seed=seed,
         train__split=split.value if split else None,
@@ -86,8 +88,7 @@ def run(
     options.check_output("--output", path, model_file.SUFFIX, any_case=False)
     preset = protocols.preset_of(version.value, config)
     model_file.require_moderate(preset.feature_set, config)
-    corpus = find_all(config.data, song=config.song)
-    say_corpora(corpus)
+    corpus = corpora.find(config)
     with render.progress("extracting", "clips") as update:
         clips = dataset.load(
             corpus.clips,
@@ -123,6 +124,7 @@ def run(
         "seed": config.seed,
         "split": config.train.split,
         "labels": list(clips.labels),
+        **corpora.to_dict(corpus),
         **numbers,
         "failed": [{"path": f.path, "error": f.error} for f in clips.extraction.failed],
         "seconds": round(time.perf_counter() - started, 3),
@@ -142,7 +144,7 @@ def run(
         render.emit(_table(result, path, preset.epochs, config.seed))
     else:
         render.emit_json("train", document)
-    exit_for(corpus, clips.extraction)
+    corpora.exit_for(corpus, clips.extraction)
 
 
 def _epoch_text(values: Any) -> str:

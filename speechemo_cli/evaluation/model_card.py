@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from speechemo_cli.corpus.layouts import speaker_names
+from speechemo_cli.corpus.clips import speaker_names
+from speechemo_cli.corpus.known import LICENCES
 from speechemo_cli.errors import ModelFileError
 from speechemo_cli.evaluation.wording import TITLES, measure, percent
 from speechemo_cli.features import FEATURE_SETS
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from speechemo_cli.models.metadata import ModelMetadata
 
 # Of the corpora by the names that `collection` gives them; a folder of that name may hold other clips.
-_LICENCES = {"ravdess": "CC BY-NC-SA 4.0", "nemo": "CC BY-NC-SA 4.0", "aesdd": "CC BY 4.0"}
 _MARKUP = str.maketrans({"<": "&lt;", "`": "'", **{character: f"\\{character}" for character in "|[]*_"}})
 
 
@@ -104,7 +104,7 @@ def markdown(path: Path) -> str:
     return environment.get_template("model_card.md.j2").render(
         **facts,
         name=path.name,
-        licences={name: _LICENCES.get(name, "see its authors") for name in facts["data"]["corpora"]},
+        licences={name: LICENCES.get(name, "see its authors") for name in facts["data"]["corpora"]},
         metrics=_metric_rows(facts["results"].get("cross_validated")),
     )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from speechemo_cli.corpus.layouts import speaker_names
+from speechemo_cli.corpus.clips import speaker_names
 from speechemo_cli.evaluation import report_pictures as pictures
 from speechemo_cli.evaluation.anchors import anchors_for
 from speechemo_cli.evaluation.metrics import METRICS
