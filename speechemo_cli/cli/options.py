@@ -76,6 +76,16 @@ class Protocol(StrEnum):
     loso = "loso"
 
 
+class SynthLayout(StrEnum):
+    """Names that `synth` gives its clips; a test holds them against `synthetic.LAYOUTS`."""
+
+    ravdess = "ravdess"
+    tess = "tess"
+    crema_d = "crema-d"
+    emo_db = "emo-db"
+    folders = "folders"
+
+
 class Version(StrEnum):
     """The versions of the network; a test holds them against `models.VERSIONS`."""
 
