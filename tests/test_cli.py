@@ -224,10 +224,42 @@ def test_extract_reports_what_it_did_and_does_it_once(run: Run, corpus_folder: P
     second = json.loads(out)
 
     assert code == 0
-    assert (first["schema"], first["command"], first["layouts"]) == (1, "extract", ["ravdess"])
+    assert (first["schema"], first["command"], first["skipped"]) == (1, "extract", {})
+    assert first["corpora"]["ravdess"]["labels"]["neutral"] == 16
+    assert first["corpora"]["ravdess"]["speakers"] == dict.fromkeys(["01", "02", "03", "04"], 60)
     assert (first["clips"], first["extracted"], first["cached"], first["failed"]) == (240, 240, 0, [])
     assert (second["extracted"], second["cached"]) == (0, 240)
-    assert "RAVDESS names, 240 clips, 8 labels, 4 speakers" in err
+    assert "ravdess: 240 clips\n  8 labels: neutral 16, calm 32, " in err
+    assert "  4 speakers: 01 60, 02 60, 03 60, 04 60\n" in err
+
+
+def test_extract_shows_clips_without_a_label_and_exits_with_3(
+    run: Run, write_clip: Callable[..., Path]
+) -> None:
+    for name, f0 in (("happy/ann/1", 100), ("sad/ben/2", 120), ("sad/ben/3", 140), ("loose", 160)):
+        write_clip(f"data/{name}.wav", f0=f0)
+
+    code, out, err = run("extract", "--features", "mfcc", "--format", "json")
+
+    assert code == 3
+    assert json.loads(out)["skipped"] == {"with no label that is known": 1}
+    assert "  2 labels: happy 1, sad 2\n  2 speakers: ann 1, ben 2\n" in err
+    assert "warning: left out: 1 with no label that is known, such as data/loose.wav" in err
+
+    code, out, err = run("extract", "--features", "mfcc", "-f", "json", "--label-from", "([a-z]+)/", "-q")
+    assert (code, json.loads(out)["corpora"]["data"]["labels"]) == (3, {"happy": 1, "sad": 2})
+    assert "1 not matched by --label-from" in err
+
+
+def test_extract_guesses_no_label(run: Run, write_clip: Callable[..., Path]) -> None:
+    write_clip("data/DC/1.wav")
+    write_clip("data/JE/2.wav")
+
+    code, out, err = run("extract")
+
+    assert (code, out) == (6, "")
+    assert "level 1: DC, JE" in err
+    assert "--manifest-template" in err
 
 
 def test_extract_names_broken_clips_and_exits_with_3(run: Run, write_clip: Callable[..., Path]) -> None:
@@ -685,7 +717,13 @@ def test_extract_takes_several_data(run: Run, write_clip: Callable[..., Path]) -
 
     document = json.loads(out)
     assert code == 0
-    assert (document["data"], document["layouts"]) == (["one", "two"], ["folders", "manifest"])
+    assert (document["data"], list(document["corpora"])) == (["one", "two"], ["one", "two"])
+    assert document["corpora"]["two"] == {
+        "clips": 1,
+        "labels": {"sad": 1},
+        "speakers": {},
+        "unknown_speakers": 1,
+    }
     assert (document["clips"], document["extracted"]) == (2, 2)
 
 
@@ -940,7 +978,7 @@ def test_synth_makes_a_corpus(run: Run) -> None:
 
     assert (code, out) == (0, "")
     assert len(list(Path("demo").rglob("*.wav"))) == 60
-    assert "60 synthetic clips of 1 voices in demo" in err
+    assert "60 synthetic clips of 1 voice in demo" in err
 
 
 # --- pipes, terminals, signals -------------------------------------------------------------------------

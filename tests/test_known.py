@@ -149,12 +149,6 @@ def test_recognise_reads_every_field_of_ravdess(code: int, emotion: str) -> None
 
 
 def test_recognise_tells_sentence_repetition_and_intensity_where_the_name_does() -> None:
-    assert [told(f"1001_IEO_ANG_{level}.wav").intensity for level in ("LO", "MD", "HI", "XX")] == [
-        1,
-        2,
-        3,
-        None,
-    ]
     assert told("1001_IEO_ANG_LO.wav").statement == "IEO"
     assert told("03a01Fa.wav").statement == "a01"
     assert told("F_01_OISHI_S_10_ANGRY_2.wav")[5:7] == (10, 2)

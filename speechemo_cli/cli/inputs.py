@@ -133,10 +133,15 @@ class Inputs:
     def _in_folder(self, folder: str, prefix: str) -> Iterator[Input]:
         """Find the audio files of a folder; what is left out is said at the end."""
         from speechemo_cli.corpus.audio_files import NotAudio, iter_audio_files
+        from speechemo_cli.corpus.known import SILENT, recognise
 
-        passed_over = NotAudio()
+        passed_over, silent = NotAudio(), 0
         try:
             for path in iter_audio_files(folder, passed_over):
+                told = recognise(path)
+                if told is not None and told.left_out == SILENT:
+                    silent += 1
+                    continue
                 yield Input(path, str(Path(prefix, os.path.relpath(path, folder))))
         except AccessError as error:
             self._refused = error
@@ -144,6 +149,8 @@ class Inputs:
         if passed_over.other:
             left_out = counted(passed_over.other, "file")
             render.note(f"{display_name(folder)}: left out {left_out}: not audio, by the suffix")
+        if silent:
+            render.note(f"{display_name(folder)}: left out: {silent} {SILENT}")
         for inner in passed_over.unreadable:
             self.unreadable += 1
             render.warn(f"{display_name(inner)}: the folder cannot be read")

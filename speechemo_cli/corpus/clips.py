@@ -113,6 +113,8 @@ class Corpus:
         Folders that could not be looked into.
     examples : mapping of str to str
         A path of those that were left out, by the reason.
+    names_read : bool
+        `find` has looked whether the names are those of a public corpus.
 
     Attributes
     ----------
@@ -132,12 +134,15 @@ class Corpus:
         skipped: Mapping[str, int],
         unreadable: tuple[str, ...] = (),
         examples: Mapping[str, str] | None = None,
+        *,
+        names_read: bool = False,
     ) -> None:
         self.counts = counts
         self.labels = ordered(label for labels in counts.labels.values() for label in labels)
         self.skipped = dict(skipped)
         self.unreadable = unreadable
         self.examples = examples or {}
+        self.names_read = names_read
         self.unlabelled = self.skipped.get(NO_LABEL, 0) + self.skipped.get(NOT_MATCHED, 0)
         self._find = find
         wrong = next((label for label in self.labels if not is_label(label)), None)

@@ -44,7 +44,9 @@ class Collection:
     def __iter__(self) -> Iterator[Clip]:
         for data, corpus in self.parts.items():
             name = self._names[data]
-            yield from (_of_corpus(clip, name) for clip in corpus)
+            for clip in corpus:
+                told = None if clip.corpus or corpus.names_read else clip_by_name(clip.path)
+                yield clip if clip.corpus else _of_corpus(clip, told, name)
 
     @cached_property
     def clips(self) -> tuple[Clip, ...]:
@@ -137,15 +139,12 @@ def corpus_names(data: Sequence[str]) -> list[str]:
     return names
 
 
-def _of_corpus(clip: Clip, name: str) -> Clip:
+def _of_corpus(clip: Clip, told: Clip | None, name: str) -> Clip:
     """Add the name of the corpus.
 
     A listed file that is named as a public corpus names its own is that corpus's, and a speaker that the
     list does not tell is told by its name. RAVDESS's names are never anybody else's.
     """
-    if clip.corpus:
-        return clip
-    told = clip_by_name(clip.path)
     if told is None or (clip.speaker not in (None, told.speaker) and told.corpus != RAVDESS):
         return replace(clip, corpus=name)
     return replace(told, label=clip.label)

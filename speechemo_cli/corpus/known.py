@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from speechemo_cli.corpus.labels import EMOTIONS, canonical, emotion_in
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 RAVDESS = "ravdess"
+SILENT = "video without sound (RAVDESS's 02-...)"
 
 # What people add to a name when they resample, augment or copy a clip: `_16k`, `_noise`, ` (1)`.
 _COPY = r"(?:[ _.-][a-z].*|[ _.-]?\(.*|[ _.-]\d+(?:\.\d+)?k.*|[ _.-]\d{4,5}(?:hz)?)?"
@@ -85,9 +86,6 @@ class KnownCorpus:
     hint: str = ""
 
 
-_INTENSITIES = {"LO": 1, "MD": 2, "HI": 3}
-
-
 def _odd_are_men(told: Mapping[str, str]) -> str:
     return "m" if int(told["speaker"]) % 2 else "f"
 
@@ -123,7 +121,7 @@ CORPORA = (
         "ODbL 1.0",
         "Cao et al. (2014), IEEE Transactions on Affective Computing 5(4)",
         r"(?P<speaker>10\d\d)_(?P<statement>DFA|IEO|IOM|ITH|ITS|IWL|IWW|MTI|TAI|TIE|TSI|WSI)"
-        r"_(?P<label>ANG|DIS|FEA|HAP|NEU|SAD)_(?P<intensity>LO|MD|HI|XX?)",
+        r"_(?P<label>ANG|DIS|FEA|HAP|NEU|SAD)_(?:LO|MD|HI|XX?)",
     ),
     # Four men; AudioData/DC/a01.wav as it is given out, ALL/DC_a01.wav on Kaggle.
     # http://kahlan.eps.surrey.ac.uk/savee/Database.html
@@ -211,7 +209,7 @@ CORPORA = (
         "Wang et al. (2020), ECCV",
         r"(?P<statement>\d{3})",
         r"(?P<speaker>(?P<gender>[MW])\d{3})/(?:audio|video/(?P<view>\w+))"
-        r"/(?P<label>angry|contempt|disgusted|fear|happy|neutral|sad|surprised)/level_(?P<intensity>[123])",
+        r"/(?P<label>angry|contempt|disgusted|fear|happy|neutral|sad|surprised)/level_[123]",
     ),
     # The labels are in dialog/EmoEvaluation/*.txt. https://sail.usc.edu/iemocap/iemocap_release.htm
     KnownCorpus(
@@ -293,15 +291,24 @@ CORPORA = (
 )
 LICENCES = {row.name: row.licence for row in CORPORA}
 
-_NAMES = [re.compile(f"(?:{row.name_pattern}){_COPY}", re.IGNORECASE) for row in CORPORA]
-_FOLDERS = [
-    re.compile(f"(?:^|/){row.folder_pattern}$", re.IGNORECASE) if row.folder_pattern else None
-    for row in CORPORA
-]
-# All rows at once; the group that matched tells the row.
-_ANY = re.compile(
-    "|".join(re.sub(r"\?P<\w+>", "?:", f"((?:{row.name_pattern}){_COPY})") for row in CORPORA), re.IGNORECASE
-)
+
+# Compiled when they are needed: it takes a tenth of a second for all.
+@cache
+def _any_name() -> re.Pattern[str]:
+    """All rows at once; the group that matched tells the row."""
+    rows = (re.sub(r"\?P<\w+>", "?:", f"({row.name_pattern})") + _COPY for row in CORPORA)
+    return re.compile("|".join(rows), re.IGNORECASE)
+
+
+@cache
+def _patterns(row: int) -> tuple[re.Pattern[str], re.Pattern[str] | None]:
+    name, folders = CORPORA[row].name_pattern, CORPORA[row].folder_pattern
+    return (
+        re.compile(f"(?:{name}){_COPY}", re.IGNORECASE),
+        re.compile(f"(?:^|/){folders}$", re.IGNORECASE) if folders else None,
+    )
+
+
 _emotion_of_folder = lru_cache(maxsize=1024)(emotion_in)
 
 
@@ -320,15 +327,15 @@ def recognise(path: str) -> Named | None:
     """
     folder, _, name = path.replace(os.sep, "/").rpartition("/")
     stem = os.path.splitext(name)[0]
-    first = _ANY.fullmatch(stem)
+    first = _any_name().fullmatch(stem)
     if first is None or first.lastindex is None:
         return None
     for i in range(first.lastindex - 1, len(CORPORA)):
-        match = _NAMES[i].fullmatch(stem)
+        name_pattern, in_folders = _patterns(i)
+        match = name_pattern.fullmatch(stem)
         if match is None:
             continue
         told = match.groupdict()
-        in_folders = _FOLDERS[i]
         if in_folders is not None:
             around = in_folders.search(os.path.abspath(folder).replace(os.sep, "/"))
             if around is None:
@@ -367,14 +374,12 @@ def _read(row: KnownCorpus, told: dict[str, str]) -> Named:
 
 def _left_out(told: dict[str, str]) -> str:
     if told.get("modality") == "02":
-        return "video without sound (RAVDESS's 02-...)"
+        return SILENT
     return "" if told.get("view", "front") == "front" else "the same speech from another camera (MEAD)"
 
 
 def _number(code: str | None) -> int | None:
-    if code is None:
-        return None
-    return int(code) if code.isdigit() else _INTENSITIES.get(code.upper())
+    return None if code is None else int(code)
 
 
 def _speaker(corpus: str, told: dict[str, str]) -> str | None:

@@ -110,7 +110,7 @@ _OWN = Clip("", "")
 class _Draft(NamedTuple):
     """A clip as its name tells it, before the folders are read."""
 
-    clip: Clip  # without its path, so that like ones are equal; an empty label is not told
+    clip: Clip  # at the first look without its path, so that like ones are equal; an empty label is not told
     folder: str  # below the data
     word: str | None  # the emotion in the name of a file of people's own
     told: Named | None
@@ -169,23 +169,23 @@ class _FolderReader:
             skipped[reason] += n
         if not counts.n:
             raise self._nothing(skipped, own, passed_over, examples)
-        return Corpus(self._find, counts, +skipped, tuple(passed_over.unreadable), examples)
+        return Corpus(self._find, counts, +skipped, tuple(passed_over.unreadable), examples, names_read=True)
 
     def _find(self) -> Iterator[Clip]:
         for path in iter_audio_files(self._data):
-            draft = self._draft(path)
+            draft = self._draft(path, path)
             if not isinstance(draft, str):
-                clip = self._decide(draft)
+                clip = self._decide(draft, path)
                 if isinstance(clip, Clip):
-                    yield replace(clip, path=path)
+                    yield clip
 
-    def _draft(self, path: str) -> _Draft | str:
+    def _draft(self, path: str, held: str = "") -> _Draft | str:
         """Read a name; a text says why the file is left out."""
         told = recognise(path)
         if told is not None and (told.left_out or (told.song and not self._song)):
             return told.left_out or SUNG
         below = path[self._below :].replace(os.sep, "/")
-        clip = _OWN if told is None else named_clip("", told)
+        clip = _OWN if told is None else named_clip(held, told)
         if self._label_from is not None:
             label = _group(self._label_from.search(below), "label")
             if not label:
@@ -198,7 +198,7 @@ class _FolderReader:
         own = told is None or told.label is None
         return _Draft(clip, folder, emotion_in(os.path.splitext(name)[0]) if own else None, told)
 
-    def _decide(self, draft: _Draft) -> Clip | str:
+    def _decide(self, draft: _Draft, path: str = "") -> Clip | str:
         """Add what the folders tell; a text says why the file is left out."""
         clip = draft.clip
         if draft.told is not None and draft.told.label is not None:
@@ -212,7 +212,7 @@ class _FolderReader:
         if not label:
             return NO_LABEL
         speaker = place.speaker if clip.speaker is None and draft.told is None else clip.speaker
-        return replace(clip, label=label, speaker=speaker)
+        return replace(clip, path=path, label=label, speaker=speaker)
 
     def _nothing(
         self,
@@ -232,7 +232,8 @@ class _FolderReader:
             return NoInputError(
                 f"no labelled clip in {data} ({told})",
                 hint
-                or "Expected a public corpus, one folder a label, or a manifest.csv (path,label[,speaker])",
+                or "Expected a public corpus, one folder a label, or a manifest.csv (path,label[,speaker]); "
+                "speechemo download ravdess gets a corpus",
             )
         columns = zip_longest(*(folder.split("/") for folder in own), fillvalue="")
         levels = [sorted(set(names) - {""}) for names in columns]
