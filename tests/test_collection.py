@@ -46,7 +46,9 @@ def test_find_all_joins_folders_and_manifests_and_names_their_corpora() -> None:
 
 def test_find_all_knows_ravdess_clips_that_a_manifest_lists() -> None:
     write_manifest("own.csv", "x/03-01-05-02-01-01-12.flac,happy,Actor_12", "x/other.wav,sad,Actor_12")
-    ravdess, other = find_all(["own.csv"]).clips
+    found = find_all(["own.csv"])
+    assert found.counts().speakers == {"ravdess": {"12": 1}, "own": {"Actor_12": 1}}
+    ravdess, other = found.clips
     assert (ravdess.label, ravdess.speaker_id, ravdess.statement) == ("happy", "ravdess/12", 1)
     assert other.speaker_id == "own/Actor_12"
 

@@ -113,7 +113,7 @@ class Inputs:
         n = sum(1 for _ in _listed(listed)) if listed is not None else 0
         for clip in self._clips:
             try:
-                n += sum(1 for _ in iter_audio_files(clip)) if _is_folder(clip) else 1
+                n += sum(not _is_silent(path) for path in iter_audio_files(clip)) if _is_folder(clip) else 1
             except AccessError:
                 pass  # it is refused when its turn comes
         return n
@@ -133,13 +133,12 @@ class Inputs:
     def _in_folder(self, folder: str, prefix: str) -> Iterator[Input]:
         """Find the audio files of a folder; what is left out is said at the end."""
         from speechemo_cli.corpus.audio_files import NotAudio, iter_audio_files
-        from speechemo_cli.corpus.known import SILENT, recognise
+        from speechemo_cli.corpus.known import SILENT
 
         passed_over, silent = NotAudio(), 0
         try:
             for path in iter_audio_files(folder, passed_over):
-                told = recognise(path)
-                if told is not None and told.left_out == SILENT:
+                if _is_silent(path):
                     silent += 1
                     continue
                 yield Input(path, str(Path(prefix, os.path.relpath(path, folder))))
@@ -171,6 +170,14 @@ def stdin() -> BinaryIO:
 
 def _is_folder(clip: str) -> bool:
     return clip != STDIN and os.path.isdir(clip)
+
+
+def _is_silent(path: str) -> bool:
+    """Whether a file of a folder is, by its name, one of RAVDESS's videos without sound."""
+    from speechemo_cli.corpus.known import SILENT, recognise
+
+    told = recognise(path)
+    return told is not None and told.left_out == SILENT
 
 
 def _by_name(path: str) -> Input:

@@ -42,11 +42,14 @@ class Collection:
         return sum(map(len, self.parts.values()))
 
     def __iter__(self) -> Iterator[Clip]:
-        for data, corpus in self.parts.items():
-            name = self._names[data]
-            for clip in corpus:
-                told = None if clip.corpus or corpus.names_read else clip_by_name(clip.path)
-                yield clip if clip.corpus else _of_corpus(clip, told, name)
+        for data in self.parts:
+            yield from self._clips_of(data)
+
+    def _clips_of(self, data: str) -> Iterator[Clip]:
+        corpus, name = self.parts[data], self._names[data]
+        for clip in corpus:
+            told = None if clip.corpus or corpus.names_read else clip_by_name(clip.path)
+            yield clip if clip.corpus else _of_corpus(clip, told, name)
 
     @cached_property
     def clips(self) -> tuple[Clip, ...]:
@@ -68,7 +71,11 @@ class Collection:
         """Clips, labels and speakers by the name of the corpus."""
         total = CorpusCounts()
         for data, corpus in self.parts.items():
-            total.merge(corpus.counts, self._names[data])
+            if corpus.names_read:
+                total.merge(corpus.counts, self._names[data])
+            else:
+                for clip in self._clips_of(data):
+                    total.add(clip)
         return total
 
     @property

@@ -287,6 +287,7 @@ def write_corpus(
     import soundfile
 
     voices, takes_of = LAYOUTS[layout]
+    seed += 1_000_000 * list(LAYOUTS).index(layout)  # other voices in each, as in real corpora
     plan = [(actor, take) for actor in voices[:actors] for take in takes_of(actor)]
     for done, (actor, take) in enumerate(plan, start=1):
         path = folder / take.name
