@@ -36,6 +36,7 @@ def read(root: Path, *names: str) -> Told:
         {"angry/male/m1/a": ("angry", "m1"), "sad/female/f2/b": ("sad", "f2")},
         {"female/angry/a": ("angry", None), "male/sad/b": ("sad", None)},
         {"session1/angry/a": ("angry", None), "session2/sad/b": ("sad", None)},
+        {"phone/angry/a": ("angry", None), "studio/sad/b": ("sad", None)},
         {"angry/level_1/a": ("angry", None), "sad/level_2/b": ("sad", None)},
         {"2019-05-06/angry/a": ("angry", None), "2020-01-02/sad/b": ("sad", None)},
         {"wav_16k/angry/a": ("angry", None), "wav_16k/sad/b": ("sad", None)},

@@ -21,12 +21,14 @@ def _set(words: str) -> frozenset[str]:
 # Levels that say how recordings are kept or divided: neither labels nor speakers.
 _CONTAINERS = _set(
     """
-    train training trainset val valid validation test testing testset dev devel eval evaluation male
-    female males females man men woman women boys girls m f gender audio audios wav wavs wave flac mp3 ogg
-    speech voice voices song data dataset datasets corpus clip clips recording recordings record records
-    sample samples sound sounds file files raw processed clean cleaned original originals all mono stereo
-    resampled converted emotion emotions label labels class classes sentences utterances actors speakers
-    low medium high normal strong weak mild
+    train training trainset val valid validation test testing testset dev devel eval evaluation male female
+    males females man men woman women boys girls m f gender audio audios wav wavs wave flac mp3 ogg speech
+    voice voices song data dataset datasets corpus clip clips recording recordings record records sample
+    samples sound sounds file files raw processed clean cleaned original originals all mono stereo resampled
+    converted emotion emotions label labels class classes sentences utterances actors speakers low medium
+    high normal strong weak mild noisy noise augmented aug phone telephone mobile mic microphone studio
+    office indoor outdoor close far left right young old adult adults child children kids elderly english
+    german french spanish italian chinese mandarin
     """
 )
 # The same with a number: `session2`, `level_1`, `fold3`, `take 4`, `16k`. A number alone is no container.
