@@ -59,10 +59,10 @@ def _speakers(counts: Counter[str | None]) -> str:
 
 
 def to_dict(found: Collection) -> dict[str, Any]:
-    """Return the same for JSON documents: `corpora`, and `skipped` with the reasons."""
+    """Return the same for JSON documents: `found`, and `skipped` with the reasons."""
     counts = found.counts()
     return {
-        "corpora": {
+        "found": {
             corpus: {
                 "clips": labels.total(),
                 "labels": {label: labels[label] for label in ordered(labels)},
