@@ -289,6 +289,7 @@ CORPORA = (
         believes_folder=True,
     ),
 )
+# By the names that clips have as their corpus; a folder of that name may hold other clips.
 LICENCES = {row.name: row.licence for row in CORPORA}
 
 

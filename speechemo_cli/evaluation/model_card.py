@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from speechemo_cli.models.metadata import ModelMetadata
 
-# Of the corpora by the names that `collection` gives them; a folder of that name may hold other clips.
 _MARKUP = str.maketrans({"<": "&lt;", "`": "'", **{character: f"\\{character}" for character in "|[]*_"}})
 
 
