@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from speechemo_cli.corpus.layouts import Walk
+from speechemo_cli.corpus.audio_files import iter_audio_files
 from speechemo_cli.corpus.synthetic import write_corpus
 
 SPEECHEMO = [sys.executable, "-m", "speechemo_cli"]
@@ -97,7 +97,7 @@ def extract(data: Path, store: Path, *more: str) -> tuple[float, dict[str, int]]
 
 def bench_extract(data: Path, work: Path) -> None:
     """Hold the whole command against the serial loop over the same clips."""
-    paths = list(Walk(str(data)))
+    paths = list(iter_audio_files(str(data)))
     references, firsts = [], []
     for i in range(3):  # in turn, so that both meet the same moods of the machine
         references.append(looped(SERIAL_LOOP, paths))
@@ -144,7 +144,7 @@ def bench_help() -> None:
 
 def bench_predict(data: Path) -> None:
     """Hold an answer in a fresh process against bare imports, and a folder against decoding it."""
-    paths = list(Walk(str(data)))
+    paths = list(iter_audio_files(str(data)))
     predict = [*SPEECHEMO, "predict", "--model", "packaged", "--quiet", "--format", "label"]
     cold: dict[str, list[float]] = {"imports": [], "litert": [], "keras": []}
     for i in range(7):  # in turn; Keras takes long, three times do
@@ -180,7 +180,7 @@ def bench_predict(data: Path) -> None:
 
 def bench_timeline(data: Path, work: Path) -> None:
     """Time and memory of a timeline of a minute, an hour and three hours."""
-    paths = list(Walk(str(data)))
+    paths = list(iter_audio_files(str(data)))
     sr = soundfile.info(paths[0]).samplerate
     for minutes in (1, 60, 180):
         path = work / f"{minutes}.wav"
@@ -203,7 +203,7 @@ def main() -> None:
     print(f"{platform.system()} {platform.machine()}, Python {platform.python_version()}")
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        if not any(Walk(str(data))):
+        if not any(iter_audio_files(str(data))):
             print(f"{data} holds no clip: synthetic voices (16 kHz WAV) instead")
             data = work / "synthetic"
             write_corpus(data, actors=20)

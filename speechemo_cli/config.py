@@ -160,6 +160,8 @@ class Config:
         Seed of splits and trainings.
     song : bool
         Train on RAVDESS's sung clips too; no test holds one.
+    label_from, speaker_from : str or None
+        Regular expressions that tell label and speaker from the path below a folder.
     """
 
     data: tuple[str, ...] = ("data",)
@@ -169,6 +171,8 @@ class Config:
     jobs: int = 0
     seed: int = 0
     song: bool = False
+    label_from: str | None = None
+    speaker_from: str | None = None
     audio: AudioConfig = field(default_factory=AudioConfig)
     mfcc: MfccConfig = field(default_factory=MfccConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)

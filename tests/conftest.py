@@ -21,8 +21,8 @@ import soundfile
 from hypothesis import strategies as st
 
 from speechemo_cli.config import Config, TrainConfig
+from speechemo_cli.corpus.clips import Clip
 from speechemo_cli.corpus.labels import EMOTIONS
-from speechemo_cli.corpus.layouts import Clip
 from speechemo_cli.corpus.splits import Example
 from speechemo_cli.features.dataset import Dataset
 from speechemo_cli.features.extraction import Extraction
@@ -178,6 +178,14 @@ def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpus")
     write_corpus(folder, actors=4, seed=0)
     return folder
+
+
+def touch(root: Path | str, *names: str) -> None:
+    """Make empty files: finding clips never opens them."""
+    for name in names:
+        path = Path(root) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
 
 
 def ravdess(actors: Any = range(1, 25)) -> list[Example]:

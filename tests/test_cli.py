@@ -293,10 +293,42 @@ def test_extract_reports_what_it_did_and_does_it_once(run: Run, corpus_folder: P
     second = json.loads(out)
 
     assert code == 0
-    assert (first["schema"], first["command"], first["layouts"]) == (1, "extract", ["ravdess"])
+    assert (first["schema"], first["command"], first["skipped"]) == (1, "extract", {})
+    assert first["found"]["ravdess"]["labels"]["neutral"] == 16
+    assert first["found"]["ravdess"]["speakers"] == dict.fromkeys(["01", "02", "03", "04"], 60)
     assert (first["clips"], first["extracted"], first["cached"], first["failed"]) == (240, 240, 0, [])
     assert (second["extracted"], second["cached"]) == (0, 240)
-    assert "RAVDESS names, 240 clips, 8 labels, 4 speakers" in err
+    assert "ravdess: 240 clips\n  8 labels: neutral 16, calm 32, " in err
+    assert "  4 speakers: 01 60, 02 60, 03 60, 04 60\n" in err
+
+
+def test_extract_shows_clips_without_a_label_and_exits_with_3(
+    run: Run, write_clip: Callable[..., Path]
+) -> None:
+    for name, f0 in (("happy/ann/1", 100), ("sad/ben/2", 120), ("sad/ben/3", 140), ("loose", 160)):
+        write_clip(f"data/{name}.wav", f0=f0)
+
+    code, out, err = run("extract", "--features", "mfcc", "--format", "json")
+
+    assert code == 3
+    assert json.loads(out)["skipped"] == {"with no label that is known": 1}
+    assert "  2 labels: happy 1, sad 2\n  2 speakers: ann 1, ben 2\n" in err
+    assert "warning: left out: 1 with no label that is known, such as data/loose.wav" in err
+
+    code, out, err = run("extract", "--features", "mfcc", "-f", "json", "--label-from", "([a-z]+)/", "-q")
+    assert (code, json.loads(out)["found"]["data"]["labels"]) == (3, {"happy": 1, "sad": 2})
+    assert "1 not matched by --label-from" in err
+
+
+def test_extract_guesses_no_label(run: Run, write_clip: Callable[..., Path]) -> None:
+    write_clip("data/DC/1.wav")
+    write_clip("data/JE/2.wav")
+
+    code, out, err = run("extract")
+
+    assert (code, out) == (6, "")
+    assert "level 1: DC, JE" in err
+    assert "--manifest-template" in err
 
 
 def test_extract_names_broken_clips_and_exits_with_3(run: Run, write_clip: Callable[..., Path]) -> None:
@@ -435,8 +467,8 @@ def test_train_tries_its_targets_before_the_work(taken: str, run: Run, corpus_fo
 def test_nothing_of_tensorflow_reaches_the_user(trained: Path) -> None:
     err = (trained / "train.err").read_text()
 
-    assert err.count("\n") == 1
-    assert "RAVDESS names" in err
+    assert err.count("\n") == 3
+    assert err.startswith("ravdess: 240 clips\n  8 labels: ")
 
 
 def test_the_same_seed_gives_the_same_accuracy(workdir: Path, corpus_folder: Path, run: Run) -> None:
@@ -724,7 +756,7 @@ def test_evaluate_refuses_labels_the_model_does_not_know(
     code, _, err = run("evaluate", tmp_path / "own", "--model", "v1")
 
     assert code == 2
-    assert "the clips have labels the model does not know: bored" in err
+    assert "the clips have labels the model does not know: boredom" in err
 
 
 @pytest.fixture
@@ -749,8 +781,8 @@ def test_evaluate_trains_on_some_corpora_and_tests_on_another(
 
     document = json.loads(out)
     assert code == 0
-    assert document["left_out"] == {"bored": 3}
-    assert "no such label: bored (3) clips" in err
+    assert document["left_out"] == {"boredom": 3}
+    assert "no such label: boredom (3) clips" in err
     assert document["corpora"] == {"trained_on": ["ravdess"], "tested": ["other"]}
     assert document["shared_labels"] == ["happy", "angry"]
     assert document["n_answers"] == 6
@@ -821,7 +853,13 @@ def test_extract_takes_several_data(run: Run, write_clip: Callable[..., Path]) -
 
     document = json.loads(out)
     assert code == 0
-    assert (document["data"], document["layouts"]) == (["one", "two"], ["folders", "manifest"])
+    assert (document["data"], list(document["found"])) == (["one", "two"], ["one", "two"])
+    assert document["found"]["two"] == {
+        "clips": 1,
+        "labels": {"sad": 1},
+        "speakers": {},
+        "unknown_speakers": 1,
+    }
     assert (document["clips"], document["extracted"]) == (2, 2)
 
 
@@ -1088,7 +1126,7 @@ def test_synth_makes_a_corpus(run: Run) -> None:
 
     assert (code, out) == (0, "")
     assert len(list(Path("demo").rglob("*.wav"))) == 60
-    assert "60 synthetic clips of 1 voices in demo" in err
+    assert "60 synthetic clips of 1 voice in demo" in err
 
 
 # --- pipes, terminals, signals -------------------------------------------------------------------------

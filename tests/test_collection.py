@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from conftest import touch
 
+from speechemo_cli.corpus.clips import Clip, speaker_names
 from speechemo_cli.corpus.collection import corpus_names, find_all
-from speechemo_cli.corpus.layouts import Clip, speaker_names
 from speechemo_cli.errors import NoInputError
 
 if TYPE_CHECKING:
@@ -18,41 +19,50 @@ if TYPE_CHECKING:
     WriteClip = Callable[..., Path]
 
 
-def touch(*names: str) -> None:
-    for name in names:
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Path(name).touch()
-
-
 def write_manifest(path: str, *rows: str) -> None:
     touch(path, *(str(Path(path).parent / row.split(",")[0]) for row in rows))
     Path(path).write_text("\n".join(["path,label,speaker", *rows]))
 
 
 def test_find_all_joins_folders_and_manifests_and_names_their_corpora() -> None:
-    touch("data/actors/03-01-05-02-01-01-12.wav", "data/own/angry/anna/1.wav")
+    touch(".", "data/actors/03-01-05-02-01-01-12.wav", "data/own/angry/anna/1.wav", "data/own/sad/ben/2.wav")
     write_manifest("data/nemo/manifest.csv", "a.ogg,sad,12")
     write_manifest("lists/emodb.csv", "b.wav,bored,12")
     found = find_all(["data/actors", "data/own", "data/nemo", "lists/emodb.csv"])
     assert [(clip.label, clip.speaker_id) for clip in found.clips] == [
         ("angry", "ravdess/12"),
         ("angry", "own/anna"),
+        ("sad", "own/ben"),
         ("sad", "nemo/12"),
-        ("bored", "emodb/12"),
+        ("boredom", "emodb/12"),
     ]
-    assert len(found) == 4
-    assert found.labels == ("sad", "angry", "bored")
+    assert len(found) == 5
+    assert found.labels == ("sad", "angry", "boredom")
+    counts = found.counts()
+    assert list(counts.speakers) == ["ravdess", "own", "nemo", "emodb"]
+    assert counts.speakers["own"] == {"anna": 1, "ben": 1}
+    assert counts.labels["own"] == {"angry": 1, "sad": 1}
 
 
 def test_find_all_knows_ravdess_clips_that_a_manifest_lists() -> None:
     write_manifest("own.csv", "x/03-01-05-02-01-01-12.flac,happy,Actor_12", "x/other.wav,sad,Actor_12")
-    ravdess, other = find_all(["own.csv"]).clips
+    found = find_all(["own.csv"])
+    assert found.counts().speakers == {"ravdess": {"12": 1}, "own": {"Actor_12": 1}}
+    ravdess, other = found.clips
     assert (ravdess.label, ravdess.speaker_id, ravdess.statement) == ("happy", "ravdess/12", 1)
     assert other.speaker_id == "own/Actor_12"
 
 
+def test_find_all_takes_what_a_list_does_not_tell_from_the_names_of_public_corpora() -> None:
+    write_manifest("own.csv", "1001_DFA_ANG_XX.wav,sad,", "1002_DFA_ANG_XX.wav,sad,ann")
+    assert [(clip.label, clip.speaker_id) for clip in find_all(["own.csv"])] == [
+        ("sad", "crema-d/1001"),
+        ("sad", "own/ann"),
+    ]
+
+
 def test_find_all_takes_a_folder_that_is_named_twice_once() -> None:
-    touch("data/sad/1.wav", "data/angry/2.wav")
+    touch(".", "data/sad/1.wav", "data/angry/2.wav")
     Path("link").symlink_to("data")
     found = find_all(["data", "./data/", "link"])
     assert len(found) == 2
@@ -60,17 +70,17 @@ def test_find_all_takes_a_folder_that_is_named_twice_once() -> None:
 
 
 def test_find_all_leaves_a_speaker_unknown() -> None:
-    touch("data/sad/1.wav")
+    touch(".", "data/sad/1.wav")
     assert [clip.speaker_id for clip in find_all(["data"])] == [None]
 
 
 def test_find_all_adds_up_what_was_left_out() -> None:
-    touch("a/sad/1.wav", "a/notes.txt", "b/sad/2.wav", "b/notes.txt")
+    touch(".", "a/sad/1.wav", "a/notes.txt", "b/sad/2.wav", "b/notes.txt")
     assert find_all(["a", "b"]).skipped == {"not audio, by the suffix": 2}
 
 
 def test_find_all_names_the_data_that_is_not_there() -> None:
-    touch("a/sad/1.wav")
+    touch(".", "a/sad/1.wav")
     with pytest.raises(NoInputError, match="gone does not exist"):
         find_all(["a", "gone"])
 

@@ -27,6 +27,8 @@ OTHER: dict[str, Any] = {
     "jobs": 3,
     "seed": 7,
     "song": True,
+    "label_from": "/([a-z]+)_",
+    "speaker_from": "^(.+)/",
     "audio.min_duration_s": 0.5,
     "audio.max_duration_s": 60.0,
     "audio.strict": True,

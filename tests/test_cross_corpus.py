@@ -9,7 +9,7 @@ import pytest
 from conftest import TRAINING_LABELS, Fitted, blurred, told, trained_with
 from sklearn.metrics import accuracy_score, recall_score
 
-from speechemo_cli.corpus.layouts import Clip
+from speechemo_cli.corpus.clips import Clip
 from speechemo_cli.errors import DataError, LeakError, NoInputError
 from speechemo_cli.evaluation.cross_corpus import cross_corpus, leave_corpora_out, split_by_label
 from speechemo_cli.features.dataset import Dataset

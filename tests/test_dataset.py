@@ -14,7 +14,7 @@ import soundfile
 
 from speechemo_cli.audio import reader
 from speechemo_cli.config import AugmentConfig, Config
-from speechemo_cli.corpus.layouts import Clip
+from speechemo_cli.corpus.clips import Clip
 from speechemo_cli.corpus.splits import Example
 from speechemo_cli.errors import DataError, NoInputError, StoreError
 from speechemo_cli.features.dataset import clip_weights, load

@@ -16,7 +16,7 @@ from conftest import harmonic
 from speechemo_cli.audio import reader
 from speechemo_cli.audio.samples import resample
 from speechemo_cli.config import AudioConfig, AugmentConfig, Config, MfccConfig
-from speechemo_cli.corpus.layouts import Clip
+from speechemo_cli.corpus.clips import Clip
 from speechemo_cli.errors import AccessError
 from speechemo_cli.features import FEATURE_SETS, conditions, feature_set, workers
 from speechemo_cli.features.extraction import extract

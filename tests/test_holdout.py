@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import Fitted, blurred, told, trained_with
 
-from speechemo_cli.corpus.layouts import Clip
+from speechemo_cli.corpus.clips import Clip
 from speechemo_cli.evaluation import holdout, runs
 from speechemo_cli.evaluation.calibration import apply_temperature
 from speechemo_cli.features.dataset import Dataset

@@ -104,6 +104,14 @@ def test_a_clip_is_there_before_the_folder_after_it_is_searched() -> None:
     assert [clip.path for clip in found] == ["first.wav", "later/a.wav"]
 
 
+def test_inputs_leaves_videos_without_sound_out_of_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    touch("a/02-01-05-02-01-01-12.wav", "a/01-01-05-02-01-01-12.wav")
+
+    assert paths(["a"]) == ["a/01-01-05-02-01-01-12.wav"]
+    assert "a: left out: 1 video without sound" in capsys.readouterr().err
+    assert paths(["a/02-01-05-02-01-01-12.wav"]) == ["a/02-01-05-02-01-01-12.wav"]  # it was named
+
+
 # --- lists ---------------------------------------------------------------------------------------------
 
 

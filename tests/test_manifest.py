@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from speechemo_cli.cli import app, render
-from speechemo_cli.corpus.layouts import Clip, find_clips
+from speechemo_cli.corpus.clips import Clip
+from speechemo_cli.corpus.layouts import find_clips
 from speechemo_cli.corpus.manifest import write_template
 from speechemo_cli.errors import AccessError, ConfigError, DataError, NoInputError
 

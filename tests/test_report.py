@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from speechemo_cli.corpus.clips import Clip
 from speechemo_cli.corpus.folds import PROTOCOLS
 from speechemo_cli.corpus.labels import EMOTIONS
-from speechemo_cli.corpus.layouts import Clip
 from speechemo_cli.corpus.splits import Example
 from speechemo_cli.errors import AccessError
 from speechemo_cli.evaluation.anchors import ANCHORS, anchors_for

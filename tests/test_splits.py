@@ -12,7 +12,7 @@ from conftest import actor_number, corpora, grid, labels, ravdess, seeds, speake
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speechemo_cli.corpus.layouts import Clip
+from speechemo_cli.corpus.clips import Clip
 from speechemo_cli.corpus.splits import Example, check_no_leakage, distinct, hold_out
 from speechemo_cli.errors import DataError, LeakError
 

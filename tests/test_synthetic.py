@@ -11,10 +11,12 @@ import pytest
 import soundfile
 
 from speechemo_cli.audio import reader
+from speechemo_cli.cli.options import SynthLayout
 from speechemo_cli.config import AudioConfig
+from speechemo_cli.corpus import synthetic
 from speechemo_cli.corpus.labels import EMOTIONS
 from speechemo_cli.corpus.layouts import find_clips
-from speechemo_cli.corpus.synthetic import MANNERS, SR, Voice, synthesise, voice_of, write_corpus
+from speechemo_cli.corpus.synthetic import LAYOUTS, MANNERS, SR, Voice, synthesise, voice_of, write_corpus
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,9 +46,34 @@ def pitch_hz(y: np.ndarray) -> float:
     return float(np.median(librosa.yin(y, fmin=70, fmax=220, sr=SR, frame_length=1024)))
 
 
+@pytest.mark.parametrize(
+    ("layout", "corpus", "speakers"),
+    [
+        ("ravdess", "ravdess", ["01", "02"]),
+        ("tess", "tess", ["OAF", "YAF"]),
+        ("crema-d", "crema-d", ["1001", "1002"]),
+        ("emo-db", "emo-db", ["03", "08"]),
+        ("folders", "", ["speaker01", "speaker02"]),
+    ],
+)
+def test_write_corpus_gives_names_that_are_known_again(
+    layout: str, corpus: str, speakers: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(synthetic, "synthesise", lambda *_: np.zeros(SR // 100))
+    n, voices = write_corpus(tmp_path, actors=2, layout=layout)
+    found = find_clips(str(tmp_path))
+    assert (len(found), voices, found.skipped) == (n, 2, {})
+    assert set(found.counts.labels) == {corpus}
+    assert sorted(map(str, found.counts.speakers[corpus])) == speakers
+    assert len(found.labels) >= 6
+
+
+def test_the_options_name_every_layout() -> None:
+    assert {layout.value for layout in SynthLayout} == set(LAYOUTS)
+
+
 def test_sixty_clips_an_actor_carry_names_that_parse_back(corpus_folder: Path) -> None:
     corpus = find_clips(str(corpus_folder))
-    assert corpus.layout == "ravdess"
     assert corpus.skipped == {}
     assert Counter(clip.speaker for clip in corpus.clips) == dict.fromkeys(["01", "02", "03", "04"], 60)
     assert Counter(clip.label for clip in corpus.clips if clip.speaker == "01") == {
@@ -104,14 +131,14 @@ def test_clips_that_are_there_stay_and_the_missing_ones_come(tmp_path: Path) -> 
     clips[0].write_bytes(b"mine")
     lost = clips[1].read_bytes()
     clips[1].unlink()
-    assert write_corpus(tmp_path, actors=1) == 60
+    assert write_corpus(tmp_path, actors=1) == (60, 1)
     assert clips[0].read_bytes() == b"mine"
     assert clips[1].read_bytes() == lost
 
 
 def test_progress_counts_every_clip(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    assert write_corpus(tmp_path, actors=1, on_progress=lambda *step: seen.append(step)) == 60
+    assert write_corpus(tmp_path, actors=1, on_progress=lambda *step: seen.append(step)) == (60, 1)
     assert seen == [(i, 60) for i in range(1, 61)]
 
 

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from speechemo_cli.cli import options, protected, render, score_tables
-from speechemo_cli.cli.extract import exit_for, say_corpora
+from speechemo_cli.cli import corpora, options, protected, render, score_tables
 from speechemo_cli.cli.protected import files_of
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.evaluation.wording import percent
@@ -78,6 +77,8 @@ def run(
     store: options.Store = None,
     jobs: options.Jobs = None,
     song: options.Song = None,
+    label_from: options.LabelFrom = None,
+    speaker_from: options.SpeakerFrom = None,
     strict: options.Strict = None,
     format_: options.DocumentFormat = None,
     config_file: options.ConfigFile = None,
@@ -91,18 +92,18 @@ def run(
     --test, one is trained on some corpora and tested on others (--train A --train B --test C).
     """
     render.set_quiet(quiet)
-    corpora = _Corpora(train or [], test or [])
-    corpora.check(data, model, protocol)
+    between = _Between(train or [], test or [])
+    between.check(data, model, protocol)
     if model and version:
         raise ConfigError(
             "--model and --version were both given", "--model scores a file, --version trains anew"
         )
-    trains = version is not None or corpora.train
+    trains = version is not None or between.train
     if not trains and (protocol or epochs or predictions or report):
         raise ConfigError(
             "--protocol, --epochs, --predictions and --report go with --version", "For example --version v2"
         )
-    if conditions and corpora.train:
+    if conditions and between.train:
         raise ConfigError("--conditions does not go with --train and --test", "Leave it out")
     files = _Files(plot, predictions, report, config_file, no_audio)
     files.check()
@@ -113,13 +114,15 @@ def run(
         store=store,
         jobs=jobs,
         song=song,
+        label_from=label_from,
+        speaker_from=speaker_from,
         audio__strict=strict,
         seed=seed,
         train__epochs=epochs,
         train__calibrate=calibrate,
     )
-    if corpora.train:
-        _between_corpora((version or options.DEFAULT_VERSION).value, corpora, config, files, format_)
+    if between.train:
+        _between_corpora((version or options.DEFAULT_VERSION).value, between, config, files, format_)
     elif version:
         chosen = (protocol or options.Protocol.speaker_5fold).value
         _by_protocol(version.value, chosen, config, files, format_, with_conditions=conditions)
@@ -127,7 +130,7 @@ def run(
         _model_file(model, config, files, format_, with_conditions=conditions)
 
 
-class _Corpora(NamedTuple):
+class _Between(NamedTuple):
     """What to train on and what to test on, where these are different corpora."""
 
     train: list[str]
@@ -183,7 +186,6 @@ def _model_file(
     with_conditions: bool,
 ) -> None:
     started = time.perf_counter()
-    from speechemo_cli.corpus.collection import find_all
     from speechemo_cli.errors import DataError
     from speechemo_cli.evaluation import conditions, holdout
     from speechemo_cli.features import dataset
@@ -192,8 +194,7 @@ def _model_file(
     path = model_file.find(model, config.models)
     checked = model_file.check(path)
     metadata = checked.metadata
-    corpus = find_all(config.data, song=config.song)
-    say_corpora(corpus)
+    corpus = corpora.find(config)
     files.protect(corpus, path, litert_file.beside(path))
     render.note(
         f"model: {model_file.shown(path)}"
@@ -236,11 +237,12 @@ def _model_file(
                 **_scores(headline),
                 **{name: _scores(getattr(result, name)) for name in parts},
                 **conditions.to_dict(result.conditions, headline),
+                **corpora.to_dict(corpus),
                 "failed": [asdict(failure) for failure in clips.extraction.failed],
                 "seconds": round(time.perf_counter() - started, 3),
             },
         )
-    exit_for(corpus, clips.extraction)
+    corpora.exit_for(corpus, clips.extraction)
 
 
 def _by_protocol(
@@ -253,12 +255,10 @@ def _by_protocol(
     with_conditions: bool,
 ) -> None:
     started = time.perf_counter()
-    from speechemo_cli.corpus.collection import find_all
     from speechemo_cli.evaluation import conditions, protocols
     from speechemo_cli.features import dataset
 
-    corpus = find_all(config.data, song=config.song)
-    say_corpora(corpus)
+    corpus = corpora.find(config)
     files.protect(corpus)
     require_writable(Path(config.runs))
     preset = protocols.preset_of(version, config)
@@ -270,28 +270,26 @@ def _by_protocol(
         result = protocols.run_protocol(
             version, protocol, clips, config, lambda stage, done, total, _: update(done, total, stage=stage)
         )
-    document = {**result.to_dict(), **_finish(clips.extraction, started)}
+    document = {**result.to_dict(), **_finish(corpus, clips.extraction, started)}
     _show(result, preset.calibrate, files, format_, document, list(corpus.parts))
-    exit_for(corpus, clips.extraction)
+    corpora.exit_for(corpus, clips.extraction)
 
 
 def _between_corpora(
-    version: str, corpora: _Corpora, config: Config, files: _Files, format_: options.Format | None
+    version: str, between: _Between, config: Config, files: _Files, format_: options.Format | None
 ) -> None:
     started = time.perf_counter()
-    from speechemo_cli.corpus.collection import find_all
     from speechemo_cli.evaluation import cross_corpus, protocols
     from speechemo_cli.features import dataset
 
-    found = find_all([*corpora.train, *corpora.test], song=config.song)
-    say_corpora(found)
+    found = corpora.find(config, [*between.train, *between.test])
     files.protect(found)
     require_writable(Path(config.runs))
     preset = protocols.preset_of(version, config)
     with render.progress("extracting", "clips") as update:
-        clips = found.only(corpora.train).clips
+        clips = found.only(between.train).clips
         train = dataset.load(clips, config, preset.feature_set, others=preset.others, on_progress=update)
-        kept, left_out = cross_corpus.split_by_label(found.only(corpora.test).clips, train.labels)
+        kept, left_out = cross_corpus.split_by_label(found.only(between.test).clips, train.labels)
         test = dataset.load(kept, config, preset.feature_set, train.labels, on_progress=update)
     for data in (train, test):
         render.say_extraction(data.extraction)
@@ -303,13 +301,14 @@ def _between_corpora(
             version, train, test, config, lambda stage, done, total, _: update(done, total, stage=stage)
         )
     extraction = replace(train.extraction, failed=[*train.extraction.failed, *test.extraction.failed])
-    document = {**crossed.to_dict(), "left_out": left_out, **_finish(extraction, started)}
+    document = {**crossed.to_dict(), "left_out": left_out, **_finish(found, extraction, started)}
     _show(crossed.result, preset.calibrate, files, format_, document, list(found.parts))
-    exit_for(found, extraction)
+    corpora.exit_for(found, extraction)
 
 
-def _finish(extraction: Extraction, started: float) -> dict[str, Any]:
+def _finish(found: Collection, extraction: Extraction, started: float) -> dict[str, Any]:
     return {
+        **corpora.to_dict(found),
         "failed": [asdict(failure) for failure in extraction.failed],
         "seconds": round(time.perf_counter() - started, 3),
     }

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from speechemo_cli.cli import options, render
+from speechemo_cli.cli import corpora, options, render
 from speechemo_cli.evaluation.wording import counted
 from speechemo_cli.files import display_name
-
-if TYPE_CHECKING:
-    from speechemo_cli.corpus.collection import Collection
-    from speechemo_cli.corpus.layouts import Corpus
-    from speechemo_cli.features.extraction import Extraction
-
-_NAMES = {"ravdess": "RAVDESS names", "folders": "one folder a label", "manifest": "a CSV manifest"}
 
 
 def run(
@@ -42,6 +35,8 @@ def run(
     store: options.Store = None,
     jobs: options.Jobs = None,
     song: options.Song = None,
+    label_from: options.LabelFrom = None,
+    speaker_from: options.SpeakerFrom = None,
     strict: options.Strict = None,
     format_: options.DocumentFormat = None,
     config_file: options.ConfigFile = None,
@@ -55,14 +50,21 @@ def run(
     """
     from dataclasses import asdict
 
-    from speechemo_cli.corpus.collection import find_all
     from speechemo_cli.errors import ConfigError
     from speechemo_cli.features import FEATURE_SETS
     from speechemo_cli.features.extraction import extract
 
     render.set_quiet(quiet)
     config = options.build_config(
-        config_file, sets, data=data, store=store, jobs=jobs, song=song, audio__strict=strict
+        config_file,
+        sets,
+        data=data,
+        store=store,
+        jobs=jobs,
+        song=song,
+        label_from=label_from,
+        speaker_from=speaker_from,
+        audio__strict=strict,
     )
     if template is not None:
         options.check_output("--manifest-template", template, ".csv")
@@ -72,8 +74,7 @@ def run(
     for name in wanted:
         if name not in FEATURE_SETS:
             raise ConfigError(f"--features is {name!r}, expected {' or '.join(FEATURE_SETS)}")
-    corpus = find_all(config.data, song=config.song)
-    say_corpora(corpus)
+    corpus = corpora.find(config)
     with render.progress("extracting", "clips") as update:
         result = extract(corpus, config, wanted, update, keep_keys=False)
     render.say_extraction(result)
@@ -94,12 +95,11 @@ def run(
             "extract",
             {
                 "data": list(corpus.parts),
-                "layouts": [part.layout for part in corpus.parts.values()],
+                **corpora.to_dict(corpus),
                 "clips": result.clips,
                 "extracted": result.extracted,
                 "cached": result.cached,
                 "duplicates": result.duplicates,
-                "skipped": corpus.skipped,
                 "failed": [asdict(failure) for failure in result.failed],
                 "warnings": [asdict(doubt) for doubt in result.doubts],
                 "damaged": result.damaged,
@@ -108,12 +108,13 @@ def run(
                 "seconds": round(result.seconds, 3),
             },
         )
-    exit_for(corpus, result)
+    corpora.exit_for(corpus, result)
 
 
 def _write_template(data: tuple[str, ...], template: Path) -> None:
     """List every recording, with the label and the speaker where the layout tells."""
-    from speechemo_cli.corpus.layouts import Walk, find_clips
+    from speechemo_cli.corpus.audio_files import iter_audio_files
+    from speechemo_cli.corpus.layouts import find_clips
     from speechemo_cli.corpus.manifest import write_template
     from speechemo_cli.errors import DataError, NoInputError
 
@@ -121,7 +122,7 @@ def _write_template(data: tuple[str, ...], template: Path) -> None:
     for one in data:
         is_folder = Path(one).is_dir()
         if is_folder:
-            listed |= dict.fromkeys(Walk(one), ("", ""))
+            listed |= dict.fromkeys(iter_audio_files(one), ("", ""))
         try:
             listed |= {clip.path: (clip.label, clip.speaker or "") for clip in find_clips(one, song=True)}
         except (DataError, NoInputError):
@@ -135,29 +136,3 @@ def _write_template(data: tuple[str, ...], template: Path) -> None:
         f"{name}: {counted(len(listed), 'recording')}, {lacking} without a label. Fill in label and speaker"
         f" in a spreadsheet, then: speechemo extract {name}"
     )
-
-
-def say_corpora(found: Collection) -> None:
-    """Say what was found, and what was left out and why."""
-    for data, corpus in found.parts.items():
-        _say_corpus(data, corpus)
-
-
-def _say_corpus(data: str, corpus: Corpus) -> None:
-    speakers = f", {counted(len(corpus.speakers), 'speaker')}" if corpus.speakers else ", speakers not known"
-    render.note(
-        f"{display_name(data)}: {_NAMES[corpus.layout]}, {counted(len(corpus), 'clip')}, "
-        f"{counted(len(corpus.labels), 'label')}{speakers}"
-    )
-    for line in corpus.notes:
-        render.note(f"  {line}")
-    for reason, count in corpus.skipped.items():
-        render.note(f"  left out: {count} {reason}")
-    for folder in corpus.unreadable:
-        render.warn(f"{display_name(folder)}: the folder cannot be read")
-
-
-def exit_for(corpus: Collection, extraction: Extraction) -> None:
-    """End as `render.exit_for` does where clips failed, or a folder of them could not be looked into."""
-    unreadable = len(corpus.unreadable)
-    render.exit_for(len(extraction.failed) + unreadable, len(corpus) + unreadable)

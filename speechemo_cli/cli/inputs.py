@@ -112,12 +112,12 @@ class Inputs:
         listed = self._files_from
         if listed is not None and (listed == STDIN or not os.path.isfile(listed)):
             return None
-        from speechemo_cli.corpus.layouts import Walk
+        from speechemo_cli.corpus.audio_files import iter_audio_files
 
         n = sum(1 for _ in _listed(listed)) if listed is not None else 0
         for clip in self._clips:
             try:
-                n += sum(1 for _ in Walk(clip)) if _is_folder(clip) else 1
+                n += sum(not _is_silent(path) for path in iter_audio_files(clip)) if _is_folder(clip) else 1
             except AccessError:
                 pass  # it is refused when its turn comes
         return n
@@ -136,19 +136,25 @@ class Inputs:
 
     def _in_folder(self, folder: str, prefix: str) -> Iterator[Input]:
         """Find the audio files of a folder; what is left out is said at the end."""
-        from speechemo_cli.corpus.layouts import Walk
+        from speechemo_cli.corpus.audio_files import NotAudio, iter_audio_files
+        from speechemo_cli.corpus.known import SILENT
 
-        walk = Walk(folder)
+        passed_over, silent = NotAudio(), 0
         try:
-            for path in walk:
+            for path in iter_audio_files(folder, passed_over):
+                if _is_silent(path):
+                    silent += 1
+                    continue
                 yield Input(path, str(Path(prefix, os.path.relpath(path, folder))))
         except AccessError as error:
             self._refused = error
-            walk.unreadable.append(folder)
-        if walk.other:
-            left_out = counted(walk.other, "file")
+            passed_over.unreadable.append(folder)
+        if passed_over.other:
+            left_out = counted(passed_over.other, "file")
             render.note(f"{display_name(folder)}: left out {left_out}: not audio, by the suffix")
-        for inner in walk.unreadable:
+        if silent:
+            render.note(f"{display_name(folder)}: left out: {silent} {SILENT}")
+        for inner in passed_over.unreadable:
             self.unreadable += 1
             render.warn(f"{display_name(inner)}: the folder cannot be read")
 
@@ -168,6 +174,14 @@ def stdin() -> BinaryIO:
 
 def _is_folder(clip: str) -> bool:
     return clip != STDIN and os.path.isdir(clip)
+
+
+def _is_silent(path: str) -> bool:
+    """Whether a file of a folder is, by its name, one of RAVDESS's videos without sound."""
+    from speechemo_cli.corpus.known import SILENT, recognise
+
+    told = recognise(path)
+    return told is not None and told.left_out == SILENT
 
 
 def _by_name(path: str) -> Input:

@@ -9,7 +9,7 @@ import typer
 
 from speechemo_cli.cli import options, render
 from speechemo_cli.cli.protected import protect
-from speechemo_cli.corpus.layouts import speaker_names
+from speechemo_cli.corpus.clips import speaker_names
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import display_name

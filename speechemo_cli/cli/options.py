@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from speechemo_cli.config import Config
-    from speechemo_cli.corpus.layouts import Clip
+    from speechemo_cli.corpus.clips import Clip
 
 
 class Format(StrEnum):
@@ -76,6 +76,16 @@ class Protocol(StrEnum):
     loso = "loso"
 
 
+class SynthLayout(StrEnum):
+    """Names that `synth` gives its clips; a test holds them against `synthetic.LAYOUTS`."""
+
+    ravdess = "ravdess"
+    tess = "tess"
+    crema_d = "crema-d"
+    emo_db = "emo-db"
+    folders = "folders"
+
+
 class Version(StrEnum):
     """The versions of the network; a test holds them against `models.VERSIONS`."""
 
@@ -107,7 +117,7 @@ Data = Annotated[
     typer.Argument(
         metavar="[DATA]...",
         show_default="data",
-        help="Folders of labelled clips (RAVDESS names, or one folder a label), or CSV manifests.",
+        help="Folders of labelled clips (a public corpus, or one folder a label), or CSV manifests.",
     ),
 ]
 ConfigFile = Annotated[
@@ -158,6 +168,17 @@ Song = Annotated[
         show_default="no-song",
         help="Train on RAVDESS's sung clips too; they are never tested.",
     ),
+]
+LabelFrom = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REGEX",
+        show_default=False,
+        help="Label of a clip: what the first group matches in its path below DATA.",
+    ),
+]
+SpeakerFrom = Annotated[
+    str | None, typer.Option(metavar="REGEX", show_default=False, help="Likewise its speaker.")
 ]
 Strict = Annotated[
     bool | None,
@@ -260,6 +281,6 @@ def split_for(config: Config, clips: Sequence[Clip], *, asked: bool) -> Config:
         return config
     render.warn(
         "fewer than two speakers are known, so unseen speakers cannot be measured: using --split random. "
-        "Name the speakers by a folder level or the manifest's speaker column"
+        "Name the speakers by a folder level, --speaker-from or the manifest's speaker column"
     )
     return replace(config, train=replace(config.train, split="random"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from speechemo_cli.cli import render
-from speechemo_cli.corpus.layouts import speaker_names
+from speechemo_cli.corpus.clips import speaker_names
 from speechemo_cli.evaluation.wording import TITLES, measure, percent
 from speechemo_cli.files import display_name
 

@@ -8,16 +8,22 @@ from typing import Annotated
 import typer
 
 from speechemo_cli.cli import options, render
+from speechemo_cli.evaluation.wording import counted
 from speechemo_cli.files import display_name
 
 
 def run(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the clips go.")],
-    actors: Annotated[int, typer.Option(min=1, max=24, help="Voices to invent; 60 clips each.")] = 8,
+    actors: Annotated[
+        int, typer.Option(min=1, max=24, help="Voices to invent, as far as the layout has so many.")
+    ] = 8,
+    layout: Annotated[
+        options.SynthLayout, typer.Option(help="Names and folders: those of a corpus, or plain folders.")
+    ] = options.SynthLayout.ravdess,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Another seed, other voices.")] = 0,
     quiet: options.Quiet = False,
 ) -> None:
-    """Make a small corpus of synthetic voices in RAVDESS layout, to try the commands without data.
+    """Make a small corpus of synthetic voices, named like a public one, to try the commands without data.
 
     The voices are buzzes through formant filters: good for a demonstration, no evidence about people.
     """
@@ -25,5 +31,5 @@ def run(
 
     render.set_quiet(quiet)
     with render.progress("synthesising", "clips") as update:
-        n = synthetic.write_corpus(folder, actors, seed, update)
-    render.note(f"{n} synthetic clips of {actors} voices in {display_name(folder)}")
+        n, voices = synthetic.write_corpus(folder, actors, seed, update, layout.value)
+    render.note(f"{n} synthetic clips of {counted(voices, 'voice')} in {display_name(folder)}")

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from speechemo_cli.cli import options, render
-from speechemo_cli.cli.extract import exit_for, say_corpora
+from speechemo_cli.cli import corpora, options, render
 from speechemo_cli.cli.protected import files_of, protect
-from speechemo_cli.corpus.layouts import speaker_names
+from speechemo_cli.corpus.clips import speaker_names
 from speechemo_cli.errors import AccessError, ModelFileError
 from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import atomic_path, display_name, require_writable
@@ -64,6 +63,8 @@ def run(
     store: options.Store = None,
     jobs: options.Jobs = None,
     song: options.Song = None,
+    label_from: options.LabelFrom = None,
+    speaker_from: options.SpeakerFrom = None,
     strict: options.Strict = None,
     format_: options.DocumentFormat = None,
     config_file: options.ConfigFile = None,
@@ -76,7 +77,6 @@ def run(
     curve (.png). Features that the store lacks are extracted first.
     """
     started = time.perf_counter()
-    from speechemo_cli.corpus.collection import find_all
     from speechemo_cli.evaluation import calibration, holdout, protocols
     from speechemo_cli.features import dataset
     from speechemo_cli.models import litert_file, model_file
@@ -89,6 +89,8 @@ def run(
         store=store,
         jobs=jobs,
         song=song,
+        label_from=label_from,
+        speaker_from=speaker_from,
         audio__strict=strict,
         seed=seed,
         train__split=split.value if split else None,
@@ -102,8 +104,7 @@ def run(
     require_writable(Path(config.runs))
     preset = protocols.preset_of(version.value, config)
     model_file.require_moderate(preset.feature_set, config)
-    corpus = find_all(config.data, song=config.song)
-    say_corpora(corpus)
+    corpus = corpora.find(config)
     written = [path, litert_file.beside(path), path.with_suffix(".png")]
     protect({"--output": written, "--history": [history]}, [*files_of(corpus), config_file])
     with render.progress("extracting", "clips") as update:
@@ -143,6 +144,7 @@ def run(
         "seed": config.seed,
         "split": config.train.split,
         "labels": list(clips.labels),
+        **corpora.to_dict(corpus),
         **result.to_dict(),
         "history": result.metadata.history,
         "failed": [{"path": f.path, "error": f.error} for f in clips.extraction.failed],
@@ -156,7 +158,7 @@ def run(
         if result.unfinished.exists():
             render.note("the training is kept: with --resume it is saved without being done again")
         raise error
-    exit_for(corpus, clips.extraction)
+    corpora.exit_for(corpus, clips.extraction)
 
 
 def _write(result: HoldoutResult, path: Path, history: Path | None) -> tuple[list[Path], Exception | None]:

@@ -8,14 +8,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from speechemo_cli.corpus.clips import CorpusCounts, clip_by_name
+from speechemo_cli.corpus.known import RAVDESS
 from speechemo_cli.corpus.labels import ordered
-from speechemo_cli.corpus.layouts import find_clips, parse_ravdess
+from speechemo_cli.corpus.layouts import find_clips
 from speechemo_cli.corpus.manifest import SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from speechemo_cli.corpus.layouts import Clip, Corpus
+    from speechemo_cli.corpus.clips import Clip, Corpus
 
 
 class Collection:
@@ -41,9 +43,14 @@ class Collection:
         return sum(map(len, self.parts.values()))
 
     def __iter__(self) -> Iterator[Clip]:
-        for data, corpus in self.parts.items():
-            name = self._names[data]
-            yield from (_of_corpus(clip, name) for clip in corpus)
+        for data in self.parts:
+            yield from self._clips_of(data)
+
+    def _clips_of(self, data: str) -> Iterator[Clip]:
+        corpus, name = self.parts[data], self._names[data]
+        for clip in corpus:
+            told = None if clip.corpus or corpus.names_read else clip_by_name(clip.path)
+            yield clip if clip.corpus else _of_corpus(clip, told, name)
 
     @cached_property
     def clips(self) -> tuple[Clip, ...]:
@@ -57,6 +64,22 @@ class Collection:
         return Collection(parts, self._names)
 
     @property
+    def unlabelled(self) -> int:
+        """Audio files that were left out for want of a label."""
+        return sum(corpus.unlabelled for corpus in self.parts.values())
+
+    def counts(self) -> CorpusCounts:
+        """Clips, labels and speakers by the name of the corpus."""
+        total = CorpusCounts()
+        for data, corpus in self.parts.items():
+            if corpus.names_read:
+                total.merge(corpus.counts, self._names[data])
+            else:
+                for clip in self._clips_of(data):
+                    total.add(clip)
+        return total
+
+    @property
     def skipped(self) -> dict[str, int]:
         """What was left out: how many files, by the reason."""
         total: dict[str, int] = {}
@@ -66,7 +89,9 @@ class Collection:
         return total
 
 
-def find_all(data: Sequence[str], *, song: bool = False) -> Collection:
+def find_all(
+    data: Sequence[str], *, song: bool = False, label_from: str | None = None, speaker_from: str | None = None
+) -> Collection:
     """Find the labelled clips of some folders and manifests.
 
     Parameters
@@ -75,6 +100,8 @@ def find_all(data: Sequence[str], *, song: bool = False) -> Collection:
         Each as `find_clips` takes it; one that is named twice counts once.
     song : bool
         Keep RAVDESS's sung clips.
+    label_from, speaker_from : str, optional
+        As `find_clips`.
 
     Returns
     -------
@@ -82,11 +109,16 @@ def find_all(data: Sequence[str], *, song: bool = False) -> Collection:
 
     Raises
     ------
-    NoInputError, DataError
+    NoInputError, DataError, ConfigError
         As `find_clips`.
     """
     places = {os.path.realpath(one): one for one in reversed(data)}
-    return Collection({one: find_clips(one, song=song) for one in reversed(places.values())})
+    return Collection(
+        {
+            one: find_clips(one, song=song, label_from=label_from, speaker_from=speaker_from)
+            for one in reversed(places.values())
+        }
+    )
 
 
 def corpus_names(data: Sequence[str]) -> list[str]:
@@ -115,9 +147,14 @@ def corpus_names(data: Sequence[str]) -> list[str]:
     return names
 
 
-def _of_corpus(clip: Clip, name: str) -> Clip:
-    """Add the name of the corpus. A file named as RAVDESS names its own is RAVDESS's, whoever lists it."""
+def _of_corpus(clip: Clip, told: Clip | None, name: str) -> Clip:
+    """Add the name of the corpus.
+
+    A listed file that is named as a public corpus names its own is that corpus's, and a speaker that the
+    list does not tell is told by its name. RAVDESS's names are never anybody else's.
+    """
     if clip.corpus:
         return clip
-    told = parse_ravdess(clip.path)
-    return replace(clip, corpus=name) if told is None else replace(told, label=clip.label, extra=clip.extra)
+    if told is None or (clip.speaker not in (None, told.speaker) and told.corpus != RAVDESS):
+        return replace(clip, corpus=name)
+    return replace(told, label=clip.label, extra=clip.extra)

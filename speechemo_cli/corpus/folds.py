@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from speechemo_cli.corpus.layouts import RAVDESS
+from speechemo_cli.corpus.known import RAVDESS
 from speechemo_cli.corpus.splits import (
     add_sung_clips,
     check_no_leakage,

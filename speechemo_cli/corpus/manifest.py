@@ -53,7 +53,7 @@ class Manifest(NamedTuple):
     Attributes
     ----------
     clips : list of dict
-        The fields of each clip, as of `layouts.Clip`; further columns are in `extra`.
+        The fields of each clip, as of `clips.Clip`; further columns are in `extra`.
     notes : list of str
         What was not plain, for the person to know.
     """

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from speechemo_cli.corpus.layouts import Clip
+    from speechemo_cli.corpus.clips import Clip
 
     Positions = NDArray[np.int64]
 
@@ -44,10 +44,10 @@ class Example:
     sha256: str = ""
 
     @property
-    def twin_group(self) -> tuple[str, str, int, int] | None:
-        """What RAVDESS's two repetitions of a sentence share; None where the layout does not tell."""
+    def twin_group(self) -> tuple[str, str, int | None, int | str] | None:
+        """What the repetitions of a sentence share; None where the names do not tell."""
         clip = self.clip
-        if clip.speaker_id is None or clip.intensity is None or clip.statement is None:
+        if clip.speaker_id is None or clip.statement is None:
             return None
         return clip.speaker_id, clip.label, clip.intensity, clip.statement
 

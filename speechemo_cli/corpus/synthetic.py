@@ -1,4 +1,4 @@
-"""A small synthetic corpus in RAVDESS layout: source-filter voices whose manner follows the emotion.
+"""A small synthetic corpus named like a public one: source-filter voices whose manner follows the emotion.
 
 It lets every command run without data. The voices are caricatures: pitch, energy, tempo and timbre
 move with the emotion in the directions that studies of vocal expression report (Juslin & Laukka
@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import product
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from speechemo_cli.corpus.labels import EMOTIONS
 from speechemo_cli.files import atomic_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -196,25 +197,87 @@ def _tilt(y: NDArray[np.float64], gain_db: float) -> NDArray[np.float64]:
     return np.asarray(low + 10 ** (gain_db / 20) * (y - low))
 
 
+class Take(NamedTuple):
+    """A recording to make: its name below the corpus, and how it is said."""
+
+    name: str
+    emotion: str
+    intensity: int
+    statement: int
+    repetition: int
+
+
+def _ravdess(actor: int) -> Iterator[Take]:
+    for code, emotion in enumerate(EMOTIONS, start=1):
+        for said in product((1,) if emotion == "neutral" else (1, 2), (1, 2), (1, 2)):
+            name = "-".join(f"{part:02d}" for part in (3, 1, code, *said, actor))
+            yield Take(f"Actor_{actor:02d}/{name}.wav", emotion, *said)
+
+
+def _tess(actor: int) -> Iterator[Take]:
+    who = ("OAF", "YAF")[actor // 2 - 1]
+    for emotion, word in {**_WORDS, "surprised": "ps"}.items():
+        folder = f"{who}_{'pleasant_surprised' if word == 'ps' else word}"
+        for i, said in enumerate(("back", "bar", "base", "bath", "bean", "beg")):
+            yield Take(f"{folder}/{who}_{said}_{word}.wav", emotion, 2, 1 + i % 2, i)
+
+
+def _crema_d(actor: int) -> Iterator[Take]:
+    for (emotion, word), (i, said) in product(_WORDS.items(), enumerate(("DFA", "IEO", "IOM", "ITH"))):
+        levels = {"LO": 1, "MD": 2, "HI": 2} if said == "IEO" and emotion != "neutral" else {"XX": 1 + i % 2}
+        for take, (level, intensity) in enumerate(levels.items()):
+            name = f"{1000 + actor}_{said}_{word[:3].upper()}_{level}"
+            yield Take(f"AudioWAV/{name}.wav", emotion, intensity, 1 + i % 2, 4 * i + take)
+
+
+def _emo_db(actor: int) -> Iterator[Take]:
+    speaker = ("03", "08", "10", "09", "11", "13", "12", "14", "15", "16")[actor - 1]  # men and women in turn
+    codes = dict(zip(EMOTIONS[:7], "NLFTWAE", strict=True))
+    for (emotion, code), (i, text) in product(codes.items(), enumerate(("a01", "a02", "b01", "b02"))):
+        yield Take(f"wav/{speaker}{text}{code}a.wav", emotion, 2, 1 + i % 2, i)  # boredom is said calmly
+
+
+def _folders(actor: int) -> Iterator[Take]:
+    for emotion, i in product(EMOTIONS, range(6)):
+        yield Take(f"{emotion}/speaker{actor:02d}/clip{i + 1}.wav", emotion, 2, 1 + i % 2, i)
+
+
+_WORDS = {emotion: emotion.replace("ful", "") for emotion in EMOTIONS if emotion not in ("calm", "surprised")}
+# By name: which voices speak (even ones are women's), and what each of them says.
+LAYOUTS: dict[str, tuple[tuple[int, ...], Callable[[int], Iterator[Take]]]] = {
+    "ravdess": (tuple(range(1, 25)), _ravdess),
+    "tess": ((2, 4), _tess),
+    "crema-d": (tuple(range(1, 25)), _crema_d),
+    "emo-db": (tuple(range(1, 11)), _emo_db),
+    "folders": (tuple(range(1, 25)), _folders),
+}
+
+
 def write_corpus(
-    folder: Path, actors: int = 8, seed: int = 0, on_progress: Callable[[int, int], None] | None = None
-) -> int:
-    """Write 60 clips an actor under RAVDESS's names. The same seed gives the same bytes.
+    folder: Path,
+    actors: int = 8,
+    seed: int = 0,
+    on_progress: Callable[[int, int], None] | None = None,
+    layout: str = "ravdess",
+) -> tuple[int, int]:
+    """Write clips named like a public corpus, or in plain folders. The same seed gives the same bytes.
 
     Parameters
     ----------
     folder : Path
-        `Actor_01` ... are made in it; clips that are there already stay.
+        Clips that are there already stay.
     actors : int
-        1 to 24.
+        1 to 24; no more are made than the layout has.
     seed : int
     on_progress : callable, optional
         Called with (clips done, clips).
+    layout : str
+        A key of `LAYOUTS`.
 
     Returns
     -------
-    int
-        Number of clips in the corpus.
+    clips, voices : int
+        How many there are.
 
     Raises
     ------
@@ -223,26 +286,19 @@ def write_corpus(
     """
     import soundfile
 
-    plan = [
-        (actor, emotion, intensity, statement, repetition)
-        for actor in range(1, actors + 1)
-        for emotion in EMOTIONS
-        for intensity in ((1,) if emotion == "neutral" else (1, 2))
-        for statement in (1, 2)
-        for repetition in (1, 2)
-    ]
-    for done, (actor, emotion, *rest) in enumerate(plan, start=1):
-        code = EMOTIONS.index(emotion) + 1
-        name = "-".join(f"{part:02d}" for part in (3, 1, code, *rest, actor))
-        path = folder / f"Actor_{actor:02d}" / f"{name}.wav"
+    voices, takes_of = LAYOUTS[layout]
+    seed += 1_000_000 * list(LAYOUTS).index(layout)  # other voices in each, as in real corpora
+    plan = [(actor, take) for actor in voices[:actors] for take in takes_of(actor)]
+    for done, (actor, take) in enumerate(plan, start=1):
+        path = folder / take.name
         if not path.exists():
-            intensity, statement, repetition = rest
-            rng = np.random.default_rng((seed, actor, code, intensity, statement, repetition))
-            y = synthesise(voice_of(actor, seed), emotion, intensity, statement, rng)
+            said = take.intensity, take.statement, take.repetition
+            rng = np.random.default_rng((seed, actor, EMOTIONS.index(take.emotion) + 1, *said))
+            y = synthesise(voice_of(actor, seed), take.emotion, take.intensity, take.statement, rng)
             content = io.BytesIO()
             soundfile.write(content, y, SR, format="WAV", subtype="PCM_16")
             with atomic_path(path, durable=False) as temp:
                 temp.write_bytes(content.getvalue())
         if on_progress:
             on_progress(done, len(plan))
-    return len(plan)
+    return len(plan), len(voices[:actors])

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from speechemo_cli.corpus.known import RAVDESS
 from speechemo_cli.corpus.labels import EMOTIONS
-from speechemo_cli.corpus.layouts import RAVDESS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from speechemo_cli.config import Config
-    from speechemo_cli.corpus.layouts import Clip
+    from speechemo_cli.corpus.clips import Clip
     from speechemo_cli.features.dataset import Dataset
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from speechemo_cli.corpus.layouts import RAVDESS
+from speechemo_cli.corpus.known import RAVDESS
 from speechemo_cli.corpus.splits import Holdout, hold_out
 from speechemo_cli.evaluation import conditions
 from speechemo_cli.evaluation.cross_corpus import CrossCorpusResult, leave_corpora_out
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from speechemo_cli.config import Config
-    from speechemo_cli.corpus.layouts import Clip
+    from speechemo_cli.corpus.clips import Clip
     from speechemo_cli.corpus.splits import Positions
     from speechemo_cli.features.dataset import Dataset
     from speechemo_cli.models.checkpoint import Checkpoint

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from speechemo_cli.corpus.layouts import speaker_names
+from speechemo_cli.corpus.clips import speaker_names
+from speechemo_cli.corpus.known import LICENCES
 from speechemo_cli.errors import ModelFileError
 from speechemo_cli.evaluation.wording import TITLES, measure, percent
 from speechemo_cli.features import FEATURE_SETS
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
     from speechemo_cli.models.metadata import ModelMetadata
 
-# Of the corpora by the names that `collection` gives them; a folder of that name may hold other clips.
-_LICENCES = {"ravdess": "CC BY-NC-SA 4.0", "nemo": "CC BY-NC-SA 4.0", "aesdd": "CC BY 4.0"}
 _MARKUP = str.maketrans({"<": "&lt;", "`": "'", **{character: f"\\{character}" for character in "|[]*_"}})
 
 
@@ -112,7 +111,7 @@ def markdown(path: Path) -> str:
 
 def licences(corpora: Iterable[str]) -> dict[str, str]:
     """Return the licence of each corpus, by its name."""
-    return {name: _LICENCES.get(name, "see its authors") for name in corpora}
+    return {name: LICENCES.get(name, "see its authors") for name in corpora}
 
 
 def _metric_rows(measured: dict[str, Any] | None) -> list[tuple[str, str, str]]:

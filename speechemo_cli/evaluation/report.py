@@ -12,7 +12,7 @@ import numpy as np
 
 from speechemo_cli.audio import reader, samples
 from speechemo_cli.config import AudioConfig
-from speechemo_cli.corpus.layouts import speaker_names
+from speechemo_cli.corpus.clips import speaker_names
 from speechemo_cli.errors import AudioError
 from speechemo_cli.evaluation import report_pictures as pictures
 from speechemo_cli.evaluation.anchors import anchors_for

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from speechemo_cli.corpus.layouts import speaker_names
+from speechemo_cli.corpus.clips import speaker_names
 from speechemo_cli.evaluation.metrics import reliability
 from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import display_name

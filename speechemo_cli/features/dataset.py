@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from speechemo_cli import features
+from speechemo_cli.corpus.known import RAVDESS
 from speechemo_cli.corpus.labels import ordered
-from speechemo_cli.corpus.layouts import RAVDESS
 from speechemo_cli.corpus.splits import Example, distinct
 from speechemo_cli.errors import DataError, NoInputError, StoreError
 from speechemo_cli.features.extraction import Extraction, Failure, OnProgress, extract
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from speechemo_cli.config import Config
-    from speechemo_cli.corpus.layouts import Clip
+    from speechemo_cli.corpus.clips import Clip
     from speechemo_cli.corpus.splits import Positions
     from speechemo_cli.features.shards import StoredFeatures
 

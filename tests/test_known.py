@@ -1,0 +1,195 @@
+"""Public corpora: for each row of the table, real names of the corpus and what they tell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from speechemo_cli.corpus.known import CORPORA, Named, hint_for, recognise
+from speechemo_cli.corpus.labels import EMOTIONS
+
+# corpus: names, with the label, the speaker, the gender and further fields that they tell
+NAMES: dict[str, dict[str, tuple[Any, ...]]] = {
+    "ravdess": {
+        "Actor_12/03-01-05-02-01-01-12.wav": ("angry", "12", "f"),
+        "Actor_01/03-02-04-01-02-02-01.wav": ("sad", "01", "m"),
+        "03-01-08-01-01-01-24_16k.wav": ("surprised", "24", "f"),
+        "03-01-08-01-01-01-24 (1).wav": ("surprised", "24", "f"),
+        "03-01-08-01-01-01-23_noise.wav": ("surprised", "23", "m"),
+        "Actor_03/01-01-02-01-01-01-03.mp4": ("calm", "03", "m"),
+        "happy/03-01-06-01-01-01-04.mp3": ("fearful", "04", "f"),  # the name counts, not the folder
+    },
+    "tess": {
+        "OAF_Pleasant_surprise/OAF_back_ps.wav": ("surprised", "OAF", "f"),
+        "YAF_pleasant_surprised/YAF_bath_ps.wav": ("surprised", "YAF", "f"),
+        "OAF_Fear/OAF_bite_fear.wav": ("fearful", "OAF", "f"),
+        "YAF_fear/yaf_youth_fear.wav": ("fearful", "YAF", "f"),
+        "OAF_neutral/OA_bite_neutral.wav": ("neutral", "OAF", "f"),
+        "YAF_angry/YAF_dog_angry.wav": ("angry", "YAF", "f"),
+    },
+    "crema-d": {
+        "AudioWAV/1001_DFA_ANG_XX.wav": ("angry", "1001", None),
+        "1091_WSI_SAD_XX.wav": ("sad", "1091", None),
+        "1040_ITH_SAD_X.wav": ("sad", "1040", None),
+        "1022_IEO_FEA_HI.flv.wav": ("fearful", "1022", None),
+    },
+    "savee": {
+        "ALL/DC_a01.wav": ("angry", "DC", "m"),
+        "ALL/KL_su15.wav": ("surprised", "KL", "m"),
+        "AudioData/JE/sa05.wav": ("sad", "JE", "m"),
+        "DC/n30.wav": ("neutral", "DC", "m"),
+    },
+    "emo-db": {
+        "wav/03a01Fa.wav": ("happy", "03", "m"),
+        "08a07La.wav": ("boredom", "08", "f"),
+        "16b10Td.wav": ("sad", "16", "f"),
+        "03a01Wa.wav": ("angry", "03", "m"),
+        "11b03Ac.wav": ("fearful", "11", "m"),
+    },
+    "emovo": {
+        "f1/rab-f1-b1.wav": ("angry", "f1", "f"),
+        "m3/sor-m3-n5.wav": ("surprised", "m3", "m"),
+        "gio-m2-l4.wav": ("happy", "m2", "m"),
+    },
+    "aesdd": {
+        "anger/a01 (1).wav": ("angry", "aesdd-1", None),
+        "sadness/s05 (3)b.wav": ("sad", "aesdd-3", None),
+        "3_fearful_0123.ogg": ("fearful", "aesdd-3", None),
+    },
+    "nemo": {
+        "EB0_anger_0001.wav": ("angry", "nemo-EB0", None),
+        "SM0_surprised_0042.ogg": ("surprised", "nemo-SM0", None),
+    },
+    "jl": {
+        "JL(wav+txt)/female1_angry_10a_1.wav": ("angry", "female1", "f"),
+        "male2_apologetic_7b_2.wav": ("apologetic", "male2", "m"),
+    },
+    "esd": {
+        "ESD/0011/Angry/train/0011_000371.wav": ("angry", "0011", None),
+        "ESD/0020/Surprise/0020_001750.wav": ("surprised", "0020", None),
+        "0001_000001.wav": ("neutral", "0001", None),
+        "0001_000351.wav": ("angry", "0001", None),
+        "0001_000701.wav": ("happy", "0001", None),
+        "0001_001400.wav": ("sad", "0001", None),
+    },
+    "mead": {
+        "M003/audio/contempt/level_1/001.m4a": ("contempt", "M003", "m"),
+        "W040/audio/disgusted/level_3/030.m4a": ("disgust", "W040", "f"),
+        "M003/video/front/angry/level_2/012.mp4": ("angry", "M003", "m"),
+    },
+    "iemocap": {
+        "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav": (None, "Ses01F", "f"),
+        "Ses05M_script03_2b_M010.wav": (None, "Ses05M", "m"),
+        "Ses05F_script03_2_M010.wav": (None, "Ses05M", "m"),
+    },
+    "shemo": {
+        "female/F01A05.wav": ("angry", "F01", "f"),
+        "male/M43W02.wav": ("surprised", "M43", "m"),
+        "M02F01.wav": ("fearful", "M02", "m"),
+    },
+    "cafe": {
+        "Colère/Fort/01-C-2-1.wav": ("angry", "01", "m"),
+        "12-T-1-6.aiff": ("sad", "12", "f"),
+    },
+    "subesco": {
+        "F_01_OISHI_S_10_ANGRY_1.wav": ("angry", "F_01", "f"),
+        "M_08_ARIF_S_3_SURPRISE_5.wav": ("surprised", "M_08", "m"),
+    },
+    "mesd": {
+        "Anger_C_A_abajo.wav": ("angry", None, None),
+        "Happiness_F_B_hoy.wav": ("happy", None, "f"),
+    },
+    "urdu": {
+        "Angry/SM1_F10_A010.wav": ("angry", "SM1", "m"),
+        "Sad/SF2_F3_S033.wav": ("sad", "SF2", "f"),
+    },
+    "turev-db": {
+        "Angry/1157_kz_beste.wav": ("angry", "1157", None),
+        "Calm/1234_sk_algi.wav": ("calm", "1234", None),
+        "Happy/1358_mt_acik.wav": ("happy", "1358", None),
+    },
+    "baved": {
+        "0/0-m-21-0-1-105.wav": ("neutral", "0", "m"),
+        "3/102-f-40-3-2-4.wav": ("high", "102", "f"),
+    },
+    "ased": {
+        "05Angry/a5-03-01-02-50.wav": ("angry", "50", "m"),
+        "S4-04-02-01-29.wav": ("sad", "29", "f"),
+    },
+}
+
+
+def told(path: str) -> Named:
+    named = recognise(path)
+    assert named is not None
+    return named
+
+
+def test_every_row_of_the_table_has_names_here() -> None:
+    assert {row.name for row in CORPORA} == set(NAMES)
+    assert all(row.licence and row.citation for row in CORPORA)
+
+
+@pytest.mark.parametrize(
+    ("corpus", "path", "fields"),
+    [(corpus, path, fields) for corpus, names in NAMES.items() for path, fields in names.items()],
+)
+def test_recognise_reads_real_names(corpus: str, path: str, fields: tuple[Any, ...]) -> None:
+    named = told(path)
+    assert (named.corpus, named.label, named.speaker, named.gender) == (corpus, *fields)
+    assert not named.left_out
+
+
+@pytest.mark.parametrize(("code", "emotion"), list(enumerate(EMOTIONS, start=1)))
+def test_recognise_reads_every_field_of_ravdess(code: int, emotion: str) -> None:
+    named = told(f"any/where/03-01-{code:02d}-02-01-02-12.xyz")
+    assert named == Named("ravdess", emotion, "12", "f", 2, 1, 2)
+    assert told("03-02-04-01-02-01-07.wav") == Named("ravdess", "sad", "07", "m", 1, 2, 1, song=True)
+
+
+def test_recognise_tells_sentence_repetition_and_intensity_where_the_name_does() -> None:
+    assert told("1001_IEO_ANG_LO.wav").statement == "IEO"
+    assert told("03a01Fa.wav").statement == "a01"
+    assert told("F_01_OISHI_S_10_ANGRY_2.wav")[5:7] == (10, 2)
+    assert told("01-C-2-5.wav")[4:6] == (2, 5)
+
+
+def test_recognise_leaves_out_what_is_no_recording_of_its_own() -> None:
+    assert "video without sound" in told("02-01-05-02-01-01-12.mp4").left_out
+    assert "another camera" in told("M003/video/left_30/angry/level_1/001.mp4").left_out
+    video, recording = told("01-01-05-02-01-01-12.mp4"), told("03-01-05-02-01-01-12.wav")
+    assert video.video
+    assert video._replace(video=False) == recording
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "clip.wav",
+        "03-01-05-02-01-01.wav",
+        "03-01-05-02-01-01-12-01.wav",
+        "03-03-05-02-01-01-12.wav",
+        "03-01-09-02-01-01-12.wav",
+        "03-01-05-02-01-01-25.wav",
+        "3-1-5-2-1-1-12.wav",
+        "x03-01-05-02-01-01-12.wav",
+        "03-01-05-02-01-01-12/clip.wav",
+        "angry/a01.wav",  # SAVEE's name, but not in the folder of one of its speakers
+        "session/s01 (1).wav",  # AESDD's name, but a Windows copy
+        "happy/F01A05.wav",  # ShEMO's name, but it would be angry there
+        "04a01Fa.wav",  # no such speaker
+        "0011_000000.wav",
+        "0011_001751.wav",
+        "angry/001.wav",
+        "OAF_angry.wav",
+    ],
+)
+def test_recognise_knows_no_other_names(path: str) -> None:
+    assert recognise(path) is None
+
+
+def test_hint_for_says_where_iemocap_has_its_labels() -> None:
+    assert "EmoEvaluation" in hint_for({"iemocap", ""})
+    assert hint_for({"ravdess", ""}) == ""
