@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def write_manifest(path: str, *rows: str) -> None:
-    touch(path, *(str(Path(path).parent / row.split(",")[0]) for row in rows))
+    touch(".", *(str(Path(path).parent / row.split(",")[0]) for row in rows))
     Path(path).write_text("\n".join(["path,label,speaker", *rows]))
 
 

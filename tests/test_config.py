@@ -32,6 +32,8 @@ OTHER: dict[str, Any] = {
     "audio.min_duration_s": 0.5,
     "audio.max_duration_s": 60.0,
     "audio.strict": True,
+    "audio.track": 2,
+    "audio.raw_sr": 8000,
     "mfcc.sr": 16000,
     "mfcc.n_mfcc": 13,
     "mfcc.n_fft": 1024,
