@@ -194,7 +194,7 @@ def test_the_choices_of_options_are_those_of_the_library() -> None:
             "error: option: unknown key mfcc.n_mfc. Did you mean mfcc.n_mfcc?",
         ),
         (["extract", "--set", "seed"], 2, "error: --set is 'seed', expected KEY=VALUE"),
-        (["train", "--seed", "-1"], 2, "error: option: seed is -1, expected 0 to 4294967295"),
+        (["train", "--seed", "-1"], 2, "error: option: seed is -1, expected 0 to 2147483647"),
         (["train", "--set", "train.dropout=1.5"], 2, "error: option: train.dropout is 1.5, expected from 0"),
         (["train", "-o", "model.h5"], 2, "error: --output is model.h5, expected a name that ends in .keras"),
         (
@@ -576,8 +576,7 @@ def test_a_calibrated_training_is_told_of_from_end_to_end(
     share = f"{100 * measured['accuracy']['pooled']:.1f} %"
     assert code == 0
     # The network of the fixture knows nothing, and all its answers are as sure.
-    assert err.splitlines()[1:] == [err.splitlines()[-1]]
-    assert "warning: the temperature stopped at its bound" in err
+    assert err.splitlines()[-1].startswith("warning: the temperature stopped at its bound")
     assert document["temperature"] > 1
     assert measured["calibrated"] is measured["speaker_independent"] is True
     assert measured["n_answers"] == 240
