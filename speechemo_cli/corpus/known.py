@@ -107,7 +107,7 @@ CORPORA = (
     KnownCorpus(
         RAVDESS,
         "CC BY-NC-SA 4.0",
-        "Livingstone & Russo (2018), PLoS ONE 13(5): e0196391",
+        "Livingstone SR, Russo FA (2018), PLoS ONE 13(5): e0196391",
         r"(?P<modality>0[123])-(?P<channel>0[12])-(?P<label>0[1-8])-(?P<intensity>0[12])-(?P<statement>0[12])"
         r"-(?P<repetition>0[12])-(?P<speaker>0[1-9]|1\d|2[0-4])",
         labels={f"{code:02d}": emotion for code, emotion in enumerate(EMOTIONS, start=1)},
