@@ -1,4 +1,4 @@
-"""Every command of the README runs as it stands there, one block after the other, on synthetic clips."""
+"""The pages: commands run as they stand there, one block after the other, and links lead somewhere."""
 
 from __future__ import annotations
 
@@ -15,15 +15,30 @@ import soundfile
 from speechemo_cli.cli.app import COMMANDS
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text("utf-8")
+README = ROOT / "README.md"
+# The README first: it trains the model that the other pages use.
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 # Blocks to run are marked sh; a console block shows what came out.
-BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+BLOCKS = [
+    pytest.param(block, id=f"{page.stem}-{number}")
+    for page in PAGES
+    for number, block in enumerate(
+        re.findall(r"^```sh\n(.*?)^```", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    )
+]
+LINKED = [
+    *PAGES,
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "RESULTS.md",
+    ROOT / "SECURITY.md",
+    ROOT / "data" / "README.md",
+]
 
 
 @pytest.fixture(scope="module")
 def place(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """A folder as the README assumes it: clips in data/, clip.wav and other.flac, speechemo on the PATH."""
-    folder = tmp_path_factory.mktemp("readme")
+    """A folder as the pages assume it: clips in data/, clip.wav and other.flac, speechemo on the PATH."""
+    folder = tmp_path_factory.mktemp("docs")
     shutil.copytree(corpus_folder, folder / "data")
     shutil.copy(folder / "data" / "Actor_01" / "03-01-05-02-01-01-01.wav", folder / "clip.wav")
     y, sr = soundfile.read(folder / "data" / "Actor_02" / "03-01-04-02-01-01-02.wav")
@@ -43,19 +58,13 @@ def place(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
     }
 
 
-def test_there_are_blocks() -> None:
-    assert len(BLOCKS) >= 5
-
-
-@pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_the_block_runs_as_written(number: int, place: tuple[Path, dict[str, str]]) -> None:
+@pytest.mark.parametrize("block", BLOCKS)
+def test_block_runs_as_written(block: str, place: tuple[Path, dict[str, str]]) -> None:
     folder, env = place
-    block = BLOCKS[number]
     if block.startswith("make "):
         pytest.skip("make run and make test are what runs this")
-    for tool in ("jq",):
-        if tool in block and shutil.which(tool) is None:
-            pytest.skip(f"needs {tool}")
+    if "jq" in block and shutil.which("jq") is None:
+        pytest.skip("needs jq")
 
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block],
@@ -70,15 +79,42 @@ def test_the_block_runs_as_written(number: int, place: tuple[Path, dict[str, str
     assert done.stdout
 
 
+def _anchors(page: Path) -> set[str]:
+    """Return what the headings of a page are called in links."""
+    prose = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", prose, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    prose = re.sub(r"^```.*?^```|`[^`\n]*`", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose):
+        if link.startswith("https://"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.is_file(), link
+        assert not anchor or anchor in _anchors(target), link
+
+
 def test_every_command_and_exit_code_is_explained() -> None:
+    commands = README.read_text("utf-8").partition("## Commands")[2]
     for command in COMMANDS:
-        assert f"speechemo {command}" in README
+        assert re.search(rf"`(speechemo )?{command}\b", commands), command
+    exit_codes = (ROOT / "docs" / "reliability.md").read_text("utf-8")
     for code in (0, 1, 2, 3, 4, 5, 6, 129, 130, 141, 143):
-        assert re.search(rf"^\| (\d+, )*{code}[ ,]", README, flags=re.MULTILINE), code
+        assert re.search(rf"^\| (\d+, )*{code}[ ,]", exit_codes, flags=re.MULTILINE), code
 
 
-def test_what_the_makefile_promises_is_there() -> None:
-    makefile = (ROOT / "Makefile").read_text()
+def test_every_page_is_in_the_menu_of_the_site() -> None:
+    menu = (ROOT / "mkdocs.yml").read_text("utf-8").partition("\nnav:")[2]
+    for page in PAGES[1:]:
+        assert f" {page.name}\n" in menu, page.name
 
-    for target in set(re.findall(r"make ([a-z-]+)", README)):
+
+def test_make_targets_of_the_pages_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    pages = "\n".join(page.read_text("utf-8") for page in LINKED)
+    for target in set(re.findall(r"(?:`|^ *)make ([a-z-]+)", pages, flags=re.MULTILINE)):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
