@@ -370,7 +370,7 @@ def _draw(groups: dict[str, Group], labels: tuple[str, ...], title: str, path: P
     from speechemo_cli.evaluation import plots
 
     titles = {
-        f"{title}: {name}\n{group.whose}\n"
+        f"{title}: {name}\n{display_name(group.whose)}\n"
         f"accuracy {percent(group.scores.accuracy)}, UAR {percent(group.scores.uar)}": group.scores.confusion
         for name, group in groups.items()
     }

@@ -89,7 +89,7 @@ def confusion(matrices: Mapping[str, Sequence[Sequence[int]]], labels: Sequence[
     figure, axes = _figure(size * len(matrices), size, len(matrices))
     for axis, (title, matrix) in zip(np.atleast_1d(axes), matrices.items(), strict=True):
         _matrix(axis, np.array(matrix), labels)
-        axis.set_title(title, fontsize=10)
+        axis.set_title(title, fontsize=10, parse_math=False)  # names of folders may hold a dollar sign
     _write(figure, path)
 
 

@@ -17,10 +17,8 @@ TITLES = {
 }
 # Groups of test clips by what is known of their speakers, in the order in which they matter: their names in
 # JSON, and what a person reads beside a protocol and beside a model file.
-UNSEEN, UNKNOWN, SEEN, TRAINED = GROUPS = (
-    *("unseen_speakers", "unknown_speakers", "seen_speakers"),
-    "trained_on",
-)
+UNSEEN, UNKNOWN, SEEN, TRAINED = "unseen_speakers", "unknown_speakers", "seen_speakers", "trained_on"
+GROUPS = (UNSEEN, UNKNOWN, SEEN, TRAINED)
 GROUP_TITLES = {UNSEEN: "unseen speakers", UNKNOWN: "unknown speakers", SEEN: "seen speakers"}
 MODEL_GROUP_TITLES = {
     UNSEEN: "unseen speakers",
