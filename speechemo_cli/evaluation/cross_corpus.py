@@ -180,6 +180,7 @@ def _joined(one: Dataset, other: Dataset) -> Dataset:
         x=np.concatenate([one.x, other.x]),
         targets=np.concatenate([one.targets, other.targets]),
         durations_s=np.concatenate([one.durations_s, other.durations_s]),
+        near_copies=tuple(dict.fromkeys(one.near_copies + other.near_copies)),
         # What is tested alone has no augmented copies.
         others={
             name: np.concatenate([rows, np.zeros((len(other.x), *rows.shape[1:]), np.float32)])

@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from speechemo_cli.corpus.folds import PROTOCOLS, Fold, Protocol, folds
+from speechemo_cli.corpus.labels import ordered
+from speechemo_cli.corpus.splits import parted
 from speechemo_cli.errors import DataError
 from speechemo_cli.evaluation import conditions
 from speechemo_cli.evaluation.calibration import apply_temperature, fit_temperature
-from speechemo_cli.evaluation.metrics import METRICS, Scores, intervals, reliability, score
+from speechemo_cli.evaluation.groups import Group, by_group, group_of_clips
+from speechemo_cli.evaluation.metrics import METRICS, Scores, reliability, score
 from speechemo_cli.evaluation.runs import Finished, Run
+from speechemo_cli.evaluation.wording import UNSEEN, counted
 from speechemo_cli.models import Preset, training, version_module
 
 if TYPE_CHECKING:
@@ -90,6 +94,12 @@ class FoldResult:
         How far each test clip is from those of the training (`training.with_distance`).
     conditions : dict of str to np.ndarray [shape=(n, n_labels), dtype=float32]
         Probabilities for the same clips under other recording conditions.
+    groups : np.ndarray [shape=(n,), dtype=str]
+        What is known of the speaker of each test clip (`groups.GROUPS`).
+    untrained_labels : tuple of str
+        Labels that are tested although no training clip has them.
+    near_copies : tuple of (Example, Example)
+        Training and test clips that are nearly the same recording.
     """
 
     name: str
@@ -102,6 +112,9 @@ class FoldResult:
     temperature: float | None = None
     distances: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     conditions: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    groups: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, np.str_))
+    untrained_labels: tuple[str, ...] = ()
+    near_copies: tuple[tuple[Example, Example], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,14 +153,69 @@ class ProtocolResult:
         return tuple(sorted({example.clip.corpus for example in self.examples}))
 
     @cached_property
+    def everybody(self) -> Group:
+        """The answers of all folds together."""
+        return Group(self.labels, self.examples, self.truth, self.probabilities)
+
+    @property
     def pooled(self) -> Scores:
         """Scores of the answers of all folds together."""
-        return score(self.truth, self.probabilities, self.labels)
+        return self.everybody.scores
 
     @cached_property
-    def intervals(self) -> dict[str, tuple[float, float]]:
-        """95 % interval of each pooled metric, by bootstrap over speakers."""
-        return intervals(self.truth, self.probabilities, [e.clip.speaker_id for e in self.examples])
+    def groups(self) -> dict[str, Group]:
+        """The answers by what is known of the speakers: unseen, unknown, seen."""
+        names = np.concatenate([fold.groups for fold in self.folds])
+        if len(set(names.tolist())) == 1:
+            return {str(names[0]): self.everybody}
+        return by_group(names, self.labels, self.examples, self.truth, self.probabilities)
+
+    @property
+    def no_interval(self) -> str:
+        """Why there is no interval; empty where there is one."""
+        return self.everybody.no_interval
+
+    @property
+    def untrained_labels(self) -> dict[str, list[str]]:
+        """Names of the folds by each label that they test although no training clip of theirs has it."""
+        found: dict[str, list[str]] = {}
+        for fold in self.folds:
+            for label in fold.untrained_labels:
+                found.setdefault(label, []).append(fold.name)
+        return found
+
+    @property
+    def near_copies(self) -> tuple[tuple[Example, Example], ...]:
+        """Pairs of a training and a test clip of one fold that are nearly the same recording."""
+        return tuple(dict.fromkeys(pair for fold in self.folds for pair in fold.near_copies))
+
+    @property
+    def fewer_folds(self) -> str:
+        """Say why fewer folds ran than the protocol has; empty where all did."""
+        asked, ran = self.protocol.n_folds, len(self.folds)
+        if ran >= asked:
+            return ""
+        n = len({example.clip.speaker_id for example in self.examples})
+        why = (
+            f"the clips have {n} speakers"
+            if n < asked
+            else "the other published folds have none of the speakers"
+        )
+        return f"{ran} of {asked} folds: {why}"
+
+    @property
+    def cautions(self) -> list[str]:
+        """What a reader of the figures must know: too few folds, labels never trained on, near copies."""
+        found = [self.fewer_folds] if self.fewer_folds else []
+        found += [
+            f"{label} was tested without a training clip of it, as all its speakers were held out"
+            f" (fold {', '.join(names)})"
+            for label, names in self.untrained_labels.items()
+        ]
+        if self.near_copies:
+            n = counted(len(self.near_copies), "near copy", "near copies")
+            found.append(f"{n} of test clips stood in training: the figures are too good")
+        return found
 
     def spread(self, metric: str) -> dict[str, Any]:
         """Mean and standard deviation over the folds, the pooled value and its 95 % interval."""
@@ -156,7 +224,7 @@ class ProtocolResult:
             "mean": float(values.mean()),
             "sd": float(values.std(ddof=1)) if len(values) > 1 else 0.0,
             "pooled": float(getattr(self.pooled, metric)),
-            "ci95": list(self.intervals[metric]),
+            "ci95": list(self.everybody.intervals.get(metric, ())) or None,
         }
 
     @cached_property
@@ -191,8 +259,16 @@ class ProtocolResult:
         return {
             "version": self.version,
             "protocol": self.protocol.name,
-            "speaker_independent": not self.protocol.shares_speakers,
+            "speaker_independent": list(self.groups) == [UNSEEN],
             "meaning": self.protocol.meaning,
+            "no_interval": self.no_interval,
+            "n_folds": {
+                "asked": self.protocol.n_folds or len(self.folds),
+                "ran": len(self.folds),
+                "why_fewer": self.fewer_folds,
+            },
+            "untrained_labels": self.untrained_labels,
+            "n_near_copies": len(self.near_copies),
             "corpora": {"trained_on": list(self.trained_corpora), "tested": list(self.tested_corpora)},
             "seed": self.seed,
             "epochs": self.epochs,
@@ -204,6 +280,7 @@ class ProtocolResult:
             "per_class": self.pooled.to_dict()["per_class"],
             **conditions.to_dict(self.conditions, self.pooled),
             "confusion": self.pooled.confusion,
+            "groups": {name: group.to_dict() for name, group in self.groups.items()},
             "reliability": [
                 {"n": len(hits), "confidence": float(sure.mean()), "accuracy": float(hits.mean())}
                 for sure, hits in reliability(self.confidence, self.hits)
@@ -247,6 +324,22 @@ class ProtocolResult:
                 one = score(self.truth[at], self.probabilities[at], self.labels)
                 found.setdefault(name, {})[value] = one
         return found
+
+
+def over_seeds(results: Mapping[int, ProtocolResult]) -> dict[str, Any]:
+    """Return accuracy and UAR by seed, with mean and range: how much the drawing of lots decides.
+
+    Parameters
+    ----------
+    results : mapping of int to ProtocolResult
+        By seed.
+    """
+    document: dict[str, Any] = {"seeds": list(results)}
+    for metric in ("accuracy", "uar"):
+        values = [float(getattr(result.pooled, metric)) for result in results.values()]
+        mean = sum(values) / len(values)
+        document[metric] = {"mean": mean, "min": min(values), "max": max(values), "values": values}
+    return document
 
 
 def preset_of(version: str, config: Config) -> Preset:
@@ -316,9 +409,22 @@ def run_folds(
                 temperature,
                 distances[:, 0],
                 {name: training.predict(model, x[fold.test]) for name, x in conditions.of(data).items()},
+                *_whom(data, fold),
             )
         )
     return _pool(version, protocol, preset, data, config, results)
+
+
+def _whom(
+    data: Dataset, fold: Fold
+) -> tuple[NDArray[np.str_], tuple[str, ...], tuple[tuple[Example, Example], ...]]:
+    """Return the groups of the test clips of a fold, the labels without training and the near copies."""
+    train, test = ([data.examples[i] for i in at] for at in (fold.train, fold.test))
+    trained = {example.clip.speaker_id for example in train} - {None}
+    nameless = {example.clip.corpus for example in train if example.clip.speaker is None}
+    groups = group_of_clips([example.clip for example in test], trained, nameless)
+    labels = {example.clip.label for example in test} - {example.clip.label for example in train}
+    return groups, ordered(labels), parted(data.near_copies, train, test)
 
 
 @dataclass(frozen=True)
@@ -363,6 +469,7 @@ def calibrate(
         some of the speakers has a single label.
     """
     plain = replace(config, train=replace(config.train, calibrate=False))
+    data = conditions.without(data)
     rules, plan = PROTOCOLS[_CALIBRATION_PROTOCOL], calibration_folds(data, config)
     if not plan:
         return None
