@@ -206,7 +206,7 @@ def test_the_choices_of_options_are_those_of_the_library() -> None:
         (
             ["evaluate", "--protocol", "speaker-5fold"],
             2,
-            "error: --protocol, --epochs, --predictions and --report go with",
+            "error: --protocol, --epochs, --predictions, --report and --seeds go with",
         ),
         (["evaluate", "--plot", "x.pdf"], 2, "error: --plot is x.pdf, expected a name that ends in .png"),
         (["extract", "--config", "no.toml"], 2, "error: config file no.toml does not exist"),
