@@ -26,8 +26,8 @@ from speechemo_cli.cli import app, options, render
 from speechemo_cli.corpus.folds import PROTOCOLS
 from speechemo_cli.corpus.labels import EMOTIONS
 from speechemo_cli.errors import AccessError
-from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.features.conditions import CONDITIONS
+from speechemo_cli.formatting import percent
 from speechemo_cli.models import VERSIONS
 
 COMMANDS = (

@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score, recall_score
 from speechemo_cli.corpus.layouts import Clip
 from speechemo_cli.corpus.splits import Example
 from speechemo_cli.evaluation.groups import Group, by_group, group_of_clips
-from speechemo_cli.evaluation.wording import SEEN, TRAINED, UNKNOWN, UNSEEN
+from speechemo_cli.formatting import SEEN, TRAINED, UNKNOWN, UNSEEN
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import typer
 
 from speechemo_cli.cli import options, render
 from speechemo_cli.cli.protected import protect
-from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import display_name
+from speechemo_cli.formatting import percent
 
 if TYPE_CHECKING:
     from speechemo_cli.evaluation.predictions import Comparison

@@ -19,8 +19,8 @@ from speechemo_cli.cli import options, protected, render, score_tables
 from speechemo_cli.cli.extract import exit_for, say_corpora
 from speechemo_cli.cli.protected import files_of
 from speechemo_cli.errors import ConfigError
-from speechemo_cli.evaluation.wording import GROUP_TITLES, GROUPS, MODEL_GROUP_TITLES, TRAINED, percent
 from speechemo_cli.files import display_name, require_writable
+from speechemo_cli.formatting import GROUP_TITLES, GROUPS, MODEL_GROUP_TITLES, TRAINED, percent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -11,8 +11,8 @@ from speechemo_cli.cli import options, render
 from speechemo_cli.cli.protected import protect
 from speechemo_cli.corpus.layouts import speaker_names
 from speechemo_cli.errors import ConfigError
-from speechemo_cli.evaluation.wording import interval, percent
 from speechemo_cli.files import display_name
+from speechemo_cli.formatting import interval, percent
 
 app = typer.Typer(help="Show what is in a model file.", no_args_is_help=True)
 

@@ -14,8 +14,8 @@ import typer
 from speechemo_cli import stderr
 from speechemo_cli.cli import signals
 from speechemo_cli.errors import ExitCode
-from speechemo_cli.evaluation.wording import counted, percent
 from speechemo_cli.files import access_error, display_name
+from speechemo_cli.formatting import counted, percent
 from speechemo_cli.inference.results import SCHEMA
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from speechemo_cli.cli import render
 from speechemo_cli.corpus.layouts import speaker_names
-from speechemo_cli.evaluation.wording import (
+from speechemo_cli.files import display_name
+from speechemo_cli.formatting import (
     GROUP_TITLES,
     MODEL_GROUP_TITLES,
     SEEN,
@@ -18,7 +19,6 @@ from speechemo_cli.evaluation.wording import (
     measure,
     percent,
 )
-from speechemo_cli.files import display_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

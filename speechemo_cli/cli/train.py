@@ -17,8 +17,8 @@ from speechemo_cli.cli.extract import exit_for, say_corpora
 from speechemo_cli.cli.protected import files_of, protect
 from speechemo_cli.corpus.layouts import speaker_names
 from speechemo_cli.errors import AccessError, ModelFileError
-from speechemo_cli.evaluation.wording import interval, percent
 from speechemo_cli.files import atomic_path, display_name, require_writable
+from speechemo_cli.formatting import interval, percent
 
 if TYPE_CHECKING:
     from speechemo_cli.evaluation.holdout import HoldoutResult

@@ -10,7 +10,7 @@ import numpy as np
 
 from speechemo_cli.corpus.layouts import RAVDESS
 from speechemo_cli.evaluation.metrics import Scores, intervals, no_interval, score
-from speechemo_cli.evaluation.wording import GROUPS, SEEN, UNKNOWN, UNSEEN, counted
+from speechemo_cli.formatting import GROUPS, SEEN, UNKNOWN, UNSEEN, counted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

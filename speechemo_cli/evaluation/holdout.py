@@ -23,8 +23,8 @@ from speechemo_cli.evaluation.protocols import (
     within,
 )
 from speechemo_cli.evaluation.runs import Run
-from speechemo_cli.evaluation.wording import SEEN, TRAINED, counted
 from speechemo_cli.features import FEATURE_SETS
+from speechemo_cli.formatting import SEEN, TRAINED, counted
 from speechemo_cli.models import training
 from speechemo_cli.models.metadata import ModelMetadata
 from speechemo_cli.models.model_file import library_versions

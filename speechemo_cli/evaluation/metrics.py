@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from speechemo_cli.evaluation.wording import counted
+from speechemo_cli.formatting import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

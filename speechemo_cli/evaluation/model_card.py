@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from speechemo_cli.corpus.layouts import speaker_names
 from speechemo_cli.errors import ModelFileError
-from speechemo_cli.evaluation.wording import TITLES, interval, measure, percent
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.files import display_name, sha256_file
+from speechemo_cli.formatting import TITLES, interval, measure, percent
 from speechemo_cli.models import litert_file, model_file
 
 if TYPE_CHECKING:

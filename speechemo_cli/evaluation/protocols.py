@@ -18,7 +18,7 @@ from speechemo_cli.evaluation.calibration import apply_temperature, fit_temperat
 from speechemo_cli.evaluation.groups import Group, by_group, group_of_clips
 from speechemo_cli.evaluation.metrics import METRICS, Scores, reliability, score
 from speechemo_cli.evaluation.runs import Finished, Run
-from speechemo_cli.evaluation.wording import UNSEEN, counted
+from speechemo_cli.formatting import UNSEEN, counted
 from speechemo_cli.models import Preset, training, version_module
 
 if TYPE_CHECKING:

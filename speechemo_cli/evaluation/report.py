@@ -18,8 +18,8 @@ from speechemo_cli.evaluation import report_pictures as pictures
 from speechemo_cli.evaluation.metrics import METRICS
 from speechemo_cli.evaluation.model_card import licences
 from speechemo_cli.evaluation.published import published_for
-from speechemo_cli.evaluation.wording import GROUP_TITLES, interval, percent
 from speechemo_cli.files import atomic_path, display_name
+from speechemo_cli.formatting import GROUP_TITLES, interval, percent
 from speechemo_cli.models.model_file import library_versions
 
 if TYPE_CHECKING:

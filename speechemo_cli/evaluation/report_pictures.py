@@ -10,8 +10,8 @@ import numpy as np
 
 from speechemo_cli.corpus.layouts import speaker_names
 from speechemo_cli.evaluation.metrics import reliability
-from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import display_name
+from speechemo_cli.formatting import percent
 from speechemo_cli.plotting import drawing
 
 if TYPE_CHECKING:

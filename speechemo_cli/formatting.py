@@ -1,4 +1,4 @@
-"""How measures and groups are called wherever a person reads them: terminal, report and model card."""
+"""How measures, groups and counts are written wherever a person reads them: terminal, report, model card."""
 
 from __future__ import annotations
 
