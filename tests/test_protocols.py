@@ -16,7 +16,7 @@ from conftest import Fitted, blurred, told, trained_with
 from speechemo_cli.corpus.folds import PROTOCOLS
 from speechemo_cli.evaluation import protocols, runs
 from speechemo_cli.evaluation.calibration import apply_temperature, fit_temperature
-from speechemo_cli.evaluation.protocols import ProtocolResult
+from speechemo_cli.evaluation.results import ProtocolResult, over_seeds
 from speechemo_cli.features.dataset import Dataset
 from speechemo_cli.models import training
 from speechemo_cli.models.checkpoint import Checkpoint
@@ -63,7 +63,7 @@ def test_over_seeds_tells_mean_and_range(rng: np.random.Generator, fitted: list[
         for seed in (4, 5, 6)
     }
 
-    summary = protocols.over_seeds(results)
+    summary = over_seeds(results)
 
     assert summary["seeds"] == [4, 5, 6]
     values = [result.pooled.uar for result in results.values()]

@@ -21,9 +21,9 @@ from speechemo_cli.corpus.splits import Example
 from speechemo_cli.corpus.synthetic import is_synthetic
 from speechemo_cli.errors import AccessError
 from speechemo_cli.evaluation.metrics import score
-from speechemo_cli.evaluation.protocols import FoldResult, ProtocolResult
 from speechemo_cli.evaluation.published import published_figures, published_for
 from speechemo_cli.evaluation.report import risk_coverage, worst_clips, write_report
+from speechemo_cli.evaluation.results import FoldResult, ProtocolResult
 
 
 def result(

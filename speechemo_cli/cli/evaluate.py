@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from speechemo_cli.corpus.collection import Collection
     from speechemo_cli.corpus.splits import Example
     from speechemo_cli.evaluation.groups import Group
-    from speechemo_cli.evaluation.protocols import OnEpoch, ProtocolResult
+    from speechemo_cli.evaluation.protocols import OnEpoch
+    from speechemo_cli.evaluation.results import ProtocolResult
     from speechemo_cli.features.extraction import Extraction
 
 
@@ -360,10 +361,11 @@ def _show(
     data: list[str],
 ) -> None:
     """Write the files that were asked for, and print the result: of the first seed, and of all."""
-    from speechemo_cli.evaluation import calibration, predictions, protocols, report
+    from speechemo_cli.evaluation import calibration, predictions, report
+    from speechemo_cli.evaluation.results import over_seeds
 
     result = next(iter(results.values()))
-    by_seed = protocols.over_seeds(results) if len(results) > 1 else None
+    by_seed = over_seeds(results) if len(results) > 1 else None
     if calibrate and not result.protocol.shares_speakers and not result.calibrated:
         render.say_uncalibrated()
     temperatures = [fold.temperature for fold in result.folds if fold.temperature is not None]

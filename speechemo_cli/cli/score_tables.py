@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from speechemo_cli.evaluation.groups import Group
     from speechemo_cli.evaluation.holdout import ModelResult
     from speechemo_cli.evaluation.metrics import Scores
-    from speechemo_cli.evaluation.protocols import ProtocolResult
+    from speechemo_cli.evaluation.results import ProtocolResult
 
 
 _MEANINGS = {

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from speechemo_cli.evaluation.protocols import ProtocolResult
+    from speechemo_cli.evaluation.results import ProtocolResult
 
 _WORST = 12
 # What is embedded of a clip: seconds, and Hz, which is one of the rates of Opus.

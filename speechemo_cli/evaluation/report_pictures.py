@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from speechemo_cli.evaluation.protocols import ProtocolResult
     from speechemo_cli.evaluation.published import PublishedFigure
+    from speechemo_cli.evaluation.results import ProtocolResult
 
 # Stand-ins in matplotlib for colours that the page decides, so that pictures follow light and dark.
 _INK, _BLUE, _ORANGE = "#010203", "#0072b2", "#d55e00"
