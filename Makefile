@@ -32,7 +32,7 @@ GROUP = "import sys, tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))[
 
 docs: install ## Build the pages and the Python API into build/site (installs mkdocs-material)
 	$(BIN)/python -c $(GROUP) docs | $(BIN)/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
-	$(BIN)/python -m mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo "Open build/site/index.html"
 
 fuzz: install ## Damage recordings and model files at random, FUZZ_SECONDS for each (Linux; installs atheris)
