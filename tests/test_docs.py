@@ -63,8 +63,9 @@ def test_block_runs_as_written(block: str, place: tuple[Path, dict[str, str]]) -
     folder, env = place
     if block.startswith("make "):
         pytest.skip("make run and make test are what runs this")
-    if "jq" in block and shutil.which("jq") is None:
-        pytest.skip("needs jq")
+    for tool in ("jq", "ffmpeg"):
+        if f"{tool} -" in block and shutil.which(tool) is None:
+            pytest.skip(f"needs {tool}")
 
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block],
