@@ -228,7 +228,7 @@ class Predictor:
     def _repr_html_(self) -> str:
         told = self.to_dict()
         told |= {"labels": ", ".join(self.labels), "features": self._features.name}
-        return html_table(repr(self), [(name, f"{value}", None) for name, value in told.items()])
+        return html_table(repr(self)[1:-1], [(name, f"{value}", None) for name, value in told.items()])
 
     @overload
     def predict(  # type: ignore[overload-overlap]  # a str is an iterable of str, and meant as one path
