@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import sys
+import tempfile
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import soundfile
 
@@ -19,6 +22,28 @@ FORMATS = [
     *(("CAF", "PCM_16"), ("NIST", "PCM_16"), ("WAV", "MS_ADPCM"), ("FLAC", "PCM_16"), ("OGG", "VORBIS")),
     ("MP3", "MPEG_LAYER_III"),
 ]
+# Codec and container, by FFmpeg.
+MUXED = [
+    *(("aac", container) for container in ("ipod", "mov", "adts", "mpegts", "flv", "matroska", "wav")),
+    *(
+        ("alac", "ipod"),
+        ("alac", "caf"),
+        ("flac", "ogg"),
+        ("flac", "matroska"),
+        ("tta", "tta"),
+        ("wavpack", "wv"),
+    ),
+    *(("libopus", "ogg"), ("libopus", "webm"), ("libmp3lame", "avi"), ("libmp3lame", "wav"), ("mp2", "mpeg")),
+    *(
+        ("libopencore_amrnb", "amr"),
+        ("libopencore_amrnb", "3gp"),
+        ("wmav2", "asf"),
+        ("ac3", "ac3"),
+        ("ac3", "rm"),
+    ),
+    *(("eac3", "eac3"), ("g722", "wav"), ("g726", "wav"), ("adpcm_ima_qt", "aiff"), ("pcm_s16le", "w64")),
+]
+_RATES = {"mp2": 16000, "wmav2": 16000, "ac3": 48000, "eac3": 48000, "libopus": 48000}
 
 
 def recordings() -> dict[str, bytes]:
@@ -30,7 +55,22 @@ def recordings() -> dict[str, bytes]:
         channels = 1 if subtype == "GSM610" else 2
         soundfile.write(file, y[:, :channels], SR, format=container, subtype=subtype)
         made[f"{container}-{subtype}"] = file.getvalue()
+    made |= {f"{codec}.{container}": _muxed(codec, container) for codec, container in MUXED}
     return made | {"tagged-MP3": b"ID3\x04\0\0\0\0\0\x0a" + bytes(10) + made["MP3-MPEG_LAYER_III"]}
+
+
+def _muxed(codec: str, container: str) -> bytes:
+    sr = _RATES.get(codec, SR)
+    y = (3000 * np.random.default_rng(0).standard_normal((1, sr // 4))).astype(np.int16)
+    with tempfile.NamedTemporaryFile() as file:
+        with av.open(file.name, "w", format=container) as out:
+            stream = out.add_stream(codec, sr, layout="mono")
+            if codec == "wmav2":
+                stream.bit_rate = 32000
+            frame = av.AudioFrame.from_ndarray(y, "s16", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = sr, 0, Fraction(1, sr)
+            out.mux(stream.encode(frame) + stream.encode(None))
+        return Path(file.name).read_bytes()
 
 
 def write_recordings(folder: Path) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
 import math
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,18 +30,6 @@ if TYPE_CHECKING:
     from speechemo_cli.models.training import Rows
 
 
-def _bring_ffmpeg() -> None:
-    """Put the ffmpeg of the package imageio-ffmpeg on the PATH where the machine has none of its own."""
-    if shutil.which("ffmpeg"):
-        return
-    import imageio_ffmpeg
-
-    folder = tempfile.TemporaryDirectory(prefix="speechemo-tests-")
-    atexit.register(folder.cleanup)
-    Path(folder.name, "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
-    os.environ["PATH"] += f"{os.pathsep}{folder.name}"
-
-
 def _keep_numba_caches_apart() -> None:
     """Give each test process a cache of its own for what librosa compiles.
 
@@ -55,7 +40,6 @@ def _keep_numba_caches_apart() -> None:
     os.environ["NUMBA_CACHE_DIR"] = str(Path(__file__).parents[1] / "build" / "numba" / worker)
 
 
-_bring_ffmpeg()
 _keep_numba_caches_apart()
 
 

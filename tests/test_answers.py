@@ -10,9 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from speechemo_cli.cli import answers, render
 from speechemo_cli.cli.answers import WRITERS
+from speechemo_cli.files import display_name
 from speechemo_cli.inference.predictor import Answer, Refusal
 from speechemo_cli.inference.results import Style
 
@@ -187,3 +190,39 @@ def test_a_table_row_says_what_its_record_says() -> None:
         else:
             assert line.split()[:2] == [item.label, f"{100 * item.confidence:.0f}%"]
             assert all(warning in line for warning in item.warnings)
+
+
+# --- whatever the name is
+
+NAMES = st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name).map(os.fsdecode)
+
+
+def names_written(format_: str, names: list[str]) -> str:
+    parts: list[str] = []
+    writer = WRITERS[format_](Style("m.keras", LABELS[:2]), parts.append)
+    for i, name in enumerate(names):
+        answer = Answer(name, "happy", 0.75, {"neutral": 0.25, "happy": 0.75}, 1.5)
+        writer.write(Refusal(name, "empty file") if i % 2 else answer)
+    writer.close()
+    return "".join(parts)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(names=st.lists(NAMES, min_size=1, max_size=4))
+@example(names=['a,\n"b\r', "\r\n", "\udce9", "\u2028\x85\x0b", "=1+1", " ", "\\"])
+def test_any_name_survives_csv_and_json(names: list[str]) -> None:
+    lines = names_written("jsonl", names).splitlines()
+    assert [json.loads(line)["path"] for line in lines] == names
+    assert [clip["path"] for clip in json.loads(names_written("json", names))["clips"]] == names
+    # As bytes on the disk, and back.
+    file = names_written("csv", names).encode("utf-8", "surrogateescape")
+    rows = csv.DictReader(io.StringIO(file.decode("utf-8", "surrogateescape"), newline=""))
+    assert [row["path"] for row in rows] == names
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(name=NAMES)
+def test_any_name_is_one_line_of_a_terminal(name: str) -> None:
+    assert display_name(name).isprintable()
+    assert "\n" not in names_written("table", [name]).splitlines()[-1]
+    assert len(names_written("table", [name]).splitlines()) == 2

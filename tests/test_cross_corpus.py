@@ -31,7 +31,7 @@ def test_cross_corpus_trains_on_one_side_and_scores_the_other(
     rng: np.random.Generator, fitted: list[Fitted]
 ) -> None:
     train = of_corpus(told(rng), "a")
-    test = of_corpus(with_labels(blurred(rng, speakers=4), {0, 2}), "b")
+    test = of_corpus(with_labels(blurred(rng, speakers=4), {0, 2}), "b", speaker="anna")
 
     crossed = cross_corpus("v1", train, test, trained_with())
 
@@ -80,6 +80,42 @@ def test_cross_corpus_says_which_speakers_both_sides_have(
     assert crossed.shared_speakers == ("a/s3",)
     assert crossed.to_dict()["speaker_independent"] is False
     assert "1 speakers stand in both" in crossed.result.protocol.meaning
+    # Seen and unseen speakers are scored apart.
+    groups = crossed.result.groups
+    assert {name: group.scores.n for name, group in groups.items()} == {
+        "unseen_speakers": 60,
+        "seen_speakers": 20,
+    }
+    assert groups["seen_speakers"].whose == "a: 1 speaker, 20 clips"
+
+
+def test_cross_corpus_takes_a_name_that_both_folders_have_for_no_unseen_speaker(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    train, test = of_corpus(told(rng, speakers=3), "a"), of_corpus(told(rng, speakers=4), "b")
+
+    crossed = cross_corpus("v1", train, test, trained_with())
+
+    groups = crossed.result.groups
+    assert {name: group.scores.n for name, group in groups.items()} == {
+        "unseen_speakers": 30,
+        "unknown_speakers": 90,
+    }
+    assert crossed.to_dict()["speaker_independent"] is False
+
+
+def test_cross_corpus_tells_near_copies_of_training_clips(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    train, test = of_corpus(told(rng, speakers=3), "a"), of_corpus(told(rng, speakers=3), "b")
+    pair = (test.examples[4], train.examples[7])
+    within = (test.examples[1], test.examples[2])
+
+    crossed = cross_corpus("v1", train, replace(test, near_copies=(pair, within)), trained_with())
+
+    assert crossed.result.near_copies == (pair[::-1],)
+    assert crossed.to_dict()["n_near_copies"] == 1
+    assert "1 near copy of test clips stood in training" in crossed.result.cautions[-1]
 
 
 def test_cross_corpus_corrects_confidences_by_training_speakers_alone(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import zipfile
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from speechemo_cli.config import AugmentConfig, Config
 from speechemo_cli.corpus.clips import Clip
 from speechemo_cli.corpus.splits import Example
 from speechemo_cli.errors import DataError, NoInputError, StoreError
-from speechemo_cli.features.dataset import clip_weights, load
+from speechemo_cli.features.dataset import clip_weights, load, near_copies
 from speechemo_cli.features.workers import compute
 from speechemo_cli.files import sha256_file
 
@@ -232,6 +233,48 @@ def test_a_subset_keeps_rows_targets_and_clips_together_and_every_label(
     np.testing.assert_array_equal(part.x, dataset.x[[3, 1]])
     assert part.targets.tolist() == [dataset.targets[3], dataset.targets[1]]
     assert part.labels == dataset.labels == ("happy", "sad", "angry")
+
+
+@pytest.fixture
+def voices(corpus_folder: Path) -> list[Path]:
+    """The clips of one synthetic voice."""
+    return sorted((corpus_folder / "Actor_01").glob("*.wav"))
+
+
+def test_load_tells_a_lossy_copy_and_a_trimmed_one_but_no_repetition(
+    voices: list[Path], config: Config, rng: np.random.Generator
+) -> None:
+    y, sr = soundfile.read(voices[5], dtype="float32")
+    # Synthetic voices are too clean: an encoder leaves out what lies below the noise of a real room.
+    y += 0.003 * rng.standard_normal(len(y)).astype(np.float32)
+    soundfile.write("room.wav", y, sr)
+    soundfile.write("copy.ogg", y, sr, compression_level=0.0)
+    soundfile.write("trimmed.wav", y[3:-3], sr)
+    clips = [Clip(str(path), "sad") for path in (*voices, "room.wav", "copy.ogg", "trimmed.wav")]
+
+    found = load(clips, config, "mfcc").near_copies
+
+    names = {frozenset(Path(example.clip.path).name for example in pair) for pair in found}
+    assert names == set(map(frozenset, combinations(("room.wav", "copy.ogg", "trimmed.wav"), 2)))
+
+
+def test_load_looks_for_near_copies_beside_the_clips_too(voices: list[Path], config: Config) -> None:
+    train = load([Clip(str(path), "sad") for path in voices[:20]], config, "mfcc")
+    y, sr = soundfile.read(voices[5], dtype="float32")
+    soundfile.write("trimmed.wav", y[3:-3], sr)
+
+    test = load([Clip("trimmed.wav", "sad")], config, "mfcc", beside=train)
+
+    ((one, other),) = test.near_copies
+    assert (one.clip.path, other.clip.path) == ("trimmed.wav", str(voices[5]))
+
+
+def test_near_copies_are_found_across_blocks(rng: np.random.Generator) -> None:
+    x = rng.standard_normal((2500, 40)).astype(np.float32)
+    x[2400] = x[3] + 0.001
+    x[1500] = x[1499] * 1.0001
+
+    assert near_copies(x, "mfcc") == [(3, 2400), (1499, 1500)]
 
 
 def test_load_gives_further_sets_of_the_same_clips(write_clip: WriteClip, config: Config) -> None:

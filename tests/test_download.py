@@ -19,6 +19,7 @@ import pytest
 
 from speechemo_cli.cli import app
 from speechemo_cli.corpus import download
+from speechemo_cli.corpus.known import BY_NAME
 from speechemo_cli.errors import AccessError, ConfigError
 
 CLIPS = [f"Actor_{actor:02}/03-01-05-01-01-01-{actor:02}.wav" for actor in range(1, 25)]
@@ -310,10 +311,10 @@ def test_unpack_says_that_a_file_is_damaged(tmp_path: Path) -> None:
 def test_list_names_every_corpus_with_licence_and_page(run: Callable) -> None:
     code, out, _ = run("--list")
 
-    listed = dict(block.split(": ", 1) for block in out.strip().split("\n\n"))
+    listed = dict(block.split("\n", 1) for block in out.strip().split("\n\n"))
     assert code == 0
-    assert listed.keys() == download.CORPORA.keys()
-    for name, corpus in download.CORPORA.items():
+    assert listed.keys() == BY_NAME.keys()
+    for name, corpus in BY_NAME.items():
         assert all(text in listed[name] for text in (corpus.licence, corpus.citation, corpus.page))
 
 

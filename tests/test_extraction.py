@@ -41,13 +41,13 @@ def config(tmp_path: Path) -> Config:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The paths that the reader is asked for, in order."""
     asked: list[str] = []
-    original = reader.read
+    original = reader.read_bytes
 
-    def counting(path: str, audio: AudioConfig) -> reader.Recording:
+    def counting(path: str, audio: AudioConfig) -> bytes:
         asked.append(str(path))
         return original(path, audio)
 
-    monkeypatch.setattr(reader, "read", counting)
+    monkeypatch.setattr(reader, "read_bytes", counting)
     return asked
 
 
@@ -330,9 +330,9 @@ def test_an_interrupted_run_keeps_the_chunks_it_had_finished(
     write_clip: WriteClip, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clips = make_clips(write_clip, 22)  # few enough to stay in this process
-    original, count = reader.read, 0
+    original, count = reader.read_bytes, 0
 
-    def interrupted(path: str, audio: AudioConfig) -> reader.Recording:
+    def interrupted(path: str, audio: AudioConfig) -> bytes:
         nonlocal count
         count += 1
         if count > 18:
@@ -340,7 +340,7 @@ def test_an_interrupted_run_keeps_the_chunks_it_had_finished(
         return original(path, audio)
 
     with monkeypatch.context() as patched:
-        patched.setattr(reader, "read", interrupted)
+        patched.setattr(reader, "read_bytes", interrupted)
         with pytest.raises(KeyboardInterrupt):
             extract(clips, config)
     report = extract(clips, config)
@@ -378,15 +378,15 @@ def test_a_clip_that_changes_while_it_is_read_is_not_stored(
     write_clip: WriteClip, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clips = make_clips(write_clip, 3)
-    original = reader.read
+    original = reader.read_bytes
 
-    def edited_first(path: str, audio: AudioConfig) -> reader.Recording:
+    def edited_first(path: str, audio: AudioConfig) -> bytes:
         if path == clips[1].path:
             write_clip("clip01.wav", seconds=0.4, f0=333)
         return original(path, audio)
 
     with monkeypatch.context() as patched:
-        patched.setattr(reader, "read", edited_first)
+        patched.setattr(reader, "read_bytes", edited_first)
         report = extract(clips, config)
     assert [(failure.path, failure.error) for failure in report.failed] == [
         (clips[1].path, "changed while it was being read")

@@ -172,6 +172,14 @@ def test_speakers_of_other_corpora_are_dealt_evenly_by_the_seed() -> None:
     assert len({str(deal) for deal in deals}) > 1
 
 
+def test_speakers_are_dealt_again_where_a_label_would_lose_all_its_speakers() -> None:
+    counts = {(f"s{i}", label): 1 for i in range(10) for label in ("sad", "happy")}
+    examples = grid({**counts, ("s3", "angry"): 1, ("s7", "angry"): 1})
+    for seed in range(20):
+        for fold in folds(examples, "speaker-5fold", seed):
+            assert set(labels(examples, fold.test)) <= set(labels(examples, fold.train))
+
+
 @pytest.mark.parametrize(
     ("protocol", "counts", "message"),
     [

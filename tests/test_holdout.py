@@ -72,23 +72,14 @@ def test_a_model_is_scored_apart_on_what_it_was_trained_on(rng: np.random.Genera
 
     result = holdout.score_model(trained.model, trained.metadata, data)
 
-    # The same clips, so the same numbers as the training reported.
-    assert result.trained_on == trained.train
-    assert result.seen_speakers == trained.seen
-    assert result.unseen_speakers == trained.new
-    assert result.unknown_speakers is None
-    assert result.not_trained_on is not None
-    assert result.not_trained_on.n == 180 - trained.train.n
-
-
-def test_a_model_that_knows_every_clip_has_no_unseen_score(rng: np.random.Generator) -> None:
-    data = told(rng)
-    trained = holdout.train_with_holdout("v1", data, trained_with(split="none", epochs=1))
-
-    result = holdout.score_model(trained.model, trained.metadata, data)
-
-    assert result.not_trained_on is result.unseen_speakers is result.seen_speakers is None
-    assert result.trained_on is not None
+    # The same clips, so the same numbers as the training reported; unseen speakers come first.
+    assert {name: group.scores for name, group in result.groups.items()} == {
+        "unseen_speakers": trained.new,
+        "seen_speakers": trained.seen,
+        "trained_on": trained.train,
+    }
+    assert list(result.groups) == ["unseen_speakers", "seen_speakers", "trained_on"]
+    assert result.groups["unseen_speakers"].whose == "data: 1 speaker, 30 clips"
 
 
 @pytest.fixture
@@ -100,8 +91,8 @@ def half_trained(rng: np.random.Generator, fitted: list[Fitted]) -> tuple[holdou
 
 
 def sizes(result: holdout.ModelResult) -> tuple[int, ...]:
-    parts = (result.trained_on, result.seen_speakers, result.unseen_speakers, result.unknown_speakers)
-    return tuple(part.n if part else 0 for part in parts)
+    names = ("trained_on", "seen_speakers", "unseen_speakers", "unknown_speakers")
+    return tuple(result.groups[name].scores.n if name in result.groups else 0 for name in names)
 
 
 def test_score_model_knows_a_clip_by_its_samples_and_by_its_content(
@@ -120,17 +111,18 @@ def test_score_model_takes_a_speaker_by_corpus_and_name(
     trained, data = half_trained
     other = with_clips(data, corpus="other")
     strangers = replace(other, examples=tuple(replace(e, key="e", sha256="f") for e in other.examples))
-    assert sizes(holdout.score_model(trained.model, trained.metadata, strangers)) == (0, 0, 120, 0)
+    # Two of the four have the names of speakers it was trained on.
+    assert sizes(holdout.score_model(trained.model, trained.metadata, strangers)) == (0, 0, 60, 60)
     # Under another name of the folder, clips it was trained on tell who is seen.
     assert sizes(holdout.score_model(trained.model, trained.metadata, other)) == (48, 12, 60, 0)
 
 
-@pytest.mark.parametrize("whole", [True, False], ids=["clips of both kinds", "training clips alone"])
-def test_score_model_scores_conditions_on_what_was_not_trained_on_where_there_is_any(
-    whole: bool, half_trained: tuple[holdout.HoldoutResult, Dataset], rng: np.random.Generator
+@pytest.mark.parametrize("group", ["unseen_speakers", "trained_on"])
+def test_score_model_scores_conditions_on_the_first_group(
+    group: str, half_trained: tuple[holdout.HoldoutResult, Dataset], rng: np.random.Generator
 ) -> None:
     trained, data = half_trained
-    if not whole:
+    if group == "trained_on":
         data = data.subset(trained.holdout.train)
     worse = data.x + 40 * rng.standard_normal(data.x.shape).astype(np.float32)
     others = {"mfcc@louder": data.x[:, None], "mfcc@telephone": worse[:, None], "augment": worse[:, None]}
@@ -138,8 +130,8 @@ def test_score_model_scores_conditions_on_what_was_not_trained_on_where_there_is
     result = holdout.score_model(trained.model, trained.metadata, replace(data, others=others))
 
     assert set(result.conditions) == {"louder", "telephone"}
-    plain = result.not_trained_on if whole else result.trained_on
-    assert plain is not None
+    assert next(iter(result.groups)) == group
+    plain = result.groups[group].scores
     assert result.conditions["louder"] == plain
     assert result.conditions["telephone"].accuracy < plain.accuracy
 
@@ -159,21 +151,56 @@ def test_score_model_calls_nobody_unseen_where_a_speaker_is_not_known(
     )
 
 
-def test_score_model_reads_the_bare_names_of_an_older_file_as_ravdess(
+def test_score_model_calls_nobody_unseen_where_the_model_file_tells_nothing(
     half_trained: tuple[holdout.HoldoutResult, Dataset],
 ) -> None:
     trained, data = half_trained
-    older = {"train": trained.metadata.data["train"], "speakers": ["s0", "s1"]}
-    # Other files may be training clips in another format, which such a model file cannot tell.
-    for is_ravdess, corpus, expected in (
-        (True, "ravdess", (48, 0, 60, 12)),
-        (True, "own", (48, 0, 0, 72)),
-        (False, "ravdess", (48, 0, 0, 72)),
-    ):
-        metadata = replace(trained.metadata, data={**older, "ravdess": is_ravdess})
-        assert (
-            sizes(holdout.score_model(trained.model, metadata, with_clips(data, corpus=corpus))) == expected
+    silent = replace(trained.metadata, data={})
+    for corpus in ("own", "ravdess"):
+        assert sizes(holdout.score_model(trained.model, silent, with_clips(data, corpus=corpus))) == (
+            0,
+            0,
+            0,
+            120,
         )
+
+
+def test_score_model_takes_a_near_copy_of_a_training_clip_and_its_speaker_for_seen(
+    half_trained: tuple[holdout.HoldoutResult, Dataset],
+) -> None:
+    trained, data = half_trained
+    # One of the 30 clips of s3, who was not trained on, is a copy of a training clip of s0 or s1.
+    copy, original = data.examples[90], data.examples[trained.holdout.train[0]]
+
+    result = holdout.score_model(
+        trained.model, trained.metadata, replace(data, near_copies=((copy, original),))
+    )
+
+    assert sizes(result) == (48, 12 + 30, 30, 0)
+
+
+def test_a_training_tells_near_copies_of_held_out_clips_and_labels_it_has_no_clip_of(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    data = told(rng, speakers=2)
+    # Each speaker has a label that the other lacks, so whoever is held out takes one along.
+    own = {"s0": data.labels[0], "s1": data.labels[1]}
+    kept = [e.clip.label in (data.labels[2], own[e.clip.speaker]) for e in data.examples]
+    data = data.subset(np.flatnonzero(kept))
+    plain = holdout.train_with_holdout("v1", data, trained_with())
+    trained, held_out = (data.examples[at[0]] for at in (plain.holdout.train, plain.holdout.new))
+
+    result = holdout.train_with_holdout(
+        "v1", replace(data, near_copies=((held_out, trained),)), trained_with()
+    )
+
+    lost = own[plain.holdout.new_speakers[0]]
+    assert result.cautions == [
+        f"{lost} has no training clip, as all its speakers were held out",
+        "1 near copy of held-out clips stood in training: the figures are too good",
+    ]
+    assert result.to_dict()["untrained_labels"] == [lost]
+    assert result.to_dict()["n_near_copies"] == 1
 
 
 def test_unseen_speakers_are_scored_by_corpus_too(rng: np.random.Generator, fitted: list[Fitted]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from speechemo_cli.evaluation.metrics import METRICS, ece, intervals, reliability, score
+from speechemo_cli.evaluation.metrics import METRICS, ece, intervals, no_interval, reliability, score
 
 LABELS = ("neutral", "calm", "happy")
 
@@ -93,7 +93,7 @@ def test_intervals_hold_the_truth_of_independent_clips(rng: np.random.Generator)
     truth = np.zeros(400, int)
     answers = (rng.random(400) > 0.7).astype(int)
 
-    low, high = intervals(truth, sure(answers), [None] * 400)["accuracy"]
+    low, high = intervals(truth, sure(answers), [f"s{i}" for i in range(400)])["accuracy"]
 
     assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.21 / 400), rel=0.15)
     assert low < (answers == 0).mean() < high
@@ -105,9 +105,26 @@ def test_intervals_over_speakers_are_wider_where_voices_differ(rng: np.random.Ge
     truth = np.zeros(400, int)
 
     over_speakers = intervals(truth, sure(answers), speakers)["accuracy"]
-    over_clips = intervals(truth, sure(answers), [None] * 400)["accuracy"]
+    over_clips = intervals(truth, sure(answers), [f"s{i}" for i in range(400)])["accuracy"]
 
     assert over_speakers[1] - over_speakers[0] > 3 * (over_clips[1] - over_clips[0])
+
+
+@pytest.mark.parametrize(
+    ("speakers", "why"),
+    [
+        (["a", "b", "c", "d"], "4 speakers: no interval"),
+        (["a", None], "1 speaker: no interval"),
+        ([None, ""], "speakers not known: no interval"),
+        (["a", "b", "c", "d", "e"], ""),
+    ],
+)
+def test_intervals_need_five_speakers(speakers: list[str | None], why: str) -> None:
+    groups = speakers * 20
+    truth = np.zeros(len(groups), int)
+
+    assert no_interval(groups) == why
+    assert (intervals(truth, sure(truth), groups, draws=3) == {}) == bool(why)
 
 
 def test_every_metric_has_an_interval_around_it(rng: np.random.Generator) -> None:

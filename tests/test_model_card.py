@@ -36,7 +36,7 @@ def network() -> Any:
 @pytest.fixture
 def measured(fitted: list[Fitted]) -> dict[str, Any]:
     """Results of a cross-validation with numbers of every kind."""
-    found = calibrate("v1", blurred(np.random.default_rng(2), speakers=4), trained_with())
+    found = calibrate("v1", blurred(np.random.default_rng(2), speakers=5), trained_with())
     assert found is not None
     return found.result.to_dict()
 

@@ -17,7 +17,7 @@ from speechemo_cli.plotting import drawable
 def test_confusion_draws_labels_of_any_alphabet_without_a_word(
     label: str, recwarn: pytest.WarningsRecorder
 ) -> None:
-    plots.confusion([[1, 0], [0, 1]], (label, "sad"), "v1", Path("matrix.png"))
+    plots.confusion({f"v1: {label}": [[1, 0], [0, 1]]}, (label, "sad"), Path("matrix.png"))
 
     assert imread("matrix.png").std() > 0.05
     assert list(recwarn) == []
@@ -50,16 +50,24 @@ def test_a_watched_set_adds_its_line() -> None:
 
 def test_the_diagonal_of_a_good_confusion_matrix_is_dark() -> None:
     good, bad = np.eye(3, dtype=int) * 9, 9 - np.eye(3, dtype=int) * 9
-    plots.confusion(good.tolist(), ("a", "b", "c"), "good", Path("good.png"))
-    plots.confusion(bad.tolist(), ("a", "b", "c"), "bad", Path("bad.png"))
+    plots.confusion({"good": good.tolist()}, ("a", "b", "c"), Path("good.png"))
+    plots.confusion({"bad": bad.tolist()}, ("a", "b", "c"), Path("bad.png"))
 
     # Three dark cells of nine against six half-dark ones.
     assert imread("good.png")[..., 0].mean() != pytest.approx(imread("bad.png")[..., 0].mean(), abs=1e-3)
 
 
+def test_confusion_matrices_of_two_groups_stand_side_by_side() -> None:
+    matrix = [[3, 1], [0, 2]]
+    plots.confusion({"one": matrix}, ("a", "b"), Path("one.png"))
+    plots.confusion({"one": matrix, "other": matrix}, ("a", "b"), Path("two.png"))
+
+    assert imread("two.png").shape[1] == 2 * imread("one.png").shape[1]
+
+
 def test_labels_that_never_occur_do_not_divide_by_zero() -> None:
     with np.errstate(all="raise"):
-        plots.confusion([[3, 0], [0, 0]], ("a", "b"), "half empty", Path("half.png"))
+        plots.confusion({"half empty": [[3, 0], [0, 0]]}, ("a", "b"), Path("half.png"))
 
     assert Path("half.png").stat().st_size > 0
 

@@ -16,7 +16,7 @@ from conftest import Fitted, blurred, told, trained_with
 from speechemo_cli.corpus.folds import PROTOCOLS
 from speechemo_cli.evaluation import protocols, runs
 from speechemo_cli.evaluation.calibration import apply_temperature, fit_temperature
-from speechemo_cli.evaluation.protocols import ProtocolResult
+from speechemo_cli.evaluation.results import ProtocolResult, over_seeds
 from speechemo_cli.features.dataset import Dataset
 from speechemo_cli.models import training
 from speechemo_cli.models.checkpoint import Checkpoint
@@ -45,15 +45,49 @@ def test_a_protocol_scores_every_fold_and_says_what_it_means(protocol: str, rng:
 
 
 def test_spread_is_mean_deviation_and_pooled(rng: np.random.Generator) -> None:
-    result = protocols.run_protocol("v1", "random-5fold", told(rng, speakers=3), trained_with(epochs=2))
+    result = protocols.run_protocol("v1", "random-5fold", told(rng, speakers=5), trained_with(epochs=2))
 
     values = [fold.scores.accuracy for fold in result.folds]
     assert result.spread("accuracy") == {
         "mean": pytest.approx(np.mean(values)),
         "sd": pytest.approx(np.std(values, ddof=1)),
         "pooled": result.pooled.accuracy,
-        "ci95": list(result.intervals["accuracy"]),
+        "ci95": list(result.everybody.intervals["accuracy"]),
     }
+
+
+def test_over_seeds_tells_mean_and_range(rng: np.random.Generator, fitted: list[Fitted]) -> None:
+    data = blurred(rng, speakers=3)
+    results = {
+        seed: protocols.run_protocol("v1", "random-5fold", data, replace(trained_with(), seed=seed))
+        for seed in (4, 5, 6)
+    }
+
+    summary = over_seeds(results)
+
+    assert summary["seeds"] == [4, 5, 6]
+    values = [result.pooled.uar for result in results.values()]
+    assert len(set(values)) > 1
+    assert summary["uar"]["values"] == values
+    assert summary["uar"]["mean"] == pytest.approx(np.mean(values))
+    assert (summary["uar"]["min"], summary["uar"]["max"]) == (min(values), max(values))
+
+
+def test_run_protocol_names_a_label_that_was_tested_without_training(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    data = told(rng, speakers=3)
+    happy = data.labels.index("happy")
+    of_s1 = np.array([example.clip.speaker == "s1" for example in data.examples])
+    data = data.subset(np.flatnonzero((data.targets != happy) | of_s1))
+
+    result = protocols.run_protocol("v1", "loso", data, trained_with())
+
+    assert result.untrained_labels == {"happy": ["2"]}
+    assert result.fewer_folds == ""
+    (caution,) = result.cautions
+    assert caution.startswith("happy was tested without a training clip of it")
+    assert result.to_dict()["untrained_labels"] == {"happy": ["2"]}
 
 
 def test_slices_are_scores_of_their_clips(rng: np.random.Generator) -> None:
@@ -316,6 +350,13 @@ def test_what_json_has_is_what_the_scores_are(rng: np.random.Generator, fitted: 
     assert document["n_answers"] == document["n_clips"] == n == 120
     assert document["calibrated"] is document["speaker_independent"] is True
     assert document["accuracy"]["pooled"] == pytest.approx((answers == result.truth).mean())
+    assert document["n_folds"] == {
+        "asked": 5,
+        "ran": 4,
+        "why_fewer": "4 of 5 folds: the clips have 4 speakers",
+    }
+    assert document["accuracy"]["ci95"] is None
+    assert document["no_interval"] == "4 speakers: no interval"
     assert [fold["temperature"] for fold in document["folds"]] == [fold.temperature for fold in result.folds]
     assert sum(fold["n"] for fold in document["folds"]) == n
     bins = document["reliability"]
@@ -409,12 +450,12 @@ def test_distances_are_from_the_training_of_the_fold(rng: np.random.Generator, f
         np.testing.assert_allclose(fold.distances, expected, rtol=1e-4)
 
 
-def test_stages_are_named_from_the_outside_in_and_need_no_listener() -> None:
+def test_within_names_stages_from_the_outside_in_and_counts_the_epochs_of_the_whole() -> None:
     heard: list[tuple] = []
-    outer = protocols.within(lambda *values: heard.append(values), "fold 1 of 5")
+    outer = protocols.within(lambda *values: heard.append(values), "fold 2 of 5", 10, 50)
 
-    protocols.within(outer, "calibrating")("fold 2 of 4", 1, 3, {})
+    protocols.within(outer, "calibrating", 3, 9)("fold 2 of 4", 1, 3, {})
     outer("", 2, 3, {})
-    protocols.within(None, "training")("", 1, 3, {})
+    protocols.within(None, "training", 0, 3)("", 1, 3, {})
 
-    assert heard == [("fold 1 of 5, calibrating, fold 2 of 4", 1, 3, {}), ("fold 1 of 5", 2, 3, {})]
+    assert heard == [("fold 2 of 5, calibrating, fold 2 of 4", 14, 50, {}), ("fold 2 of 5", 12, 50, {})]

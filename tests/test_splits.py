@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechemo_cli.corpus.clips import Clip
-from speechemo_cli.corpus.splits import Example, check_no_leakage, distinct, hold_out
+from speechemo_cli.corpus.splits import Example, check_no_leakage, distinct, hold_out, parted
 from speechemo_cli.errors import DataError, LeakError
 
 # --- distinct recordings
@@ -261,6 +261,33 @@ def test_speakers_who_each_have_a_label_of_their_own_cannot_be_held_out() -> Non
 
     with pytest.raises(DataError, match="needs training clips of at least two labels"):
         hold_out(examples, "both", 0.5, 0)
+
+
+def one_voice_for_angry(n: int = 5) -> list[Example]:
+    counts = {(f"s{i}", label): 10 for i in range(n) for label in ("happy", "sad")}
+    return grid({**counts, ("s1", "angry"): 10})
+
+
+def test_hold_out_draws_again_where_a_label_would_lose_its_only_speaker() -> None:
+    examples = one_voice_for_angry()
+    for seed in range(20):
+        held = hold_out(examples, "both", 0.4, seed)
+        assert "s1" not in held.new_speakers
+        assert held.untrained_labels == ()
+
+
+def test_hold_out_names_a_label_that_keeps_no_training_clip_in_any_draw() -> None:
+    counts = {(who, label): 10 for who in ("a", "b") for label in ("happy", "sad")}
+    examples = grid({**counts, ("a", "angry"): 10, ("b", "calm"): 10})
+    held = hold_out(examples, "both", 0.5, 0)
+    lost = {"a": "angry", "b": "calm"}[held.new_speakers[0]]
+    assert held.untrained_labels == (lost,)
+
+
+def test_parted_keeps_pairs_on_both_sides_training_first() -> None:
+    a, b, c, d = grid({(who, "sad"): 1 for who in "abcd"})
+    assert parted([(a, b), (c, a), (c, d)], train=[a, c], test=[b, d]) == ((a, b), (c, d))
+    assert parted([(b, a)], train=[a], test=[b]) == ((a, b),)
 
 
 # --- sung clips

@@ -164,7 +164,8 @@ def refusal(file: BinaryIO, suffix: str) -> tuple[str, str]:
         return "not audio that can be read (it is text)", ""
     y = np.frombuffer(head[: len(head) // 2 * 2], "<i2").astype(np.float64)
     # Neighbouring samples of a voice are alike; bytes that are no samples are not.
-    if suffix in _HEADERLESS or float(np.dot(y[1:], y[:-1])) > 0.5 * float(np.dot(y, y)) > 0:
+    alike = float(np.dot(y[1:], y[:-1])) > 0.5 * float(np.dot(y, y)) > 0
+    if suffix in _HEADERLESS or (alike and not _BEGINS_WITH_0.match(first)):
         line = _HEADERLESS.get(suffix, _HEADERLESS[".pcm"])
         rate = re.search(r"s16le -ar (\d+)", line)
         raw = f"Say its rate, --raw {rate[1]}, or convert it" if rate else "Convert it"

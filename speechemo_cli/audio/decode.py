@@ -172,7 +172,7 @@ def _parts(file: BinaryIO, track: int, suffix: str) -> Iterator[Decoder]:
         try:
             yield _with_ffmpeg(file, at, end, track)
         except UnknownFormatError:
-            raise AudioError(*refusal(file, suffix)) from None
+            raise AudioError(*refusal(file, suffix.lower())) from None
         return
     while kind is not None and kind == first and at < end:
         if kind == "ogg":

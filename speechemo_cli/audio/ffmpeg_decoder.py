@@ -26,8 +26,9 @@ _FORMATS = (
     *("mp3", "aac", "amr", "wav", "w64", "caf", "aiff", "au", "nistsphere", "avi", "flv", "mpeg", "mpegts"),
     *("ac3", "eac3", "dts", "rm"),
 )
-# A file that holds less than this share of what it promises was cut: delays of codecs are shorter.
-_CUT_SHARE, _CUT_S = 0.98, 0.1
+# A file that holds less than this share of what it promises was cut, unless it lacks so little: some headers
+# count the delay of the encoder, and what fills its last frame.
+_CUT_SHARE, _CUT_S, _CUT_SAMPLES = 0.98, 0.1, 2400
 # So many packets without sound are no recording.
 _MOST_EMPTY_PACKETS = 2**18
 # What is looked at of each sound track to find the one with speech.
@@ -68,6 +69,8 @@ class FFmpegDecoder:
     """
 
     def __init__(self, file: BinaryIO | Part, track: int = 0, cut: str = "") -> None:
+        import av
+
         self.warnings: tuple[str, ...] = ()
         mp3_frames = _mp3_frames(file)
         self._container = _opened(file)
@@ -90,6 +93,8 @@ class FFmpegDecoder:
             )
         if self._format == "flac":  # a frame whose checksum is wrong would be noise
             self._stream.codec_context.options = {"err_detect": "crccheck+explode"}
+        if self._stream.codec_context.name == "alac":  # its last packet is short, as some headers say again
+            self._stream.codec_context.flags2 |= av.codec.context.Flags2.skip_manual
         self._pieces = self._decoded()
         self._rest = np.empty((0, 1), np.float32)
         self.sr = 0
@@ -187,7 +192,7 @@ class FFmpegDecoder:
         promised_s, held_s = (self.frames or 0) / self.sr, held / self.sr
         if self._cut:
             return (f"truncated: the file {self._cut}, after {held_s:.2f} s",)
-        if held_s >= _CUT_SHARE * promised_s - _CUT_S:
+        if held_s >= _CUT_SHARE * promised_s - max(_CUT_S, _CUT_SAMPLES / self.sr):
             return ()
         return (f"truncated: the header promises {promised_s:.2f} s, the file holds {held_s:.2f} s",)
 
@@ -217,7 +222,8 @@ def _samples(frame: Any) -> NDArray[np.float32]:
     channels = frame.layout.nb_channels
     y = y.T if frame.format.is_planar else y.reshape(-1, channels)
     if y.dtype.kind == "f":
-        return np.asarray(y, np.float32)
+        with np.errstate(over="ignore"):  # infinities are refused in their place
+            return np.asarray(y, np.float32)
     half = 2.0 ** (8 * y.dtype.itemsize - 1)
     if y.dtype.kind == "u":
         y = y - half

@@ -66,7 +66,8 @@ class DecoderPool:
         """
         if content is None:
             content = reader.read_bytes(path, self._config)
-        if self._config.raw_sr or decode.is_plain(io.BytesIO(content)):
+        too_large = len(content) > reader.LARGEST_BYTES
+        if too_large or self._config.raw_sr or decode.is_plain(io.BytesIO(content)):
             return reader.read_channels(path, self._config, self._channel, content)
         about = {"path": path, "channel": self._channel, "bytes": len(content)}
         request = json.dumps({**about, "config": asdict(self._config)}).encode() + b"\n"

@@ -9,8 +9,8 @@ import typer
 
 from speechemo_cli.cli import options, render
 from speechemo_cli.errors import ExitCode
-from speechemo_cli.evaluation.wording import counted
 from speechemo_cli.files import display_name
+from speechemo_cli.formatting import counted
 
 if TYPE_CHECKING:
     from speechemo_cli.features.upkeep import SetInfo

@@ -10,8 +10,8 @@ import typer
 
 from speechemo_cli.cli import options, render
 from speechemo_cli.cli.protected import protect
-from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import display_name
+from speechemo_cli.formatting import percent
 
 if TYPE_CHECKING:
     from speechemo_cli.evaluation.predictions import Comparison
@@ -55,13 +55,13 @@ def run(
 
 def _verdict(result: Comparison) -> str:
     """Say in one sentence which is better, if that can be told."""
-    from speechemo_cli.evaluation.predictions import LEAST_SPEAKERS
+    from speechemo_cli.evaluation.metrics import MIN_SPEAKERS
 
     n, points = len(result.by_speaker), f"{100 * result.difference:+.1f} points"
     if result.ci95 is None:
         return (
             f"No verdict: the difference is {points}, but {n} speakers are known, and it takes"
-            f" {LEAST_SPEAKERS} to tell anything of others."
+            f" {MIN_SPEAKERS} to tell anything of others."
         )
     low, high = (f"{100 * edge:+.1f}" for edge in result.ci95)
     measured = f"{points}, 95 % interval {low} to {high} over {n} speakers"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from speechemo_cli.cli import render
 from speechemo_cli.corpus.clips import NO_LABEL, NOT_MATCHED
 from speechemo_cli.corpus.labels import ordered
-from speechemo_cli.evaluation.wording import counted
 from speechemo_cli.files import display_name
+from speechemo_cli.formatting import counted
 
 if TYPE_CHECKING:
     from collections import Counter

@@ -14,9 +14,9 @@ from speechemo_cli.files import display_name
 
 
 def _complete(incomplete: str) -> list[str]:
-    from speechemo_cli.corpus.download import CORPORA
+    from speechemo_cli.corpus.known import BY_NAME
 
-    return [name for name in CORPORA if name.startswith(incomplete)]
+    return [name for name in BY_NAME if name.startswith(incomplete)]
 
 
 def run(
@@ -45,16 +45,17 @@ def run(
     Its licence and citation are shown first. A corpus appears whole or not at all.
     """
     from speechemo_cli.corpus import download
+    from speechemo_cli.corpus.known import BY_NAME, RAVDESS
 
     if list_:
-        render.emit("\n\n".join(f"{name}: {one.describe()}" for name, one in download.CORPORA.items()))
+        render.emit("\n\n".join(one.describe() for one in BY_NAME.values()))
         return
-    known = download.CORPORA.get((corpus or "").lower())
+    known = BY_NAME.get((corpus or "").lower())
     if known is None:
         what = f"the corpus {corpus!r} is not known" if corpus else "no CORPUS was given"
         raise ConfigError(what, "speechemo download --list shows what there is")
     render.note(known.describe())
-    if known is not download.CORPORA["ravdess"]:
+    if known.name != RAVDESS:
         raise ConfigError(
             f"{corpus} is not fetched from here", f"Get it from {known.page} and unpack it into data/"
         )

@@ -8,23 +8,28 @@ import sys
 import time
 from dataclasses import asdict, replace
 from datetime import datetime
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 import typer
 
 from speechemo_cli.cli import corpora, options, protected, render, score_tables
 from speechemo_cli.cli.protected import files_of
 from speechemo_cli.errors import ConfigError
-from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import display_name, require_writable
+from speechemo_cli.formatting import GROUP_TITLES, GROUPS, MODEL_GROUP_TITLES, TRAINED, percent
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from speechemo_cli.config import Config
     from speechemo_cli.corpus.collection import Collection
-    from speechemo_cli.evaluation.metrics import Scores
-    from speechemo_cli.evaluation.protocols import ProtocolResult
+    from speechemo_cli.corpus.splits import Example
+    from speechemo_cli.evaluation.groups import Group
+    from speechemo_cli.evaluation.protocols import OnEpoch
+    from speechemo_cli.evaluation.results import ProtocolResult
     from speechemo_cli.features.extraction import Extraction
 
 
@@ -74,6 +79,12 @@ def run(
     ] = False,
     calibrate: options.Calibrate = None,
     seed: options.Seed = None,
+    seeds: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=1, max=100, help="Train with N seeds, from --seed on; tells mean and range."
+        ),
+    ] = 1,
     store: options.Store = None,
     jobs: options.Jobs = None,
     song: options.Song = None,
@@ -99,9 +110,10 @@ def run(
             "--model and --version were both given", "--model scores a file, --version trains anew"
         )
     trains = version is not None or between.train
-    if not trains and (protocol or epochs or predictions or report):
+    if not trains and (protocol or epochs or predictions or report or seeds > 1):
         raise ConfigError(
-            "--protocol, --epochs, --predictions and --report go with --version", "For example --version v2"
+            "--protocol, --epochs, --predictions, --report and --seeds go with --version",
+            "For example --version v2",
         )
     if conditions and between.train:
         raise ConfigError("--conditions does not go with --train and --test", "Leave it out")
@@ -122,10 +134,10 @@ def run(
         train__calibrate=calibrate,
     )
     if between.train:
-        _between_corpora((version or options.DEFAULT_VERSION).value, between, config, files, format_)
+        _between_corpora((version or options.DEFAULT_VERSION).value, between, config, files, format_, seeds)
     elif version:
         chosen = (protocol or options.Protocol.speaker_5fold).value
-        _by_protocol(version.value, chosen, config, files, format_, with_conditions=conditions)
+        _by_protocol(version.value, chosen, config, files, format_, seeds, with_conditions=conditions)
     else:
         _model_file(model, config, files, format_, with_conditions=conditions)
 
@@ -216,15 +228,16 @@ def _model_file(
             update,
         )
     render.say_extraction(clips.extraction)
+    render.say_near_copies(clips.near_copies)
     result = holdout.score_model(checked.load(), metadata, clips)
-    headline = result.not_trained_on or result.trained_on
-    assert headline is not None
     if files.plot:
-        _draw(headline, metadata.labels, f"{model_file.shown(path)} on {headline.n} clips", files.plot)
+        named = {MODEL_GROUP_TITLES[name]: group for name, group in result.groups.items()}
+        _draw(named, metadata.labels, model_file.shown(path), files.plot)
     if options.is_table(format_):
-        render.emit(score_tables.of_model(result, headline))
+        render.emit(score_tables.of_model(result))
     else:
-        parts = ("trained_on", "seen_speakers", "unseen_speakers", "unknown_speakers", "not_trained_on")
+        parts = {name: group.to_dict() for name, group in result.groups.items()}
+        headline = next(iter(parts))
         render.emit_json(
             "evaluate",
             {
@@ -232,14 +245,13 @@ def _model_file(
                 "model": model_file.shown(path),
                 "labels": list(metadata.labels),
                 "n_clips": len(clips.examples),
-                "n_trained_on": result.trained_on.n if result.trained_on else 0,
-                "scored": "not_trained_on" if result.not_trained_on else "trained_on",
-                **_scores(headline),
-                **{name: _scores(getattr(result, name)) for name in parts},
-                **conditions.to_dict(result.conditions, headline),
-                **corpora.to_dict(corpus),
-                "failed": [asdict(failure) for failure in clips.extraction.failed],
-                "seconds": round(time.perf_counter() - started, 3),
+                "n_trained_on": parts[TRAINED]["n"] if TRAINED in parts else 0,
+                "scored": headline,
+                **parts[headline],
+                **{name: parts.get(name) for name in GROUPS},
+                **conditions.to_dict(result.conditions, result.groups[headline].scores),
+                "near_copies": _paths(clips.near_copies),
+                **_finish(corpus, clips.extraction, started),
             },
         )
     corpora.exit_for(corpus, clips.extraction)
@@ -251,10 +263,12 @@ def _by_protocol(
     config: Config,
     files: _Files,
     format_: options.Format | None,
+    seeds: int,
     *,
     with_conditions: bool,
 ) -> None:
     started = time.perf_counter()
+    from speechemo_cli.corpus.folds import RANDOM_HOLDOUT_DRAWS
     from speechemo_cli.evaluation import conditions, protocols
     from speechemo_cli.features import dataset
 
@@ -266,17 +280,40 @@ def _by_protocol(
         others = (*preset.others, *(conditions.feature_sets(preset.feature_set) if with_conditions else ()))
         clips = dataset.load(corpus.clips, config, preset.feature_set, others=others, on_progress=update)
     render.say_extraction(clips.extraction)
-    with render.progress("training", "epochs") as update:
-        result = protocols.run_protocol(
-            version, protocol, clips, config, lambda stage, done, total, _: update(done, total, stage=stage)
-        )
-    document = {**result.to_dict(), **_finish(corpus, clips.extraction, started)}
-    _show(result, preset.calibrate, files, format_, document, list(corpus.parts))
+    render.say_near_copies(clips.near_copies)
+    step = RANDOM_HOLDOUT_DRAWS if protocol == "random-holdout" else 1  # each draw has a seed of its own
+    results = _by_seed(seeds, step, config, partial(protocols.run_protocol, version, protocol, clips))
+    document = {**results[config.seed].to_dict(), **_finish(corpus, clips.extraction, started)}
+    _show(results, preset.calibrate, files, format_, document, list(corpus.parts))
     corpora.exit_for(corpus, clips.extraction)
 
 
+_Result = TypeVar("_Result")
+
+
+def _by_seed(
+    n: int, step: int, config: Config, train: Callable[[Config, OnEpoch], _Result]
+) -> dict[int, _Result]:
+    """Train with so many seeds, beginning with the config's; the progress says which runs."""
+    with render.progress("training", "epochs") as update:
+
+        def one(i: int, seed: int) -> _Result:
+            def on_epoch(stage: str, done: int, total: int, _: Any) -> None:
+                where = f"seed {seed}, {i + 1} of {n}: {stage}" if n > 1 else stage
+                update(i * total + done, n * total, stage=where)
+
+            return train(replace(config, seed=seed), on_epoch)
+
+        return {seed: one(i, seed) for i in range(n) for seed in [config.seed + i * step]}
+
+
 def _between_corpora(
-    version: str, between: _Between, config: Config, files: _Files, format_: options.Format | None
+    version: str,
+    between: _Between,
+    config: Config,
+    files: _Files,
+    format_: options.Format | None,
+    seeds: int,
 ) -> None:
     started = time.perf_counter()
     from speechemo_cli.evaluation import cross_corpus, protocols
@@ -290,19 +327,18 @@ def _between_corpora(
         clips = found.only(between.train).clips
         train = dataset.load(clips, config, preset.feature_set, others=preset.others, on_progress=update)
         kept, left_out = cross_corpus.split_by_label(found.only(between.test).clips, train.labels)
-        test = dataset.load(kept, config, preset.feature_set, train.labels, on_progress=update)
+        test = dataset.load(kept, config, preset.feature_set, train.labels, on_progress=update, beside=train)
     for data in (train, test):
         render.say_extraction(data.extraction)
+    render.say_near_copies(tuple(dict.fromkeys(train.near_copies + test.near_copies)))
     if left_out:
         counts = display_name(", ".join(f"{label} ({n})" for label, n in left_out.items()))
         render.warn(f"left out of the test, as the training has no such label: {counts} clips")
-    with render.progress("training", "epochs") as update:
-        crossed = cross_corpus.cross_corpus(
-            version, train, test, config, lambda stage, done, total, _: update(done, total, stage=stage)
-        )
+    by_seed = _by_seed(seeds, 1, config, partial(cross_corpus.cross_corpus, version, train, test))
     extraction = replace(train.extraction, failed=[*train.extraction.failed, *test.extraction.failed])
-    document = {**crossed.to_dict(), "left_out": left_out, **_finish(found, extraction, started)}
-    _show(crossed.result, preset.calibrate, files, format_, document, list(found.parts))
+    document = {**by_seed[config.seed].to_dict(), "left_out": left_out, **_finish(found, extraction, started)}
+    results = {seed: crossed.result for seed, crossed in by_seed.items()}
+    _show(results, preset.calibrate, files, format_, document, list(found.parts))
     corpora.exit_for(found, extraction)
 
 
@@ -315,24 +351,27 @@ def _finish(found: Collection, extraction: Extraction, started: float) -> dict[s
 
 
 def _show(
-    result: ProtocolResult,
+    results: dict[int, ProtocolResult],
     calibrate: bool,
     files: _Files,
     format_: options.Format | None,
     document: dict[str, Any],
     data: list[str],
 ) -> None:
-    """Write the files that were asked for, and print the result."""
+    """Write the files that were asked for, and print the result: of the first seed, and of all."""
     from speechemo_cli.evaluation import calibration, predictions, report
+    from speechemo_cli.evaluation.results import over_seeds
 
+    result = next(iter(results.values()))
+    by_seed = over_seeds(results) if len(results) > 1 else None
     if calibrate and not result.protocol.shares_speakers and not result.calibrated:
         render.say_uncalibrated()
     temperatures = [fold.temperature for fold in result.folds if fold.temperature is not None]
     for temperature in filter(calibration.at_bound, temperatures):
         render.warn_at_bound(temperature)
     if files.plot:
-        title = f"{result.version}, {result.protocol.name}, {result.pooled.n} answers"
-        _draw(result.pooled, result.labels, title, files.plot)
+        named = {GROUP_TITLES[name]: group for name, group in result.groups.items()}
+        _draw(named, result.labels, f"{result.version}, {result.protocol.name}", files.plot)
     if files.predictions:
         predictions.write(result, files.predictions)
         render.note(f"predictions: {display_name(files.predictions)}")
@@ -345,22 +384,25 @@ def _show(
         report.write_report(result, files.report, origin, audio=not files.no_audio)
         render.note(f"report: {display_name(files.report)}")
     if options.is_table(format_):
-        render.emit(score_tables.of_protocol(result))
+        render.emit((score_tables.of_seeds(by_seed) if by_seed else "") + score_tables.of_protocol(result))
     else:
-        render.emit_json("evaluate", document)
+        for caution in result.cautions:  # which the table tells, too
+            render.warn(caution)
+        document["near_copies"] = _paths(result.near_copies)
+        render.emit_json("evaluate", {**document, **({"by_seed": by_seed} if by_seed else {})})
 
 
-def _scores(scores: Scores | None) -> Any:
-    return scores.to_dict() if scores else None
+def _paths(pairs: Iterable[tuple[Example, Example]]) -> list[list[str]]:
+    return [[one.clip.path, other.clip.path] for one, other in pairs]
 
 
-def _draw(scores: Scores, labels: tuple[str, ...], title: str, path: Path) -> None:
+def _draw(groups: dict[str, Group], labels: tuple[str, ...], title: str, path: Path) -> None:
     from speechemo_cli.evaluation import plots
 
-    plots.confusion(
-        scores.confusion,
-        labels,
-        f"{title}\naccuracy {percent(scores.accuracy)}, UAR {percent(scores.uar)}",
-        path,
-    )
+    titles = {
+        f"{title}: {name}\n{group.whose}\n"
+        f"accuracy {percent(group.scores.accuracy)}, UAR {percent(group.scores.uar)}": group.scores.confusion
+        for name, group in groups.items()
+    }
+    plots.confusion(titles, labels, path)
     render.note(f"confusion matrix: {display_name(path)}")

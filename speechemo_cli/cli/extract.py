@@ -10,8 +10,8 @@ import typer
 from speechemo_cli.cli import corpora, options, render
 from speechemo_cli.cli.protected import files_of, protect
 from speechemo_cli.errors import ConfigError
-from speechemo_cli.evaluation.wording import counted
 from speechemo_cli.files import display_name
+from speechemo_cli.formatting import counted
 
 if TYPE_CHECKING:
     from speechemo_cli.config import Config

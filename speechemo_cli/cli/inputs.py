@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from speechemo_cli.cli import render
 from speechemo_cli.errors import AccessError, ConfigError, NoInputError
-from speechemo_cli.evaluation.wording import counted
 from speechemo_cli.files import access_error, display_name
+from speechemo_cli.formatting import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -11,8 +11,8 @@ from speechemo_cli.cli import options, render
 from speechemo_cli.cli.protected import protect
 from speechemo_cli.corpus.clips import speaker_names
 from speechemo_cli.errors import ConfigError
-from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import display_name
+from speechemo_cli.formatting import interval, percent
 
 app = typer.Typer(help="Show what is in a model file.", no_args_is_help=True)
 
@@ -131,11 +131,11 @@ def _results(results: dict[str, Any]) -> list[tuple[str, str]]:
     measured = results.get("cross_validated")
     if measured:
         accuracy = measured["accuracy"]
-        low, high = accuracy["ci95"]
+        shown = interval("accuracy", accuracy["ci95"], measured.get("no_interval", ""))
         rows.append(
             (
                 "right on speakers left out",
-                f"{percent(accuracy['pooled'])} ({percent(low)} to {percent(high)}),"
+                f"{percent(accuracy['pooled'])} ({shown}),"
                 f" UAR {percent(measured['uar']['pooled'])},"
                 f" ECE {percent(measured['ece']['pooled'])}",
             )

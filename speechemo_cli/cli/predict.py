@@ -11,8 +11,8 @@ import typer
 
 from speechemo_cli.cli import answers, earlier, inputs, options, outputs, protected, render, stream, timeline
 from speechemo_cli.errors import ConfigError
-from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import display_name
+from speechemo_cli.formatting import percent
 from speechemo_cli.inference.results import Style, refused
 
 if TYPE_CHECKING:

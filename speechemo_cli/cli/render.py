@@ -14,14 +14,15 @@ import typer
 from speechemo_cli import stderr
 from speechemo_cli.cli import signals
 from speechemo_cli.errors import ExitCode
-from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import access_error, display_name
+from speechemo_cli.formatting import counted, percent
 from speechemo_cli.inference.results import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from speechemo_cli.corpus.splits import Example
     from speechemo_cli.evaluation.metrics import Scores
     from speechemo_cli.features.extraction import Extraction
 
@@ -221,14 +222,14 @@ def per_class_table(parts: Mapping[str, Scores]) -> str:
     return table(columns, rows)
 
 
-def confusion_table(scores: Scores) -> str:
-    """Lay out a confusion matrix: rows are the truth, columns the answers."""
+def confusion_table(scores: Scores, title: str) -> str:
+    """Lay out a confusion matrix: rows are the truth, columns the answers; the title says of whom it is."""
     labels = [score.label for score in scores.per_class]
     rows = [
         [label, *(str(n) if n else "·" if draws_blocks() else "." for n in counts)]
         for label, counts in zip(labels, scores.confusion, strict=True)
     ]
-    return table(["truth \\ answer", *labels], rows)
+    return f"{title}\n" + table(["truth \\ answer", *labels], rows)
 
 
 def shows_progress() -> bool:
@@ -320,6 +321,17 @@ def say_extraction(extraction: Extraction) -> None:
         warn(f"{display_name(failure.path)}: {failure.error}")
     for shard in extraction.damaged:
         warn(f"damaged, set aside and computed anew: {shard}")
+
+
+def say_near_copies(pairs: Sequence[tuple[Example, Example]]) -> None:
+    """Name the first few pairs of clips that are nearly the same recording, and count all."""
+    if pairs:
+        shown = (
+            f"{display_name(one.clip.path)} and {display_name(other.clip.path)}" for one, other in pairs[:3]
+        )
+        n = counted(len(pairs), "pair")
+        more = ", ..." if len(pairs) > 3 else ""
+        warn(f"{n} of clips are nearly the same recording, encoded anew or trimmed: {'; '.join(shown)}{more}")
 
 
 def say_uncalibrated() -> None:

@@ -2,46 +2,71 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from speechemo_cli.cli import render
 from speechemo_cli.corpus.clips import speaker_names
-from speechemo_cli.evaluation.wording import TITLES, measure, percent
 from speechemo_cli.files import display_name
+from speechemo_cli.formatting import (
+    GROUP_TITLES,
+    MODEL_GROUP_TITLES,
+    SEEN,
+    TITLES,
+    TRAINED,
+    UNKNOWN,
+    UNSEEN,
+    interval,
+    measure,
+    percent,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from speechemo_cli.evaluation.groups import Group
     from speechemo_cli.evaluation.holdout import ModelResult
     from speechemo_cli.evaluation.metrics import Scores
-    from speechemo_cli.evaluation.protocols import ProtocolResult
+    from speechemo_cli.evaluation.results import ProtocolResult
 
 
-def of_model(result: ModelResult, headline: Scores) -> str:
-    """Show the scores of a model file on the clips it was trained on and on others."""
-    parts = {
-        "trained on": result.trained_on,
-        "other clips of seen speakers": result.seen_speakers,
-        "unseen speakers": result.unseen_speakers,
-        "files it was not trained on": result.unknown_speakers,
-    }
-    rows = [
-        [name, str(s.n), percent(s.accuracy), percent(s.uar), percent(s.macro_f1)]
-        for name, s in parts.items()
-        if s is not None
+_MEANINGS = {
+    UNSEEN: "",
+    UNKNOWN: "Whether it was trained on their speakers is not known: the clips or the model file tell no"
+    " speaker, or a name that another folder had in the training.",
+    SEEN: "All speakers were seen in training: expect less on others.",
+    TRAINED: "It was trained on every one of these clips: this shows its memory, not its skill.",
+}
+
+
+def of_model(result: ModelResult) -> str:
+    """Show the scores of a model file by what it was trained on, those of unseen speakers first."""
+    named = {MODEL_GROUP_TITLES[name]: group for name, group in result.groups.items()}
+    rows = []
+    for title, group in named.items():
+        s = group.scores
+        rows.append([title, str(s.n), *map(percent, (s.accuracy, s.uar, s.macro_f1))])
+    first, headline = next(iter(result.groups.items()))
+    scores = headline.scores
+    shown = interval("accuracy", headline.intervals.get("accuracy"), headline.no_interval, "95 % interval ")
+    title = MODEL_GROUP_TITLES[first]
+    return "\n".join(
+        [
+            f"{title[0].upper()}{title[1:]} ({display_name(headline.whose)}): right"
+            f" {percent(scores.accuracy)} of the time ({shown}),"
+            f" UAR {percent(scores.uar)}. {_MEANINGS[first]}".rstrip(),
+            render.table(["", "clips", "accuracy", "UAR", "macro-F1"], rows),
+            render.per_class_table({title: scores}),
+            *_matrices(named),
+            *_conditions(result.conditions, scores),
+        ]
+    )
+
+
+def _matrices(groups: Mapping[str, Group]) -> list[str]:
+    """Lay out a confusion matrix for each group, titled with whose it is."""
+    return [
+        render.confusion_table(group.scores, f"{title} ({group.whose})") for title, group in groups.items()
     ]
-    text = render.table(["", "clips", "accuracy", "UAR", "macro-F1"], rows)
-    if result.not_trained_on is None:
-        words = "The model was trained on every one of these clips: this shows its memory, not its skill."
-    else:
-        trained_on = result.trained_on.n if result.trained_on else 0
-        words = (
-            f"Below: the {headline.n} clips it was not trained on. It was trained on {trained_on} of these."
-        )
-        if result.unknown_speakers:
-            words += f" Of {result.unknown_speakers.n} it is not known whether it has seen their speakers."
-    tables = [render.per_class_table({"scored": headline}), render.confusion_table(headline)]
-    return "\n".join([text, words, "", *tables, *_conditions(result.conditions, headline)])
 
 
 def of_protocol(result: ProtocolResult) -> str:
@@ -62,9 +87,9 @@ def of_protocol(result: ProtocolResult) -> str:
     summary = []
     for metric, name in TITLES.items():
         spread = result.spread(metric)
-        values = (spread["mean"], spread["sd"], spread["pooled"], *spread["ci95"])
-        mean, sd, pooled, low, high = (measure(metric, value) for value in values)
-        summary.append([name, *([mean, sd] if several else []), pooled, f"{low} to {high}"])
+        mean, sd, pooled = (measure(metric, spread[value]) for value in ("mean", "sd", "pooled"))
+        shown = interval(metric, spread["ci95"], result.no_interval)
+        summary.append([name, *([mean, sd] if several else []), pooled, shown])
     slices = [
         [name, value, str(scores.n), percent(scores.accuracy), percent(scores.uar)]
         for name, parts in result.slices.items()
@@ -77,8 +102,17 @@ def of_protocol(result: ProtocolResult) -> str:
         *(["mean of folds", "sd of folds", "pooled"] if several else ["value"]),
         "95 % interval",
     ]
+    groups = [
+        [
+            f"{GROUP_TITLES[name]} ({group.whose})",
+            percent(group.scores.accuracy),
+            percent(group.scores.uar),
+        ]
+        for name, group in result.groups.items()
+    ]
     return "\n".join(
         [
+            *([render.table(["", "accuracy", "UAR"], groups)] if len(groups) > 1 else []),
             *(
                 [render.table(["fold", "clips", "accuracy", "UAR", "test speakers"], folds)]
                 if several
@@ -86,13 +120,26 @@ def of_protocol(result: ProtocolResult) -> str:
             ),
             render.table(columns, summary),
             f"In this protocol {result.protocol.meaning}.{_more_corpora(result)}{_correction(result)}",
+            *(f"Note: {display_name(caution)}." for caution in result.cautions),
             "",
             render.per_class_table({"all folds" if several else "test": result.pooled}),
-            render.confusion_table(result.pooled),
+            *_matrices({GROUP_TITLES[name]: group for name, group in result.groups.items()}),
             *([render.table(["slice", "", "clips", "accuracy", "UAR"], slices)] if slices else []),
             *_conditions(result.conditions, result.pooled),
         ]
     )
+
+
+def of_seeds(summary: Mapping[str, Any]) -> str:
+    """Show accuracy and UAR by seed, their mean and their range."""
+    columns = [summary["accuracy"], summary["uar"]]
+    rows = [
+        [str(seed), *(percent(one["values"][i]) for one in columns)]
+        for i, seed in enumerate(summary["seeds"])
+    ]
+    rows.append(["mean", *(percent(one["mean"]) for one in columns)])
+    rows.append(["range", *(f"{percent(one['min'])} to {percent(one['max'])}" for one in columns)])
+    return render.table(["seed", "accuracy", "UAR"], rows) + f"Below: seed {summary['seeds'][0]}.\n"
 
 
 def _more_corpora(result: ProtocolResult) -> str:

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from speechemo_cli.cli import options, render
-from speechemo_cli.evaluation.wording import counted
 from speechemo_cli.files import display_name
+from speechemo_cli.formatting import counted
 
 
 def run(

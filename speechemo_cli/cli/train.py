@@ -16,8 +16,8 @@ from speechemo_cli.cli import corpora, options, render
 from speechemo_cli.cli.protected import files_of, protect
 from speechemo_cli.corpus.clips import speaker_names
 from speechemo_cli.errors import AccessError, ModelFileError
-from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import atomic_path, display_name, require_writable
+from speechemo_cli.formatting import interval, percent
 
 if TYPE_CHECKING:
     from speechemo_cli.evaluation.holdout import HoldoutResult
@@ -116,6 +116,7 @@ def run(
             on_progress=update,
         )
     render.say_extraction(clips.extraction)
+    render.say_near_copies(clips.near_copies)
     config = options.split_for(config, corpus.clips, asked=split is not None)
     if holdout.unfinished_training(version.value, clips, config).exists():
         render.note(
@@ -131,6 +132,8 @@ def run(
             lambda stage, done, total, values: update(done, total, _epoch_text(values), stage),
             resume=resume,
         )
+    for caution in result.cautions:
+        render.warn(caution)
     if preset.calibrate and result.calibration is None:
         render.say_uncalibrated()
     if result.calibration and calibration.at_bound(result.calibration.temperature):
@@ -261,12 +264,12 @@ def _in_words(result: HoldoutResult) -> list[str]:
             " on unseen speakers expect far less (--split both measures it)."
         )
     elif result.calibration:
-        accuracy = result.calibration.result.spread("accuracy")
-        low, high = accuracy["ci95"]
+        left_out = result.calibration.result
+        accuracy = left_out.spread("accuracy")
         lines.append(
             f"Trained on every clip. Trainings that left speakers out were right"
             f" {percent(accuracy['pooled'])} of the time on them"
-            f" (95 % interval {percent(low)} to {percent(high)})."
+            f" ({interval('accuracy', accuracy['ci95'], left_out.no_interval, '95 % interval ')})."
         )
     else:
         lines.append("Trained on every clip: nothing was held out, so nothing is known of how good it is.")

@@ -1,4 +1,4 @@
-"""Public corpora: where they are to be had, and RAVDESS fetched, checked and unpacked."""
+"""RAVDESS fetched, checked and unpacked."""
 
 from __future__ import annotations
 
@@ -25,69 +25,6 @@ RECORD = "records/1188976"
 _MOST_FILES, _MOST_BYTES = 5000, 2 * 2**30
 _CHUNK_BYTES = 2**17
 _BY_HAND = "Or fetch it with a browser from zenodo.org/records/1188976 and give it with --archive"
-
-
-@dataclass(frozen=True)
-class PublicCorpus:
-    """A corpus of emotional speech: what it may be used for, whom to cite, where it is to be had."""
-
-    title: str
-    licence: str
-    citation: str
-    page: str
-
-    def describe(self) -> str:
-        """Say it in four lines."""
-        return f"{self.title}\nlicence: {self.licence}\ncite: {self.citation}\nfrom: {self.page}"
-
-
-CORPORA = {
-    "ravdess": PublicCorpus(
-        "Ryerson Audio-Visual Database of Emotional Speech and Song",
-        "CC BY-NC-SA 4.0",
-        "Livingstone SR, Russo FA (2018), The Ryerson Audio-Visual Database of Emotional Speech and Song"
-        " (RAVDESS), PLoS ONE 13(5): e0196391",
-        "https://zenodo.org/records/1188976",
-    ),
-    "tess": PublicCorpus(
-        "Toronto emotional speech set",
-        "CC BY-NC-ND 4.0",
-        "Pichora-Fuller MK, Dupuis K (2020), Toronto emotional speech set (TESS), Borealis",
-        "https://doi.org/10.5683/SP2/E8H2MF",
-    ),
-    "crema-d": PublicCorpus(
-        "Crowd-sourced Emotional Multimodal Actors Dataset",
-        "ODbL 1.0",
-        "Cao H et al. (2014), CREMA-D: Crowd-sourced Emotional Multimodal Actors Dataset, IEEE Transactions"
-        " on Affective Computing 5(4): 377-390",
-        "https://github.com/CheyneyComputerScience/CREMA-D",
-    ),
-    "savee": PublicCorpus(
-        "Surrey Audio-Visual Expressed Emotion",
-        "research only, on request",
-        "Haq S, Jackson PJB (2010), Multimodal Emotion Recognition, in: Machine Audition, 398-423",
-        "http://kahlan.eps.surrey.ac.uk/savee/",
-    ),
-    "emo-db": PublicCorpus(
-        "Berlin Database of Emotional Speech",
-        "see its page",
-        "Burkhardt F et al. (2005), A database of German emotional speech, Interspeech, 1517-1520",
-        "http://emodb.bilderbar.info/",
-    ),
-    "aesdd": PublicCorpus(
-        "Acted Emotional Speech Dynamic Database",
-        "CC BY 4.0",
-        "Vryzas N et al. (2018), Speech Emotion Recognition for Performance Interaction, Journal of the Audio"
-        " Engineering Society 66(6): 457-467",
-        "http://m3c.web.auth.gr/research/aesdd-speech-emotion-recognition/",
-    ),
-    "nemo": PublicCorpus(
-        "nEMO, emotional speech in Polish",
-        "CC BY-NC-SA 4.0",
-        "Christop I (2024), nEMO: Dataset of Emotional Speech in Polish, LREC-COLING, 12111-12116",
-        "https://huggingface.co/datasets/amu-cai/nEMO",
-    ),
-}
 
 
 @dataclass(frozen=True)

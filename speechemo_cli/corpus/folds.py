@@ -13,10 +13,12 @@ from speechemo_cli.corpus.splits import (
     add_sung_clips,
     check_no_leakage,
     labels_of,
+    redrawn,
     require_labels,
     spoken,
     stratified,
     tells_speakers,
+    untrained_labels,
 )
 from speechemo_cli.errors import DataError
 
@@ -216,7 +218,15 @@ def _by_speaker(examples: Sequence[Example], rules: Protocol, seed: int) -> Pair
     groups = [group for group in present if group]
     if not set(speakers) <= everybody or len(groups) < 2:
         n = min(rules.n_folds or len(speakers), len(speakers))
-        dealt = speakers if n == len(speakers) else np.random.default_rng(seed).permutation(speakers).tolist()
-        groups = [tuple(dealt[i::n]) for i in range(n)]
+        rng = np.random.default_rng(seed)
+        pairs = set(zip(of_clip.tolist(), labels_of(examples).tolist(), strict=True))
+
+        def deal() -> list[tuple[str, ...]]:
+            dealt = rng.permutation(speakers).tolist()
+            return [tuple(dealt[i::n]) for i in range(n)]
+
+        groups = [(who,) for who in speakers]
+        if n < len(speakers):
+            groups = redrawn(deal, lambda dealt: [x for one in dealt for x in untrained_labels(pairs, one)])
     tests = [np.isin(of_clip, group) for group in groups]
     return [(np.flatnonzero(~test), np.flatnonzero(test)) for test in tests]

@@ -70,6 +70,8 @@ class KnownCorpus:
         Others may use such names, too: where the folder names another emotion, it is none of this corpus.
     hint : str
         Where the labels are, if they are not in the names.
+    page : str
+        Where the corpus is to be had.
     """
 
     name: str
@@ -84,6 +86,11 @@ class KnownCorpus:
     label: Callable[[Mapping[str, str]], str] | None = None
     believes_folder: bool = False
     hint: str = ""
+    page: str = ""
+
+    def describe(self) -> str:
+        """Say what it may be used for, whom to cite and where it is to be had."""
+        return f"{self.name}\nlicence: {self.licence}\ncite: {self.citation}\nfrom: {self.page}"
 
 
 def _odd_are_men(told: Mapping[str, str]) -> str:
@@ -96,35 +103,36 @@ def _codes(pairs: str) -> dict[str, str]:
 
 CORPORA = (
     # modality-channel-emotion-intensity-statement-repetition-actor. Modality 01 is video with sound, 02 video
-    # alone, 03 sound alone; channel 01 speech, 02 song. https://zenodo.org/records/1188976
+    # alone, 03 sound alone; channel 01 speech, 02 song.
     KnownCorpus(
         RAVDESS,
         "CC BY-NC-SA 4.0",
-        "Livingstone & Russo (2018), PLoS ONE 13(5): e0196391",
+        "Livingstone SR, Russo FA (2018), PLoS ONE 13(5): e0196391",
         r"(?P<modality>0[123])-(?P<channel>0[12])-(?P<label>0[1-8])-(?P<intensity>0[12])-(?P<statement>0[12])"
         r"-(?P<repetition>0[12])-(?P<speaker>0[1-9]|1\d|2[0-4])",
         labels={f"{code:02d}": emotion for code, emotion in enumerate(EMOTIONS, start=1)},
         gender=_odd_are_men,
+        page="https://zenodo.org/records/1188976",
     ),
     # OAF and YAF: an older and a younger woman; one file is called OA_bite_neutral.
-    # https://doi.org/10.5683/SP2/E8H2MF
     KnownCorpus(
         "tess",
         "CC BY-NC-ND 4.0",
         "Pichora-Fuller & Dupuis (2020), Toronto emotional speech set",
         r"(?P<speaker>OAF?|YAF)_(?:[a-z'-]+)_(?P<label>angry|disgust|fear|happy|neutral|ps|sad|(?:pleasant_)?surprised?)",
         gender=lambda _: "f",
+        page="https://doi.org/10.5683/SP2/E8H2MF",
     ),
-    # Actor 1001-1091, sentence, emotion, level; a few have X for XX. https://github.com/CheyneyComputerScience/CREMA-D
+    # Actor 1001-1091, sentence, emotion, level; a few have X for XX.
     KnownCorpus(
         "crema-d",
         "ODbL 1.0",
         "Cao et al. (2014), IEEE Transactions on Affective Computing 5(4)",
         r"(?P<speaker>10\d\d)_(?P<statement>DFA|IEO|IOM|ITH|ITS|IWL|IWW|MTI|TAI|TIE|TSI|WSI)"
         r"_(?P<label>ANG|DIS|FEA|HAP|NEU|SAD)_(?:LO|MD|HI|XX?)",
+        page="https://github.com/CheyneyComputerScience/CREMA-D",
     ),
     # Four men; AudioData/DC/a01.wav as it is given out, ALL/DC_a01.wav on Kaggle.
-    # http://kahlan.eps.surrey.ac.uk/savee/Database.html
     KnownCorpus(
         "savee",
         "for research, on registration",
@@ -132,6 +140,7 @@ CORPORA = (
         r"(?P<speaker>DC|JE|JK|KL)_(?P<label>sa|su|a|d|f|h|n)\d\d",
         labels=_codes("a=angry d=disgust f=fearful h=happy n=neutral sa=sad su=surprised"),
         gender=lambda _: "m",
+        page="http://kahlan.eps.surrey.ac.uk/savee/Database.html",
     ),
     KnownCorpus(
         "savee",
@@ -141,8 +150,9 @@ CORPORA = (
         r"(?P<speaker>DC|JE|JK|KL)",
         labels=_codes("a=angry d=disgust f=fearful h=happy n=neutral sa=sad su=surprised"),
         gender=lambda _: "m",
+        page="http://kahlan.eps.surrey.ac.uk/savee/Database.html",
     ),
-    # Speaker, text, emotion in German (L: Langeweile), version. http://emodb.bilderbar.info/index-1280.html
+    # Speaker, text, emotion in German (L: Langeweile), version.
     KnownCorpus(
         "emo-db",
         "CC0 1.0",
@@ -150,16 +160,18 @@ CORPORA = (
         r"(?P<speaker>03|08|09|1[0-6])(?P<statement>a0[12457]|b0[1-3]|b09|b10)(?P<label>[WLEAFTN])[a-f]",
         labels=_codes("w=angry l=boredom e=disgust a=fearful f=happy t=sad n=neutral"),
         gender=lambda told: "m" if told["speaker"] in {"03", "10", "11", "12", "15"} else "f",
+        page="http://emodb.bilderbar.info/index-1280.html",
     ),
-    # Emotion in Italian, speaker, sentence. http://voice.fub.it/activities/corpora/emovo/
+    # Emotion in Italian, speaker, sentence.
     KnownCorpus(
         "emovo",
         "for research",
         "Costantini et al. (2014), LREC",
         r"(?P<label>dis|gio|neu|pau|rab|sor|tri)-(?P<speaker>(?P<gender>[fm])[123])-(?P<statement>[bdln]\d)",
         labels=_codes("dis=disgust gio=happy neu=neutral pau=fearful rab=angry sor=surprised tri=sad"),
+        page="http://voice.fub.it/activities/corpora/emovo/",
     ),
-    # anger/a01 (3).wav: emotion, utterance, speaker. http://m3c.web.auth.gr/research/aesdd-speech-emotion-recognition/
+    # anger/a01 (3).wav: emotion, utterance, speaker.
     KnownCorpus(
         "aesdd",
         "CC BY 4.0",
@@ -168,6 +180,7 @@ CORPORA = (
         r"(?:anger|disgust|fear|happiness|sadness)",
         labels=_codes("a=angry d=disgust f=fearful h=happy s=sad"),
         believes_folder=True,
+        page="http://m3c.web.auth.gr/research/aesdd-speech-emotion-recognition/",
     ),
     # The same on Hugging Face: 3_angry_0265. Its speakers are called as the packaged model has them.
     KnownCorpus(
@@ -176,23 +189,26 @@ CORPORA = (
         "Vryzas et al. (2018), Journal of the Audio Engineering Society 66(6)",
         r"(?P<speaker>[1-6])_(?P<label>angry|disgust|fearful|happy|sad)_\d{4}",
         believes_folder=True,
+        page="http://m3c.web.auth.gr/research/aesdd-speech-emotion-recognition/",
     ),
-    # Speaker, emotion, number; speakers as for AESDD. https://huggingface.co/datasets/amu-cai/nEMO
+    # Speaker, emotion, number; speakers as for AESDD.
     KnownCorpus(
         "nemo",
         "CC BY-NC-SA 4.0",
         "Christop (2024), LREC-COLING",
         r"(?P<speaker>[A-Z]{2}0)_(?P<label>anger|angry|fear|fearful|happiness|happy|neutral|sadness|sad|surprised?)"
         r"_\d{4}",
+        page="https://huggingface.co/datasets/amu-cai/nEMO",
     ),
-    # Speaker, emotion, sentence with repetition, session. https://www.kaggle.com/datasets/tli725/jl-corpus
+    # Speaker, emotion, sentence with repetition, session.
     KnownCorpus(
         "jl",
         "CC0 1.0",
         "James, Tian & Watson (2018), Interspeech",
         r"(?P<speaker>(?P<gender>female|male)[12])_(?P<label>[a-z]+)_(?P<statement>\d+)[ab]_[12]",
+        page="https://www.kaggle.com/datasets/tli725/jl-corpus",
     ),
-    # Speaker, number: 350 sentences an emotion, the same for each. https://hltsingapore.github.io/ESD/
+    # Speaker, number: 350 sentences an emotion, the same for each.
     KnownCorpus(
         "esd",
         "for research, on request",
@@ -201,8 +217,9 @@ CORPORA = (
         labels=_codes("0=neutral 1=angry 2=happy 3=sad 4=surprised"),
         label=lambda told: str((int(told["number"]) - 1) // 350),
         believes_folder=True,
+        page="https://hltsingapore.github.io/ESD/",
     ),
-    # M003/audio/angry/level_1/001.m4a; several cameras film the same speech. https://wywu.github.io/projects/MEAD/MEAD.html
+    # M003/audio/angry/level_1/001.m4a; several cameras film the same speech.
     KnownCorpus(
         "mead",
         "for research, on request",
@@ -210,16 +227,18 @@ CORPORA = (
         r"(?P<statement>\d{3})",
         r"(?P<speaker>(?P<gender>[MW])\d{3})/(?:audio|video/(?P<view>\w+))"
         r"/(?P<label>angry|contempt|disgusted|fear|happy|neutral|sad|surprised)/level_[123]",
+        page="https://wywu.github.io/projects/MEAD/MEAD.html",
     ),
-    # The labels are in dialog/EmoEvaluation/*.txt. https://sail.usc.edu/iemocap/iemocap_release.htm
+    # The labels are in dialog/EmoEvaluation/*.txt.
     KnownCorpus(
         "iemocap",
         "for research, on request",
         "Busso et al. (2008), Language Resources and Evaluation 42(4)",
         r"(?P<speaker>Ses0[1-5])[FM]_(?:impro|script)\w+_(?P<gender>[FM])\d{3}",
         hint="IEMOCAP has its labels in dialog/EmoEvaluation, not in the names of its clips",
+        page="https://sail.usc.edu/iemocap/iemocap_release.htm",
     ),
-    # Gender, speaker, emotion, number. https://github.com/mansourehk/ShEMO
+    # Gender, speaker, emotion, number.
     KnownCorpus(
         "shemo",
         "for research",
@@ -227,8 +246,9 @@ CORPORA = (
         r"(?P<speaker>(?P<gender>[FM])\d\d)(?P<label>[AFHNSW])\d\d",
         labels=_codes("a=angry f=fearful h=happy n=neutral s=sad w=surprised"),
         believes_folder=True,
+        page="https://github.com/mansourehk/ShEMO",
     ),
-    # Actor, emotion in French, intensity, sentence. https://zenodo.org/records/1478765
+    # Actor, emotion in French, intensity, sentence.
     KnownCorpus(
         "cafe",
         "CC BY-NC-SA 4.0",
@@ -237,31 +257,35 @@ CORPORA = (
         labels=_codes("c=angry d=disgust j=happy n=neutral p=fearful s=surprised t=sad"),
         gender=_odd_are_men,
         believes_folder=True,
+        page="https://zenodo.org/records/1478765",
     ),
-    # Gender, speaker with name, sentence, emotion, take. https://zenodo.org/records/4526477
+    # Gender, speaker with name, sentence, emotion, take.
     KnownCorpus(
         "subesco",
         "CC BY 4.0",
         "Sultana et al. (2021), PLoS ONE 16(4): e0250173",
         r"(?P<speaker>(?P<gender>[FM])_\d\d)_[A-Z]+_S_(?P<statement>\d+)"
         r"_(?P<label>ANGRY|DISGUST|FEAR|HAPPY|NEUTRAL|SAD|SURPRISE)_(?P<repetition>\d)",
+        page="https://zenodo.org/records/4526477",
     ),
-    # Emotion, voice (F, M, C: child), word list, word; who spoke is not told. https://doi.org/10.17632/cy34mh68j9
+    # Emotion, voice (F, M, C: child), word list, word; who spoke is not told.
     KnownCorpus(
         "mesd",
         "CC BY 4.0",
         "Duville, Alonso-Valerdi & Ibarra-Zarate (2021), IEEE EMBC",
         r"(?P<label>Anger|Disgust|Fear|Happiness|Neutral|Sadness)_(?P<gender>[FMC])_[AB]_.+",
+        page="https://doi.org/10.17632/cy34mh68j9",
     ),
-    # Speaker, file, emotion with number. https://github.com/siddiquelatif/URDU-Dataset
+    # Speaker, file, emotion with number.
     KnownCorpus(
         "urdu",
         "for research",
         "Latif et al. (2018), FIT",
         r"(?P<speaker>S(?P<gender>[FM])\d+)_F\d+_(?P<label>[AHNS])\d+",
         labels=_codes("a=angry h=happy n=neutral s=sad"),
+        page="https://github.com/siddiquelatif/URDU-Dataset",
     ),
-    # Speaker, emotion in Turkish, word. https://github.com/Xeonen/TurEV-DB
+    # Speaker, emotion in Turkish, word.
     KnownCorpus(
         "turev-db",
         "for research",
@@ -269,17 +293,18 @@ CORPORA = (
         r"(?P<speaker>\d{4})_(?P<label>kz|mt|sk|uz)_[a-z]+",
         labels=_codes("kz=angry mt=happy sk=calm uz=sad"),
         believes_folder=True,
+        page="https://github.com/Xeonen/TurEV-DB",
     ),
     # Speaker, gender, age, word, level of emotion, number; a level is no emotion.
-    # https://github.com/40uf411/Basic-Arabic-Vocal-Emotions-Dataset
     KnownCorpus(
         "baved",
         "for research",
         "Aouf (2019), Basic Arabic Vocal Emotions Dataset",
         r"(?P<speaker>\d+)-(?P<gender>[mf])-\d+-(?P<statement>[0-6])-(?P<label>[012])-\d+",
         labels=_codes("0=low 1=neutral 2=high"),
+        page="https://github.com/40uf411/Basic-Arabic-Vocal-Emotions-Dataset",
     ),
-    # Emotion with folder, sentence, repetition, gender (01 woman, 02 man), speaker. https://github.com/Ethio2021/ASED_V1
+    # Emotion with folder, sentence, repetition, gender (01 woman, 02 man), speaker.
     KnownCorpus(
         "ased",
         "for research",
@@ -287,10 +312,12 @@ CORPORA = (
         r"(?P<label>[afhns])\d-(?P<statement>\d\d)-(?P<repetition>0[12])-(?P<gender>0[12])-(?P<speaker>\d\d)",
         labels=_codes("a=angry f=fearful h=happy n=neutral s=sad"),
         believes_folder=True,
+        page="https://github.com/Ethio2021/ASED_V1",
     ),
 )
 # By the names that clips have as their corpus; a folder of that name may hold other clips.
 LICENCES = {row.name: row.licence for row in CORPORA}
+BY_NAME = {row.name: row for row in CORPORA}
 
 
 # Compiled when they are needed: it takes a tenth of a second for all.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -17,13 +17,17 @@ from speechemo_cli.errors import DataError, LeakError
 from speechemo_cli.files import display_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from speechemo_cli.corpus.clips import Clip
 
     Positions = NDArray[np.int64]
+
+# Draws of speakers that are tried so that every label keeps a training clip.
+_REDRAWS = 200
+Drawn = TypeVar("Drawn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +69,15 @@ class Holdout:
         Every clip of the speakers who were held out whole; empty where none were.
     new_speakers : tuple of str
         Their ids.
+    untrained_labels : tuple of str
+        Labels that no training clip has, since all their speakers were held out.
     """
 
     train: Positions
     seen: Positions
     new: Positions
     new_speakers: tuple[str, ...]
+    untrained_labels: tuple[str, ...] = ()
 
 
 def distinct(
@@ -145,7 +152,8 @@ def hold_out(examples: Sequence[Example], split: str, share: float, seed: int) -
     train, seen = stratified(rest, labels_of(examples), share, seed)
     new = np.setdiff1d(said, rest)
     train = add_sung_clips(examples, train, new, speakers=True)
-    holdout = Holdout(train, seen, new, new_speakers)
+    untrained = {examples[i].clip.label for i in new} - {examples[i].clip.label for i in train}
+    holdout = Holdout(train, seen, new, new_speakers, ordered(untrained))
     check_no_leakage(examples, train, seen)
     check_no_leakage(examples, np.concatenate([train, seen]), new, speakers=True)
     return holdout
@@ -156,17 +164,46 @@ def _draw_speakers(examples: Sequence[Example], share: float, seed: int) -> tupl
     told = zip(examples, tells_speakers(examples), strict=True)
     clips = {str(e.clip.speaker_id): e.clip for e, is_told in told if is_told}
     rng = np.random.default_rng(seed)
-    drawn: list[str] = []
-    for corpus in sorted({clip.corpus for clip in clips.values()}):
-        genders = {who: clip.gender for who, clip in clips.items() if clip.corpus == corpus}
-        n = min(max(1, round(share * len(genders))), len(genders) - 1)
-        drawn += _balanced(genders, n, rng)
+
+    def draw() -> list[str]:
+        drawn: list[str] = []
+        for corpus in sorted({clip.corpus for clip in clips.values()}):
+            genders = {who: clip.gender for who, clip in clips.items() if clip.corpus == corpus}
+            n = min(max(1, round(share * len(genders))), len(genders) - 1)
+            drawn += _balanced(genders, n, rng)
+        return drawn
+
+    pairs = {(example.clip.speaker_id, example.clip.label) for example in examples}
+    drawn = redrawn(draw, lambda drawn: untrained_labels(pairs, drawn))
     if not drawn:
         raise DataError(
             "--split both needs a corpus of at least two speakers, with the speaker of every clip",
             "Use --split random, or tell the speakers (a folder level or the manifest's speaker column)",
         )
     return tuple(sorted(drawn))
+
+
+def redrawn(draw: Callable[[], Drawn], faults: Callable[[Drawn], Collection[str]]) -> Drawn:
+    """Draw until nothing is at fault; the draw with the fewest faults where that never comes."""
+    best = draw()
+    for _ in range(_REDRAWS):
+        if not faults(best):
+            break
+        best = min(best, draw(), key=lambda one: len(faults(one)))
+    return best
+
+
+def untrained_labels(pairs: Collection[tuple[str | None, str]], held_out: Collection[str | None]) -> set[str]:
+    """Labels of which no clip is left without some speakers.
+
+    Parameters
+    ----------
+    pairs : collection of (speaker id, label)
+        Of all clips.
+    held_out : collection of str
+        Ids of the speakers.
+    """
+    return {label for _, label in pairs} - {label for who, label in pairs if who not in held_out}
 
 
 def _balanced(genders: Mapping[str, str | None], n: int, rng: np.random.Generator) -> list[str]:
@@ -308,6 +345,15 @@ def check_no_leakage(
         if shared:
             names = display_name(", ".join(sorted(map(str, shared))[:5]))
             raise LeakError(f"{len(shared)} speakers stand in training and in test: {names}")
+
+
+def parted(
+    pairs: Iterable[tuple[Example, Example]], train: Iterable[Example], test: Iterable[Example]
+) -> tuple[tuple[Example, Example], ...]:
+    """Return those pairs of which one stands in training and the other in test, in this order."""
+    trained, tested = {example.key for example in train}, {example.key for example in test}
+    both_ways = (pair for one, other in pairs for pair in ((one, other), (other, one)))
+    return tuple(pair for pair in both_ways if pair[0].key in trained and pair[1].key in tested)
 
 
 def _refuse(what: str, leaked: list[Example]) -> None:

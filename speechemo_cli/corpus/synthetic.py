@@ -11,20 +11,22 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from speechemo_cli.corpus.labels import EMOTIONS
-from speechemo_cli.files import atomic_path
+from speechemo_cli.files import atomic_path, open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
 SR = 16000
+# Stands in each file: their names are those of RAVDESS, which they must not be taken for.
+_COMMENT = "synthetic voice of speechemo synth"
 
 # First four formants in Hz of an average male voice (after Peterson & Barney 1952), by vowel.
 _VOWELS = {
@@ -253,6 +255,15 @@ LAYOUTS: dict[str, tuple[tuple[int, ...], Callable[[int], Iterator[Take]]]] = {
 }
 
 
+def is_synthetic(path: str) -> bool:
+    """Whether a file is one that `write_corpus` has written; no, where it cannot be read."""
+    try:
+        with open_regular(Path(path)) as handle:
+            return _COMMENT.encode() in handle.read(200)
+    except (OSError, ValueError):
+        return False
+
+
 def write_corpus(
     folder: Path,
     actors: int = 8,
@@ -296,7 +307,9 @@ def write_corpus(
             rng = np.random.default_rng((seed, actor, EMOTIONS.index(take.emotion) + 1, *said))
             y = synthesise(voice_of(actor, seed), take.emotion, take.intensity, take.statement, rng)
             content = io.BytesIO()
-            soundfile.write(content, y, SR, format="WAV", subtype="PCM_16")
+            with soundfile.SoundFile(content, "w", SR, 1, "PCM_16", format="WAV") as sound:
+                sound.comment = _COMMENT
+                sound.write(y)
             with atomic_path(path, durable=False) as temp:
                 temp.write_bytes(content.getvalue())
         if on_progress:

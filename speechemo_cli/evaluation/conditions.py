@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from speechemo_cli.features.conditions import CONDITIONS
@@ -24,6 +25,11 @@ def feature_sets(feature_set: str) -> tuple[str, ...]:
 def of(data: Dataset) -> dict[str, NDArray[np.float32]]:
     """Features of the clips of a data set by condition, for those that were loaded with it."""
     return {name.partition("@")[2]: rows[:, 0] for name, rows in data.others.items() if "@" in name}
+
+
+def without(data: Dataset) -> Dataset:
+    """Return the same clips without their features by condition, which only a test needs."""
+    return replace(data, others={name: rows for name, rows in data.others.items() if "@" not in name})
 
 
 def to_dict(scores: Mapping[str, Scores], plain: Scores) -> dict[str, Any]:

@@ -12,13 +12,14 @@ from speechemo_cli.corpus.folds import Fold, Protocol
 from speechemo_cli.corpus.labels import ordered
 from speechemo_cli.corpus.splits import check_no_leakage, require_labels, spoken
 from speechemo_cli.errors import NoInputError
-from speechemo_cli.evaluation.protocols import OnEpoch, ProtocolResult, preset_of, run_folds, within
+from speechemo_cli.evaluation.protocols import OnEpoch, preset_of, run_folds, within
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from speechemo_cli.config import Config
     from speechemo_cli.corpus.clips import Clip
+    from speechemo_cli.evaluation.results import ProtocolResult
     from speechemo_cli.features.dataset import Dataset
 
 
@@ -180,6 +181,7 @@ def _joined(one: Dataset, other: Dataset) -> Dataset:
         x=np.concatenate([one.x, other.x]),
         targets=np.concatenate([one.targets, other.targets]),
         durations_s=np.concatenate([one.durations_s, other.durations_s]),
+        near_copies=tuple(dict.fromkeys(one.near_copies + other.near_copies)),
         # What is tested alone has no augmented copies.
         others={
             name: np.concatenate([rows, np.zeros((len(other.x), *rows.shape[1:]), np.float32)])

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from speechemo_cli.corpus.known import RAVDESS
-from speechemo_cli.corpus.splits import Holdout, hold_out
+from speechemo_cli.corpus.splits import Example, Holdout, hold_out, parted
 from speechemo_cli.evaluation import conditions
 from speechemo_cli.evaluation.cross_corpus import CrossCorpusResult, leave_corpora_out
+from speechemo_cli.evaluation.groups import PUBLIC_CORPORA, Group, by_group, group_of_clips
 from speechemo_cli.evaluation.metrics import Scores, score
 from speechemo_cli.evaluation.protocols import (
     Calibration,
@@ -23,14 +24,13 @@ from speechemo_cli.evaluation.protocols import (
 )
 from speechemo_cli.evaluation.runs import Run
 from speechemo_cli.features import FEATURE_SETS
+from speechemo_cli.formatting import SEEN, TRAINED, counted
 from speechemo_cli.models import training
 from speechemo_cli.models.metadata import ModelMetadata
 from speechemo_cli.models.model_file import library_versions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from numpy.typing import NDArray
 
     from speechemo_cli.config import Config
     from speechemo_cli.corpus.clips import Clip
@@ -58,6 +58,8 @@ class HoldoutResult:
         By corpus, what a training without it was worth on it.
     unfinished : Checkpoint
         From which `resume` has the network again without training it; to drop once it is saved.
+    near_copies : tuple of (Example, Example)
+        Training and held-out clips that are nearly the same recording.
     """
 
     model: Any
@@ -70,6 +72,19 @@ class HoldoutResult:
     calibration: Calibration | None
     other_corpora: dict[str, CrossCorpusResult]
     unfinished: Checkpoint
+    near_copies: tuple[tuple[Example, Example], ...] = ()
+
+    @property
+    def cautions(self) -> list[str]:
+        """What a reader of the figures must know: labels without a training clip, near copies."""
+        found = [
+            f"{label} has no training clip, as all its speakers were held out"
+            for label in self.holdout.untrained_labels
+        ]
+        if self.near_copies:
+            n = counted(len(self.near_copies), "near copy", "near copies")
+            found.append(f"{n} of held-out clips stood in training: the figures are too good")
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Return the results as JSON has them and as the model file keeps them."""
@@ -91,6 +106,8 @@ class HoldoutResult:
                     },
                 ),
             },
+            "untrained_labels": list(self.holdout.untrained_labels),
+            "n_near_copies": len(self.near_copies),
             "temperature": self.metadata.temperature,
             "cross_validated": self.calibration.result.to_dict() if self.calibration else None,
             "other_corpora": {
@@ -180,6 +197,7 @@ def train_with_holdout(
 
     new_corpora = sorted(set(data.corpora[holdout.new].tolist()))
     new_by_corpus = {name: scored(holdout.new[data.corpora[holdout.new] == name]) for name in new_corpora}
+    sides = [[data.examples[i] for i in at] for at in (holdout.train, [*holdout.seen, *holdout.new])]
     metadata = ModelMetadata(
         version=version,
         labels=data.labels,
@@ -206,6 +224,7 @@ def train_with_holdout(
         calibration,
         heldout_corpora,
         unfinished,
+        parted(data.near_copies, *sides),
     )
 
 
@@ -247,31 +266,21 @@ def unfinished_training(version: str, data: Dataset, config: Config) -> Checkpoi
 
 @dataclass(frozen=True)
 class ModelResult:
-    """Scores of a model file, apart for what it was trained on and what not.
+    """Scores of a model file, apart by what is known of the speakers.
 
     Attributes
     ----------
     metadata : ModelMetadata
-    trained_on : Scores or None
-        On clips the model was trained on: a measure of memory, not of skill.
-    seen_speakers : Scores or None
-        On other clips of speakers it was trained on.
-    unseen_speakers : Scores or None
-        On speakers it was not trained on.
-    unknown_speakers : Scores or None
-        On other files, where either they or the model file do not tell enough.
-    not_trained_on : Scores or None
-        On all clips it was not trained on.
+    groups : dict of str to Group
+        By `groups.GROUPS`, those there are: unseen speakers; unknown ones, where neither the clips nor the
+        model file tell enough; other clips of seen speakers, near copies of clips it was trained on among
+        them; and these, which show its memory, not its skill. The first is what counts.
     conditions : dict of str to Scores
-        On these, or on all where there is none, under other recording conditions.
+        On the clips of the first group under other recording conditions.
     """
 
     metadata: ModelMetadata
-    trained_on: Scores | None
-    seen_speakers: Scores | None
-    unseen_speakers: Scores | None
-    unknown_speakers: Scores | None
-    not_trained_on: Scores | None
+    groups: dict[str, Group]
     conditions: dict[str, Scores]
 
 
@@ -291,46 +300,26 @@ def score_model(model: Any, metadata: ModelMetadata, data: Dataset) -> ModelResu
     """
     answers = training.predict(model, data.x)
     contents, samples = metadata.trained_on(), metadata.trained_on_samples()
-    trained_on = np.array([e.sha256 in contents or e.key in samples for e in data.examples])
-    ids = [example.clip.speaker_id for example in data.examples]
+    exact = [example.sha256 in contents or example.key in samples for example in data.examples]
+    trained = {data.examples[i] for i in np.flatnonzero(exact)}
+    copies = {other for pair in data.near_copies for one, other in (pair, pair[::-1]) if one in trained}
     # A folder may have another name than at the training: who said a clip it was trained on is seen.
-    speakers = _speakers(metadata)
-    seen_ids = {*(speakers or ()), *(ids[i] for i in np.flatnonzero(trained_on))} - {None}
-    of_seen = np.array([one in seen_ids for one in ids])
-    of_unseen = np.array([one is not None and speakers is not None for one in ids]) & ~of_seen
-    # Without the hashes of samples, any file but one with the name of another actor may be a training
-    # clip in another format.
-    tells_samples = "train_samples" in metadata.data
-    seen = of_seen & ~trained_on & tells_samples
-    unseen = of_unseen & ~trained_on & (tells_samples | (data.corpora == RAVDESS))
-    untold = ~trained_on & ~seen & ~unseen
-
-    def part(mask: NDArray[np.bool_]) -> Scores | None:
-        return score(data.targets[mask], answers[mask], data.labels) if mask.any() else None
-
-    scored = ~trained_on if not trained_on.all() else trained_on
+    own = {example.clip.speaker_id or "" for example in trained | copies} - {""}
+    corpora = metadata.data.get("corpora")
+    nameless = [name for name, one in (corpora or {}).items() if one["of_unknown_speakers"]]
+    if not corpora:  # it tells nothing, so anybody may have been trained on
+        nameless = ["", *PUBLIC_CORPORA]
+    clips = [example.clip for example in data.examples]
+    names = group_of_clips(clips, {*metadata.data.get("speakers", ()), *own}, nameless)
+    names = np.where([example in copies for example in data.examples], SEEN, names)
+    names = np.where(exact, TRAINED, names)
+    groups = by_group(names, data.labels, data.examples, data.targets, answers)
+    counts = names == next(iter(groups))
     by_condition = {
-        name: score(data.targets[scored], training.predict(model, x[scored]), data.labels)
+        name: score(data.targets[counts], training.predict(model, x[counts]), data.labels)
         for name, x in conditions.of(data).items()
     }
-    return ModelResult(
-        metadata,
-        part(trained_on),
-        part(seen),
-        part(unseen),
-        part(untold),
-        part(~trained_on),
-        by_condition,
-    )
-
-
-def _speakers(metadata: ModelMetadata) -> set[str] | None:
-    """Return the ids of all speakers a model was trained on; None where its file does not tell of all."""
-    names = set(metadata.data.get("speakers", ()))
-    corpora = metadata.data.get("corpora")
-    if corpora is None:  # an older file, which has bare names
-        return {f"{RAVDESS}/{name}" for name in names} if names and metadata.data.get("ravdess") else None
-    return None if any(one["of_unknown_speakers"] for one in corpora.values()) else names
+    return ModelResult(metadata, groups, by_condition)
 
 
 def unknown_labels(clips: Sequence[Clip], metadata: ModelMetadata) -> tuple[str, ...]:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from speechemo_cli.formatting import counted
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 ECE_BINS = 15
 # The metrics that get an interval.
 METRICS = ("accuracy", "uar", "macro_f1", "nll", "brier", "ece")
+# Drawn anew, fewer speakers give an interval that says little but how much these few differ.
+MIN_SPEAKERS = 5
 _DRAWS = 1000
 
 
@@ -184,6 +188,14 @@ def bootstrap_groups(groups: Sequence[str | None]) -> NDArray[np.intp]:
     return np.unique(names, return_inverse=True)[1]
 
 
+def no_interval(groups: Iterable[str | None]) -> str:
+    """Say why there is no interval over so few speakers: `2 speakers: no interval`; empty where there is."""
+    n = len({group for group in groups if group})
+    if n >= MIN_SPEAKERS:
+        return ""
+    return f"{counted(n, 'speaker')}: no interval" if n else "speakers not known: no interval"
+
+
 def intervals(
     truth: Targets,
     probabilities: Probabilities,
@@ -209,7 +221,10 @@ def intervals(
     Returns
     -------
     dict of str to (low, high)
+        Empty where fewer than `MIN_SPEAKERS` speakers are known.
     """
+    if no_interval(groups):
+        return {}
     inverse = bootstrap_groups(groups)
     members = [np.flatnonzero(inverse == i) for i in range(inverse.max() + 1)]
     n_labels = probabilities.shape[1]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from speechemo_cli.corpus.clips import speaker_names
 from speechemo_cli.corpus.known import LICENCES
 from speechemo_cli.errors import ModelFileError
-from speechemo_cli.evaluation.wording import TITLES, measure, percent
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.files import display_name, sha256_file
+from speechemo_cli.formatting import TITLES, interval, measure, percent
 from speechemo_cli.models import litert_file, model_file
 
 if TYPE_CHECKING:
@@ -118,12 +118,15 @@ def _metric_rows(measured: dict[str, Any] | None) -> list[tuple[str, str, str]]:
     """Name, value and interval of every metric of a cross-validation."""
     if measured is None:
         return []
-    rows = []
-    for metric, name in TITLES.items():
-        spread = measured[metric]
-        pooled, low, high = (measure(metric, value) for value in (spread["pooled"], *spread["ci95"]))
-        rows.append((name, pooled, f"{low} to {high}"))
-    return rows
+    why_none = measured.get("no_interval", "")
+    return [
+        (
+            name,
+            measure(metric, measured[metric]["pooled"]),
+            interval(metric, measured[metric]["ci95"], why_none),
+        )
+        for metric, name in TITLES.items()
+    ]
 
 
 def _litert(path: Path, metadata: ModelMetadata) -> dict[str, Any] | None:

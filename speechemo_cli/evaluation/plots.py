@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
 # Okabe & Ito's colours, which people with any kind of colour vision can tell apart.
 _COLOURS = {"train": "#7f7f7f", "seen": "#0072b2", "new": "#d55e00"}
 _NAMES = {"train": "training clips", "seen": "held out, seen speakers", "new": "held out, unseen speakers"}
@@ -70,15 +72,14 @@ def learning_curve(history: Mapping[str, Sequence[float]], title: str, path: Pat
 
 
 @drawing()
-def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str], title: str, path: Path) -> None:
-    """Draw a confusion matrix: shade by share of the true label, counts written in.
+def confusion(matrices: Mapping[str, Sequence[Sequence[int]]], labels: Sequence[str], path: Path) -> None:
+    """Draw confusion matrices side by side: shade by share of the true label, counts written in.
 
     Parameters
     ----------
-    matrix : sequence of sequence of int
-        Rows are the truth, columns the answers.
+    matrices : mapping of str to sequence of sequence of int
+        By title; rows are the truth, columns the answers.
     labels : sequence of str
-    title : str
     path : Path
         Where the PNG goes.
 
@@ -87,10 +88,16 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str], title: str
     AccessError
         It cannot be written.
     """
-    counts = np.array(matrix)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = max(4.5, 0.62 * len(labels) + 1.8)
-    figure, axis = _figure(size, size)
+    figure, axes = _figure(size * len(matrices), size, len(matrices))
+    for axis, (title, matrix) in zip(np.atleast_1d(axes), matrices.items(), strict=True):
+        _matrix(axis, np.array(matrix), labels)
+        axis.set_title("\n".join(map(drawable, title.split("\n"))), fontsize=10)
+    _write(figure, path)
+
+
+def _matrix(axis: Any, counts: NDArray[np.int64], labels: Sequence[str]) -> None:
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(*counts.shape):
         axis.text(
@@ -107,8 +114,6 @@ def confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str], title: str
     axis.set_yticks(range(len(names)), names)
     axis.set_xlabel("answer")
     axis.set_ylabel("truth")
-    axis.set_title(title)
-    _write(figure, path)
 
 
 @drawing()

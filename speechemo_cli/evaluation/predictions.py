@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from speechemo_cli.errors import DataError
-from speechemo_cli.evaluation.metrics import bootstrap_groups
+from speechemo_cli.evaluation.metrics import MIN_SPEAKERS, bootstrap_groups
 from speechemo_cli.files import access_error, atomic_path, display_name
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from speechemo_cli.evaluation.protocols import ProtocolResult
+    from speechemo_cli.evaluation.results import ProtocolResult
 
 _COLUMNS = (
     "key",
@@ -33,8 +33,6 @@ _COLUMNS = (
     "confidence",
 )
 _PROBABILITY = "p_"
-# Fewer tell nothing of other speakers.
-LEAST_SPEAKERS = 5
 _HOW_MADE = "`speechemo evaluate --version V --predictions FILE.csv` makes one"
 
 
@@ -146,7 +144,7 @@ class Comparison:
     by_speaker : dict of str to float
         The same for the clips of each speaker, where they are known.
     ci95 : tuple of float or None
-        Interval of the difference, by bootstrap over speakers. None for fewer than `LEAST_SPEAKERS`: an
+        Interval of the difference, by bootstrap over speakers. None for fewer than `MIN_SPEAKERS`: an
         interval of so few is far too narrow.
     better : {"a", "b"} or None
         The one that is better on speakers like these; None where the interval holds 0, or there is none.
@@ -201,7 +199,7 @@ def compare(a: Predictions, b: Predictions, seed: int = 0, draws: int = 10_000) 
     gain = right_b.astype(float) - right_a.astype(float)
     speakers = np.array(a.speakers)
     by_speaker = {name: float(gain[speakers == name].mean()) for name in sorted(set(a.speakers) - {""})}
-    ci95 = _interval(gain, a.speakers, seed, draws) if len(by_speaker) >= LEAST_SPEAKERS else None
+    ci95 = _interval(gain, a.speakers, seed, draws) if len(by_speaker) >= MIN_SPEAKERS else None
     low, high = ci95 or (0.0, 0.0)
     return Comparison(
         a.name,

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from speechemo_cli.corpus.folds import PROTOCOLS, Fold, Protocol, folds
+from speechemo_cli.corpus.labels import ordered
+from speechemo_cli.corpus.splits import parted
 from speechemo_cli.errors import DataError
 from speechemo_cli.evaluation import conditions
 from speechemo_cli.evaluation.calibration import apply_temperature, fit_temperature
-from speechemo_cli.evaluation.metrics import METRICS, Scores, intervals, reliability, score
+from speechemo_cli.evaluation.groups import group_of_clips
+from speechemo_cli.evaluation.metrics import score
+from speechemo_cli.evaluation.results import FoldResult, ProtocolResult
 from speechemo_cli.evaluation.runs import Finished, Run
 from speechemo_cli.models import Preset, training, version_module
 
@@ -29,16 +32,6 @@ OnEpoch = Callable[[str, int, int, Mapping[str, float]], None]
 
 # Speaker-disjoint folds by which confidences are corrected.
 _CALIBRATION_PROTOCOL = "speaker-5fold"
-# What a clip can be grouped by, where its layout tells: the name of the slice and of the clip's value.
-SLICES = {
-    "corpus": "corpus",
-    "speaker": "speaker_id",
-    "gender": "gender",
-    "intensity": "intensity",
-    "statement": "statement",
-}
-# A further column of a manifest with more values is a number or a text of its own for each clip.
-MOST_VALUES = 20
 
 
 def within(on_epoch: OnEpoch | None, stage: str, before: int, total: int) -> OnEpoch:
@@ -65,188 +58,6 @@ def calibration_folds(data: Dataset, config: Config) -> list[Fold]:
         return list(folds(data.examples, _CALIBRATION_PROTOCOL, config.seed))
     except DataError:
         return []
-
-
-@dataclass(frozen=True)
-class FoldResult:
-    """One fold: who was tested, what was answered, how the training went.
-
-    Attributes
-    ----------
-    name : str
-    test_speakers : tuple of str
-        Empty where the protocol shares speakers.
-    test : np.ndarray [shape=(n,), dtype=int64]
-        Positions of the test clips in the data set.
-    probabilities : np.ndarray [shape=(n, n_labels), dtype=float32]
-    history : dict of str to list of float
-        Accuracy and loss on the training clips, one value an epoch.
-    scores : Scores
-    seconds : float
-        Of the training; what it took then, where the fold was done by an earlier run.
-    temperature : float or None
-        What the probabilities were corrected by.
-    distances : np.ndarray [shape=(n,), dtype=float32]
-        How far each test clip is from those of the training (`training.with_distance`).
-    conditions : dict of str to np.ndarray [shape=(n, n_labels), dtype=float32]
-        Probabilities for the same clips under other recording conditions.
-    """
-
-    name: str
-    test_speakers: tuple[str, ...]
-    test: NDArray[np.int64]
-    probabilities: NDArray[np.float32]
-    history: dict[str, list[float]]
-    scores: Scores
-    seconds: float
-    temperature: float | None = None
-    distances: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
-    conditions: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ProtocolResult:
-    """Scores of a version under a protocol.
-
-    Attributes
-    ----------
-    version : str
-    protocol : Protocol
-    labels : tuple of str
-    epochs, seed : int
-    folds : tuple of FoldResult
-    examples : tuple of Example
-        The tested clip of each answer, fold after fold.
-    truth : np.ndarray [shape=(n,), dtype=int64]
-    probabilities : np.ndarray [shape=(n, n_labels), dtype=float32]
-    trained_corpora : tuple of str
-        Names of the corpora that were trained on.
-    """
-
-    version: str
-    protocol: Protocol
-    labels: tuple[str, ...]
-    epochs: int
-    seed: int
-    folds: tuple[FoldResult, ...]
-    examples: tuple[Example, ...]
-    truth: NDArray[np.int64]
-    probabilities: NDArray[np.float32]
-    trained_corpora: tuple[str, ...] = ()
-
-    @property
-    def tested_corpora(self) -> tuple[str, ...]:
-        """Names of the corpora whose clips were tested."""
-        return tuple(sorted({example.clip.corpus for example in self.examples}))
-
-    @cached_property
-    def pooled(self) -> Scores:
-        """Scores of the answers of all folds together."""
-        return score(self.truth, self.probabilities, self.labels)
-
-    @cached_property
-    def intervals(self) -> dict[str, tuple[float, float]]:
-        """95 % interval of each pooled metric, by bootstrap over speakers."""
-        return intervals(self.truth, self.probabilities, [e.clip.speaker_id for e in self.examples])
-
-    def spread(self, metric: str) -> dict[str, Any]:
-        """Mean and standard deviation over the folds, the pooled value and its 95 % interval."""
-        values = np.array([getattr(fold.scores, metric) for fold in self.folds])
-        return {
-            "mean": float(values.mean()),
-            "sd": float(values.std(ddof=1)) if len(values) > 1 else 0.0,
-            "pooled": float(getattr(self.pooled, metric)),
-            "ci95": list(self.intervals[metric]),
-        }
-
-    @cached_property
-    def conditions(self) -> dict[str, Scores]:
-        """Scores of the same test clips under other recording conditions."""
-        return {
-            name: score(
-                self.truth, np.concatenate([fold.conditions[name] for fold in self.folds]), self.labels
-            )
-            for name in self.folds[0].conditions
-        }
-
-    @cached_property
-    def confidence(self) -> NDArray[np.float64]:
-        """Probability of each answer."""
-        highest: NDArray[np.float64] = self.probabilities.max(axis=1).astype(np.float64)
-        return highest
-
-    @cached_property
-    def hits(self) -> NDArray[np.float64]:
-        """1 where the answer is right, else 0."""
-        right: NDArray[np.float64] = (self.probabilities.argmax(axis=1) == self.truth).astype(np.float64)
-        return right
-
-    @property
-    def calibrated(self) -> bool:
-        """Whether every fold's confidences were corrected by a temperature."""
-        return all(fold.temperature is not None for fold in self.folds)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what JSON has: the pooled scores with intervals, the folds and the slices."""
-        return {
-            "version": self.version,
-            "protocol": self.protocol.name,
-            "speaker_independent": not self.protocol.shares_speakers,
-            "meaning": self.protocol.meaning,
-            "corpora": {"trained_on": list(self.trained_corpora), "tested": list(self.tested_corpora)},
-            "seed": self.seed,
-            "epochs": self.epochs,
-            "calibrated": self.calibrated,
-            "labels": list(self.labels),
-            "n_clips": len({example.key for example in self.examples}),
-            "n_answers": self.pooled.n,
-            **{name: self.spread(name) for name in METRICS},
-            "per_class": self.pooled.to_dict()["per_class"],
-            **conditions.to_dict(self.conditions, self.pooled),
-            "confusion": self.pooled.confusion,
-            "reliability": [
-                {"n": len(hits), "confidence": float(sure.mean()), "accuracy": float(hits.mean())}
-                for sure, hits in reliability(self.confidence, self.hits)
-            ],
-            "slices": {
-                name: {value: {"n": s.n, "accuracy": s.accuracy, "uar": s.uar} for value, s in parts.items()}
-                for name, parts in self.slices.items()
-            },
-            "folds": [
-                {
-                    "test_speakers": list(fold.test_speakers),
-                    "n": fold.scores.n,
-                    "accuracy": fold.scores.accuracy,
-                    "uar": fold.scores.uar,
-                    "temperature": fold.temperature,
-                    "seconds": round(fold.seconds, 1),
-                }
-                for fold in self.folds
-            ],
-        }
-
-    @cached_property
-    def slices(self) -> dict[str, dict[str, Scores]]:
-        """Scores by what the layout tells of the clips, by corpus, and by further columns of a manifest."""
-        found: dict[str, dict[str, Scores]] = {}
-        values_by = {
-            name: [str(getattr(e.clip, value_of) or "") for e in self.examples]
-            for name, value_of in SLICES.items()
-        }
-        extras = [dict(e.clip.extra) for e in self.examples]
-        for name in dict.fromkeys(name for extra in extras for name in extra):
-            values = [extra.get(name, "") for extra in extras]
-            if name not in values_by and 2 <= len(set(values) - {""}) <= MOST_VALUES:
-                values_by[name] = values
-        for name, values in values_by.items():
-            if name == "corpus" and len(self.tested_corpora) == 1:
-                continue
-            of_clip = np.array(values)
-            for value in sorted(set(values) - {""}):
-                at = of_clip == value
-                one = score(self.truth[at], self.probabilities[at], self.labels)
-                found.setdefault(name, {})[value] = one
-        return found
 
 
 def preset_of(version: str, config: Config) -> Preset:
@@ -316,9 +127,22 @@ def run_folds(
                 temperature,
                 distances[:, 0],
                 {name: training.predict(model, x[fold.test]) for name, x in conditions.of(data).items()},
+                *_whom(data, fold),
             )
         )
     return _pool(version, protocol, preset, data, config, results)
+
+
+def _whom(
+    data: Dataset, fold: Fold
+) -> tuple[NDArray[np.str_], tuple[str, ...], tuple[tuple[Example, Example], ...]]:
+    """Return the groups of the test clips of a fold, the labels without training and the near copies."""
+    train, test = ([data.examples[i] for i in at] for at in (fold.train, fold.test))
+    trained = {example.clip.speaker_id for example in train} - {None}
+    nameless = {example.clip.corpus for example in train if example.clip.speaker is None}
+    groups = group_of_clips([example.clip for example in test], trained, nameless)
+    labels = {example.clip.label for example in test} - {example.clip.label for example in train}
+    return groups, ordered(labels), parted(data.near_copies, train, test)
 
 
 @dataclass(frozen=True)
@@ -363,6 +187,7 @@ def calibrate(
         some of the speakers has a single label.
     """
     plain = replace(config, train=replace(config.train, calibrate=False))
+    data = conditions.without(data)
     rules, plan = PROTOCOLS[_CALIBRATION_PROTOCOL], calibration_folds(data, config)
     if not plan:
         return None

@@ -15,11 +15,11 @@ from speechemo_cli.config import AudioConfig
 from speechemo_cli.corpus.clips import speaker_names
 from speechemo_cli.errors import AudioError
 from speechemo_cli.evaluation import report_pictures as pictures
-from speechemo_cli.evaluation.anchors import anchors_for
 from speechemo_cli.evaluation.metrics import METRICS
 from speechemo_cli.evaluation.model_card import licences
-from speechemo_cli.evaluation.wording import percent
+from speechemo_cli.evaluation.published import published_for
 from speechemo_cli.files import atomic_path, display_name
+from speechemo_cli.formatting import GROUP_TITLES, interval, percent
 from speechemo_cli.models.model_file import library_versions
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from speechemo_cli.evaluation.protocols import ProtocolResult
+    from speechemo_cli.evaluation.results import ProtocolResult
 
 _WORST = 12
 # What is embedded of a clip: seconds, and Hz, which is one of the rates of Opus.
@@ -88,13 +88,17 @@ def write_report(
     confidence, hits = result.confidence, result.hits
     coverage, risk = risk_coverage(confidence, hits)
     names = speaker_names({e.clip.speaker_id for e in result.examples if e.clip.speaker_id})
-    anchors = anchors_for(result.protocol.name, result.labels, result.examples)
+    published = published_for(result.protocol.name, result.labels, result.examples)
     page = environment.get_template("report.html.j2").render(
         result=result,
         scores=result.pooled,
         spread={metric: result.spread(metric) for metric in METRICS},
         guess=1 / len(result.labels),
-        anchors=anchors,
+        published=published,
+        group_titles=GROUP_TITLES,
+        interval=lambda metric: interval(
+            metric, result.spread(metric)["ci95"], result.no_interval, "95 % interval "
+        ),
         recordings=len({example.key for example in result.examples}),
         speakers=len(names),
         names=names,
@@ -106,7 +110,7 @@ def write_report(
         origin=origin or {},
         licences=licences(sorted({*result.tested_corpora, *result.trained_corpora})),
         versions=library_versions(),
-        comparison=pictures.comparison(result, anchors),
+        comparison=pictures.comparison(result, published),
         speaker_bars=pictures.speaker_bars(result),
         reliability=pictures.reliability_diagram(confidence, hits),
         risk_coverage=pictures.risk_curve(coverage, risk),

@@ -10,8 +10,8 @@ import numpy as np
 
 from speechemo_cli.corpus.clips import speaker_names
 from speechemo_cli.evaluation.metrics import reliability
-from speechemo_cli.evaluation.wording import percent
 from speechemo_cli.files import display_name
+from speechemo_cli.formatting import percent
 from speechemo_cli.plotting import drawing
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from speechemo_cli.evaluation.anchors import Anchor
-    from speechemo_cli.evaluation.protocols import ProtocolResult
+    from speechemo_cli.evaluation.published import PublishedFigure
+    from speechemo_cli.evaluation.results import ProtocolResult
 
 # Stand-ins in matplotlib for colours that the page decides, so that pictures follow light and dark.
 _INK, _BLUE, _ORANGE = "#010203", "#0072b2", "#d55e00"
@@ -36,23 +36,24 @@ _NAMED_SPEAKERS = 60  # more names than that would overlap
 _CURVE_POINTS = 150
 
 
-def comparison(result: ProtocolResult, anchors: tuple[Anchor, ...]) -> str:
+def comparison(result: ProtocolResult, published: tuple[PublishedFigure, ...]) -> str:
     """Draw accuracy and UAR with intervals and folds, and below them what was published."""
 
     def draw(axis: Any) -> None:
         names = []
         for y, (metric, name) in enumerate((("accuracy", "accuracy"), ("uar", "UAR"))):
             spread = result.spread(metric)
-            axis.plot(np.array(spread["ci95"]) * 100, [y, y], color=_ORANGE, linewidth=3)
+            if spread["ci95"]:
+                axis.plot(np.array(spread["ci95"]) * 100, [y, y], color=_ORANGE, linewidth=3)
             of_folds = [getattr(fold.scores, metric) * 100 for fold in result.folds]
             axis.plot(of_folds, [y] * len(of_folds), "|", color=_INK, alpha=0.5, markersize=11)
             axis.plot(spread["pooled"] * 100, y, "D", color=_ORANGE, markersize=8)
             names.append((f"{result.version}, {name}", spread["pooled"]))
-        for y, anchor in enumerate(anchors, start=len(names)):
-            face = _BLUE if anchor.pretrained else "none"
-            colour = _INK if anchor.pretrained is None else _BLUE
-            axis.plot(anchor.value * 100, y, "o", markerfacecolor=face, markeredgecolor=colour)
-            names.append((anchor.system + (", UAR" if anchor.metric == "UAR" else ""), anchor.value))
+        for y, one in enumerate(published, start=len(names)):
+            face = _BLUE if one.pretrained else "none"
+            colour = _INK if one.pretrained is None else _BLUE
+            axis.plot(one.value * 100, y, "o", markerfacecolor=face, markeredgecolor=colour)
+            names.append((one.system + (", UAR" if one.metric == "UAR" else ""), one.value))
         for y, (_, value) in enumerate(names):
             axis.text(102, y, percent(value), va="center")
         axis.axvline(100 / len(result.labels), color=_INK, linestyle="--", alpha=0.6)
@@ -60,7 +61,7 @@ def comparison(result: ProtocolResult, anchors: tuple[Anchor, ...]) -> str:
         axis.set(xlim=(0, 100), ylim=(len(names) - 0.4, -0.6), xlabel="accuracy or UAR (%)")
         axis.grid(axis="x", color=_INK, alpha=0.15)
 
-    return _svg("accuracy beside published results", 0.9 + 0.25 * (2 + len(anchors)), draw)
+    return _svg("accuracy beside published results", 0.9 + 0.25 * (2 + len(published)), draw)
 
 
 def speaker_bars(result: ProtocolResult) -> str:

@@ -181,8 +181,8 @@ def _number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
-def _interval(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(map(_number, value))
+def _interval_or_null(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and len(value) == 2 and all(map(_number, value)))
 
 
 def _number_or_null(value: Any) -> bool:
@@ -204,12 +204,13 @@ def _flag(value: Any) -> bool:
 # A list stands for lists of what is in it, a tuple for that or null, `*` for every name, `?` for a name
 # that older files, or other trainings, do not have. What stands nowhere here is not read.
 _SCORES = {"n": _count, "accuracy": _number, "uar": _number}
-_SPREAD = {"pooled": _number, "ci95": _interval}
+_SPREAD = {"pooled": _number, "ci95": _interval_or_null}
 _MEASURED = {
     **dict.fromkeys(("accuracy", "uar", "macro_f1", "nll", "brier", "ece"), _SPREAD),
     "version": _word,
     "protocol": _word,
     "meaning": _word,
+    "no_interval?": _word,
     "corpora?": {"trained_on": _texts, "tested": _texts},
     "n_answers": _count,
     "folds": [{}],

@@ -1,0 +1,313 @@
+"""Recordings that are joined, damaged, cut or tagged: what can be read is, and the rest is told."""
+
+from __future__ import annotations
+
+import re
+import struct
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from audio_cases import SR, by_libsndfile, encoded, mp3, patched, read_both, voice, without_count
+
+from speechemo_cli.audio import reader
+from speechemo_cli.config import AudioConfig
+from speechemo_cli.errors import AudioError
+
+CONFIG = AudioConfig()
+Y = voice(2.0)
+TAG = b"ID3\x04\0\0\0\0\0\x0a" + bytes(10)
+
+
+# --- one recording behind another
+
+LINKS = [("OGG", "VORBIS"), ("OGG", "OPUS"), ("FLAC", "PCM_16"), ("WAV", "PCM_16"), ("AIFF", "PCM_16")]
+
+
+@pytest.mark.parametrize(("name", "subtype"), LINKS)
+@pytest.mark.parametrize("n", [2, 5])
+def test_joined_recordings_are_read_one_after_the_other(name: str, subtype: str, n: int) -> None:
+    links = [encoded(voice(0.5 + 0.3 * i, f0=100 + 20 * i), SR, name, subtype) for i in range(n)]
+
+    y, warnings = read_both(b"".join(links))
+
+    np.testing.assert_allclose(y, np.concatenate([by_libsndfile(link) for link in links]), atol=1e-6)
+    assert warnings == ()
+
+
+@pytest.mark.parametrize(("name", "subtype"), LINKS)
+def test_joined_recordings_of_another_kind_are_told(name: str, subtype: str) -> None:
+    first = encoded(Y, SR, name, subtype)
+    second = encoded(np.stack([Y, Y], axis=1), SR, name, subtype)
+
+    y, warnings = read_both(first + second)
+
+    np.testing.assert_allclose(y, by_libsndfile(first), atol=1e-6)
+    assert len(warnings) == 1
+    assert re.fullmatch(
+        r"not all heard: after 2\.\d\d s a recording of 2 channels at \d+ Hz follows", warnings[0]
+    )
+
+
+def test_joined_recordings_that_cannot_be_read_are_told() -> None:
+    first, second = encoded(Y), patched(encoded(Y), 20, "<H", 0x1234)
+
+    y, warnings = read_both(first + second)
+
+    np.testing.assert_array_equal(y, by_libsndfile(first))
+    assert len(warnings) == 1
+    assert warnings[0].startswith("not all heard: after 2.00 s a recording follows that is not read (")
+
+
+def test_joined_recordings_have_an_end() -> None:
+    y = voice(1.0)[8000:8080]
+    link = encoded(y - y.mean())
+
+    y, warnings = read_both(1500 * link)
+
+    assert len(y) == 1024 * 80
+    assert warnings == ("not all heard: more follow after 5.12 s, which are 1024 recordings",)
+
+
+# --- what is damaged or cut
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("harm", ["cut", "flipped"])
+def test_flac_loses_its_damage_alone(harm: str, channels: int) -> None:
+    y = np.stack([voice(4.0, f0=120.0 + i) for i in range(channels)], axis=1)
+    content = bytearray(encoded(y, container="FLAC"))
+    whole = reader.decode(bytes(content), CONFIG)[0]["mix"]
+    middle = len(content) // 2
+    damaged = content[:middle] if harm == "cut" else content
+    damaged[middle - 1] ^= 0xFF
+
+    heard, sr, warnings = reader.decode(bytes(damaged), CONFIG)
+
+    n = len(heard["mix"])
+    # A voice that does not change takes as many bytes in each second; a frame of FLAC has 4,096 samples.
+    before = heard["mix"][: round(1.5 * sr)]
+    np.testing.assert_array_equal(before, whole[: len(before)])
+    if harm == "flipped":
+        assert len(whole) - 2 * 4096 <= n < len(whole)
+        np.testing.assert_array_equal(heard["mix"][-sr:], whole[-sr:])
+    else:
+        assert 1.5 * sr < n < 2.5 * sr
+    assert warnings[-1].startswith("damaged: ")
+
+
+@pytest.mark.parametrize("codec", ["VORBIS", "OPUS"])
+def test_ogg_that_was_cut_is_never_read_without_a_word(codec: str) -> None:
+    whole = encoded(voice(4.0), SR, "OGG", codec)
+    assert reader.decode(whole, CONFIG)[2] == ()
+    for share in np.arange(0.05, 1.0, 0.05):
+        try:
+            heard, sr, warnings = reader.decode(whole[: int(share * len(whole))], CONFIG)
+        except AudioError:
+            continue
+        held_s = len(heard["mix"]) / sr
+        assert warnings == (
+            f"truncated: the file ends within a page of its Ogg stream, after {held_s:.2f} s",
+        )
+
+
+@pytest.mark.parametrize("n", [1, 26, 300, 70_000])
+def test_ogg_is_not_cut_by_what_follows_it(n: int) -> None:
+    whole = encoded(voice(1.0), SR, "OGG", "VORBIS")
+    assert reader.decode(whole + bytes(n), CONFIG)[2] == ()
+
+
+def pages(content: bytes) -> list[bytes]:
+    starts = [match.start() for match in re.finditer(rb"OggS\0", content)]
+    return [content[a:b] for a, b in zip(starts, [*starts[1:], len(content)], strict=True)]
+
+
+@pytest.mark.parametrize("codec", ["VORBIS", "OPUS"])
+def test_ogg_that_ends_between_two_pages_is_cut(codec: str) -> None:
+    whole = pages(encoded(voice(6.0), SR, "OGG", codec))
+    assert len(whole) > 4
+    rate = 48000 if codec == "OPUS" else SR
+    for n in range(3, len(whole)):
+        y, warnings = read_both(b"".join(whole[:n]))
+        assert warnings == (
+            f"truncated: the file ends before its Ogg stream does, after {len(y) / rate:.2f} s",
+        )
+
+
+# --- MP3
+
+LOUD_FIRST = np.concatenate([Y, 0.001 * voice(6.0)])
+
+
+@pytest.mark.parametrize("mode", ["CONSTANT", "AVERAGE", "VARIABLE"])
+@pytest.mark.parametrize("y", [LOUD_FIRST, LOUD_FIRST[::-1]], ids=["loud-first", "quiet-first"])
+@pytest.mark.parametrize("sr", [16000, 44100])
+def test_mp3_that_does_not_count_its_frames_is_read_to_its_end(mode: str, y: np.ndarray, sr: int) -> None:
+    counted = mp3(y, sr, mode)
+
+    got, warnings = read_both(without_count(counted))
+
+    # Without the count there is nothing that says how much silence the encoder put around.
+    assert len(y) <= len(got) < len(y) + 5 * 1152
+    assert warnings == ()
+    # The same sound, later by what the encoder needs to begin.
+    expected = by_libsndfile(counted)
+    later = int(np.argmax(np.correlate(got[: len(expected) + 2400], expected, "valid")))
+    np.testing.assert_allclose(got[later : later + len(expected)], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"ID3\x04\0\0\0\x06\x0d\x20" + bytes(100_000), b""),
+        (TAG + TAG, b""),
+        (TAG + bytes(5000), b""),
+        (bytes(3000), b""),
+        (b"\r\n", b""),
+        (b"", b"TAG" + b"x" * 125),
+        (b"", b"x" * 4000 + b"APETAGEX" + struct.pack("<IIIIQ", 2000, 4032, 1, 0, 0)),
+        (b"", bytes(60_000)),
+        (b"", np.random.default_rng(5).bytes(60_000)),
+    ],
+    ids=["art", "two-tags", "padded-tag", "zeros", "lines", "ID3v1", "APE", "zeros-behind", "noise-behind"],
+)
+@pytest.mark.parametrize("counted", [False, True])
+def test_mp3_has_no_sound_around_its_frames(counted: bool, before: bytes, after: bytes) -> None:
+    content = mp3(Y, SR, "CONSTANT")
+    content = content if counted else without_count(content)
+    expected, warnings = read_both(content)
+    assert warnings == ()
+
+    y, warnings = read_both(before + content + after)
+
+    assert warnings == ()
+    np.testing.assert_array_equal(y[: len(expected)], expected)
+    # With something behind them FFmpeg leaves the silence that the encoder filled the last frame with.
+    assert len(y) - len(expected) < (1152 if after else 1)
+
+
+def test_mp3_that_counts_too_few_frames_is_read_to_its_end() -> None:
+    content = mp3(voice(6.0), SR, "VARIABLE")
+    at = re.search(rb"Xing|Info", content).start() + 8
+
+    y, _ = read_both(patched(content, at, ">I", 50))
+
+    assert len(y) / SR == pytest.approx(6.0, abs=0.2)
+
+
+def test_mp3_files_that_were_joined_are_read_one_after_the_other() -> None:
+    files = [mp3(voice(seconds), SR, "VARIABLE") for seconds in (2.0, 3.0)]
+
+    y, _ = read_both(TAG.join(files))
+
+    first, second = map(by_libsndfile, files)
+    np.testing.assert_allclose(y[: len(first)], first, atol=1e-6)
+    # Between them stands what the second encoder put before its sound.
+    behind = len(y) - len(second)
+    assert 0 <= behind - len(first) < 2400
+    later = int(np.argmax(np.correlate(y[len(first) :], second, "valid"))) + len(first)
+    np.testing.assert_allclose(y[later : later + len(second)][2000:-2000], second[2000:-2000], atol=1e-4)
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_mp3_that_changes_its_rate_says_what_is_not_used(counted: bool) -> None:
+    files = [mp3(voice(3.0, sr), sr, "CONSTANT") for sr in (16000, 22050)]
+    files = files if counted else [without_count(file) for file in files]
+
+    y, warnings = read_both(b"".join(files))
+
+    assert len(y) / SR == pytest.approx(3.0, abs=0.2)
+    assert warnings == (
+        f"not all heard: after {len(y) / SR:.2f} s a recording of 1 channel at 22050 Hz follows",
+    )
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_mp3_with_a_hole_is_read_behind_it_with_a_warning(counted: bool) -> None:
+    content = mp3(voice(8.0), SR, "CONSTANT")
+    content = content if counted else without_count(content)
+    middle = len(content) // 2
+    harmed = content[:middle] + np.random.default_rng(2).bytes(5000) + content[middle + 5000 :]
+
+    y, warnings = read_both(harmed)
+
+    share = 1 - 5000 / len(content)
+    assert len(y) / SR == pytest.approx(8.0 * share, abs=0.4)
+    assert re.fullmatch(r"damaged: \d+ parts? of its sound cannot be decoded", warnings[0])
+
+
+def test_mp3_that_was_cut_is_told_where_it_counts_its_frames() -> None:
+    content = mp3(voice(8.0), SR, "CONSTANT")
+
+    _, warnings = read_both(content[: len(content) // 2])
+
+    assert re.fullmatch(r"truncated: the header promises 8\.\d\d s, the file holds [34]\.\d\d s", warnings[0])
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_mp3_within_a_wav_is_mp3(counted: bool) -> None:
+    content = mp3(LOUD_FIRST, SR, "VARIABLE")
+    content = content if counted else without_count(content)
+    form = struct.pack("<HHIIHHHHIHHH", 0x55, 1, SR, 4000, 1, 0, 12, 1, 2, 144, 1, 0)
+    chunks = (
+        b"fmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", len(content)) + content
+    )
+    wav = b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks
+
+    y, warnings = read_both(wav)
+
+    expected, _ = read_both(content)
+    np.testing.assert_array_equal(y, expected)
+    assert warnings == ()
+
+
+def test_mp3_that_is_too_long_is_told_by_its_length() -> None:
+    content = without_count(mp3(voice(6.0), SR, "CONSTANT"))
+    Path("clip.mp3").write_bytes(20 * content)
+
+    with pytest.raises(AudioError, match=r"^1[12]\d s is longer than 5 s"):
+        reader.read("clip.mp3", AudioConfig(max_duration_s=5.0))
+    assert reader.read("clip.mp3", CONFIG).duration_s == pytest.approx(120.0, abs=4.0)
+
+
+# --- tags before other formats
+
+
+@pytest.mark.parametrize("name", ["WAV", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "FLAC", "OGG"])
+@pytest.mark.parametrize("before", [TAG, TAG + bytes(700), TAG + TAG], ids=["tag", "padded-tag", "two-tags"])
+def test_tags_before_a_recording_are_none_of_it(name: str, before: bytes) -> None:
+    whole = encoded(Y, SR, name, "VORBIS" if name == "OGG" else "PCM_16")
+
+    y, warnings = read_both(before + whole)
+
+    np.testing.assert_allclose(y, by_libsndfile(whole), atol=1e-6)
+    assert warnings == ()
+
+
+# --- what nobody records
+
+
+def hostile() -> dict[str, bytes]:
+    frames = without_count(mp3(Y, SR, "CONSTANT"))[:2000]
+    return {
+        "chunks": encoded(Y)[:36] + 400_000 * b"junk\0\0\0\0",
+        "chunks-behind": encoded(Y) + 400_000 * b"junk\0\0\0\0",
+        "chunks-of-samples": encoded(Y) + 400_000 * b"data\0\0\0\0",
+        "pages": encoded(Y, SR, "OGG", "VORBIS")[:4000] + 150_000 * (b"OggS\0" + bytes(22) + b"x"),
+        "syncs": frames + 2_000_000 * b"\xff\xfb\x90",
+        "frames": 200 * (frames + 5000 * b"\xff\xfb\x90"),
+        "streams": 100_000 * b"fLaC\0\0\0\x22",
+        "tags": 300_000 * TAG,
+        "zeros": bytes(8_000_000),
+    }
+
+
+@pytest.mark.parametrize("name", list(hostile()))
+def test_decoding_ends_for_files_made_to_be_walked_for_ever(name: str) -> None:
+    content = hostile()[name]
+    start = time.process_time()
+    with suppress(AudioError):
+        read_both(content)
+    assert time.process_time() - start < 10
