@@ -50,11 +50,11 @@ def test_to_dict_is_the_record_without_what_belongs_to_the_run(item: Any) -> Non
 @pytest.mark.parametrize(
     ("item", "expected"),
     [
-        (ANSWER, "<Answer a.wav: sad 75.0%>"),
+        (ANSWER, "<Answer a.wav: sad 75.0 %>"),
         (REFUSAL, "<Refusal b.wav [left]: no such file>"),
         (TIMELINE, "<Timeline c.wav: 40 segments in 40.0 s>"),
         (replace(TIMELINE, segments=SEGMENTS[:1]), "<Timeline c.wav: 1 segment in 40.0 s>"),
-        (replace(ANSWER, path="\x1b[31m\n.wav"), r"<Answer \x1b[31m\n.wav: sad 75.0%>"),
+        (replace(ANSWER, path="\x1b[31m\n.wav"), r"<Answer \x1b[31m\n.wav: sad 75.0 %>"),
     ],
 )
 def test_repr_is_one_short_line(item: Any, expected: str) -> None:
@@ -64,7 +64,7 @@ def test_repr_is_one_short_line(item: Any, expected: str) -> None:
 def test_html_has_a_bar_for_each_label_and_the_warnings() -> None:
     page = Page(ANSWER._repr_html_())
 
-    assert page.texts == ["a.wav: sad 75.0%", "sad", "75.0%", "happy", "25.0%", "clipped"]
+    assert page.texts == ["a.wav: sad 75.0 %", "sad", "75.0 %", "happy", "25.0 %", "clipped"]
     assert page.bars == ["width: 75px", "width: 25px"]
 
 

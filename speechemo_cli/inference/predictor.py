@@ -17,6 +17,7 @@ from speechemo_cli.audio.samples import check, check_warnings, without_offset
 from speechemo_cli.config import Config
 from speechemo_cli.errors import AudioError, ConfigError
 from speechemo_cli.features import FEATURE_SETS
+from speechemo_cli.formatting import percent
 from speechemo_cli.inference import runtime as runtimes
 from speechemo_cli.inference.results import Result, html_table
 from speechemo_cli.models import model_file
@@ -73,11 +74,11 @@ class Answer(Result):
     sha256: str = ""
 
     def _summary(self) -> str:
-        return f"{self.label} {self.confidence:.1%}"
+        return f"{self.label} {percent(self.confidence)}"
 
     def _rows(self) -> list[tuple[str, str, float | None]]:
         falling = sorted(self.probabilities.items(), key=lambda one: -one[1])
-        return [(label, f"{p:.1%}", p) for label, p in falling]
+        return [(label, percent(p), p) for label, p in falling]
 
 
 @dataclass(frozen=True, repr=False)

@@ -13,6 +13,7 @@ from speechemo_cli.audio import vad
 from speechemo_cli.audio.blocks import channel_names, cut, open_blocks
 from speechemo_cli.config import AudioConfig
 from speechemo_cli.errors import ConfigError
+from speechemo_cli.formatting import counted, percent
 from speechemo_cli.inference import segmentation
 from speechemo_cli.inference.predictor import UNCERTAIN
 from speechemo_cli.inference.results import Result
@@ -108,11 +109,11 @@ class Timeline(Result):
     )
 
     def _summary(self) -> str:
-        return f"{len(self.segments)} segment{'s' * (len(self.segments) != 1)} in {self.duration_s:.1f} s"
+        return f"{counted(len(self.segments), 'segment')} in {self.duration_s:.1f} s"
 
     def _rows(self) -> list[tuple[str, str, float | None]]:
         return [
-            (f"{one.start_s:.1f}-{one.end_s:.1f} s", f"{one.label} {one.confidence:.0%}", one.confidence)
+            (f"{one.start_s:.1f}-{one.end_s:.1f} s", f"{one.label} {percent(one.confidence)}", one.confidence)
             for one in self.segments
         ]
 
