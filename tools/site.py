@@ -17,6 +17,7 @@ OUTSIDE = {
     "CONTRIBUTING.md": "CONTRIBUTING.md",
     "CHANGELOG.md": "CHANGELOG.md",
     "NOTICE": "NOTICE.txt",
+    "examples/quickstart.ipynb": "quickstart.ipynb",
     "speechemo_cli/corpus/known.py": "known.py.txt",
 }
 
