@@ -319,7 +319,7 @@ def test_what_a_killed_run_had_finished_is_not_computed_again(
 ) -> None:
     clips = make_clips(write_clip, 9)
     chunk = [Task(clip.path, sha256_file(clip.path), SETS) for clip in clips[:4]]
-    assert compute_chunk(chunk, config) == [Outcome(task.key) for task in chunk]
+    assert compute_chunk(chunk, config, "") == ([Outcome(task.key) for task in chunk], {})
     decoded.clear()
     report = extract(clips, config)
     assert (report.extracted, report.cached) == (5, 4)

@@ -34,6 +34,8 @@ def run(
     ] = None,
     store: options.Store = None,
     jobs: options.Jobs = None,
+    backend: options.BackendOption = options.Backend.loky,
+    scheduler: options.Scheduler = None,
     song: options.Song = None,
     label_from: options.LabelFrom = None,
     speaker_from: options.SpeakerFrom = None,
@@ -75,7 +77,7 @@ def run(
         if name not in FEATURE_SETS:
             raise ConfigError(f"--features is {name!r}, expected {' or '.join(FEATURE_SETS)}")
     corpus = corpora.find(config)
-    with render.progress("extracting", "clips") as update:
+    with options.workers_of(backend, scheduler), render.progress("extracting", "clips") as update:
         result = extract(corpus, config, wanted, update, keep_keys=False)
     render.say_extraction(result)
     if options.is_table(format_):
