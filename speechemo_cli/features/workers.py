@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import threading
 import warnings
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing, contextmanager
@@ -171,10 +172,19 @@ def _parallel(tasks: Iterable[Any], n: int) -> Generator[Any, None, None]:
 @contextmanager
 def _environment() -> Iterator[None]:
     before = {name: os.environ.get(name) for name in _ENVIRONMENT}
+    told = threading.excepthook
+
+    def tell(args: Any) -> None:
+        # Where its processes are killed, loky's thread stumbles over the work that is taken back.
+        if not (args.exc_type is KeyError and args.thread and args.thread.name == "ExecutorManagerThread"):
+            told(args)
+
     os.environ.update({name: before[name] or value for name, value in _ENVIRONMENT.items()})
+    threading.excepthook = tell
     try:
         yield
     finally:
+        threading.excepthook = told
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
