@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,8 @@ def connected(scheduler: str) -> Iterator[None]:
     import joblib
     from distributed import Client
 
+    # It tells of every connection that is cut, at length, also of those that are cut on purpose.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     try:
         client = Client(scheduler, timeout=_CONNECT_S, set_as_default=False)
     except ValueError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -209,6 +210,33 @@ def test_extract_goes_on_when_a_worker_is_killed(
 
     assert (report.extracted, len(report.failed)) == (60, 1)
     assert_same(stored(clips, "features"), here)
+
+
+@pytest.mark.slow
+def test_extract_on_a_cluster_ends_at_once_and_in_one_line_on_ctrl_c(
+    tmp_path: Path, clips: list[Clip]
+) -> None:
+    Path("data").mkdir()
+    Path("data/angry").symlink_to(Path(clips[0].path).parent)
+    with cluster_of(tmp_path, SLOW, SLOW) as made:
+        command = ["extract", "data", "-q", "--features", "mfcc", "--backend", "dask"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "speechemo_cli", *command, "--scheduler", made.address],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        while not list(Path().glob("features/mfcc-*/*.npz")):
+            assert process.poll() is None
+            time.sleep(0.02)
+
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+        assert time.monotonic() - began < 3
+
+    assert process.returncode == 130
+    (line,) = err.splitlines()
+    assert line.startswith("error: interrupted; ")
 
 
 @pytest.mark.slow
