@@ -35,7 +35,8 @@ def connected(scheduler: str) -> Iterator[None]:
     from distributed import Client
 
     # It tells of every connection that is cut, at length, also of those that are cut on purpose.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in ("distributed", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         client = Client(scheduler, timeout=_CONNECT_S, set_as_default=False)
     except ValueError as error:
