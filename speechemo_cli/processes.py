@@ -1,13 +1,24 @@
-"""Processes that help another one, and end when it does."""
+"""Processes that end with their parent, and libraries that are kept quiet."""
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # What is said of a clip that a process died of.
 CRASHED = "crashed the decoder, or ran out of memory"
+
+_STDERR = 2
+_quieting = threading.Lock()
+_n_quiet = 0
+_kept: int | None = None
 
 
 def end_with(parent: int) -> None:
@@ -25,3 +36,48 @@ def _follow(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
+
+
+@contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Drop whatever is written to stderr in the block; blocks of several threads may overlap.
+
+    TensorFlow's C++ code writes there before any log level is read ("oneDNN custom operations are
+    on", "Could not find cuda drivers"), so neither a logger nor `sys.stderr` can stop it.
+    """
+    global _n_quiet, _kept
+    with _quieting:
+        if not _n_quiet:
+            _kept = _drop_stderr()
+        _n_quiet += 1
+    try:
+        yield
+    finally:
+        with _quieting:
+            _n_quiet -= 1
+            if not _n_quiet and _kept is not None:
+                sys.stderr.flush()
+                restore_stderr()
+                os.close(_kept)
+                _kept = None
+
+
+def _drop_stderr() -> int | None:
+    """Send stderr nowhere; return a descriptor of where it went, or None where it is closed."""
+    if sys.stderr is None:
+        return None
+    sys.stderr.flush()
+    try:
+        kept = os.dup(_STDERR)
+    except OSError:
+        return None
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, _STDERR)
+    os.close(nowhere)
+    return kept
+
+
+def restore_stderr() -> None:
+    """Write to stderr again, where a block that drops it is not going to be ended."""
+    if _kept is not None:
+        os.dup2(_kept, _STDERR)

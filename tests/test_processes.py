@@ -178,8 +178,8 @@ def test_a_command_that_is_ended_takes_its_workers_with_it_and_is_gone_on_with(
     assert code == 0
     assert report["cached"] + report["extracted"] == 150
     assert report["cached"] >= (8 if number == signal.SIGKILL else int(told))
-    # What the killed one left went with the next one.
-    assert list(temp.iterdir()) == []
+    assert len(list(temp.iterdir())) == (number == signal.SIGKILL)  # which nobody can tidy up after
+    # What was half written in the store went with the next one.
     assert [path for path in Path("features").rglob("*") if path.name.startswith(".")] == []
 
 
@@ -342,7 +342,7 @@ def test_a_clip_that_crashes_the_decoder_is_named_and_the_others_are_done(
         (name, "crashed the decoder, or ran out of memory") for name in ("bad007.wav", "bad041.wav")
     ]
     assert (report["extracted"], report["cached"]) == (58, 0)
-    assert len(err.splitlines()) == 3  # what was found, and a warning for each of the two
+    assert len([line for line in err.splitlines() if line.startswith("warning: ")]) == 2
     assert list(temp.iterdir()) == []
     plant("pass")
     code, report, _ = extract(data, "--jobs", jobs, "--features", "mfcc")

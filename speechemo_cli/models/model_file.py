@@ -17,7 +17,7 @@ from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.files import atomic_path, display_name, open_regular
 from speechemo_cli.models import VERSIONS, archive, version_module, weights
 from speechemo_cli.models.metadata import ModelMetadata, check_features
-from speechemo_cli.stderr import quiet_stderr
+from speechemo_cli.processes import quiet_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
