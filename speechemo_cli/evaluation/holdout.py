@@ -22,7 +22,7 @@ from speechemo_cli.evaluation.protocols import (
     preset_of,
     within,
 )
-from speechemo_cli.evaluation.runs import Run
+from speechemo_cli.evaluation.training_cache import CachedTraining
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.formatting import SEEN, TRAINED, counted
 from speechemo_cli.models import training
@@ -261,7 +261,7 @@ def unfinished_training(version: str, data: Dataset, config: Config) -> Checkpoi
     """Return where the state of this training is kept until it is finished."""
     holdout = hold_out(data.examples, config.train.split, config.train.test_share, config.seed)
     preset = preset_of(version, config)
-    return Run(version, preset, data, holdout.train, config.seed, config, "train").checkpoint
+    return CachedTraining(version, preset, data, holdout.train, config.seed, config, "train").checkpoint
 
 
 @dataclass(frozen=True)
