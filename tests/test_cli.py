@@ -496,7 +496,7 @@ def test_split_random_warns_of_shared_voices(corpus_folder: Path, run: Run) -> N
     )
 
     assert "held out, unseen speakers" not in out
-    assert "twin recordings" in out
+    assert "repetitions of sentences" in out
 
 
 def test_without_speakers_the_default_split_falls_back_and_an_explicit_one_fails(

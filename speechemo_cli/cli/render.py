@@ -300,8 +300,8 @@ def _bar(unit: str) -> AbstractContextManager[Callable[[int, int | None, str, st
 
 def say_extraction(extraction: Extraction) -> None:
     """Name every clip that failed or is odd, and every shard that was set aside."""
-    for doubt in extraction.doubts:
-        warn(display_name(f"{doubt.path}: {doubt.warning}"))
+    for odd in extraction.warnings:
+        warn(display_name(f"{odd.path}: {odd.warning}"))
     for failure in extraction.failed:
         warn(f"{display_name(failure.path)}: {failure.error}")
     for shard in extraction.damaged:

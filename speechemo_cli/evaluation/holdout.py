@@ -1,4 +1,4 @@
-"""Train with a hold-out and score it; score a model file, apart for what it was trained on and what not."""
+"""Train with a hold-out and score it; score a model file by what it was trained on."""
 
 from __future__ import annotations
 
@@ -174,8 +174,8 @@ def train_with_holdout(
     calibration, heldout_corpora = None, {}
     if n_folds:
         calibration = calibrate(version, inner, config, within(on_epoch, "", 0, total))
-        apart = within(on_epoch, "", n_folds * preset.epochs, total)
-        heldout_corpora = leave_corpora_out(version, inner, config, apart)
+        without_one = within(on_epoch, "", n_folds * preset.epochs, total)
+        heldout_corpora = leave_corpora_out(version, inner, config, without_one)
     unfinished = unfinished_training(version, data, config)
     if not resume:
         unfinished.drop()
@@ -266,7 +266,7 @@ def unfinished_training(version: str, data: Dataset, config: Config) -> Checkpoi
 
 @dataclass(frozen=True)
 class ModelResult:
-    """Scores of a model file, apart by what is known of the speakers.
+    """Scores of a model file, by what is known of the speakers.
 
     Attributes
     ----------

@@ -55,7 +55,7 @@ class Scores:
     brier : float
         Mean squared distance of the probabilities from the truth, 0 to 2 (Brier 1950).
     ece : float
-        Expected calibration error: how far confidence and accuracy are apart on average, in
+        Expected calibration error: mean difference of confidence and accuracy, in
         `ECE_BINS` bins of equal mass (Nguyen & O'Connor 2015).
     per_class : tuple of ClassScore
     confusion : tuple of tuple of int

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# Okabe & Ito's colours, which people with any kind of colour vision can tell apart.
+# Okabe & Ito's colours, which people with any kind of colour vision can distinguish.
 _COLOURS = {"train": "#7f7f7f", "seen": "#0072b2", "new": "#d55e00"}
 _NAMES = {"train": "training clips", "seen": "held out, seen speakers", "new": "held out, unseen speakers"}
 

@@ -1,4 +1,4 @@
-"""A protocol's result as one HTML page to look at: pictures, tables and the worst clips to listen to."""
+"""A protocol's result as one HTML page to look at: pictures, tables and the worst clips to play."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def write_report(
     origin : mapping of str to str, optional
         Where the result comes from, beside what it tells itself: data, command, date.
     audio : bool
-        Embed the first seconds of clips that were answered wrong, as Opus: whoever gets the page hears
-        the speakers.
+        Embed the first seconds of clips that were answered wrong, as Opus: whoever gets the page has
+        the voices.
 
     Raises
     ------

@@ -43,7 +43,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Doubt:
+class ClipWarning:
     """A clip that was used although something is odd about it."""
 
     path: str
@@ -64,7 +64,7 @@ class Extraction:
         Clips whose content is that of another clip, byte for byte; after `dataset.load` also those
         whose decoded samples are.
     failed : list of Failure
-    doubts : list of Doubt
+    warnings : list of ClipWarning
     damaged : list of str
         Shards of the store that were set aside.
     keys : dict of str to str
@@ -77,7 +77,7 @@ class Extraction:
     cached: int = 0
     duplicates: int = 0
     failed: list[Failure] = field(default_factory=list)
-    doubts: list[Doubt] = field(default_factory=list)
+    warnings: list[ClipWarning] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     keys: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
@@ -155,7 +155,7 @@ class _Job:
         # The clips that wait for an outcome, by their content; and what befell others, with their place.
         self._under_way: dict[str, list[tuple[int, str]]] = {}
         self._failed: list[tuple[int, Failure]] = []
-        self._doubts: list[tuple[int, Doubt]] = []
+        self._odd: list[tuple[int, ClipWarning]] = []
         self._done = 0
         self._on_progress = on_progress or (lambda *_: None)
         self._advance(0)
@@ -222,7 +222,7 @@ class _Job:
             self._good.add(_short(key))
             self.report.duplicates += n_copies
             told = self._warnings.get(key, ())
-            self._doubts += [(i, Doubt(path, warning)) for i, path in clips for warning in told]
+            self._odd += [(i, ClipWarning(path, warning)) for i, path in clips for warning in told]
             if self._keep_keys:
                 self.report.keys.update((path, key) for _, path in clips)
         self._advance(len(clips))
@@ -235,7 +235,7 @@ class _Job:
         """List what went wrong in the order of the clips."""
         report = self.report
         report.failed = [failure for _, failure in sorted(self._failed, key=itemgetter(0))]
-        report.doubts = [doubt for _, doubt in sorted(self._doubts, key=itemgetter(0))]
+        report.warnings = [warning for _, warning in sorted(self._odd, key=itemgetter(0))]
         report.damaged = [name for store in self._stores.values() for name in store.damaged]
         return report
 
