@@ -82,14 +82,6 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     No system renames a folder over one with something in it, so an old one steps aside for a moment.
     Where a process is killed in that moment, the next one that writes `target` brings it back.
 
-    Parameters
-    ----------
-    target : Path
-
-    Yields
-    ------
-    Path
-
     Raises
     ------
     AccessError

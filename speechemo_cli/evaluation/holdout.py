@@ -154,10 +154,6 @@ def train_with_holdout(
     resume : bool
         Go on where a killed training of the same clips and settings stopped.
 
-    Returns
-    -------
-    HoldoutResult
-
     Raises
     ------
     DataError
@@ -293,10 +289,6 @@ def score_model(model: Any, metadata: ModelMetadata, data: Dataset) -> ModelResu
     metadata : ModelMetadata
     data : Dataset
         Its labels must be the model's.
-
-    Returns
-    -------
-    ModelResult
     """
     answers = training.predict(model, data.x)
     contents, samples = metadata.trained_on(), metadata.trained_on_samples()

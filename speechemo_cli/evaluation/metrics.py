@@ -90,10 +90,6 @@ def score(truth: Targets, probabilities: Probabilities, labels: Sequence[str]) -
     probabilities : np.ndarray [shape=(n, n_labels)]
         Rows sum to 1; the answer is the largest.
     labels : sequence of str
-
-    Returns
-    -------
-    Scores
     """
     from sklearn.metrics import confusion_matrix
 

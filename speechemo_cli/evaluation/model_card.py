@@ -25,10 +25,6 @@ _MARKUP = str.maketrans({"<": "&lt;", "`": "'", **{character: f"\\{character}" f
 def describe(path: Path) -> dict[str, Any]:
     """Say what a model file holds, as plain values. Imports no Keras.
 
-    Parameters
-    ----------
-    path : Path
-
     Returns
     -------
     dict
@@ -75,10 +71,6 @@ def describe(path: Path) -> dict[str, Any]:
 
 def markdown(path: Path) -> str:
     """Write the model card of a file.
-
-    Parameters
-    ----------
-    path : Path
 
     Returns
     -------

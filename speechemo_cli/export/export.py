@@ -124,10 +124,6 @@ def write(
     on_progress : callable, optional
         Called with (steps done, steps, what comes next).
 
-    Returns
-    -------
-    Exported
-
     Raises
     ------
     ConfigError

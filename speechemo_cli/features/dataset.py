@@ -124,10 +124,6 @@ def load(
     beside : Dataset, optional
         Of the same features: look for near copies there too.
 
-    Returns
-    -------
-    Dataset
-
     Raises
     ------
     NoInputError

@@ -105,10 +105,6 @@ def extract(
     keep_keys : bool
         Tell the content hash of every clip. Without, memory hardly grows with the clips.
 
-    Returns
-    -------
-    Extraction
-
     Raises
     ------
     AccessError

@@ -106,10 +106,6 @@ class Checkpoint:
     def restore(self, model: Any) -> tuple[int, History]:
         """Bring a freshly compiled model to where it was.
 
-        Parameters
-        ----------
-        model : keras.Model
-
         Returns
         -------
         epochs : int

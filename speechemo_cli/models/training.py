@@ -111,10 +111,6 @@ def fit(
         v3 ends with the weights it would have had without the break; v1 and v2, whose clips Keras
         shuffles, with others as good.
 
-    Returns
-    -------
-    Training
-
     Raises
     ------
     SpeechemoError
@@ -218,10 +214,6 @@ def with_distance(model: Any) -> Any:
 
     The distance is the mean square of the normalised features, which is 1 on average over the training:
     a Mahalanobis distance that takes the features as independent.
-
-    Parameters
-    ----------
-    model : keras.Model
 
     Returns
     -------
