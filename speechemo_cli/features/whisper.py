@@ -117,8 +117,8 @@ def mel_power(y: Array) -> Array:
     np.ndarray [shape=(n // 160, 80), dtype=float32]
         Power; one frame at least.
     """
-    bank = mel_bank(SR, N_FFT, N_MELS, 0.0, SR / 2)
-    power = mel_spectrogram(y, bank, n_fft=N_FFT, win_length=N_FFT, hop_length=HOP_LENGTH, pad_mode="reflect")
+    bank = mel_bank(SR, N_FFT, N_MELS)
+    power = mel_spectrogram(y, bank, n_fft=N_FFT, hop_length=HOP_LENGTH, pad_mode="reflect")
     return power[: max(1, len(y) // HOP_LENGTH)]
 
 
