@@ -10,7 +10,6 @@ import numpy as np
 
 from speechemo_cli.corpus.known import RAVDESS
 from speechemo_cli.corpus.splits import Example, Holdout, hold_out, parted
-from speechemo_cli.evaluation import conditions
 from speechemo_cli.evaluation.cross_corpus import CrossCorpusResult, leave_corpora_out
 from speechemo_cli.evaluation.groups import PUBLIC_CORPORA, Group, by_group, group_of_clips
 from speechemo_cli.evaluation.metrics import Scores, score
@@ -309,7 +308,7 @@ def score_model(model: Any, metadata: ModelMetadata, data: Dataset) -> ModelResu
     counts = names == next(iter(groups))
     by_condition = {
         name: score(data.targets[counts], training.predict(model, x[counts]), data.labels)
-        for name, x in conditions.of(data).items()
+        for name, x in data.by_condition.items()
     }
     return ModelResult(metadata, groups, by_condition)
 

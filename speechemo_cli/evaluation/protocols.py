@@ -12,7 +12,6 @@ from speechemo_cli.corpus.folds import PROTOCOLS, Fold, Protocol, folds
 from speechemo_cli.corpus.labels import ordered
 from speechemo_cli.corpus.splits import parted
 from speechemo_cli.errors import DataError
-from speechemo_cli.evaluation import conditions
 from speechemo_cli.evaluation.calibration import apply_temperature, fit_temperature
 from speechemo_cli.evaluation.groups import group_of_clips
 from speechemo_cli.evaluation.metrics import score
@@ -127,7 +126,7 @@ def run_folds(
                 finished.seconds,
                 temperature,
                 distances[:, 0],
-                {name: training.predict(model, x[fold.test]) for name, x in conditions.of(data).items()},
+                {name: training.predict(model, x[fold.test]) for name, x in data.by_condition.items()},
                 *_whom(data, fold),
             )
         )
@@ -188,7 +187,7 @@ def calibrate(
         some of the speakers has a single label.
     """
     plain = replace(config, train=replace(config.train, calibrate=False))
-    data = conditions.without(data)
+    data = data.without_conditions()
     rules, plan = PROTOCOLS[_CALIBRATION_PROTOCOL], calibration_folds(data, config)
     if not plan:
         return None

@@ -68,14 +68,11 @@ class Training:
     Attributes
     ----------
     model : keras.Model
-    preset : Preset
-        What it was trained with, the config laid over the version's own.
     history : dict of str to list of float
         One value an epoch: `train_accuracy`, `train_loss`, and the same for every watched set.
     """
 
     model: Any
-    preset: Preset
     history: dict[str, list[float]] = field(default_factory=dict)
 
 
@@ -124,7 +121,7 @@ def fit(
     trained = network.training_model(model)
     network.compile_model(trained, preset, steps_an_epoch(rows.weights, preset.batch_size))
     epochs_done, history = checkpoint.restore(trained) if checkpoint else (0, {})
-    training = Training(model, preset, history)
+    training = Training(model, history)
     some = np.random.default_rng(seed).permutation(len(rows.x))[:_WATCHED_ROWS]
     watched = {
         "train": (rows.x[some], rows.targets[some]),
