@@ -213,7 +213,9 @@ def test_what_a_protocol_shares_is_said() -> None:
         "loso",
     ]
     assert "repetition" in PROTOCOLS["random-5fold"].meaning
-    assert PROTOCOLS["twin-safe-5fold"].meaning.startswith("speakers stand in training too, but no twin")
+    assert PROTOCOLS["twin-safe-5fold"].meaning.startswith(
+        "speakers stand in training too, but no repetition"
+    )
     assert PROTOCOLS["loso"].meaning == "no speaker of the test stands in training"
 
 
@@ -256,7 +258,7 @@ def test_random_folds_do_share_repetitions() -> None:
 def test_twin_safe_folds_need_to_know_what_a_repetition_is() -> None:
     examples = grid({(who, label): 9 for who in "ab" for label in ("sad", "angry")})
 
-    with pytest.raises(DataError, match="need speaker, intensity and statement of every clip"):
+    with pytest.raises(DataError, match="needs speaker, intensity and statement of every clip"):
         folds(examples, "twin-safe-5fold", 0)
 
 

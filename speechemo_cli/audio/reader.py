@@ -184,10 +184,6 @@ def read(path: str | os.PathLike[str], config: AudioConfig) -> Recording:
     config : AudioConfig
         The shortest and the longest duration to accept.
 
-    Returns
-    -------
-    Recording
-
     Raises
     ------
     AudioError

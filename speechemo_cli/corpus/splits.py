@@ -127,10 +127,6 @@ def hold_out(examples: Sequence[Example], split: str, share: float, seed: int) -
     share : float
     seed : int
 
-    Returns
-    -------
-    Holdout
-
     Raises
     ------
     DataError
