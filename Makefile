@@ -4,7 +4,7 @@ BIN := .venv/bin
 DATA ?= data
 FUZZ_SECONDS ?= 30
 
-.PHONY: help install run test test-slow fuzz check format bench load encoder packaged-model lock clean
+.PHONY: help install run test test-slow docs fuzz check format bench load encoder packaged-model lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,19 +28,28 @@ test: install ## Run the tests
 test-slow: install ## Run the tests that train for longer
 	$(BIN)/python -m pytest -m slow
 
+GROUP = "import sys, tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['dependency-groups'][sys.argv[1]], sep='\n')"
+
+docs: install ## Build the pages and the Python API into build/site (installs mkdocs-material)
+	$(BIN)/python -c $(GROUP) docs | $(BIN)/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "Open build/site/index.html"
+
 fuzz: install ## Damage recordings and model files at random, FUZZ_SECONDS for each (Linux; installs atheris)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		"$$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["fuzz"])')"
+	$(BIN)/python -c $(GROUP) fuzz | $(BIN)/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
 	$(BIN)/python fuzz/seeds.py build/fuzz
 	for target in reader model_file; do \
 		$(BIN)/python fuzz/fuzz_$$target.py -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=4096 -max_len=1000000 \
 			-print_final_stats=1 -artifact_prefix=build/fuzz/ build/fuzz/$$target || exit; \
 	done
 
-check: install ## Lint and type-check
+check: install ## Lint, type-check, and look for dead code, undeclared dependencies and misspellings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/vulture
+	$(BIN)/deptry .
+	$(BIN)/codespell *.md docs/*.md data/README.md speechemo_cli tests benchmarks tools fuzz --skip '*.keras,*.tflite,*.npz,golden'
 
 format: install ## Format the code
 	$(BIN)/ruff check --fix .

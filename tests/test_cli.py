@@ -302,6 +302,42 @@ def test_extract_reports_what_it_did_and_does_it_once(run: Run, corpus_folder: P
     assert "  4 speakers: 01 60, 02 60, 03 60, 04 60\n" in err
 
 
+def test_extract_export_writes_the_features(run: Run, write_clip: Callable[..., Path]) -> None:
+    clips = [str(write_clip(f"data/{label}/1.wav", f0=f0)) for label, f0 in (("happy", 150), ("sad", 120))]
+
+    code, out, err = run("extract", clips[0][: clips[0].index("happy")], "--export", "x.csv", "-f", "json")
+
+    assert code == 0, err
+    assert json.loads(out)["feature_sets"] == ["whisper"]
+    with Path("x.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert [row[:4] for row in rows[1:]] == [[clips[0], "happy", "", "data"], [clips[1], "sad", "", "data"]]
+    assert {len(row) for row in rows} == {4 + 3072}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--export", "x.txt"], 2, "features is x.txt, expected .csv or .npz or .parquet"),
+        (["--export", "x.npz", "--features", "mfcc", "--features", "whisper"], 2, "writes one feature set"),
+        (["--export", "x.csv", "--features", "augment"], 2, "is 'augment', expected mfcc or whisper"),
+        (["--export", "list.csv"], 2, "--export list.csv would write over list.csv"),
+    ],
+)
+def test_extract_export_refuses_before_the_work(
+    arguments: list[str], code: int, said: str, run: Run, write_clip: Callable[..., Path]
+) -> None:
+    write_clip("a.wav")
+    Path("list.csv").write_text("path,label\na.wav,happy\n")
+
+    received = run("extract", "list.csv", *arguments)
+
+    assert received[0] == code
+    assert said in received[2]
+    assert not Path("features").exists()
+    assert Path("list.csv").read_text() == "path,label\na.wav,happy\n"
+
+
 def test_extract_shows_clips_without_a_label_and_exits_with_3(
     run: Run, write_clip: Callable[..., Path]
 ) -> None:

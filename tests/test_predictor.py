@@ -14,15 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from conftest import built, noisy
+from conftest import built, harmonic, noisy
 
 import speechemo_cli
 from speechemo_cli.audio import reader
 from speechemo_cli.config import AudioConfig, Config, MfccConfig
 from speechemo_cli.corpus.labels import EMOTIONS
 from speechemo_cli.errors import AudioError, ConfigError, ModelFileError
+from speechemo_cli.evaluation import model_card
 from speechemo_cli.features import mfcc
 from speechemo_cli.inference.predictor import Answer, Predictor, Refusal
+from speechemo_cli.inference.timeline import timeline
 from speechemo_cli.models import model_file, training
 from speechemo_cli.models.metadata import ModelMetadata
 
@@ -57,6 +59,57 @@ def test_an_answer_is_the_networks_on_the_features_of_the_training(
     assert list(answer.probabilities.values()) == pytest.approx(expected.tolist(), abs=1e-4)
     assert answer.confidence == max(answer.probabilities.values()) == answer.probabilities[answer.label]
     assert answer.duration_s == pytest.approx(1.5)
+
+
+def test_predict_answers_for_one_path_at_once(own_model: Path, write_clip: Callable[..., Path]) -> None:
+    clip = write_clip()
+    predictor = Predictor.open(own_model)
+    (expected,) = predictor.predict([clip])
+
+    assert predictor.predict(clip) == predictor.predict(str(clip)) == expected
+    assert predictor.predict("nowhere.wav") == Refusal("nowhere.wav", "no such file")
+
+
+def test_predict_of_each_channel_of_one_path_is_a_list(
+    own_model: Path, write_clip: Callable[..., Path]
+) -> None:
+    clip = write_clip(y=np.stack([harmonic(1.0, 16000, 120.0), harmonic(1.0, 16000, 200.0)], axis=1))
+    predictor = Predictor.open(own_model, channel="each")
+
+    assert predictor.predict(clip) == list(predictor.predict([clip]))
+    assert [one.channel for one in predictor.timeline(clip)] == ["left", "right"]  # type: ignore[union-attr]
+
+
+def test_timeline_is_that_of_the_module_with_the_predictors_options(
+    own_model: Path, write_clip: Callable[..., Path]
+) -> None:
+    clip = write_clip(seconds=4.0)
+    predictor = Predictor.open(own_model, Config(audio=AudioConfig(min_duration_s=0.2)), min_confidence=1.0)
+    steps: list[tuple[int, int | None, str]] = []
+
+    found = predictor.timeline(clip, window_s=1.0, hop_s=0.5, on_progress=lambda *step: steps.append(step))
+
+    assert found == timeline(predictor, clip, window_s=1.0, hop_s=0.5, min_confidence=1.0)
+    assert {one.label for one in found.segments} == {"uncertain"}
+    assert {step[2] for step in steps} == {"finding speech", "listening"}
+    with pytest.raises(AudioError, match="no such file"):
+        predictor.timeline("nowhere.wav")
+
+
+def test_a_predictor_shows_what_answers(own_model: Path) -> None:
+    predictor = Predictor.open(own_model, labels=["angry", "happy"])
+
+    told = predictor.to_dict()
+    facts = model_card.describe(own_model)
+
+    assert told == {
+        **{name: facts[name] for name in ("model", "version", "temperature", "unlike")},
+        "labels": ["happy", "angry"],
+        "features": {name: value for name, value in facts["features"].items() if name != "version"},
+        "runtime": "keras",
+    }
+    assert repr(predictor) == f"<Predictor {facts['model']}: v1, 2 labels, keras>"
+    assert "happy, angry" in predictor._repr_html_()
 
 
 def test_an_answer_below_the_least_confidence_is_uncertain_and_keeps_its_numbers(

@@ -176,6 +176,17 @@ def test_a_terminal_gets_colour_and_a_bar_unless_it_wants_none(data: Path) -> No
         assert line.split()[-1] in dumb
 
 
+def test_a_notebook_gets_a_line_for_each_tenth_and_no_bar(data: Path) -> None:
+    # As a cell's `!speechemo ...` runs: in a terminal, with what Jupyter tells its kernels.
+    code, shown = in_terminal("extract", data, "--features", "mfcc", "-f", "json", JPY_PARENT_PID="1")
+    _, quiet = in_terminal("extract", data, "--features", "mfcc", "--quiet", "-f", "json", JPY_PARENT_PID="1")
+
+    assert code == 0
+    assert re.findall(r"^extracting: .*%\)(?=\r\n)", shown, re.MULTILINE)[-1] == "extracting: 3/3 (100 %)"
+    assert not ESCAPE.search(shown)
+    assert "extracting" not in quiet
+
+
 def on_screen(shown: str) -> list[str]:
     """What is left on a screen that is wide enough, when everything has been written, rubbed out and left."""
     lines, row, column = [""], 0, 0

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from speechemo_cli.cli import corpora, options, render
+from speechemo_cli.cli.protected import files_of, protect
+from speechemo_cli.errors import ConfigError
 from speechemo_cli.files import display_name
 from speechemo_cli.formatting import counted
+
+if TYPE_CHECKING:
+    from speechemo_cli.config import Config
+    from speechemo_cli.corpus.collection import Collection
+    from speechemo_cli.features.extraction import Extraction
 
 
 def run(
@@ -32,6 +39,14 @@ def run(
             help="Only write a list of the recordings in DATA, to fill in labels and speakers.",
         ),
     ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            show_default=False,
+            help="Write one set into a .csv, .npz or .parquet: whisper unless --features says.",
+        ),
+    ] = None,
     store: options.Store = None,
     jobs: options.Jobs = None,
     song: options.Song = None,
@@ -50,7 +65,6 @@ def run(
     """
     from dataclasses import asdict
 
-    from speechemo_cli.errors import ConfigError
     from speechemo_cli.features import FEATURE_SETS
     from speechemo_cli.features.extraction import extract
 
@@ -70,13 +84,16 @@ def run(
         options.check_output("--manifest-template", template, ".csv")
         _write_template(config.data, template)
         return
-    wanted = tuple(dict.fromkeys(features or FEATURE_SETS))
+    wanted = tuple(dict.fromkeys(features or (FEATURE_SETS if export is None else ["whisper"])))
     for name in wanted:
         if name not in FEATURE_SETS:
             raise ConfigError(f"--features is {name!r}, expected {' or '.join(FEATURE_SETS)}")
     corpus = corpora.find(config)
-    with render.progress("extracting", "clips") as update:
-        result = extract(corpus, config, wanted, update, keep_keys=False)
+    if export is not None:
+        result = _export(corpus, config, wanted, export, config_file)
+    else:
+        with render.progress("extracting", "clips") as update:
+            result = extract(corpus, config, wanted, update, keep_keys=False)
     render.say_extraction(result)
     if options.is_table(format_):
         rows = [
@@ -109,6 +126,22 @@ def run(
             },
         )
     corpora.exit_for(corpus, result)
+
+
+def _export(
+    corpus: Collection, config: Config, wanted: tuple[str, ...], path: Path, config_file: Path | None
+) -> Extraction:
+    from speechemo_cli.features import table
+
+    if len(wanted) > 1:
+        raise ConfigError(f"--export writes one feature set, --features are {', '.join(wanted)}")
+    options.check_output("--export", path, table.check_path(path).suffix)
+    protect({"--export": [path]}, [*files_of(corpus), config_file])
+    with render.progress("extracting", "clips") as update:
+        found = table.load_features(corpus, wanted[0], config, update)
+    found.save(path)
+    render.note(f"features: {display_name(path)} ({counted(len(found.y), 'clip')})")
+    return found.extraction
 
 
 def _write_template(data: tuple[str, ...], template: Path) -> None:

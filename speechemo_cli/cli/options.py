@@ -271,16 +271,20 @@ def check_output(
 
 
 def split_for(config: Config, clips: Sequence[Clip], *, asked: bool) -> Config:
-    """Fall back from the default split where no speaker is known, and say so.
+    """Fall back from the default split where no corpus tells two speakers, and say so.
 
     Somebody who asked for `--split both` gets the error instead.
     """
     from dataclasses import replace
 
-    if asked or config.train.split != "both" or len({clip.speaker_id for clip in clips} - {None}) > 1:
+    speakers: dict[str, set[str | None]] = {}
+    for clip in clips:
+        speakers.setdefault(clip.corpus, set()).add(clip.speaker_id)
+    told = any(None not in ids and len(ids) > 1 for ids in speakers.values())
+    if asked or config.train.split != "both" or told:
         return config
     render.warn(
-        "fewer than two speakers are known, so unseen speakers cannot be measured: using --split random. "
+        "no corpus tells two speakers, so unseen speakers cannot be measured: using --split random. "
         "Name the speakers by a folder level, --speaker-from or the manifest's speaker column"
     )
     return replace(config, train=replace(config.train, split="random"))

@@ -232,8 +232,18 @@ def confusion_table(scores: Scores, title: str) -> str:
 
 
 def shows_progress() -> bool:
-    """Whether somebody would see a bar."""
-    return not _quiet and sys.stderr.isatty()
+    """Whether somebody would see how far a command is."""
+    return not _quiet and (sys.stderr.isatty() or _in_notebook())
+
+
+def _draws_bar() -> bool:
+    return shows_progress() and not _in_notebook()
+
+
+def _in_notebook() -> bool:
+    # Of Jupyter, for its kernels and what they start. A cell's `!command` has a terminal for which each time
+    # that a bar is drawn is another line.
+    return "JPY_PARENT_PID" in os.environ
 
 
 def reached() -> tuple[str, int, int | None]:
@@ -243,7 +253,7 @@ def reached() -> tuple[str, int, int | None]:
 
 @contextmanager
 def progress(what: str, unit: str) -> Iterator[Callable[..., None]]:
-    """Show a bar with rate and time left on stderr, if that is a terminal; else nothing.
+    """Show a bar with rate and time left on stderr, if that is a terminal; lines in a notebook; else nothing.
 
     Yields
     ------
@@ -269,7 +279,7 @@ def _results_over_bar() -> Iterator[None]:
     """Let results and a bar share a terminal."""
     global _over_bar, _begun
     end = ""
-    _over_bar = shows_progress() and on_terminal() and os.environ.get("TERM") != "dumb"
+    _over_bar = _draws_bar() and on_terminal() and os.environ.get("TERM") != "dumb"
     try:
         yield
     except BaseException:
@@ -285,7 +295,7 @@ def _results_over_bar() -> Iterator[None]:
 def take_back_stderr() -> None:
     """Write to stderr as at the beginning, where a bar or a redirection is not going to be ended."""
     restore_stderr()
-    if shows_progress() and sys.__stderr__ is not None and sys.stderr is not sys.__stderr__:
+    if _draws_bar() and sys.__stderr__ is not None and sys.stderr is not sys.__stderr__:
         sys.stderr = sys.__stderr__
         _to_stderr(f"{_EMPTY_LINE}\x1b[?25h", end="")  # an empty line, and the cursor that the bar hid
 
@@ -293,6 +303,10 @@ def take_back_stderr() -> None:
 def _bar(unit: str) -> AbstractContextManager[Callable[[int, int | None, str, str], None]]:
     if not shows_progress():
         return nullcontext(lambda *_: None)
+    if _in_notebook():
+        from speechemo_cli.progress import progress_lines
+
+        return nullcontext(progress_lines(say=lambda line: _to_stderr(_told(line))))
     from speechemo_cli.cli import bar
 
     return bar.shown(unit, colour=colour(sys.stderr))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from speechemo_cli.cli.outputs import Sink
-    from speechemo_cli.config import AudioConfig, Config
+    from speechemo_cli.config import Config
     from speechemo_cli.inference.predictor import Predictor
     from speechemo_cli.inference.timeline import Timeline
 
@@ -58,7 +58,7 @@ def run(
     failed, done : int
     """
     from speechemo_cli.inference.predictor import Refusal
-    from speechemo_cli.inference.timeline import timeline
+    from speechemo_cli.inference.timeline import timelines
 
     failed = done = 0
     for clip in found:
@@ -72,18 +72,17 @@ def run(
 
             try:
                 path = _on_disk(clip)
-                for side in _channels(path, channel, config.audio):
-                    one = timeline(
-                        predictor,
-                        path,
-                        window_s=window_s,
-                        hop_s=hop_s,
-                        channel=side,
-                        min_confidence=min_confidence,
-                        config=config.audio,
-                        on_progress=step,
-                    )
-                    items.append(replace(one, path=clip.path, channel=None if side == "mix" else side))
+                found_in = timelines(
+                    predictor,
+                    path,
+                    window_s=window_s,
+                    hop_s=hop_s,
+                    channel=channel,
+                    min_confidence=min_confidence,
+                    config=config.audio,
+                    on_progress=step,
+                )
+                items.extend(replace(one, path=clip.path) for one in found_in)
             except AudioError as error:
                 items.append(Refusal(clip.path, str(error)))
         done += len(items)
@@ -110,14 +109,6 @@ def _on_disk(clip: inputs.Input) -> str:
     return str(held)
 
 
-def _channels(path: str, channel: str, config: AudioConfig) -> tuple[str, ...]:
-    if channel != "each":
-        return (channel,)
-    from speechemo_cli.audio.blocks import channel_names
-
-    return channel_names(path, config)
-
-
 def _draw(one: Timeline, path: Path) -> None:
     from speechemo_cli.inference.timeline_plot import draw
 
@@ -127,7 +118,7 @@ def _draw(one: Timeline, path: Path) -> None:
 
 class _Jsonl(Writer):
     def write(self, item: Any) -> None:
-        self.emit(json.dumps(self.style.timeline_record(item)) + "\n")
+        self.emit(json.dumps(self.style.record(item)) + "\n")
 
 
 class _Json(Writer):
@@ -135,7 +126,7 @@ class _Json(Writer):
         self._records: list[dict[str, Any]] = []
 
     def write(self, item: Any) -> None:
-        self._records.append(self.style.timeline_record(item))
+        self._records.append(self.style.record(item))
 
     def close(self) -> None:
         self.emit(json.dumps(self.style.document("recordings", self._records), indent=2) + "\n")

@@ -80,9 +80,7 @@ class KnownCorpus:
     name_pattern: str
     folder_pattern: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
-    gender: Callable[[Mapping[str, str]], str | None] = lambda told: _GENDERS.get(
-        told.get("gender", "").lower()
-    )
+    gender: Callable[[Mapping[str, str]], str | None] = _gender
     label: Callable[[Mapping[str, str]], str] | None = None
     believes_folder: bool = False
     hint: str = ""

@@ -7,7 +7,8 @@ import os
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -16,7 +17,9 @@ from speechemo_cli.audio.samples import check, check_warnings, without_offset
 from speechemo_cli.config import Config
 from speechemo_cli.errors import AudioError, ConfigError
 from speechemo_cli.features import FEATURE_SETS
+from speechemo_cli.formatting import percent
 from speechemo_cli.inference import runtime as runtimes
+from speechemo_cli.inference.results import Result, html_table
 from speechemo_cli.models import model_file
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
     from speechemo_cli.audio.isolate import DecoderPool
     from speechemo_cli.config import AudioConfig
+    from speechemo_cli.inference.timeline import Timeline
     from speechemo_cli.models.metadata import ModelMetadata
 
     Known = Callable[[str], Mapping[str, Sequence["Answer"]]]
@@ -37,8 +41,8 @@ UNCERTAIN = "uncertain"
 _NO_SAMPLES = np.empty(0, np.float32)
 
 
-@dataclass(frozen=True)
-class Answer:
+@dataclass(frozen=True, repr=False)
+class Answer(Result):
     """What a model says about a clip.
 
     Attributes
@@ -69,14 +73,24 @@ class Answer:
     channel: str | None = None
     sha256: str = ""
 
+    def _summary(self) -> str:
+        return f"{self.label} {percent(self.confidence)}"
 
-@dataclass(frozen=True)
-class Refusal:
+    def _rows(self) -> list[tuple[str, str, float | None]]:
+        falling = sorted(self.probabilities.items(), key=lambda one: -one[1])
+        return [(label, percent(p), p) for label, p in falling]
+
+
+@dataclass(frozen=True, repr=False)
+class Refusal(Result):
     """A clip that got no answer, and why."""
 
     path: str
     error: str
     channel: str | None = None
+
+    def _summary(self) -> str:
+        return self.error
 
 
 @dataclass(frozen=True)
@@ -108,7 +122,9 @@ class Predictor:
     Examples
     --------
     >>> predictor = Predictor.open("models/v2.keras")         # doctest: +SKIP
-    >>> for answer in predictor.predict(["clip.wav"]):        # doctest: +SKIP
+    >>> predictor.predict("clip.wav").label                   # doctest: +SKIP
+    'happy'
+    >>> for answer in predictor.predict(["a.wav", "b.wav"]):  # doctest: +SKIP
     ...     print(answer.label, answer.confidence)
     """
 
@@ -193,21 +209,80 @@ class Predictor:
             isolate=isolate,
         )
 
-    def predict(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Answer | Refusal]:
-        """Answer for each clip, in order, as soon as its batch is through.
+    def to_dict(self) -> dict[str, Any]:
+        """Return what answers, with the keys of `speechemo model info --format json`, and the runtime."""
+        metadata, features = self.metadata, self._features
+        return {
+            "model": model_file.shown(Path(self.path)),
+            "version": metadata.version,
+            "labels": list(self.labels),
+            "features": {"set": features.name, "sr": self.sr, **features.settings(self._config)},
+            "temperature": metadata.temperature,
+            "unlike": metadata.unlike,
+            "runtime": self.runtime,
+        }
+
+    def __repr__(self) -> str:
+        name = model_file.shown(Path(self.path))
+        return f"<Predictor {name}: {self.metadata.version}, {len(self.labels)} labels, {self.runtime}>"
+
+    def _repr_html_(self) -> str:
+        told = self.to_dict()
+        told |= {"labels": ", ".join(self.labels), "features": self._features.name}
+        return html_table(repr(self)[1:-1], [(name, f"{value}", None) for name, value in told.items()])
+
+    @overload
+    def predict(  # type: ignore[overload-overlap]  # a str is an iterable of str, and meant as one path
+        self, paths: str | os.PathLike[str]
+    ) -> Answer | Refusal | list[Answer | Refusal]: ...
+
+    @overload
+    def predict(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Answer | Refusal]: ...
+
+    def predict(
+        self, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+    ) -> Answer | Refusal | list[Answer | Refusal] | Iterator[Answer | Refusal]:
+        """Answer for one clip now, or for many in order, each as soon as its batch is through.
 
         Parameters
         ----------
-        paths : iterable of path-like
-            Files; any number, taken a batch at a time.
+        paths : path-like or iterable of path-like
+            One file, or any number, taken a batch at a time.
 
-        Yields
-        ------
-        Answer or Refusal
-            One for each path; with `channel="each"` one for each channel.
+        Returns
+        -------
+        Answer or Refusal, or an iterator of them
+            With `channel="each"` one for each channel: of one file a list.
         """
-        for items in self.predict_groups(map(os.fsdecode, paths)):
-            yield from items
+        if not isinstance(paths, str | bytes | os.PathLike):
+            return (item for items in self.predict_groups(map(os.fsdecode, paths)) for item in items)
+        items = self.predict_one(paths)
+        return items if self._channel == "each" else items[0]
+
+    def timeline(self, path: str | os.PathLike[str], **options: Any) -> Timeline | list[Timeline]:
+        """Follow the emotion through a recording of any length.
+
+        Parameters
+        ----------
+        path : path-like
+        **options
+            `window_s`, `hop_s` and `on_progress` of `inference.timeline.timeline`.
+
+        Returns
+        -------
+        Timeline
+            With `channel="each"` a list, one for each channel.
+
+        Raises
+        ------
+        AudioError
+            The recording cannot be read.
+        """
+        from speechemo_cli.inference.timeline import timelines
+
+        options |= {"min_confidence": self._min_confidence, "config": self._config.audio}
+        found = timelines(self, path, channel=self._channel, **options)
+        return list(found) if self._channel == "each" else next(found)
 
     def predict_groups(
         self, clips: Iterable[str | tuple[str, bytes]], known: Known | None = None

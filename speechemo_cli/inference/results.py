@@ -1,14 +1,19 @@
-"""Answers and timelines as the records that JSON, CSV and the server hold, as in docs/formats.md."""
+"""What becomes of answers and timelines: the records of docs/formats.md, and tables in a notebook."""
 
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from speechemo_cli.files import display_name
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from typing_extensions import TypeIs
 
     from speechemo_cli.config import Config
@@ -16,6 +21,58 @@ if TYPE_CHECKING:
     from speechemo_cli.inference.timeline import Timeline
 
 SCHEMA = 1
+# Rows of a table in a notebook. A recording of hours has thousands of segments.
+_MOST_ROWS = 30
+
+
+class Result:
+    """What came of a clip or a recording: shows itself in a notebook and turns into a dict."""
+
+    path: str
+    channel: str | None
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record of docs/formats.md, without `model` and `key`, which are those of a run."""
+        record: dict[str, Any] = Style("", ()).record(self)  # type: ignore[arg-type]
+        return {name: value for name, value in record.items() if name not in ("model", "key")}
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._title()}>"
+
+    def _repr_html_(self) -> str:
+        rows = self._rows()
+        more = [f"and {len(rows) - _MOST_ROWS} more"] if len(rows) > _MOST_ROWS else []
+        return html_table(self._title(), rows[:_MOST_ROWS], [*more, *self.warnings])
+
+    def _title(self) -> str:
+        side = f" [{self.channel}]" if self.channel else ""
+        return f"{display_name(self.path)}{side}: {display_name(self._summary())}"
+
+    def _summary(self) -> str:
+        raise NotImplementedError
+
+    def _rows(self) -> Sequence[tuple[str, str, float | None]]:
+        """Return what stands in each row of its table, and the length of the bar: 0 to 1."""
+        return ()
+
+
+def html_table(title: str, rows: Sequence[tuple[str, str, float | None]], notes: Sequence[str] = ()) -> str:
+    """Lay out rows of two cells and, where there is a number from 0 to 1, a bar. Everything is escaped."""
+
+    def cell(content: str) -> str:
+        return f'<td style="text-align: left">{content}</td>'
+
+    def safe(text: str) -> str:
+        return html.escape(display_name(text))
+
+    bar = '<div style="width: {:.0f}px; height: 0.8em; background: #0072b2"></div>'
+    lines = [
+        cell(safe(name)) + cell(safe(value)) + cell("" if share is None else bar.format(100 * share))
+        for name, value, share in rows
+    ]
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f"<b>{safe(title)}</b><table>{body}</table>" + "<br>".join(map(safe, notes))
 
 
 def refused(item: Answer | Timeline | Refusal) -> TypeIs[Refusal]:
@@ -74,11 +131,13 @@ class Style(NamedTuple):
             found = {label: found[label] for label in best}
         return {label: round(p, 6) for label, p in found.items()}
 
-    def record(self, item: Answer | Refusal) -> dict[str, Any]:
+    def record(self, item: Answer | Timeline | Refusal) -> dict[str, Any]:
         """Return a record as JSON has it."""
         head = _head(item)
         if refused(item):
             return {**head, "status": "error", "error": item.error}
+        if hasattr(item, "segments"):
+            return {**head, **self._of_timeline(item), **self._restriction()}
         record = {
             **head,
             "status": "ok",
@@ -93,12 +152,8 @@ class Style(NamedTuple):
         }
         return {**record, **self._restriction()}
 
-    def timeline_record(self, item: Timeline | Refusal) -> dict[str, Any]:
-        """Return a recording as JSON has it."""
-        if refused(item):
-            return self.record(item)
-        record = {
-            **_head(item),
+    def _of_timeline(self, item: Any) -> dict[str, Any]:
+        return {
             "status": "ok",
             "duration_s": round(item.duration_s, 3),
             "segments": [_rounded(asdict(segment)) for segment in item.segments],
@@ -106,7 +161,6 @@ class Style(NamedTuple):
             "model": self.model,
             "warnings": list(item.warnings),
         }
-        return {**record, **self._restriction()}
 
     def document(self, name: str, records: list[dict[str, Any]]) -> dict[str, Any]:
         """Return all records as one document; `name` is `clips` or `recordings`."""
@@ -118,7 +172,7 @@ class Style(NamedTuple):
 
 def _head(item: Answer | Timeline | Refusal) -> dict[str, Any]:
     channel = {} if item.channel is None else {"channel": item.channel}
-    return {"schema": SCHEMA, "path": item.path, **channel}
+    return {"schema": SCHEMA, "path": str(item.path), **channel}  # not one of numpy's
 
 
 def _rounded(values: dict[str, Any]) -> dict[str, Any]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from speechemo_cli.audio import vad
-from speechemo_cli.audio.blocks import cut, open_blocks
+from speechemo_cli.audio.blocks import channel_names, cut, open_blocks
 from speechemo_cli.config import AudioConfig
 from speechemo_cli.errors import ConfigError
+from speechemo_cli.formatting import counted, percent
 from speechemo_cli.inference import segmentation
 from speechemo_cli.inference.predictor import UNCERTAIN
+from speechemo_cli.inference.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -72,8 +74,8 @@ class Segment:
     speech_share: float
 
 
-@dataclass(frozen=True)
-class Timeline:
+@dataclass(frozen=True, repr=False)
+class Timeline(Result):
     """Emotion over time.
 
     Attributes
@@ -105,6 +107,24 @@ class Timeline:
     envelope: NDArray[np.float32] = field(
         default_factory=lambda: np.empty((0, 2), np.float32), compare=False, repr=False
     )
+
+    def _summary(self) -> str:
+        return f"{counted(len(self.segments), 'segment')} in {self.duration_s:.1f} s"
+
+    def _rows(self) -> list[tuple[str, str, float | None]]:
+        return [
+            (f"{one.start_s:.1f}-{one.end_s:.1f} s", f"{one.label} {percent(one.confidence)}", one.confidence)
+            for one in self.segments
+        ]
+
+
+def timelines(
+    predictor: Listener, path: str | os.PathLike[str], *, channel: str = "mix", **options: Any
+) -> Iterator[Timeline]:
+    """Give what `timeline` gives; with `channel="each"` for one channel after the other."""
+    names = channel_names(path, options.get("config") or AudioConfig()) if channel == "each" else (channel,)
+    for name in names:
+        yield timeline(predictor, path, channel=name, **options)
 
 
 def timeline(

@@ -45,7 +45,7 @@ class Answering:
                     raise AudioError(item.error)
                 return style.document("clips", [style.record(replace(item, path=name))])
             found = timeline(predictor, path, config=self.config.audio)
-            record = style.timeline_record(replace(found, path=name))
+            record = style.record(replace(found, path=name))
             if request["waveform"]:
                 record["waveform"] = _coarse(found.envelope)
             return style.document("recordings", [record])

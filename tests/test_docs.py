@@ -1,0 +1,121 @@
+"""The pages: commands run as they stand there, one block after the other, and links lead somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from speechemo_cli.cli.app import COMMANDS
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+# The README first: it trains the model that the other pages use.
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+# Blocks to run are marked sh; a console block shows what came out.
+BLOCKS = [
+    pytest.param(block, id=f"{page.stem}-{number}")
+    for page in PAGES
+    for number, block in enumerate(
+        re.findall(r"^```sh\n(.*?)^```", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    )
+]
+LINKED = [
+    *PAGES,
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "RESULTS.md",
+    ROOT / "SECURITY.md",
+    ROOT / "data" / "README.md",
+]
+
+
+@pytest.fixture(scope="module")
+def place(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A folder as the pages assume it: clips in data/, clip.wav and other.flac, speechemo on the PATH."""
+    folder = tmp_path_factory.mktemp("docs")
+    shutil.copytree(corpus_folder, folder / "data")
+    shutil.copy(folder / "data" / "Actor_01" / "03-01-05-02-01-01-01.wav", folder / "clip.wav")
+    y, sr = soundfile.read(folder / "data" / "Actor_02" / "03-01-04-02-01-01-02.wav")
+    soundfile.write(folder / "other.flac", y, sr)
+    command = folder / "bin" / "speechemo"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m speechemo_cli "$@"\n')
+    command.chmod(0o755)
+    path = f"{command.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    # Three epochs show that the commands run; what they reach is in RESULTS.md.
+    return folder, {
+        **os.environ,
+        "PATH": path,
+        "PYTHONPATH": str(ROOT),
+        "SPEECHEMO_TRAIN_EPOCHS": "3",
+        "SPEECHEMO_AUGMENT_COPIES": "1",
+    }
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_block_runs_as_written(block: str, place: tuple[Path, dict[str, str]]) -> None:
+    folder, env = place
+    if block.startswith("make "):
+        pytest.skip("make run and make test are what runs this")
+    for tool in ("jq", "ffmpeg"):
+        if f"{tool} -" in block and shutil.which(tool) is None:
+            pytest.skip(f"needs {tool}")
+
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def _anchors(page: Path) -> set[str]:
+    """Return what the headings of a page are called in links."""
+    prose = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", prose, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    prose = re.sub(r"^```.*?^```|`[^`\n]*`", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose):
+        if link.startswith("https://"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.is_file(), link
+        assert not anchor or anchor in _anchors(target), link
+
+
+def test_every_command_and_exit_code_is_explained() -> None:
+    commands = README.read_text("utf-8").partition("## Commands")[2]
+    for command in COMMANDS:
+        assert re.search(rf"`(speechemo )?{command}\b", commands), command
+    exit_codes = (ROOT / "docs" / "reliability.md").read_text("utf-8")
+    for code in (0, 1, 2, 3, 4, 5, 6, 129, 130, 141, 143):
+        assert re.search(rf"^\| (\d+, )*{code}[ ,]", exit_codes, flags=re.MULTILINE), code
+
+
+def test_every_page_is_in_the_menu_of_the_site() -> None:
+    menu = (ROOT / "mkdocs.yml").read_text("utf-8").partition("\nnav:")[2]
+    for page in PAGES[1:]:
+        assert f" {page.name}\n" in menu, page.name
+
+
+def test_make_targets_of_the_pages_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    pages = "\n".join(page.read_text("utf-8") for page in LINKED)
+    for target in set(re.findall(r"(?:`|^ *)make ([a-z-]+)", pages, flags=re.MULTILINE)):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target

@@ -1,0 +1,88 @@
+"""Answers and timelines as dicts, and as a notebook shows them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from speechemo_cli.inference.predictor import Answer, Refusal
+from speechemo_cli.inference.results import Style
+from speechemo_cli.inference.timeline import Segment, Timeline
+
+ANSWER = Answer("a.wav", "sad", 0.75, {"happy": 0.25, "sad": 0.75}, 1.5, ("clipped",), None, "00ff")
+REFUSAL = Refusal("b.wav", "no such file", "left")
+SEGMENTS = tuple(Segment(i, i + 1, "sad", 0.5, {"happy": 0.5, "sad": 0.5}, 1.0) for i in range(40))
+SUMMARY = {"happy": {"speech_s": 0.0, "share": 0.0}, "sad": {"speech_s": 40.0, "share": 1.0}}
+TIMELINE = Timeline("c.wav", 40.0, ("happy", "sad"), SEGMENTS, SUMMARY)
+
+
+class Page(HTMLParser):
+    """The tags of a page, the styles of its bars, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.bars: list[str] = []
+        self.texts: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag == "div":
+            self.bars.append(str(dict(attributes)["style"]).split(";")[0])
+
+    def handle_data(self, text: str) -> None:
+        self.texts.append(text)
+
+
+@pytest.mark.parametrize("item", [ANSWER, REFUSAL, TIMELINE, replace(ANSWER, channel="right")])
+def test_to_dict_is_the_record_without_what_belongs_to_the_run(item: Any) -> None:
+    record = Style("v1.keras", ("happy", "sad"), key="k").record(item)
+
+    expected = {name: value for name, value in record.items() if name not in ("model", "key")}
+    assert item.to_dict() == expected
+    assert {"schema", "path", "status"} <= expected.keys()
+
+
+@pytest.mark.parametrize(
+    ("item", "expected"),
+    [
+        (ANSWER, "<Answer a.wav: sad 75.0 %>"),
+        (REFUSAL, "<Refusal b.wav [left]: no such file>"),
+        (TIMELINE, "<Timeline c.wav: 40 segments in 40.0 s>"),
+        (replace(TIMELINE, segments=SEGMENTS[:1]), "<Timeline c.wav: 1 segment in 40.0 s>"),
+        (replace(ANSWER, path="\x1b[31m\n.wav"), r"<Answer \x1b[31m\n.wav: sad 75.0 %>"),
+    ],
+)
+def test_repr_is_one_short_line(item: Any, expected: str) -> None:
+    assert repr(item) == expected
+
+
+def test_html_has_a_bar_for_each_label_and_the_warnings() -> None:
+    page = Page(ANSWER._repr_html_())
+
+    assert page.texts == ["a.wav: sad 75.0 %", "sad", "75.0 %", "happy", "25.0 %", "clipped"]
+    assert page.bars == ["width: 75px", "width: 25px"]
+
+
+def test_html_of_a_long_timeline_stays_short() -> None:
+    page = Page(TIMELINE._repr_html_())
+
+    assert page.tags.count("tr") == len(page.bars) == 30
+    assert page.texts[-1] == "and 10 more"
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        replace(ANSWER, path="<script>", probabilities={"<img src=x>": 1.0}, warnings=("<b>&",)),
+        Refusal("<script>", "<img>", "<i>"),
+        replace(TIMELINE, path="<script>", segments=(replace(SEGMENTS[0], label="<img>"),)),
+    ],
+)
+def test_html_escapes_names(item: Any) -> None:
+    assert set(Page(item._repr_html_()).tags) <= {"b", "table", "tr", "td", "div", "br"}
+    assert Page(item._repr_html_()).tags.count("b") == 1
