@@ -102,7 +102,7 @@ def cancellation(powers: NDArray[np.float64], channels: int) -> tuple[str, ...]:
     if not (0.0 < single < math.inf) or channels * mean >= CANCELLED * single:
         return ()
     if mean < CANCELLED_WHOLLY * single:
-        raise AudioError("silent: the channels cancel each other out", "Take one of them with --channel")
+        raise AudioError("silent: the channels cancel each other out", "Use one of them alone")
     return (f"channels cancel: their mean is {10 * math.log10(single / mean):.0f} dB below them",)
 
 
