@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import errno
 import hashlib
 import os
@@ -83,14 +82,6 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     No system renames a folder over one with something in it, so an old one steps aside for a moment.
     Where a process is killed in that moment, the next one that writes `target` brings it back.
 
-    Parameters
-    ----------
-    target : Path
-
-    Yields
-    ------
-    Path
-
     Raises
     ------
     AccessError
@@ -140,7 +131,7 @@ def refuse_devices(target: Path) -> None:
 
 
 def _temp_begin(target: Path) -> str:
-    """Begin the names of temporary files for `target`: short, and no pattern, whatever its name is."""
+    # Short, and no pattern, whatever the name of `target` is.
     return f".speechemo-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]}."
 
 
@@ -239,17 +230,11 @@ def open_regular(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
         os.close(descriptor)
 
 
-def open_locked(path: Path, flags: int, mode: int = 0o600, *, required: bool = True) -> int:
-    """Open a regular file for this process alone, until it is closed or the process ends, however it ends.
+def open_locked(path: Path) -> int:
+    """Open a regular file to write, made where it is missing, for this process alone until it ends.
 
-    Parameters
-    ----------
-    path : Path
-        Not through a link, and not waiting for a pipe's other end: anybody may have put it there.
-    flags, mode : int
-        As of `os.open`.
-    required : bool
-        Whether it is an error that this system, or the disk, has no locks.
+    Neither through a link nor waiting for a pipe's other end: anybody may have put it there. Where the
+    system or the disk has no locks, it is opened without one.
 
     Returns
     -------
@@ -262,11 +247,9 @@ def open_locked(path: Path, flags: int, mode: int = 0o600, *, required: bool = T
         Another process has it.
     OSError
         It cannot be opened or is no regular file.
-    ImportError
-        There are no locks here.
     """
-    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    descriptor = os.open(path, flags, mode)
+    flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(path, flags, 0o666)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
@@ -274,9 +257,10 @@ def open_locked(path: Path, flags: int, mode: int = 0o600, *, required: bool = T
             import fcntl
 
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (ImportError, OSError) as error:
-            if required or isinstance(error, BlockingIOError):
-                raise
+        except BlockingIOError:
+            raise
+        except (ImportError, OSError):
+            pass
     except BaseException:
         os.close(descriptor)
         raise
@@ -304,81 +288,23 @@ def display_name(path: str | os.PathLike[str]) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name)
 
 
-_scratch: Path | None = None
+_scratch: tempfile.TemporaryDirectory[str] | None = None
 _making_scratch = threading.Lock()
-# As tempfile names a folder with such a prefix. Under the first name it is being made; it gets the second one
-# when its lock is held, and whoever finds that name without a holder of the lock may remove it.
-_NEW_SCRATCH = "speechemo-new-"
-_SCRATCH = "speechemo-"
-_RANDOM = "[a-z0-9_]{8}"
-# No other program calls a file so. The number is for the day when what may be removed changes.
-_SCRATCH_LOCK = "speechemo-scratch-1.lock"
 
 
 def scratch_folder() -> Path:
     """Return a private folder for what libraries insist on writing; it goes when the process does.
 
-    One that was killed leaves its folder to the next, which sees that nobody holds its lock any more.
+    A process that is killed (`kill -9`) leaves it in the temporary folder of the system.
     """
     global _scratch
     with _making_scratch:
         if _scratch is None:
-            _sweep_scratch()
-            _scratch = _make_scratch()
-            atexit.register(drop_scratch)
-        return _scratch
+            _scratch = tempfile.TemporaryDirectory(prefix="speechemo-", ignore_cleanup_errors=True)
+    return Path(_scratch.name)
 
 
 def drop_scratch() -> None:
     """Remove the private folder now."""
     if _scratch is not None:
-        shutil.rmtree(_scratch, ignore_errors=True)
-
-
-def _make_scratch() -> Path:
-    new = Path(tempfile.mkdtemp(prefix=_NEW_SCRATCH))
-    try:
-        try:
-            open_locked(new / _SCRATCH_LOCK, os.O_RDWR | os.O_CREAT)
-        except (ImportError, OSError):
-            (new / _SCRATCH_LOCK).unlink(missing_ok=True)  # no locks here: nobody shall sweep it
-        return new.rename(new.with_name(f"{_SCRATCH}{new.name.removeprefix(_NEW_SCRATCH)}"))
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
-        raise
-
-
-def _sweep_scratch() -> None:
-    """Remove the folders that killed processes left, and nothing that only looks like one."""
-    if not hasattr(os, "getuid"):
-        return  # nor are there locks to tell by
-    try:
-        with os.scandir(tempfile.gettempdir()) as listing:
-            folders = [Path(entry.path) for entry in listing if entry.is_dir(follow_symlinks=False)]
-    except OSError:
-        return
-    for folder in folders:
-        try:
-            if re.fullmatch(f"{_SCRATCH}{_RANDOM}", folder.name):
-                _remove_unlocked(folder)
-            elif re.fullmatch(f"{_NEW_SCRATCH}{_RANDOM}", folder.name):
-                _remove_unfinished(folder)
-        except (ImportError, OSError):
-            pass  # in use, or somebody else's
-
-
-def _remove_unlocked(folder: Path) -> None:
-    if folder.lstat().st_uid == os.getuid():
-        held = open_locked(folder / _SCRATCH_LOCK, os.O_RDWR)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(held)
-
-
-def _remove_unfinished(folder: Path) -> None:
-    """Remove what is left where a process was killed before its folder got its second name."""
-    status, inside = folder.lstat(), list(folder.iterdir())
-    is_old = time.time() - status.st_mtime > _STALE_AFTER_S
-    if is_old and status.st_uid == os.getuid() and {path.name for path in inside} <= {_SCRATCH_LOCK}:
-        for path in inside:
-            path.unlink()
-        folder.rmdir()
+        _scratch.cleanup()

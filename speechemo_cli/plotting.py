@@ -6,12 +6,13 @@ import os
 import warnings
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from speechemo_cli.files import display_name, scratch_folder
+from speechemo_cli.files import atomic_path, display_name, scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 # matplotlib's own, then what Linux, Windows and macOS bring for alphabets that it lacks.
 _FONTS = (
@@ -34,6 +35,25 @@ def drawing() -> Iterator[None]:
     with mpl.rc_context({"font.family": _installed(), "text.parse_math": False}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph", UserWarning)
         yield
+
+
+def new_figure(width: float, height: float) -> Any:
+    """Return an empty matplotlib figure of so many inches, which finds room for its labels by itself."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=150, layout="constrained")
+
+
+def save_png(figure: Any, path: Path) -> None:
+    """Write a figure, complete or not at all; the same figure gives the same bytes.
+
+    Raises
+    ------
+    AccessError
+        It cannot be written.
+    """
+    with atomic_path(path) as temp:
+        figure.savefig(temp, format="png", metadata={"Software": None})
 
 
 def drawable(text: str) -> str:

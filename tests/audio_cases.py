@@ -205,11 +205,11 @@ Y = voice()
 WAV = encoded(Y)
 NOT_RECOGNISED = r"not audio that can be read \(format not recognised\)"
 TRUNCATED = r"truncated: the header promises 1\.2\d? s, the file holds 0\.\d\d s"
-STALE = r"stale header: it promises 0\.30 s, the file holds 1\.20 s, all of which is heard"
+STALE = r"stale header: it promises 0\.30 s, the file holds 1\.20 s, all of which is read"
 CUT_STREAM = r"truncated: the file ends before its Ogg stream does, after \d\.\d\d s"
 PAGES = encoded(voice(3.0), SR, "OGG", "VORBIS")
 DAMAGED = r"damaged: 1\.\d\d of 4\.00 s can be decoded"
-SECOND = "not all heard: 2 sound tracks, this is number 2; --track takes another"
+SECOND = "not all read: 2 sound tracks, this is number 2; --track takes another"
 CUT_PAGE = r"truncated: the file ends within a page of its Ogg stream, after \d\.\d\d s"
 
 AAC = muxed(Y, codec="aac", container="ipod")
@@ -281,7 +281,7 @@ SAMPLES = [
     Case("no-pair-of-sounds.wav", _clip(1e25 * np.stack([Y, Y], 1), subtype="FLOAT"), "samples of up to .*"),
     Case("silence.wav", _clip(np.zeros(SR)), r"silent \(peak below 0\.0001 of full scale\)"),
     Case("constant.wav", _clip(np.full(SR, 0.5)), r"silent \(peak below 0\.0001 of full scale\)"),
-    Case("cancelled.wav", _clip(np.stack([Y, -Y], 1)), "silent: the channels cancel .*Listen to one of them"),
+    Case("cancelled.wav", _clip(np.stack([Y, -Y], 1)), "silent: the channels cancel .*Use one of them alone"),
     Case(
         "reversed-lead.wav",
         _clip(np.stack([Y, -0.8 * Y], 1)),
@@ -344,7 +344,7 @@ DAMAGED = [
     Case(
         "other-rate-behind.mp3",
         _saved(mp3(Y) + mp3(voice(1.2, 22050), 22050)),
-        warned=(r"not all heard: after 1\.\d\d s a recording of 1 channel at 22050 Hz follows",),
+        warned=(r"not all read: after 1\.\d\d s a recording of 1 channel at 22050 Hz follows",),
     ),
     Case("cut-in-a-frame.mp3", _saved(without_count(mp3(Y))[:-9])),
     # Sends libsndfile to the byte before the first one.

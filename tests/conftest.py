@@ -320,7 +320,7 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> list[Fitted]:
         model.get_layer("emotion").set_weights([(means / variance).T, -(means**2 / variance).sum(axis=1) / 2])
         if on_epoch:
             on_epoch(1, 1, {"train_accuracy": 0.5, "train_loss": 1.0})
-        return training.Training(model, preset, {"train_accuracy": [0.5], "train_loss": [1.0]})
+        return training.Training(model, {"train_accuracy": [0.5], "train_loss": [1.0]})
 
     monkeypatch.setattr(v1, "build", build)
     monkeypatch.setattr(training, "fit", fit)

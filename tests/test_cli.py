@@ -543,7 +543,7 @@ def test_split_random_warns_of_shared_voices(corpus_folder: Path, run: Run) -> N
     )
 
     assert "held out, unseen speakers" not in out
-    assert "twin recordings" in out
+    assert "repetitions of sentences" in out
 
 
 def test_without_speakers_the_default_split_falls_back_and_an_explicit_one_fails(
@@ -567,7 +567,7 @@ def test_without_speakers_the_default_split_falls_back_and_an_explicit_one_fails
 def test_a_killed_training_is_gone_on_with_or_given_up_and_both_are_said(
     workdir: Path, corpus_folder: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from speechemo_cli.evaluation import runs
+    from speechemo_cli.evaluation import training_cache
     from speechemo_cli.models.checkpoint import Checkpoint
 
     done: list[int] = []
@@ -579,7 +579,7 @@ def test_a_killed_training_is_gone_on_with_or_given_up_and_both_are_said(
             raise KeyboardInterrupt
 
     def train(*more: str, killed: bool) -> tuple[int, str, list[int]]:
-        monkeypatch.setattr(runs, "Checkpoint", partial(Killed if killed else Counted, every_s=0))
+        monkeypatch.setattr(training_cache, "Checkpoint", partial(Killed if killed else Counted, every_s=0))
         done.clear()
         arguments = ("--version", "v1", "--epochs", 2, "-o", tmp_path / "v1.keras", "-f", "json")
         code, _, err = run("train", corpus_folder, *arguments, *more)

@@ -47,7 +47,7 @@ def test_joined_recordings_of_another_kind_are_told(name: str, subtype: str) -> 
     np.testing.assert_allclose(y, by_libsndfile(first), atol=1e-6)
     assert len(warnings) == 1
     assert re.fullmatch(
-        r"not all heard: after 2\.\d\d s a recording of 2 channels at \d+ Hz follows", warnings[0]
+        r"not all read: after 2\.\d\d s a recording of 2 channels at \d+ Hz follows", warnings[0]
     )
 
 
@@ -58,7 +58,7 @@ def test_joined_recordings_that_cannot_be_read_are_told() -> None:
 
     np.testing.assert_array_equal(y, by_libsndfile(first))
     assert len(warnings) == 1
-    assert warnings[0].startswith("not all heard: after 2.00 s a recording follows that is not read (")
+    assert warnings[0].startswith("not all read: after 2.00 s a recording follows that is not read (")
 
 
 def test_joined_recordings_have_an_end() -> None:
@@ -68,7 +68,7 @@ def test_joined_recordings_have_an_end() -> None:
     y, warnings = read_both(1500 * link)
 
     assert len(y) == 1024 * 80
-    assert warnings == ("not all heard: more follow after 5.12 s, which are 1024 recordings",)
+    assert warnings == ("not all read: more follow after 5.12 s, which are 1024 recordings",)
 
 
 # --- what is damaged or cut
@@ -220,7 +220,7 @@ def test_mp3_that_changes_its_rate_says_what_is_not_used(counted: bool) -> None:
 
     assert len(y) / SR == pytest.approx(3.0, abs=0.2)
     assert warnings == (
-        f"not all heard: after {len(y) / SR:.2f} s a recording of 1 channel at 22050 Hz follows",
+        f"not all read: after {len(y) / SR:.2f} s a recording of 1 channel at 22050 Hz follows",
     )
 
 

@@ -356,7 +356,7 @@ def test_a_missing_extra_is_said_with_the_command_that_brings_it(
         ),
         (["MODEL", "-f", "savedmodel", "-o", "file"], 2, "file is a file, expected the name of a folder"),
         (["MODEL", "-f", "savedmodel", "-o", ".."], 2, ".. names nothing to write"),
-        (["MODEL", "-o", "folder.tflite"], 2, "folder.tflite is a folder, expected the name of a file"),
+        (["MODEL", "-o", "folder.tflite"], 2, "--output is folder.tflite, which is a folder"),
         (["MODEL", "-o", "file/m.tflite"], 5, "error: cannot write to file: file exists"),
     ],
 )

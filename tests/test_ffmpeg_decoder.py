@@ -187,7 +187,7 @@ def test_of_two_tracks_the_one_with_speech_is_taken_and_the_other_by_its_number(
     first, _, none = decoded(content, AudioConfig(track=1))
 
     np.testing.assert_array_equal(y[:, 0], in_16_bits(SPEECH) / np.float32(2**15))
-    assert warnings == ("not all heard: 2 sound tracks, this is number 2; --track takes another",)
+    assert warnings == ("not all read: 2 sound tracks, this is number 2; --track takes another",)
     np.testing.assert_array_equal(first[:, 0], in_16_bits(other) / np.float32(2**15))
     assert none == ()
     with pytest.raises(AudioError, match=r"^has 2 sound tracks, no track 3$"):
@@ -205,7 +205,7 @@ def test_a_stream_that_changes_its_rate_says_what_is_not_used(rate: int) -> None
 
     assert len(y) / sr == pytest.approx(1.0, abs=0.1)
     assert warnings == (
-        f"not all heard: after {len(y) / sr:.2f} s a recording of 1 channel at {rate} Hz follows",
+        f"not all read: after {len(y) / sr:.2f} s a recording of 1 channel at {rate} Hz follows",
     )
 
 

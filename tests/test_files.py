@@ -8,7 +8,6 @@ import itertools
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -445,182 +444,21 @@ def test_require_writable_refuses_a_file_in_the_place_of_the_folder(tmp_path: Pa
             require_writable(folder)
 
 
-def test_the_scratch_folder_is_private_and_goes_with_the_process() -> None:
+@pytest.mark.parametrize("end", ["", "files.drop_scratch(); os._exit(0)"])
+def test_the_scratch_folder_is_private_and_goes_with_the_process(end: str) -> None:
     code = (
-        "from speechemo_cli.files import scratch_folder as f\n"
-        "assert f() == f() and f().stat().st_mode & 0o077 == 0\n"
-        "(f() / 'x').write_text('y')\n"
-        "print(f())"
+        "import os\n"
+        "from speechemo_cli import files\n"
+        "folder = files.scratch_folder()\n"
+        "assert folder == files.scratch_folder() and folder.stat().st_mode & 0o077 == 0\n"
+        "(folder / 'x').write_text('y')\n"
+        "print(folder, flush=True)\n"
     )
-    done = run_python(code)
+    done = run_python(code + end)
     assert done.returncode == 0, done.stderr
     folder = Path(done.stdout.strip())
     assert folder.is_absolute()
     assert not folder.exists()
-
-
-MAKES_SCRATCH = "from speechemo_cli.files import scratch_folder as f; f(); "
-A_NAME, A_NEW_NAME = "speechemo-abcd_123", "speechemo-new-abcd_123"
-LOCK = "speechemo-scratch-1.lock"
-
-
-@pytest.fixture
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The temporary folder of this process and of those it starts."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
-
-
-def start_next() -> None:
-    """Let another process make a scratch folder and end."""
-    done = run_python(MAKES_SCRATCH)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no locks")
-def test_the_scratch_folder_of_a_killed_process_goes_with_the_next(temporary: Path) -> None:
-    killed = run_python(f"{MAKES_SCRATCH}import os; (f() / 'kept').mkdir(); os._exit(9)")
-    assert killed.returncode == 9
-    assert [path.name for path in temporary.glob("*/kept")] == ["kept"]
-
-    start_next()
-
-    assert listing(temporary) == set()
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_what_is_left_of_a_process_that_ends_while_it_makes_its_scratch_folder_goes_after_an_hour(
-    temporary: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(files, "_scratch", None)
-    crashes = 0
-    for _, got_through in each_crash(lambda: temporary, lambda _: files.scratch_folder(), "mkdir", "replace"):
-        crashes += not got_through
-        start_next()
-        left = list(temporary.iterdir())
-        assert all(path.name.startswith("speechemo-new-") for path in left)  # it could still be at work
-        make_old(*left)
-        start_next()
-        assert listing(temporary) == set()
-    assert crashes == 2
-
-
-def make_old(*paths: Path) -> None:
-    yesterday = time.time() - 86400
-    for path in paths:
-        os.utime(path, (yesterday, yesterday))
-
-
-def with_a_lock_of_others(folder: Path) -> None:
-    (folder / "lock").write_text("x")
-
-
-def with_a_pipe_for_a_lock(folder: Path) -> None:
-    os.mkfifo(folder / LOCK)
-
-
-def with_a_link_for_a_lock(folder: Path) -> None:
-    (folder / LOCK).symlink_to(folder / "thesis.txt")
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-@pytest.mark.parametrize(
-    ("name", "fill"),
-    [
-        ("speechemo-corpus", with_a_lock_of_others),
-        ("speechemo-corpora", lambda folder: (folder / LOCK).touch()),
-        (A_NAME, with_a_lock_of_others),
-        (A_NAME, with_a_pipe_for_a_lock),
-        (A_NAME, with_a_link_for_a_lock),
-        (A_NAME, lambda _: None),
-        (A_NEW_NAME, with_a_lock_of_others),
-        (A_NEW_NAME, lambda folder: (folder / LOCK).touch()),
-    ],
-)
-def test_a_folder_of_others_is_not_swept_whatever_its_name(
-    temporary: Path, name: str, fill: Callable[[Path], None]
-) -> None:
-    folder = temporary / name
-    folder.mkdir()
-    (folder / "thesis.txt").write_text("work")
-    fill(folder)
-    make_old(folder)
-    before = listing(folder)
-
-    start_next()
-
-    assert listing(folder) == before
-    assert (folder / "thesis.txt").read_text() == "work"
-
-
-@pytest.mark.skipif(not hasattr(os, "getuid"), reason="folders have no owner")
-@pytest.mark.parametrize("name", [A_NAME, A_NEW_NAME])
-def test_a_folder_of_another_person_is_not_swept(
-    temporary: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = temporary / name
-    folder.mkdir()
-    (folder / LOCK).touch()
-    make_old(folder)
-    monkeypatch.setattr(files, "_scratch", None)
-    me = os.getuid()
-    monkeypatch.setattr(os, "getuid", lambda: me + 1)
-
-    files.scratch_folder()
-    files.drop_scratch()
-
-    assert listing(temporary) == {name}
-    start_next()
-    assert listing(temporary) == set()
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no locks")
-def test_a_neighbour_never_sweeps_a_scratch_folder_that_is_being_made_or_used(
-    temporary: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import fcntl
-
-    steps = []
-
-    def after_a_neighbour(original: Callable, name: str) -> Callable:
-        def call(*arguments: object, **more: object) -> object:
-            if name not in steps:
-                steps.append(name)
-                start_next()
-            return original(*arguments, **more)
-
-        return call
-
-    monkeypatch.setattr(files, "_scratch", None)
-    for module, name in ((os, "open"), (fcntl, "flock"), (os, "rename")):
-        monkeypatch.setattr(module, name, after_a_neighbour(getattr(module, name), name))
-
-    folder = files.scratch_folder()
-    start_next()
-
-    assert steps == ["open", "flock", "rename"]
-    assert listing(temporary) == {folder.name}
-    assert listing(folder) == {LOCK}
-    files.drop_scratch()
-    assert listing(temporary) == set()
-
-
-def test_a_scratch_folder_without_locks_is_never_swept(
-    temporary: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "fcntl", None)
-    monkeypatch.setattr(files, "_scratch", None)
-    folder = files.scratch_folder()
-    make_old(folder)
-
-    start_next()
-
-    assert listing(temporary) == {folder.name}
-    assert listing(folder) == set()
-    files.drop_scratch()
 
 
 # --- hashes and names

@@ -212,8 +212,10 @@ def test_what_a_protocol_shares_is_said() -> None:
         "speaker-6fold",
         "loso",
     ]
-    assert "twin" in PROTOCOLS["random-5fold"].meaning
-    assert PROTOCOLS["twin-safe-5fold"].meaning.startswith("speakers stand in training too, but no twin")
+    assert "repetition" in PROTOCOLS["random-5fold"].meaning
+    assert PROTOCOLS["twin-safe-5fold"].meaning.startswith(
+        "speakers stand in training too, but no repetition"
+    )
     assert PROTOCOLS["loso"].meaning == "no speaker of the test stands in training"
 
 
@@ -238,35 +240,35 @@ def test_twin_safe_folds_keep_both_repetitions_together_and_share_speakers() -> 
     tested = np.concatenate([fold.test for fold in result])
     assert sorted(tested.tolist()) == list(range(len(examples)))
     for fold in result:
-        groups = [{examples[i].twin_group for i in part} for part in (fold.train, fold.test)]
+        groups = [{examples[i].repetition_group for i in part} for part in (fold.train, fold.test)]
         assert not groups[0] & groups[1]
         assert speakers(examples, fold.train) & speakers(examples, fold.test)
 
 
-def test_random_folds_do_share_twins() -> None:
+def test_random_folds_do_share_repetitions() -> None:
     examples = ravdess(range(1, 7))
     fold = folds(examples, "random-5fold", 0)[0]
 
-    heard = {examples[i].twin_group for i in fold.train}
-    share = np.mean([examples[i].twin_group in heard for i in fold.test])
-    # Four of five twins of a test clip are expected on the other side.
+    trained = {examples[i].repetition_group for i in fold.train}
+    share = np.mean([examples[i].repetition_group in trained for i in fold.test])
+    # Four of five repetitions of a test clip are expected on the other side.
     assert share == pytest.approx(0.8, abs=0.1)
 
 
-def test_twin_safe_folds_need_to_know_what_a_twin_is() -> None:
+def test_twin_safe_folds_need_to_know_what_a_repetition_is() -> None:
     examples = grid({(who, label): 9 for who in "ab" for label in ("sad", "angry")})
 
-    with pytest.raises(DataError, match="need speaker, intensity and statement of every clip"):
+    with pytest.raises(DataError, match="needs speaker, intensity and statement of every clip"):
         folds(examples, "twin-safe-5fold", 0)
 
 
-def test_the_guard_refuses_a_twin_on_both_sides_when_asked() -> None:
+def test_the_guard_refuses_a_repetition_on_both_sides_when_asked() -> None:
     clips = [Clip(f"{take}.wav", "sad", "01", "m", 1, 1, take) for take in (1, 2)]
-    twins = [Example(clip, clip.path) for clip in clips]
+    clips_of_one = [Example(clip, clip.path) for clip in clips]
 
-    check_no_leakage(twins, np.array([0]), np.array([1]))
-    with pytest.raises(LeakError, match=r"1 twins stand in training and in test: 2\.wav"):
-        check_no_leakage(twins, np.array([0]), np.array([1]), twins=True)
+    check_no_leakage(clips_of_one, np.array([0]), np.array([1]))
+    with pytest.raises(LeakError, match=r"1 repetitions stand in training and in test: 2\.wav"):
+        check_no_leakage(clips_of_one, np.array([0]), np.array([1]), repetitions=True)
 
 
 def test_speakers_who_each_have_a_label_of_their_own_allow_no_speaker_folds() -> None:
@@ -337,8 +339,10 @@ def test_twin_safe_folds_keep_songs_of_a_test_sentence_out() -> None:
     examples = with_songs()
 
     for fold in folds(examples, "twin-safe-5fold", 0):
-        tested = {examples[i].twin_group for i in fold.test}
-        sung = [example for example in examples if example.clip.song and example.twin_group not in tested]
+        tested = {examples[i].repetition_group for i in fold.test}
+        sung = [
+            example for example in examples if example.clip.song and example.repetition_group not in tested
+        ]
         assert [examples[i] for i in fold.train if examples[i].clip.song] == sung
 
 

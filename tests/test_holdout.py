@@ -11,7 +11,7 @@ import pytest
 from conftest import Fitted, blurred, told, trained_with
 
 from speechemo_cli.corpus.clips import Clip
-from speechemo_cli.evaluation import holdout, runs
+from speechemo_cli.evaluation import holdout, training_cache
 from speechemo_cli.evaluation.calibration import apply_temperature
 from speechemo_cli.features.dataset import Dataset
 from speechemo_cli.models import training
@@ -377,7 +377,7 @@ def test_a_killed_training_is_gone_on_with_only_when_asked(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, config = told(rng, speakers=3, clips=4), trained_with(epochs=3)
-    monkeypatch.setattr(runs, "Checkpoint", partial(Checkpoint, every_s=0))
+    monkeypatch.setattr(training_cache, "Checkpoint", partial(Checkpoint, every_s=0))
 
     def train(killed_at: int | None, *, resume: bool) -> list[int]:
         seen: list[int] = []

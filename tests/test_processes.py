@@ -178,8 +178,8 @@ def test_a_command_that_is_ended_takes_its_workers_with_it_and_is_gone_on_with(
     assert code == 0
     assert report["cached"] + report["extracted"] == 150
     assert report["cached"] >= (8 if number == signal.SIGKILL else int(told))
-    # What the killed one left went with the next one.
-    assert list(temp.iterdir()) == []
+    assert len(list(temp.iterdir())) == (number == signal.SIGKILL)  # which nobody can tidy up after
+    # What was half written in the store went with the next one.
     assert [path for path in Path("features").rglob("*") if path.name.startswith(".")] == []
 
 
@@ -343,6 +343,7 @@ def test_extract_names_a_clip_that_kills_its_worker_twice_and_does_the_others(
     assert (report["extracted"], report["cached"]) == (58, 0)
     assert "Error" not in err
     assert err.count("crashed the decoder") == 2
+    assert len([line for line in err.splitlines() if line.startswith("warning: ")]) == 2
     assert list(temp.iterdir()) == []
     plant("pass")
     code, report, _ = extract(data, "--jobs", "2", "--features", "mfcc")

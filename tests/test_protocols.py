@@ -14,7 +14,7 @@ import pytest
 from conftest import Fitted, blurred, told, trained_with
 
 from speechemo_cli.corpus.folds import PROTOCOLS
-from speechemo_cli.evaluation import protocols, runs
+from speechemo_cli.evaluation import protocols, training_cache
 from speechemo_cli.evaluation.calibration import apply_temperature, fit_temperature
 from speechemo_cli.evaluation.results import ProtocolResult, over_seeds
 from speechemo_cli.features.dataset import Dataset
@@ -154,7 +154,7 @@ def test_a_fold_goes_on_at_the_epoch_it_was_killed_in(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, config = told(rng, speakers=2, clips=4), trained_with(epochs=4)
-    monkeypatch.setattr(runs, "Checkpoint", partial(Checkpoint, every_s=0))
+    monkeypatch.setattr(training_cache, "Checkpoint", partial(Checkpoint, every_s=0))
 
     def killed_at(epoch: int) -> list[int]:
         seen: list[int] = []

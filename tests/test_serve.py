@@ -93,8 +93,8 @@ def ask(port: int, method: str, path: str, body: Any = None, **headers: str) -> 
 
 
 def kept() -> list[str]:
-    """Return what lies in the folder for recordings, besides its lock."""
-    return [path.name for path in scratch_folder().iterdir() if path.suffix != ".lock"]
+    """Return what lies in the folder for recordings."""
+    return [path.name for path in scratch_folder().iterdir()]
 
 
 def test_predict_and_timeline_hand_the_body_over_and_keep_nothing(port: int) -> None:

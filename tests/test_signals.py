@@ -55,7 +55,6 @@ def interrupted(
         "signal.signal",
         "files.scratch_folder",
         "tempfile.mkdtemp",
-        "os.rename",
         "app.run",
         "app.application",
         "render.emit",

@@ -17,17 +17,13 @@ from speechemo_cli.features.spectrum import (
 )
 
 BANKS = [
-    (22050, 2048, 128, 0.0, 11025.0),
-    (16000, 512, 64, 50.0, 8000.0),
-    (16000, 1024, 40, 0.0, 8000.0),
-    (8000, 256, 23, 100.0, 3800.0),
-    (48000, 4096, 256, 20.0, 20000.0),
-    (44100, 1023, 80, 0.0, 22050.0),
+    (22050, 2048, 128),
+    (16000, 512, 64),
+    (16000, 1024, 40),
+    (8000, 256, 23),
+    (48000, 4096, 256),
+    (44100, 1023, 80),
 ]
-
-
-def librosa_bank(sr: int, n_fft: int, n_mels: int, fmin: float, fmax: float) -> np.ndarray:
-    return librosa.filters.mel(sr=sr, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax)
 
 
 def both_spectrograms(
@@ -36,17 +32,14 @@ def both_spectrograms(
     *,
     sr: int = 16000,
     n_fft: int = 512,
-    win_length: int = 400,
     hop_length: int = 160,
     n_mels: int = 64,
-    fmin: float = 0.0,
     oracle_pad_mode: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     ours = mel_spectrogram(
         y,
-        mel_bank(sr, n_fft, n_mels, fmin, sr / 2),
+        mel_bank(sr, n_fft, n_mels),
         n_fft=n_fft,
-        win_length=win_length,
         hop_length=hop_length,
         pad_mode=pad_mode,
     )
@@ -54,10 +47,8 @@ def both_spectrograms(
         y=y,
         sr=sr,
         n_fft=n_fft,
-        win_length=win_length,
         hop_length=hop_length,
         n_mels=n_mels,
-        fmin=fmin,
         pad_mode=oracle_pad_mode or pad_mode,
     ).T
     return ours, theirs
@@ -77,32 +68,32 @@ def test_the_mel_scale_is_slaneys_and_its_inverse_takes_it_back(hz: float) -> No
     np.testing.assert_allclose(mel_to_hz(mel), hz, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize(("sr", "n_fft", "n_mels", "fmin", "fmax"), BANKS)
-def test_the_filter_bank_is_librosas(sr: int, n_fft: int, n_mels: int, fmin: float, fmax: float) -> None:
-    ours = mel_filter_bank(sr, n_fft, n_mels, fmin, fmax)
+@pytest.mark.parametrize(("sr", "n_fft", "n_mels"), BANKS)
+def test_the_filter_bank_is_librosas(sr: int, n_fft: int, n_mels: int) -> None:
+    ours = mel_filter_bank(sr, n_fft, n_mels)
     assert ours.dtype == np.float32
     assert ours.shape == (n_mels, 1 + n_fft // 2)
-    np.testing.assert_allclose(ours, librosa_bank(sr, n_fft, n_mels, fmin, fmax), rtol=1e-4, atol=1e-8)
+    np.testing.assert_allclose(
+        ours, librosa.filters.mel(sr=sr, n_fft=n_fft, n_mels=n_mels), rtol=1e-4, atol=1e-8
+    )
 
 
 @pytest.mark.filterwarnings("ignore:Empty filters")
 def test_more_bands_than_bins_leave_the_same_filters_empty_as_librosa() -> None:
-    ours = mel_filter_bank(16000, 128, 128, 0.0, 8000.0)
-    theirs = librosa_bank(16000, 128, 128, 0.0, 8000.0)
+    ours = mel_filter_bank(16000, 128, 128)
+    theirs = librosa.filters.mel(sr=16000, n_fft=128, n_mels=128)
     assert not theirs.any(axis=1).all()
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-7)
 
 
 def test_a_shared_window_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="read-only"):
-        hann_window(400, 512)[0] = 1.0
+        hann_window(400)[0] = 1.0
 
 
-@pytest.mark.parametrize(("win_length", "n_fft"), [(400, 512), (512, 512), (401, 512), (2, 16), (25, 64)])
-def test_the_window_is_librosas_periodic_hann_centred_in_the_frame(win_length: int, n_fft: int) -> None:
-    window = librosa.filters.get_window("hann", win_length, fftbins=True)
-    theirs = librosa.util.pad_center(window, size=n_fft)
-    np.testing.assert_allclose(hann_window(win_length, n_fft), theirs, atol=1e-6)
+@pytest.mark.parametrize("n", [2, 25, 401, 512])
+def test_the_window_is_librosas_periodic_hann(n: int) -> None:
+    np.testing.assert_allclose(hann_window(n), librosa.filters.get_window("hann", n, fftbins=True), atol=1e-6)
 
 
 @pytest.mark.parametrize("pad_mode", ["constant", "reflect"])
@@ -110,11 +101,10 @@ def test_the_window_is_librosas_periodic_hann_centred_in_the_frame(win_length: i
     "shape",
     [
         {},
-        {"win_length": 512},
         {"hop_length": 512},
-        {"sr": 22050, "n_fft": 2048, "win_length": 2048, "hop_length": 512, "n_mels": 128},
-        {"n_fft": 511, "win_length": 300, "hop_length": 100},
-        {"n_mels": 17, "fmin": 300.0},
+        {"sr": 22050, "n_fft": 2048, "hop_length": 512, "n_mels": 128},
+        {"n_fft": 511, "hop_length": 100},
+        {"n_mels": 17},
     ],
     ids=str,
 )
@@ -161,9 +151,8 @@ def test_a_sine_is_loudest_in_the_band_that_its_frequency_lies_in() -> None:
         y = np.sin(2 * np.pi * centres[band] * np.arange(sr) / sr).astype(np.float32)
         mel = mel_spectrogram(
             y,
-            mel_bank(sr, 1024, n_mels, 0.0, sr / 2),
+            mel_bank(sr, 1024, n_mels),
             n_fft=1024,
-            win_length=1024,
             hop_length=256,
             pad_mode="reflect",
         )

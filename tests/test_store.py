@@ -22,7 +22,7 @@ from speechemo_cli.config import AugmentConfig, Config, MfccConfig
 from speechemo_cli.errors import AccessError, StoreError
 from speechemo_cli.features import FEATURE_SETS, feature_set
 from speechemo_cli.features.store import FORMAT, FeatureStore, StoredFeatures
-from speechemo_cli.features.upkeep import clear, compact, inspect
+from speechemo_cli.features.store_maintenance import clear, compact, inspect
 
 if TYPE_CHECKING:
     from collections.abc import Callable

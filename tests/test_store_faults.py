@@ -37,7 +37,7 @@ from speechemo_cli.errors import AccessError, ExitCode
 from speechemo_cli.features import shards as shards_module
 from speechemo_cli.features.shards import DamagedError, StoredFeatures, reading
 from speechemo_cli.features.store import FeatureStore
-from speechemo_cli.features.upkeep import clear, compact, inspect
+from speechemo_cli.features.store_maintenance import clear, compact, inspect
 
 OTHER = Config(mfcc=MfccConfig(n_mfcc=DIM, hop_length=256))
 HOURS_AGO = time.time() - 7200
@@ -69,7 +69,7 @@ _WRITES_UNTIL_KILLED = """
 import sys
 from pathlib import Path
 from entries import entries_of, open_store
-from speechemo_cli.features.upkeep import compact
+from speechemo_cli.features.store_maintenance import compact
 root = Path(sys.argv[1])
 store = open_store(root)
 print("ready", flush=True)
@@ -177,7 +177,7 @@ for i in range(first, first + 40, 2):
 _COMPACTOR = """
 import sys
 from pathlib import Path
-from speechemo_cli.features.upkeep import compact
+from speechemo_cli.features.store_maintenance import compact
 print("ready", flush=True)
 sys.stdin.readline()
 for _ in range(20):
@@ -319,7 +319,7 @@ import resource, signal, sys
 from pathlib import Path
 from entries import entries_of, open_store
 from speechemo_cli.errors import AccessError
-from speechemo_cli.features.upkeep import compact
+from speechemo_cli.features.store_maintenance import compact
 root = Path(sys.argv[1])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))

@@ -57,7 +57,7 @@ def test_sizes_that_are_too_small_cost_no_samples_and_are_told(name: str, share:
 
     np.testing.assert_array_equal(y, by_libsndfile(whole))
     assert warnings == (
-        f"stale header: it promises {size / 2 / SR:.2f} s, the file holds 2.00 s, all of which is heard",
+        f"stale header: it promises {size / 2 / SR:.2f} s, the file holds 2.00 s, all of which is read",
     )
     with pytest.raises(AudioError, match=r"^stale header"):
         reader.read("clip", AudioConfig(strict=True))
@@ -168,7 +168,7 @@ def test_samples_go_on_behind_a_long_silence_that_is_not_counted() -> None:
     received, warnings = read_both(stale)
 
     np.testing.assert_array_equal(received, by_libsndfile(whole))
-    assert warnings[0] == "stale header: it promises 2.00 s, the file holds 44.00 s, all of which is heard"
+    assert warnings[0] == "stale header: it promises 2.00 s, the file holds 44.00 s, all of which is read"
 
 
 @pytest.mark.parametrize("padding", [b"", b"\0"])

@@ -27,7 +27,7 @@ from speechemo_cli.export.encoder import packaged_encoder
 from speechemo_cli.features import whisper
 from speechemo_cli.files import atomic_path, sha256_file
 from speechemo_cli.litert import LiteRtModel
-from speechemo_cli.stderr import quiet_stderr
+from speechemo_cli.processes import quiet_stderr
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -189,10 +189,6 @@ def open_blocks(
     channel : str
         `mix` for the mean of all channels, or one of `channel_names(path)`: `left` and `right` of two.
 
-    Yields
-    ------
-    Blocks
-
     Raises
     ------
     AudioError

@@ -114,7 +114,7 @@ class AudioStream:
         self._decoder.close()
 
     def _next(self) -> bool:
-        """Go on to the next part of the file, if there is one to be heard."""
+        """Go on to the next part of the file, if there is one to be read."""
         self.warnings += self._decoder.warnings
         self.warnings += self._decoder.check_end(self._part_held)
         self._decoder.close()
@@ -123,7 +123,7 @@ class AudioStream:
         self._part_held = 0
         after = f"after {self._held / self.sr:.2f} s"
         if self._read_parts >= _MOST_PARTS:
-            self.warnings += (f"not all heard: more follow {after}, which are {_MOST_PARTS} recordings",)
+            self.warnings += (f"not all read: more follow {after}, which are {_MOST_PARTS} recordings",)
         else:
             try:
                 decoder = next(self._parts, None)
@@ -132,10 +132,10 @@ class AudioStream:
                     return True
                 if decoder is not None:
                     what = f"{decoder.channels} channel{'s' * (decoder.channels > 1)} at {decoder.sr} Hz"
-                    self.warnings += (f"not all heard: {after} a recording of {what} follows",)
+                    self.warnings += (f"not all read: {after} a recording of {what} follows",)
             except AudioError as error:
                 self.warnings += (
-                    f"not all heard: {after} a recording follows that is not read ({error.message})",
+                    f"not all read: {after} a recording follows that is not read ({error.message})",
                 )
         return False
 
@@ -147,7 +147,7 @@ def truncation(promised_s: float, held_s: float) -> tuple[str, ...]:
     seconds = f"promises {promised_s:.2f} s, the file holds {held_s:.2f} s"
     if promised_s > held_s:
         return (f"truncated: the header {seconds}",)
-    return (f"stale header: it {seconds}, all of which is heard",)
+    return (f"stale header: it {seconds}, all of which is read",)
 
 
 def is_plain(file: BinaryIO) -> bool:

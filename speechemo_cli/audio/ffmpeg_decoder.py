@@ -84,7 +84,7 @@ class FFmpegDecoder:
             track = _with_speech(file, n)
             self._container = _opened(file)
             self.warnings = (
-                f"not all heard: {n} sound tracks, this is number {track}; --track takes another",
+                f"not all read: {n} sound tracks, this is number {track}; --track takes another",
             )
         self._stream = self._container.streams.audio[max(track, 1) - 1]
         if self._stream.codec_context is None:
@@ -149,7 +149,7 @@ class FFmpegDecoder:
                 if (frame.sample_rate, y.shape[1]) != (self.sr, self.channels):
                     what = f"{y.shape[1]} channel{'s' * (y.shape[1] > 1)} at {frame.sample_rate} Hz"
                     after = f"after {held / self.sr:.2f} s"
-                    self.warnings += (f"not all heard: {after} a recording of {what} follows",)
+                    self.warnings += (f"not all read: {after} a recording of {what} follows",)
                     return
                 if amr:  # a phone sends nothing for a pause
                     held += failed * len(y)

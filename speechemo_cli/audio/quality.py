@@ -58,7 +58,7 @@ FRAMES = 32
 # RAVDESS clips have -24 dB or more, after a passage through a rate of 11 kHz -28 dB, after MP3 at its
 # lowest rate -34 dB. Through a rate of 8 kHz or a telephone's band they have -44 dB or less, with the
 # noise of 16 bits, mu-law, GSM, MP3 and Opus; under white noise laid over it 40 dB below the speech,
-# -35 dB, which is as far as it is heard.
+# -35 dB, which is as far as it is audible.
 BAND_DB = -35.0
 # ITU-T G.712 and the like: what a telephone line carries.
 TELEPHONE_HZ = (300.0, 3400.0)
@@ -162,7 +162,7 @@ def _block_means(blocks: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _clipped(y: NDArray[np.float32], low: float, high: float, mean: float, scale: float) -> tuple[str, ...]:
-    """Doubt whether the loudest samples are those of the voice.
+    """Warn unless the loudest samples are those of the voice.
 
     Parameters
     ----------
@@ -214,20 +214,20 @@ def _on_extreme(y: NDArray[np.float32], extreme: float, mean: float, reach: floa
 
 
 def _quiet(peak: float) -> tuple[str, ...]:
-    """Doubt whether there is more than noise."""
+    """Warn unless there is more than noise."""
     level = _decibels(peak)
     return (f"very quiet: peak at {level:.0f} dB of full scale",) if level < QUIET_PEAK_DB else ()
 
 
 def _silence(share: float, duration_s: float) -> tuple[str, ...]:
-    """Doubt whether enough is said."""
+    """Warn unless enough is said."""
     if share >= SPEECH_SHARE:
         return ()
     return (f"mostly silence: speech in {100 * share:.0f} % of {duration_s:.1f} s",)
 
 
 def _short(n: int, sr: int) -> tuple[str, ...]:
-    """Doubt whether the clip is long enough; the tenths are rounded down, so never 1.0 s."""
+    """Warn unless the clip is long enough; the tenths are rounded down, so never 1.0 s."""
     return (f"short: {10 * n // sr / 10:.1f} s",) if n < SHORT_S * sr else ()
 
 
@@ -250,12 +250,12 @@ def _speech(blocks: NDArray[np.float32], means: NDArray[np.float32]) -> NDArray[
 
 
 def _band_limited(blocks: NDArray[np.float32], speech: NDArray[np.intp], sr: int) -> tuple[str, ...]:
-    """Doubt whether the voice's high frequencies were recorded.
+    """Warn unless the voice's high frequencies were recorded.
 
     Parameters
     ----------
     blocks : np.ndarray [shape=(blocks, samples)]
-        Their spectra have bins 100 Hz apart.
+        Their spectra have a bin each 100 Hz.
     speech : np.ndarray [shape=(n,), dtype=int]
         Which of the blocks to look at.
     sr : int

@@ -184,10 +184,6 @@ def read(path: str | os.PathLike[str], config: AudioConfig) -> Recording:
     config : AudioConfig
         The shortest and the longest duration to accept.
 
-    Returns
-    -------
-    Recording
-
     Raises
     ------
     AudioError
@@ -202,7 +198,7 @@ def read(path: str | os.PathLike[str], config: AudioConfig) -> Recording:
 def read_channels(
     path: str | os.PathLike[str], config: AudioConfig, channel: str = "mix", content: bytes | None = None
 ) -> list[Recording]:
-    """Decode a clip and take its channels apart. What they hold is left to `samples.check`.
+    """Decode a clip and separate its channels. What they hold is left to `samples.check`.
 
     Parameters
     ----------
@@ -227,10 +223,10 @@ def read_channels(
     content = read_bytes(path, config) if content is None else content
     if len(content) > LARGEST_BYTES:
         raise AudioError(f"more than {LARGEST_BYTES} bytes")
-    heard, sr, warnings = decode(content, config, channel, path)
+    signals, sr, warnings = decode(content, config, channel, path)
     digest = hashlib.sha256(content).hexdigest()
     recordings = []
-    for name, decoded in heard.items():
+    for name, decoded in signals.items():
         y, offset = samples.without_offset(decoded)
         samples.check_warnings((*warnings, *offset), config)
         which = None if name == "mix" else name
@@ -290,7 +286,7 @@ def decode(
 
     Returns
     -------
-    heard : dict of str to np.ndarray [shape=(n,), dtype=float32]
+    signals : dict of str to np.ndarray [shape=(n,), dtype=float32]
         By the name of the channel, or `mix`.
     sr : int
     warnings : tuple of str
@@ -304,14 +300,14 @@ def decode(
     with opened(io.BytesIO(content), config, path) as stream:
         _check_promise(stream, config)
         names = samples.channel_names(stream.channels) if channel == "each" else (channel,)
-        heard: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
+        signals: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
         mono = MonoBlocks(stream, names, max(1, PIECE // stream.channels))
         for block in mono:
             samples.check_longest(mono.held, stream.sr, config, stream.estimated_s)
             samples.check_samples_held(mono.held, stream.sr, stream.channels)
             for name, y in zip(names, block, strict=True):
-                heard[name].append(y)
-        return {name: _joined(parts) for name, parts in heard.items()}, stream.sr, mono.warnings
+                signals[name].append(y)
+        return {name: _joined(parts) for name, parts in signals.items()}, stream.sr, mono.warnings
 
 
 def _joined(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:

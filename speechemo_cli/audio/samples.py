@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Float files may go above full scale, and some programs write integers as floats. Beyond this it is
 # no sound, and its power would overflow.
 LOUDEST_PEAK = 1e6
-# Below this peak (-80 dB of full scale, after DC is taken out) there is no voice to hear. RAVDESS's
+# Below this peak (-80 dB of full scale, after DC is taken out) there is no voice. RAVDESS's
 # quietest clip peaks at 0.007.
 SILENCE_PEAK = 1e-4
 # Samples of all channels to decode at most, 1 GiB of them: ten minutes of 5.1 at 48 kHz, four hours of
@@ -102,7 +102,7 @@ def cancellation(powers: NDArray[np.float64], channels: int) -> tuple[str, ...]:
     if not (0.0 < single < math.inf) or channels * mean >= CANCELLED * single:
         return ()
     if mean < CANCELLED_WHOLLY * single:
-        raise AudioError("silent: the channels cancel each other out", "Listen to one of them")
+        raise AudioError("silent: the channels cancel each other out", "Use one of them alone")
     return (f"channels cancel: their mean is {10 * math.log10(single / mean):.0f} dB below them",)
 
 

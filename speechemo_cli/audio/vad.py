@@ -127,7 +127,7 @@ def detect_speech(levels: NDArray[np.float32]) -> NDArray[np.int64]:
     Returns
     -------
     np.ndarray [shape=(runs, 2), dtype=int64]
-        First frame of each run and the one after its last, in order, apart from one another.
+        First frame of each run and the one after its last, in order, not touching.
     """
     if not len(levels):
         return np.empty((0, 2), np.int64)
@@ -147,7 +147,7 @@ def detect_speech(levels: NDArray[np.float32]) -> NDArray[np.int64]:
 
 
 def join(runs: NDArray[np.int64], pause_s: float) -> NDArray[np.int64]:
-    """Make one of runs that are no more than a pause apart.
+    """Make one of runs with no more than a pause between them.
 
     Parameters
     ----------
@@ -158,8 +158,8 @@ def join(runs: NDArray[np.int64], pause_s: float) -> NDArray[np.int64]:
     """
     if not len(runs):
         return runs
-    apart = runs[1:, 0] - runs[:-1, 1] > pause_s * FRAMES_A_SECOND
-    return np.stack([runs[np.append(True, apart), 0], runs[np.append(apart, True), 1]], axis=1)
+    parted = runs[1:, 0] - runs[:-1, 1] > pause_s * FRAMES_A_SECOND
+    return np.stack([runs[np.append(True, parted), 0], runs[np.append(parted, True), 1]], axis=1)
 
 
 def widen(runs: NDArray[np.int64], before_s: float, after_s: float, n: int) -> NDArray[np.int64]:

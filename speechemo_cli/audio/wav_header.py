@@ -131,12 +131,6 @@ def past_padding(file: BinaryIO, at: int, padding: bytes = b"\0\r\n", most: int 
 def find(file: BinaryIO, kind: str, at: int, end: int) -> Found | None:
     """Find the samples of a file of one of `KINDS` that begins at a byte.
 
-    Parameters
-    ----------
-    file : binary file
-    kind : str
-    at, end : int
-
     Returns
     -------
     Found or None

@@ -139,11 +139,7 @@ def _leave(number: int) -> None:
 
 
 def _keep_temporary_files_together() -> None:
-    """Let libraries and child processes write temporary files where they go with the process.
-
-    TensorFlow's are left in the temporary folder by a process that is killed. These are removed by the
-    next one.
-    """
+    """Let libraries and child processes write temporary files where they go with the process."""
     try:
         tempfile.tempdir = os.environ["TMPDIR"] = str(files.scratch_folder())
     except OSError:

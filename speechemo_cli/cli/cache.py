@@ -13,7 +13,7 @@ from speechemo_cli.files import display_name
 from speechemo_cli.formatting import counted
 
 if TYPE_CHECKING:
-    from speechemo_cli.features.upkeep import SetInfo
+    from speechemo_cli.features.store_maintenance import SetInfo
 
 app = typer.Typer(help="Look after the feature store.", no_args_is_help=True)
 
@@ -41,9 +41,11 @@ def verify(
 @app.command()
 def compact(store: options.Store = None, config_file: options.ConfigFile = None) -> None:
     """Merge small shards into large ones."""
-    from speechemo_cli.features import upkeep
+    from speechemo_cli.features import store_maintenance
 
-    before, after, damaged = upkeep.compact(options.build_config(config_file, None, store=store).store)
+    before, after, damaged = store_maintenance.compact(
+        options.build_config(config_file, None, store=store).store
+    )
     for shard in damaged:
         render.warn(f"damaged, set aside: {shard}; the next extract computes its clips anew")
     render.emit(f"{before} shards merged into {after}")
@@ -52,9 +54,9 @@ def compact(store: options.Store = None, config_file: options.ConfigFile = None)
 @app.command()
 def clear(store: options.Store = None, config_file: options.ConfigFile = None) -> None:
     """Remove every shard. Features can always be extracted again."""
-    from speechemo_cli.features import upkeep
+    from speechemo_cli.features import store_maintenance
 
-    removed = upkeep.clear(options.build_config(config_file, None, store=store).store)
+    removed = store_maintenance.clear(options.build_config(config_file, None, store=store).store)
     render.emit(f"{removed} shards removed")
 
 
@@ -66,10 +68,10 @@ def _show(
     *,
     verify: bool,
 ) -> None:
-    from speechemo_cli.features import upkeep
+    from speechemo_cli.features import store_maintenance
 
     root = options.build_config(config_file, None, store=store).store
-    infos = upkeep.inspect(root, verify=verify)
+    infos = store_maintenance.inspect(root, verify=verify)
     damaged = [shard for info in infos for shard in info.damaged]
     if options.is_table(format_):
         render.emit(_table(root, infos))

@@ -199,8 +199,8 @@ def _model_file(
 ) -> None:
     started = time.perf_counter()
     from speechemo_cli.errors import DataError
-    from speechemo_cli.evaluation import conditions, holdout
-    from speechemo_cli.features import dataset
+    from speechemo_cli.evaluation import holdout, results
+    from speechemo_cli.features import conditions, dataset
     from speechemo_cli.models import litert_file, model_file
 
     path = model_file.find(model, config.models)
@@ -249,7 +249,7 @@ def _model_file(
                 "scored": headline,
                 **parts[headline],
                 **{name: parts.get(name) for name in GROUPS},
-                **conditions.to_dict(result.conditions, result.groups[headline].scores),
+                **results.conditions_to_dict(result.conditions, result.groups[headline].scores),
                 "near_copies": _paths(clips.near_copies),
                 **_finish(corpus, clips.extraction, started),
             },
@@ -269,8 +269,8 @@ def _by_protocol(
 ) -> None:
     started = time.perf_counter()
     from speechemo_cli.corpus.folds import RANDOM_HOLDOUT_DRAWS
-    from speechemo_cli.evaluation import conditions, protocols
-    from speechemo_cli.features import dataset
+    from speechemo_cli.evaluation import protocols
+    from speechemo_cli.features import conditions, dataset
 
     corpus = corpora.find(config)
     files.protect(corpus)

@@ -15,7 +15,7 @@ from speechemo_cli.files import display_name, require_writable
 
 
 class ExportFormat(StrEnum):
-    """What a model is exported to; a test holds them against `export.FORMATS`."""
+    """What a model is exported to; a test holds them against `formats.CONVERT`."""
 
     litert = "litert"
     onnx = "onnx"

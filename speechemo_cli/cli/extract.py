@@ -120,7 +120,7 @@ def run(
                 "cached": result.cached,
                 "duplicates": result.duplicates,
                 "failed": [asdict(failure) for failure in result.failed],
-                "warnings": [asdict(doubt) for doubt in result.doubts],
+                "warnings": [asdict(warning) for warning in result.warnings],
                 "damaged": result.damaged,
                 "feature_sets": list(wanted),
                 "store": config.store,

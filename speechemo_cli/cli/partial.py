@@ -53,7 +53,7 @@ class PartialFile:
         """
         try:
             while self._handle is None:
-                descriptor = open_locked(self.partial, os.O_WRONLY | os.O_CREAT, 0o666, required=False)
+                descriptor = open_locked(self.partial)
                 handle = os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="")
                 if _is_named(descriptor, self.partial):
                     self._handle = handle

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-from speechemo_cli import stderr
 from speechemo_cli.cli import signals
 from speechemo_cli.errors import ExitCode
 from speechemo_cli.files import access_error, display_name
 from speechemo_cli.formatting import counted, percent
 from speechemo_cli.inference.results import SCHEMA
+from speechemo_cli.processes import restore_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -54,7 +54,6 @@ def prepare_streams() -> None:
             nowhere = os.open(os.devnull, os.O_RDWR)
             if name != "stdin":  # a closed stdin is told from an empty one
                 setattr(sys, name, os.fdopen(nowhere, "w", encoding="utf-8"))
-    stderr.separate()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             utf8 = stream.encoding.lower().replace("-", "") == "utf8" and stream is sys.stdout
@@ -295,7 +294,7 @@ def _results_over_bar() -> Iterator[None]:
 
 def take_back_stderr() -> None:
     """Write to stderr as at the beginning, where a bar or a redirection is not going to be ended."""
-    stderr.take_back()
+    restore_stderr()
     if _draws_bar() and sys.__stderr__ is not None and sys.stderr is not sys.__stderr__:
         sys.stderr = sys.__stderr__
         _to_stderr(f"{_EMPTY_LINE}\x1b[?25h", end="")  # an empty line, and the cursor that the bar hid
@@ -315,8 +314,8 @@ def _bar(unit: str) -> AbstractContextManager[Callable[[int, int | None, str, st
 
 def say_extraction(extraction: Extraction) -> None:
     """Name every clip that failed or is odd, and every shard that was set aside."""
-    for doubt in extraction.doubts:
-        warn(display_name(f"{doubt.path}: {doubt.warning}"))
+    for odd in extraction.warnings:
+        warn(display_name(f"{odd.path}: {odd.warning}"))
     for failure in extraction.failed:
         warn(f"{display_name(failure.path)}: {failure.error}")
     for shard in extraction.damaged:

@@ -159,10 +159,10 @@ def _correction(result: ProtocolResult) -> str:
 
 def _conditions(scores: Mapping[str, Scores], plain: Scores) -> list[str]:
     """Lay out what other recording conditions cost; nothing where they were not asked for."""
-    from speechemo_cli.evaluation import conditions
+    from speechemo_cli.evaluation.results import conditions_to_dict
 
     rows = [
-        [title, percent(accuracy), percent(uar), f"{100 * cost:+.1f}"]
-        for title, accuracy, uar, cost in conditions.rows(scores, plain)
+        [one["title"], percent(one["accuracy"]), percent(one["uar"]), f"{100 * one['cost']:+.1f}"]
+        for one in conditions_to_dict(scores, plain).get("conditions", {}).values()
     ]
     return [render.table(["the same clips", "accuracy", "UAR", "points lost"], rows)] if rows else []

@@ -260,7 +260,7 @@ def _in_words(result: HoldoutResult) -> list[str]:
         )
     elif result.seen:
         lines.append(
-            "This split shares speakers, and mostly twin recordings, with the training:"
+            "This split shares speakers, and mostly repetitions of sentences, with the training:"
             " on unseen speakers expect far less (--split both measures it)."
         )
     elif result.calibration:

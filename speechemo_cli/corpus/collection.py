@@ -103,10 +103,6 @@ def find_all(
     label_from, speaker_from : str, optional
         As `find_clips`.
 
-    Returns
-    -------
-    Collection
-
     Raises
     ------
     NoInputError, DataError, ConfigError

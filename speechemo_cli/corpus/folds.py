@@ -56,7 +56,7 @@ class Protocol:
     Attributes
     ----------
     name : str
-    shares_speakers, shares_twins : bool
+    shares_speakers, shares_repetitions : bool
         Whether test speakers, and other recordings of the same sentence in the same manner, stand in
         training.
     n_folds : int
@@ -67,17 +67,17 @@ class Protocol:
 
     name: str
     shares_speakers: bool
-    shares_twins: bool
+    shares_repetitions: bool
     n_folds: int
     published: tuple[tuple[str, ...], ...] = ()
 
     @property
     def meaning(self) -> str:
         """Say in words what is shared between training and test."""
-        if self.shares_twins:
-            return "speakers, and mostly a twin recording of the same sentence, stand in training too"
+        if self.shares_repetitions:
+            return "speakers, and mostly a repetition of the same sentence, stand in training too"
         if self.shares_speakers:
-            return "speakers stand in training too, but no twin recording of a test clip does"
+            return "speakers stand in training too, but no repetition of a test clip does"
         return "no speaker of the test stands in training"
 
 
@@ -135,7 +135,7 @@ def folds(examples: Sequence[Example], protocol: str, seed: int) -> list[Fold]:
     DataError
         No such protocol, or too few labels, clips or speakers for it.
     LeakError
-        A recording, twin or speaker would stand on both sides.
+        A recording, repetition or speaker would stand on both sides.
     """
     if protocol not in PROTOCOLS:
         raise DataError(f"protocol is {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
@@ -150,7 +150,7 @@ def folds(examples: Sequence[Example], protocol: str, seed: int) -> list[Fold]:
     drawn = protocol == "random-holdout"
     made = []
     for i, (train, test) in enumerate(_pairs([examples[j] for j in said], rules, seed)):
-        checks = {"speakers": not rules.shares_speakers, "twins": not rules.shares_twins}
+        checks = {"speakers": not rules.shares_speakers, "repetitions": not rules.shares_repetitions}
         test = said[test]
         train = add_sung_clips(examples, np.concatenate([said[train], always]), test, **checks)
         require_labels([examples[j] for j in train])
@@ -163,8 +163,8 @@ def folds(examples: Sequence[Example], protocol: str, seed: int) -> list[Fold]:
 def _pairs(examples: Sequence[Example], rules: Protocol, seed: int) -> Pairs:
     if not rules.shares_speakers:
         return _by_speaker(examples, rules, seed)
-    if not rules.shares_twins:
-        return _twin_safe(examples, rules.n_folds, seed)
+    if not rules.shares_repetitions:
+        return _without_repetitions(examples, rules.n_folds, seed)
     if rules.name == "random-holdout":
         everything = np.arange(len(examples))
         return [
@@ -183,20 +183,20 @@ def _random(examples: Sequence[Example], n_folds: int, seed: int) -> Pairs:
     return list(StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(labels, labels))
 
 
-def _twin_safe(examples: Sequence[Example], n_folds: int, seed: int) -> Pairs:
+def _without_repetitions(examples: Sequence[Example], n_folds: int, seed: int) -> Pairs:
     from sklearn.model_selection import StratifiedGroupKFold
 
-    groups = [example.twin_group for example in examples]
+    groups = [example.repetition_group for example in examples]
     if None in groups:
         raise DataError(
-            "twin-safe folds need speaker, intensity and statement of every clip",
+            "twin-safe-5fold needs speaker, intensity and statement of every clip",
             "RAVDESS names tell them; use random-5fold or speaker-5fold elsewhere",
         )
-    per_label = Counter(label for label, _ in {(e.clip.label, e.twin_group) for e in examples})
+    per_label = Counter(label for label, _ in {(e.clip.label, e.repetition_group) for e in examples})
     rarest, count = per_label.most_common()[-1]
     if count < n_folds:
         raise DataError(
-            f"{n_folds} folds need {n_folds} groups of twins a label, found {count} of {rarest!r}"
+            f"{n_folds} folds need {n_folds} groups of repetitions a label, found {count} of {rarest!r}"
         )
     names = ["/".join(map(str, group)) for group in groups if group is not None]
     labels = labels_of(examples)

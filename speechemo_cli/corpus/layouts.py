@@ -47,10 +47,6 @@ def find_clips(
         Regular expressions, searched in the path below the folder, with `/`. What the group `label` or
         `speaker` matches, else the first group, is the label or the speaker of the clip.
 
-    Returns
-    -------
-    Corpus
-
     Raises
     ------
     NoInputError

@@ -75,10 +75,6 @@ def read(file: str) -> Manifest:
     file : str
         Paths in it count from its folder.
 
-    Returns
-    -------
-    Manifest
-
     Raises
     ------
     AccessError

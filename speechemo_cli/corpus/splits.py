@@ -48,7 +48,7 @@ class Example:
     sha256: str = ""
 
     @property
-    def twin_group(self) -> tuple[str, str, int | None, int | str] | None:
+    def repetition_group(self) -> tuple[str, str, int | None, int | str] | None:
         """What the repetitions of a sentence share; None where the names do not tell."""
         clip = self.clip
         if clip.speaker_id is None or clip.statement is None:
@@ -126,10 +126,6 @@ def hold_out(examples: Sequence[Example], split: str, share: float, seed: int) -
         whole and balanced by gender where it is known, and the same share of the remaining clips. `none`.
     share : float
     seed : int
-
-    Returns
-    -------
-    Holdout
 
     Raises
     ------
@@ -243,7 +239,7 @@ def add_sung_clips(
     test: Positions,
     *,
     speakers: bool = False,
-    twins: bool = False,
+    repetitions: bool = False,
 ) -> Positions:
     """Add to a training what is sung, as further clips, where it tells nothing of the test.
 
@@ -254,7 +250,7 @@ def add_sung_clips(
         As `spoken` allows.
     speakers : bool
         Leave out songs of test speakers.
-    twins : bool
+    repetitions : bool
         Leave out songs of a test clip's speaker, label, intensity and statement.
 
     Returns
@@ -264,9 +260,11 @@ def add_sung_clips(
     """
     sung = np.setdiff1d(np.arange(len(examples)), spoken(examples))
     tested = {examples[i].clip.speaker_id for i in test} if speakers else set()
-    groups = {examples[i].twin_group for i in test} if twins else set()
+    groups = {examples[i].repetition_group for i in test} if repetitions else set()
     joined = [
-        i for i in sung if examples[i].clip.speaker_id not in tested and examples[i].twin_group not in groups
+        i
+        for i in sung
+        if examples[i].clip.speaker_id not in tested and examples[i].repetition_group not in groups
     ]
     return np.sort(np.concatenate([train, np.array(joined, dtype=np.int64)]))
 
@@ -277,7 +275,7 @@ def labels_of(examples: Sequence[Example]) -> NDArray[np.str_]:
 
 
 def require_labels(examples: Sequence[Example]) -> None:
-    """Refuse clips of fewer than two labels: there is nothing to tell apart."""
+    """Refuse clips of fewer than two labels: there is nothing to learn."""
     labels = ordered(example.clip.label for example in examples)
     if len(labels) < 2:
         raise DataError(
@@ -317,7 +315,7 @@ def check_no_leakage(
     test: Positions,
     *,
     speakers: bool = False,
-    twins: bool = False,
+    repetitions: bool = False,
 ) -> None:
     """Refuse a split that lets the test leak into the training.
 
@@ -327,7 +325,7 @@ def check_no_leakage(
     train, test : np.ndarray of int
     speakers : bool
         Also refuse the same speaker on both sides.
-    twins : bool
+    repetitions : bool
         Also refuse another repetition of a test clip in training.
 
     Raises
@@ -337,9 +335,9 @@ def check_no_leakage(
     """
     keys = {examples[i].key for i in train}
     _refuse("recordings", [examples[i] for i in test if examples[i].key in keys])
-    if twins:
-        groups = {examples[i].twin_group for i in train} - {None}
-        _refuse("twins", [examples[i] for i in test if examples[i].twin_group in groups])
+    if repetitions:
+        groups = {examples[i].repetition_group for i in train} - {None}
+        _refuse("repetitions", [examples[i] for i in test if examples[i].repetition_group in groups])
     if speakers:
         shared = {examples[i].clip.speaker_id for i in train} & {examples[i].clip.speaker_id for i in test}
         if shared:

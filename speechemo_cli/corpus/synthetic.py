@@ -2,7 +2,7 @@
 
 It lets every command run without data. The voices are caricatures: pitch, energy, tempo and timbre
 move with the emotion in the directions that studies of vocal expression report (Juslin & Laukka
-2003, Psychological Bulletin 129:770, table 7), by amounts chosen to be heard. What a network scores
+2003, Psychological Bulletin 129:770, table 7), by amounts chosen to be audible. What a network scores
 on them says nothing about people.
 """
 

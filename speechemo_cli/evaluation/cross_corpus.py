@@ -109,10 +109,6 @@ def cross_corpus(
     config : Config
     on_epoch : callable, optional
 
-    Returns
-    -------
-    CrossCorpusResult
-
     Raises
     ------
     DataError
@@ -147,13 +143,6 @@ def leave_corpora_out(
     version: str, data: Dataset, config: Config, on_epoch: OnEpoch | None = None
 ) -> dict[str, CrossCorpusResult]:
     """Leave each corpus out of the training in turn and test on it: what a model is worth on other corpora.
-
-    Parameters
-    ----------
-    version : str
-    data : Dataset
-    config : Config
-    on_epoch : callable, optional
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Test clips by what is known of their speakers: unseen, unknown, or seen in training; scored apart."""
+"""Test clips by what is known of their speakers: unseen, unknown, or seen in training."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def group_of_clips(
 ) -> NDArray[np.str_]:
     """Tell for each clip whether its speaker was trained on.
 
-    A speaker is corpus and name. In people's own folders that leaves doubts: the same name may stand for
+    A speaker is corpus and name. In people's own folders that is not certain: the same name may stand for
     the same person in two of them, and a nameless training clip may be anybody's. Such clips are unknown.
 
     Parameters

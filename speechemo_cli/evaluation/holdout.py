@@ -1,4 +1,4 @@
-"""Train with a hold-out and score it; score a model file, apart for what it was trained on and what not."""
+"""Train with a hold-out and score it; score a model file by what it was trained on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 
 from speechemo_cli.corpus.known import RAVDESS
 from speechemo_cli.corpus.splits import Example, Holdout, hold_out, parted
-from speechemo_cli.evaluation import conditions
 from speechemo_cli.evaluation.cross_corpus import CrossCorpusResult, leave_corpora_out
 from speechemo_cli.evaluation.groups import PUBLIC_CORPORA, Group, by_group, group_of_clips
 from speechemo_cli.evaluation.metrics import Scores, score
@@ -22,7 +21,7 @@ from speechemo_cli.evaluation.protocols import (
     preset_of,
     within,
 )
-from speechemo_cli.evaluation.runs import Run
+from speechemo_cli.evaluation.training_cache import CachedTraining
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.formatting import SEEN, TRAINED, counted
 from speechemo_cli.models import training
@@ -154,10 +153,6 @@ def train_with_holdout(
     resume : bool
         Go on where a killed training of the same clips and settings stopped.
 
-    Returns
-    -------
-    HoldoutResult
-
     Raises
     ------
     DataError
@@ -174,8 +169,8 @@ def train_with_holdout(
     calibration, heldout_corpora = None, {}
     if n_folds:
         calibration = calibrate(version, inner, config, within(on_epoch, "", 0, total))
-        apart = within(on_epoch, "", n_folds * preset.epochs, total)
-        heldout_corpora = leave_corpora_out(version, inner, config, apart)
+        without_one = within(on_epoch, "", n_folds * preset.epochs, total)
+        heldout_corpora = leave_corpora_out(version, inner, config, without_one)
     unfinished = unfinished_training(version, data, config)
     if not resume:
         unfinished.drop()
@@ -261,12 +256,12 @@ def unfinished_training(version: str, data: Dataset, config: Config) -> Checkpoi
     """Return where the state of this training is kept until it is finished."""
     holdout = hold_out(data.examples, config.train.split, config.train.test_share, config.seed)
     preset = preset_of(version, config)
-    return Run(version, preset, data, holdout.train, config.seed, config, "train").checkpoint
+    return CachedTraining(version, preset, data, holdout.train, config.seed, config, "train").checkpoint
 
 
 @dataclass(frozen=True)
 class ModelResult:
-    """Scores of a model file, apart by what is known of the speakers.
+    """Scores of a model file, by what is known of the speakers.
 
     Attributes
     ----------
@@ -293,10 +288,6 @@ def score_model(model: Any, metadata: ModelMetadata, data: Dataset) -> ModelResu
     metadata : ModelMetadata
     data : Dataset
         Its labels must be the model's.
-
-    Returns
-    -------
-    ModelResult
     """
     answers = training.predict(model, data.x)
     contents, samples = metadata.trained_on(), metadata.trained_on_samples()
@@ -317,7 +308,7 @@ def score_model(model: Any, metadata: ModelMetadata, data: Dataset) -> ModelResu
     counts = names == next(iter(groups))
     by_condition = {
         name: score(data.targets[counts], training.predict(model, x[counts]), data.labels)
-        for name, x in conditions.of(data).items()
+        for name, x in data.by_condition.items()
     }
     return ModelResult(metadata, groups, by_condition)
 

@@ -55,7 +55,7 @@ class Scores:
     brier : float
         Mean squared distance of the probabilities from the truth, 0 to 2 (Brier 1950).
     ece : float
-        Expected calibration error: how far confidence and accuracy are apart on average, in
+        Expected calibration error: mean difference of confidence and accuracy, in
         `ECE_BINS` bins of equal mass (Nguyen & O'Connor 2015).
     per_class : tuple of ClassScore
     confusion : tuple of tuple of int
@@ -90,10 +90,6 @@ def score(truth: Targets, probabilities: Probabilities, labels: Sequence[str]) -
     probabilities : np.ndarray [shape=(n, n_labels)]
         Rows sum to 1; the answer is the largest.
     labels : sequence of str
-
-    Returns
-    -------
-    Scores
     """
     from sklearn.metrics import confusion_matrix
 

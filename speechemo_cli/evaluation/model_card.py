@@ -14,7 +14,7 @@ from speechemo_cli.formatting import TITLES, interval, measure, percent
 from speechemo_cli.models import litert_file, model_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from speechemo_cli.models.metadata import ModelMetadata
@@ -24,10 +24,6 @@ _MARKUP = str.maketrans({"<": "&lt;", "`": "'", **{character: f"\\{character}" f
 
 def describe(path: Path) -> dict[str, Any]:
     """Say what a model file holds, as plain values. Imports no Keras.
-
-    Parameters
-    ----------
-    path : Path
 
     Returns
     -------
@@ -76,10 +72,6 @@ def describe(path: Path) -> dict[str, Any]:
 def markdown(path: Path) -> str:
     """Write the model card of a file.
 
-    Parameters
-    ----------
-    path : Path
-
     Returns
     -------
     str
@@ -90,23 +82,31 @@ def markdown(path: Path) -> str:
     ModelFileError
         As `model_file.inspect`.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("speechemo_cli", "evaluation"),
-        autoescape=False,  # noqa: S701 - it is Markdown; names of labels and speakers go through `cell`
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(percent=percent, cell=_cell, names=lambda ids: speaker_names(ids).values())
     facts = describe(path)
-    return environment.get_template("model_card.md.j2").render(
+    return render_template(
+        "model_card.md.j2",
+        {"cell": _cell, "names": lambda ids: speaker_names(ids).values()},
         **facts,
         name=path.name,
         licences=licences(facts["data"]["corpora"]),
         metrics=_metric_rows(facts["results"].get("cross_validated")),
     )
+
+
+def render_template(template: str, filters: Mapping[str, Any], **values: Any) -> str:
+    """Fill in a template of this folder; a value that it asks for and does not get is an error."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("speechemo_cli", "evaluation"),
+        # In Markdown names of labels and speakers go through the filter `cell`.
+        autoescape=template.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=percent, **filters)
+    return environment.get_template(template).render(**values)
 
 
 def licences(corpora: Iterable[str]) -> dict[str, str]:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from speechemo_cli.files import atomic_path
-from speechemo_cli.plotting import drawable, drawing
+from speechemo_cli.plotting import drawable, drawing, new_figure, save_png
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,20 +15,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# Okabe & Ito's colours, which people with any kind of colour vision can tell apart.
+# Okabe & Ito's colours, which people with any kind of colour vision can distinguish.
 _COLOURS = {"train": "#7f7f7f", "seen": "#0072b2", "new": "#d55e00"}
 _NAMES = {"train": "training clips", "seen": "held out, seen speakers", "new": "held out, unseen speakers"}
 
 _NAMED_SPEAKERS = 60  # more names than that would overlap
-
-
-def _figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, columns)
 
 
 @drawing()
@@ -49,7 +39,8 @@ def learning_curve(history: Mapping[str, Sequence[float]], title: str, path: Pat
     AccessError
         It cannot be written.
     """
-    figure, (left, right) = _figure(9, 3.6, 2)
+    figure = new_figure(9, 3.6)
+    left, right = figure.subplots(1, 2)
     for axis, metric, scale, unit in (
         (left, "accuracy", 100.0, "accuracy (%)"),
         (right, "loss", 1.0, "loss (nats)"),
@@ -68,7 +59,7 @@ def learning_curve(history: Mapping[str, Sequence[float]], title: str, path: Pat
     left.set_ylim(0, 100)
     left.legend(frameon=False, loc="best")
     figure.suptitle(title)
-    _write(figure, path)
+    save_png(figure, path)
 
 
 @drawing()
@@ -89,11 +80,12 @@ def confusion(matrices: Mapping[str, Sequence[Sequence[int]]], labels: Sequence[
         It cannot be written.
     """
     size = max(4.5, 0.62 * len(labels) + 1.8)
-    figure, axes = _figure(size * len(matrices), size, len(matrices))
-    for axis, (title, matrix) in zip(np.atleast_1d(axes), matrices.items(), strict=True):
+    figure = new_figure(size * len(matrices), size)
+    axes = figure.subplots(1, len(matrices), squeeze=False)[0]
+    for axis, (title, matrix) in zip(axes, matrices.items(), strict=True):
         _matrix(axis, np.array(matrix), labels)
         axis.set_title("\n".join(map(drawable, title.split("\n"))), fontsize=10)
-    _write(figure, path)
+    save_png(figure, path)
 
 
 def _matrix(axis: Any, counts: NDArray[np.int64], labels: Sequence[str]) -> None:
@@ -142,7 +134,8 @@ def difference(
         It cannot be written.
     """
     order = sorted(by_speaker, key=lambda name: (by_speaker[name], name))
-    figure, axis = _figure(6.5, 1.9 + 0.2 * min(len(order), _NAMED_SPEAKERS))
+    figure = new_figure(6.5, 1.9 + 0.2 * min(len(order), _NAMED_SPEAKERS))
+    axis = figure.subplots()
     values = np.array([by_speaker[name] for name in order]) * 100
     axis.hlines(range(len(order)), 0, values, color=_COLOURS["train"], linewidth=1.5)
     axis.plot(values, range(len(order)), "o", color=_COLOURS["seen"])
@@ -157,7 +150,7 @@ def difference(
     axis.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower right", ncols=2, frameon=False)
     figure.suptitle(textwrap.fill(title, 80), fontsize=9)
-    _write(figure, path)
+    save_png(figure, path)
 
 
 @drawing()
@@ -177,18 +170,19 @@ def reliability_diagram(bins: Sequence[tuple[float, float]], title: str, path: P
     AccessError
         It cannot be written.
     """
-    figure, axis = _figure(4.8, 4.6)
+    figure = new_figure(4.8, 4.6)
+    axis = figure.subplots()
+    draw_reliability(axis, bins)
+    axis.legend(frameon=False, loc="upper left")
+    axis.set_title(title, fontsize=10)
+    save_png(figure, path)
+
+
+def draw_reliability(axis: Any, bins: Sequence[tuple[float, float]]) -> None:
+    """Draw on a matplotlib axis what `reliability_diagram` shows."""
     confidence, accuracy = np.array(bins).T * 100
     axis.plot([0, 100], [0, 100], "--", color=_COLOURS["train"], label="as sure as it is right")
     axis.vlines(confidence, confidence, accuracy, color=_COLOURS["new"], linewidth=1.5)
     axis.plot(confidence, accuracy, "o-", color=_COLOURS["seen"], label="measured")
     axis.set(xlim=(0, 101), ylim=(0, 101), xlabel="mean confidence (%)", ylabel="right answers (%)")
     axis.grid(alpha=0.25)
-    axis.legend(frameon=False, loc="upper left")
-    axis.set_title(title, fontsize=10)
-    _write(figure, path)
-
-
-def _write(figure: Any, path: Path) -> None:
-    with atomic_path(path) as temp:
-        figure.savefig(temp, format="png", metadata={"Software": None})

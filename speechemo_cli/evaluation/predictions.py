@@ -39,11 +39,6 @@ _HOW_MADE = "`speechemo evaluate --version V --predictions FILE.csv` makes one"
 def write(result: ProtocolResult, path: Path) -> None:
     """Write every answer of a protocol: one line a tested clip, with all probabilities.
 
-    Parameters
-    ----------
-    result : ProtocolResult
-    path : Path
-
     Raises
     ------
     AccessError
@@ -172,10 +167,6 @@ def compare(a: Predictions, b: Predictions, seed: int = 0, draws: int = 10_000) 
         Of the same clips in the same folds, in any order.
     seed, draws : int
         Of the bootstrap.
-
-    Returns
-    -------
-    Comparison
 
     Raises
     ------

@@ -12,13 +12,13 @@ from speechemo_cli.corpus.folds import PROTOCOLS, Fold, Protocol, folds
 from speechemo_cli.corpus.labels import ordered
 from speechemo_cli.corpus.splits import parted
 from speechemo_cli.errors import DataError
-from speechemo_cli.evaluation import conditions
 from speechemo_cli.evaluation.calibration import apply_temperature, fit_temperature
 from speechemo_cli.evaluation.groups import group_of_clips
 from speechemo_cli.evaluation.metrics import score
 from speechemo_cli.evaluation.results import FoldResult, ProtocolResult
-from speechemo_cli.evaluation.runs import Finished, Run
+from speechemo_cli.evaluation.training_cache import CachedTraining
 from speechemo_cli.models import Preset, training, version_module
+from speechemo_cli.models.checkpoint import TrainingState
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -126,7 +126,7 @@ def run_folds(
                 finished.seconds,
                 temperature,
                 distances[:, 0],
-                {name: training.predict(model, x[fold.test]) for name, x in conditions.of(data).items()},
+                {name: training.predict(model, x[fold.test]) for name, x in data.by_condition.items()},
                 *_whom(data, fold),
             )
         )
@@ -187,7 +187,7 @@ def calibrate(
         some of the speakers has a single label.
     """
     plain = replace(config, train=replace(config.train, calibrate=False))
-    data = conditions.without(data)
+    data = data.without_conditions()
     rules, plan = PROTOCOLS[_CALIBRATION_PROTOCOL], calibration_folds(data, config)
     if not plan:
         return None
@@ -208,15 +208,15 @@ def calibrate(
 
 def _train_fold(
     version: str, preset: Preset, fold: Fold, data: Dataset, config: Config, on_epoch: OnEpoch
-) -> tuple[Any, Finished]:
+) -> tuple[Any, TrainingState]:
     """Train one network, unless an earlier run did."""
-    run = Run(version, preset, data, fold.train, fold.seed, config)
-    finished = run.read()
+    cached = CachedTraining(version, preset, data, fold.train, fold.seed, config)
+    finished = cached.read()
     if finished is not None:
         network = version_module(version)
         model = network.build(data.x.shape[1:], len(data.labels), preset)
         try:
-            training.set_weights(model, finished.weights)
+            training.set_weights(model, finished.values)
         except ValueError:  # not what this network wrote
             finished = None
     if finished is None:
@@ -227,12 +227,13 @@ def _train_fold(
             len(data.labels),
             fold.seed,
             on_epoch=lambda *values: on_epoch("", *values),
-            checkpoint=run.checkpoint,
+            checkpoint=cached.checkpoint,
         )
         model = trained.model
-        finished = Finished(model.get_weights(), trained.history, run.checkpoint.seconds)
-        run.write(finished)
-        run.checkpoint.drop()
+        seconds = cached.checkpoint.seconds
+        finished = TrainingState(model.get_weights(), preset.epochs, trained.history, seconds)
+        cached.write(finished)
+        cached.checkpoint.drop()
     return model, finished
 
 

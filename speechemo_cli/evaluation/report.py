@@ -1,4 +1,4 @@
-"""A protocol's result as one HTML page to look at: pictures, tables and the worst clips to listen to."""
+"""A protocol's result as one HTML page to look at: pictures, tables and the worst clips to play."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from speechemo_cli.corpus.clips import speaker_names
 from speechemo_cli.errors import AudioError
 from speechemo_cli.evaluation import report_pictures as pictures
 from speechemo_cli.evaluation.metrics import METRICS
-from speechemo_cli.evaluation.model_card import licences
+from speechemo_cli.evaluation.model_card import licences, render_template
 from speechemo_cli.evaluation.published import published_for
 from speechemo_cli.files import atomic_path, display_name
-from speechemo_cli.formatting import GROUP_TITLES, interval, percent
+from speechemo_cli.formatting import GROUP_TITLES, interval
 from speechemo_cli.models.model_file import library_versions
 
 if TYPE_CHECKING:
@@ -67,29 +67,21 @@ def write_report(
     origin : mapping of str to str, optional
         Where the result comes from, beside what it tells itself: data, command, date.
     audio : bool
-        Embed the first seconds of clips that were answered wrong, as Opus: whoever gets the page hears
-        the speakers.
+        Embed the first seconds of clips that were answered wrong, as Opus: whoever gets the page has
+        the voices.
 
     Raises
     ------
     AccessError
         It cannot be written.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("speechemo_cli", "evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(percent=percent, shown=display_name)
     confidence, hits = result.confidence, result.hits
     coverage, risk = risk_coverage(confidence, hits)
     names = speaker_names({e.clip.speaker_id for e in result.examples if e.clip.speaker_id})
     published = published_for(result.protocol.name, result.labels, result.examples)
-    page = environment.get_template("report.html.j2").render(
+    page = render_template(
+        "report.html.j2",
+        {"shown": display_name},
         result=result,
         scores=result.pooled,
         spread={metric: result.spread(metric) for metric in METRICS},

@@ -10,9 +10,10 @@ import numpy as np
 
 from speechemo_cli.corpus.clips import speaker_names
 from speechemo_cli.evaluation.metrics import reliability
+from speechemo_cli.evaluation.plots import draw_reliability
 from speechemo_cli.files import display_name
 from speechemo_cli.formatting import percent
-from speechemo_cli.plotting import drawing
+from speechemo_cli.plotting import drawing, new_figure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,16 +90,8 @@ def speaker_bars(result: ProtocolResult) -> str:
 
 def reliability_diagram(confidence: NDArray[np.float64], hits: NDArray[np.float64]) -> str:
     """Draw how often answers are right by how sure they are, in bins of equal mass."""
-    points = np.array([(c.mean(), h.mean()) for c, h in reliability(confidence, hits)]) * 100
-
-    def draw(axis: Any) -> None:
-        axis.plot([0, 100], [0, 100], "--", color=_INK, alpha=0.6)
-        axis.vlines(points[:, 0], points[:, 0], points[:, 1], color=_ORANGE, linewidth=1.5)
-        axis.plot(points[:, 0], points[:, 1], "o-", color=_BLUE)
-        axis.set(xlim=(0, 101), ylim=(0, 101), xlabel="mean confidence (%)", ylabel="right answers (%)")
-        axis.grid(color=_INK, alpha=0.15)
-
-    return _svg("reliability", 3.6, draw)
+    bins = [(float(c.mean()), float(h.mean())) for c, h in reliability(confidence, hits)]
+    return _svg("reliability", 3.6, lambda axis: draw_reliability(axis, bins))
 
 
 def risk_curve(coverage: NDArray[np.float64], risk: NDArray[np.float64]) -> str:
@@ -139,14 +132,11 @@ def _svg(title: str, height: float, draw: Callable[[Any], None]) -> str:
 
     with drawing(), io.StringIO() as out:
         import matplotlib as mpl
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
 
         mpl.rcdefaults()  # a person's own style would change the bytes
         # Identifiers come from the salt; pictures on one page must not share them.
         mpl.rcParams.update({**_STYLE, "svg.hashsalt": title})
-        figure = Figure(figsize=(4.6, height), layout="constrained")
-        FigureCanvasSVG(figure)
+        figure = new_figure(4.6, height)
         draw(figure.add_subplot())
         figure.savefig(out, format="svg", metadata={"Date": None}, transparent=True)
         text = out.getvalue()

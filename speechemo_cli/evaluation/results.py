@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from speechemo_cli.evaluation import conditions
 from speechemo_cli.evaluation.groups import Group, by_group
 from speechemo_cli.evaluation.metrics import METRICS, Scores, reliability, score
+from speechemo_cli.features.conditions import CONDITIONS
 from speechemo_cli.formatting import UNSEEN, counted
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ class ProtocolResult:
             "n_answers": self.pooled.n,
             **{name: self.spread(name) for name in METRICS},
             "per_class": self.pooled.to_dict()["per_class"],
-            **conditions.to_dict(self.conditions, self.pooled),
+            **conditions_to_dict(self.conditions, self.pooled),
             "confusion": self.pooled.confusion,
             "groups": {name: group.to_dict() for name, group in self.groups.items()},
             "reliability": [
@@ -302,3 +302,21 @@ def over_seeds(results: Mapping[int, ProtocolResult]) -> dict[str, Any]:
         mean = sum(values) / len(values)
         document[metric] = {"mean": mean, "min": min(values), "max": max(values), "values": values}
     return document
+
+
+def conditions_to_dict(scores: Mapping[str, Scores], plain: Scores) -> dict[str, Any]:
+    """Return what JSON has: scores by condition, and the cost in accuracy against the clips as they are."""
+    if not scores:
+        return {}
+    return {
+        "conditions": {
+            name: {
+                "title": CONDITIONS[name].title,
+                "n": one.n,
+                "accuracy": one.accuracy,
+                "uar": one.uar,
+                "cost": plain.accuracy - one.accuracy,
+            }
+            for name, one in scores.items()
+        }
+    }

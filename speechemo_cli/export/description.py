@@ -52,7 +52,7 @@ def voice(sr: int, n: int) -> Vector:
     """Make a buzz of five harmonics that swells and fades in faint noise, `n` samples long.
 
     Between the harmonics of a buzz without noise there is nothing but the last digits of float32, which
-    every FFT rounds in its own way, and their logarithm is heard.
+    every FFT rounds in its own way, and the logarithm of their silence differs.
     """
     t = np.arange(n) / sr
     hiss = 1e-3 * _noise(n).waveform()

@@ -15,7 +15,7 @@ from speechemo_cli.export import description, formats
 from speechemo_cli.export.formats import Source
 from speechemo_cli.files import access_error, atomic_folder, atomic_path, display_name
 from speechemo_cli.models import model_file
-from speechemo_cli.stderr import quiet_stderr
+from speechemo_cli.processes import quiet_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,10 +122,6 @@ def write(
     format_ : {"litert", "onnx", "savedmodel"}
     on_progress : callable, optional
         Called with (steps done, steps, what comes next).
-
-    Returns
-    -------
-    Exported
 
     Raises
     ------

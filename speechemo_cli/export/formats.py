@@ -113,7 +113,7 @@ def to_litert(source: Source, path: Path) -> None:
 
 def to_savedmodel(source: Source, path: Path) -> None:
     """Write the folder of a TensorFlow SavedModel."""
-    # Told no shape, Keras would declare room for several waveforms, of which the front end hears one.
+    # Told no shape, Keras would declare room for several waveforms, of which the front end reads one.
     source.waveform_model().export(
         path, format="tf_saved_model", verbose=False, input_signature=[_waveform_spec()]
     )

@@ -73,7 +73,7 @@ def _power(ops: Any, waveform: Any, n_fft: int, hop_length: int, pad_mode: str) 
     rows = n_fft // points
     row, point = np.arange(rows), np.arange(points)
     turns = np.outer(row, row) / rows + point[:, None, None] * row / n_fft
-    first = np.exp(-2j * np.pi * turns) * hann_window(n_fft, n_fft).reshape(rows, points).T[:, :, None]
+    first = np.exp(-2j * np.pi * turns) * hann_window(n_fft).reshape(rows, points).T[:, :, None]
     second = np.exp(-2j * np.pi * np.outer(point, point) / points)
     first = np.concatenate([first.real, first.imag], axis=2)
     second = np.block([[second.real, second.imag], [-second.imag, second.real]])
@@ -104,7 +104,7 @@ def _log(ops: Any, power: Any, floor: float) -> Any:
 def _mfcc(ops: Any, waveform: Any, section: MfccConfig) -> Any:
     """`features.mfcc.compute`: (1, samples) -> (1, n_mfcc)."""
     power = _power(ops, waveform, section.n_fft, section.hop_length, "constant")
-    bank = mel_filter_bank(section.sr, section.n_fft, section.n_mels, 0.0, section.sr / 2)
+    bank = mel_filter_bank(section.sr, section.n_fft, section.n_mels)
     decibel = 10.0 * _log(ops, ops.matmul(power, bank.T), mfcc.AMIN)
     decibel = ops.maximum(decibel, ops.max(decibel) - mfcc.TOP_DB)
     transform = mfcc.dct(section.n_mels)[:, : section.n_mfcc].astype(np.float32)
@@ -114,7 +114,7 @@ def _mfcc(ops: Any, waveform: Any, section: MfccConfig) -> Any:
 def _whisper(ops: Any, waveform: Any, encoder: Any) -> Any:
     """`features.whisper.compute`: (1, samples) -> (1, 3072)."""
     power = _power(ops, waveform, whisper.N_FFT, whisper.HOP_LENGTH, "reflect")[:-1]
-    bank = mel_filter_bank(whisper.SR, whisper.N_FFT, whisper.N_MELS, 0.0, whisper.SR / 2)
+    bank = mel_filter_bank(whisper.SR, whisper.N_FFT, whisper.N_MELS)
     power = ops.matmul(power, _unrounded(ops, bank.T, waveform))
     speech = _is_speech(ops, power)
     windows, valid = _windows(ops, *_fixed_level(ops, _log(ops, power, whisper.AMIN), speech), speech)

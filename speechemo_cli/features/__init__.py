@@ -61,6 +61,14 @@ class FeatureSet:
         return config.fingerprint(self.name, self.version)
 
 
+_WHISPER = FeatureSet(
+    "whisper",
+    whisper.VERSION,
+    lambda y, _section, _key: whisper.compute(y),
+    lambda _section: whisper.DIM,
+    lambda _section: whisper.SR,
+    lambda _section: whisper.N_FFT // 2 + 1,
+)
 FEATURE_SETS: dict[str, FeatureSet] = {
     "mfcc": FeatureSet(
         "mfcc",
@@ -70,22 +78,12 @@ FEATURE_SETS: dict[str, FeatureSet] = {
         lambda section: int(section.sr),
         lambda section: int(section.n_fft) // 2 + 1,
     ),
-    "whisper": FeatureSet(
-        "whisper",
-        whisper.VERSION,
-        lambda y, _section, _key: whisper.compute(y),
-        lambda _section: whisper.DIM,
-        lambda _section: whisper.SR,
-        lambda _section: whisper.N_FFT // 2 + 1,
-    ),
+    "whisper": _WHISPER,
     # The same of copies of the clip, for training.
-    "augment": FeatureSet(
-        "augment",
-        whisper.VERSION,
-        lambda y, section, key: whisper.compute_copies(y, key, section.copies),
-        lambda _section: whisper.DIM,
-        lambda _section: whisper.SR,
-        lambda _section: whisper.N_FFT // 2 + 1,
+    "augment": replace(
+        _WHISPER,
+        name="augment",
+        compute=lambda y, section, key: whisper.compute_copies(y, key, section.copies),
     ),
 }
 

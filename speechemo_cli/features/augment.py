@@ -104,7 +104,7 @@ def add_noise(y: Samples, sr: int, snr_db: float, exponent: float, rng: np.rando
     np.ndarray [shape=(n,), dtype=float32]
     """
     spectrum = np.fft.rfft(rng.standard_normal(_fast_length(len(y)), dtype=np.float32))
-    # Flat below 50 Hz: nothing there is heard, and it would hold most of the power.
+    # Flat below 50 Hz: no speech is there, and it would hold most of the power.
     hz = np.maximum(np.fft.rfftfreq(_fast_length(len(y)), 1 / sr), 50.0)
     noise = np.fft.irfft(spectrum * hz ** (-exponent / 2))[: len(y)]
     wanted = speech_power(y, sr) / 10 ** (snr_db / 10)
@@ -138,7 +138,7 @@ def room(y: Samples, sr: int, rt60_s: float, direct: float, rng: np.random.Gener
 
 
 def microphone(y: Samples, sr: int, rng: np.random.Generator) -> Samples:
-    """Colour the sound as another microphone would: a random curve, 4 dB of deviation an octave apart."""
+    """Colour the sound as another microphone would: a random curve with 4 dB of deviation an octave."""
     length = _fast_length(len(y))
     octave = np.log2(np.maximum(np.fft.rfftfreq(length, 1 / sr), 60.0) / 60.0)
     gain_db = np.interp(octave, np.arange(9), rng.normal(0.0, 4.0, 9))

@@ -91,6 +91,11 @@ CONDITIONS: dict[str, Condition] = {
 }
 
 
+def feature_sets(feature_set: str) -> tuple[str, ...]:
+    """Names of the sets that hold the features of clips under each condition."""
+    return tuple(f"{feature_set}@{name}" for name in CONDITIONS)
+
+
 def apply(name: str, y: Samples, sr: int, key: str) -> Samples:
     """Make another recording of a clip.
 

@@ -63,6 +63,15 @@ class Dataset:
         """Corpus of each clip [shape=(clips,)]."""
         return np.array([example.clip.corpus for example in self.examples], dtype=np.str_)
 
+    @property
+    def by_condition(self) -> dict[str, NDArray[np.float32]]:
+        """Features under other recording conditions, by condition, for those that were loaded with it."""
+        return {name.partition("@")[2]: rows[:, 0] for name, rows in self.others.items() if "@" in name}
+
+    def without_conditions(self) -> Dataset:
+        """Return the same clips without their features by condition, which only a test needs."""
+        return replace(self, others={name: rows for name, rows in self.others.items() if "@" not in name})
+
     def subset(self, positions: Positions) -> Dataset:
         """Return the clips at some positions, with the same list of labels."""
         return replace(
@@ -123,10 +132,6 @@ def load(
         Called with (clips done, clips).
     beside : Dataset, optional
         Of the same features: look for near copies there too.
-
-    Returns
-    -------
-    Dataset
 
     Raises
     ------

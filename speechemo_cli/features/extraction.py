@@ -45,7 +45,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Doubt:
+class ClipWarning:
     """A clip that was used although something is odd about it."""
 
     path: str
@@ -66,7 +66,7 @@ class Extraction:
         Clips whose content is that of another clip, byte for byte; after `dataset.load` also those
         whose decoded samples are.
     failed : list of Failure
-    doubts : list of Doubt
+    warnings : list of ClipWarning
     damaged : list of str
         Shards of the store that were set aside.
     keys : dict of str to str
@@ -79,7 +79,7 @@ class Extraction:
     cached: int = 0
     duplicates: int = 0
     failed: list[Failure] = field(default_factory=list)
-    doubts: list[Doubt] = field(default_factory=list)
+    warnings: list[ClipWarning] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     keys: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
@@ -106,10 +106,6 @@ def extract(
         Called with (clips done, clips to do).
     keep_keys : bool
         Tell the content hash of every clip. Without, memory hardly grows with the clips.
-
-    Returns
-    -------
-    Extraction
 
     Raises
     ------
@@ -157,7 +153,7 @@ class _Job:
         # The clips that wait for an outcome, by their content; and what befell others, with their place.
         self._under_way: dict[str, list[tuple[int, str]]] = {}
         self._failed: list[tuple[int, Failure]] = []
-        self._doubts: list[tuple[int, Doubt]] = []
+        self._odd: list[tuple[int, ClipWarning]] = []
         self._done = 0
         # Chunks may be asked for by another thread than that which takes what came of them.
         self._lock = threading.Lock()
@@ -237,7 +233,7 @@ class _Job:
             self._good.add(_short(key))
             self.report.duplicates += n_copies
             told = self._warnings.get(key, ())
-            self._doubts += [(i, Doubt(path, warning)) for i, path in clips for warning in told]
+            self._odd += [(i, ClipWarning(path, warning)) for i, path in clips for warning in told]
             if self._keep_keys:
                 self.report.keys.update((path, key) for _, path in clips)
         self._advance(len(clips))
@@ -252,7 +248,7 @@ class _Job:
         report = self.report
         self._advance(0)
         report.failed = [failure for _, failure in sorted(self._failed, key=itemgetter(0))]
-        report.doubts = [doubt for _, doubt in sorted(self._doubts, key=itemgetter(0))]
+        report.warnings = [warning for _, warning in sorted(self._odd, key=itemgetter(0))]
         report.damaged = [name for store in self._stores.values() for name in store.damaged]
         return report
 

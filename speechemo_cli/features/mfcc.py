@@ -40,12 +40,11 @@ def compute(y: NDArray[np.float32], sr: int, config: MfccConfig) -> NDArray[np.f
     np.ndarray [shape=(1, n_mfcc), dtype=float32]
         One frame for the whole clip.
     """
-    bank = mel_bank(sr, config.n_fft, config.n_mels, 0.0, sr / 2)
+    bank = mel_bank(sr, config.n_fft, config.n_mels)
     mel = mel_spectrogram(
         y,
         bank,
         n_fft=config.n_fft,
-        win_length=config.n_fft,
         hop_length=config.hop_length,
         pad_mode="constant",
     )

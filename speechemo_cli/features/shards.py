@@ -91,11 +91,6 @@ class Shard:
 
     A member is read whole, so that its checksum is always compared, and never unpickled. It is stored
     as it is, so nothing in a shard can be larger than its file, whatever it says of itself.
-
-    Parameters
-    ----------
-    path : Path
-    handle : binary file
     """
 
     def __init__(self, path: Path, handle: IO[bytes]) -> None:

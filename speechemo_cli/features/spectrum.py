@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
 # Frames worked on at a time: windowed frames, spectrum and power of one block stay in the cache of a
@@ -38,8 +36,8 @@ def mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(mel < 15.0, 200.0 * mel / 3.0, 1000.0 * np.exp((mel - 15.0) * (np.log(6.4) / 27.0)))
 
 
-def mel_filter_bank(sr: int, n_fft: int, n_mels: int, fmin: float, fmax: float) -> NDArray[np.float32]:
-    """Triangular filters of equal area, as `librosa.filters.mel` makes them.
+def mel_filter_bank(sr: int, n_fft: int, n_mels: int) -> NDArray[np.float32]:
+    """Triangular filters of equal area from 0 to sr / 2, as `librosa.filters.mel` makes them.
 
     It is made here because importing `librosa.filters` takes a second in every worker process; a
     test holds the two against each other.
@@ -49,16 +47,13 @@ def mel_filter_bank(sr: int, n_fft: int, n_mels: int, fmin: float, fmax: float) 
     sr : int
         Sample rate in Hz.
     n_fft, n_mels : int
-    fmin, fmax : float
-        Lowest and highest edge in Hz.
 
     Returns
     -------
     np.ndarray [shape=(n_mels, 1 + n_fft // 2), dtype=float32]
     """
     bins = np.fft.rfftfreq(n_fft, 1.0 / sr)
-    low, high = hz_to_mel(np.array([fmin, fmax]))
-    edges = mel_to_hz(np.linspace(low, high, n_mels + 2))
+    edges = mel_to_hz(np.linspace(0.0, hz_to_mel(np.array(sr / 2)), n_mels + 2))
     width = np.diff(edges)
     rising = (bins[None, :] - edges[:-2, None]) / width[:-1, None]
     falling = (edges[2:, None] - bins[None, :]) / width[1:, None]
@@ -88,9 +83,9 @@ class MelBank:
 
 
 @lru_cache(maxsize=8)
-def mel_bank(sr: int, n_fft: int, n_mels: int, fmin: float, fmax: float) -> MelBank:
+def mel_bank(sr: int, n_fft: int, n_mels: int) -> MelBank:
     """Prepare `mel_filter_bank` for multiplication."""
-    filters = mel_filter_bank(sr, n_fft, n_mels, fmin, fmax)
+    filters = mel_filter_bank(sr, n_fft, n_mels)
     bands = []
     for first in range(0, n_mels, _BLOCK_FILTERS):
         rows = slice(first, first + _BLOCK_FILTERS)
@@ -101,11 +96,9 @@ def mel_bank(sr: int, n_fft: int, n_mels: int, fmin: float, fmax: float) -> MelB
 
 
 @lru_cache(maxsize=8)
-def hann_window(win_length: int, n_fft: int) -> NDArray[np.float32]:
-    """Periodic Hann window of `win_length` samples, centred in `n_fft` zeros, as `librosa.stft` pads it."""
-    window = np.zeros(n_fft, np.float32)
-    left = (n_fft - win_length) // 2
-    window[left : left + win_length] = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(win_length) / win_length)
+def hann_window(n: int) -> NDArray[np.float32]:
+    """Periodic Hann window of `n` samples."""
+    window = (0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(n) / n)).astype(np.float32)
     window.setflags(write=False)
     return window
 
@@ -115,7 +108,6 @@ def mel_spectrogram(
     bank: MelBank,
     *,
     n_fft: int,
-    win_length: int,
     hop_length: int,
     pad_mode: Literal["constant", "reflect"],
 ) -> NDArray[np.float32]:
@@ -125,7 +117,7 @@ def mel_spectrogram(
     ----------
     y : np.ndarray [shape=(n,), dtype=float32]
     bank : MelBank
-    n_fft, win_length, hop_length : int
+    n_fft, hop_length : int
         Samples.
     pad_mode : str
         What stands before the first and after the last sample. `reflect` needs more than
@@ -136,38 +128,6 @@ def mel_spectrogram(
     np.ndarray [shape=(1 + n // hop_length, n_mels), dtype=float32]
         Frames first, unlike librosa.
     """
-    # An odd window reaches a sample less far.
-    n_frames = 1 + (len(y) - n_fft % 2) // hop_length
-    mel = np.empty((n_frames, bank.n_mels), np.float32)
-    for rows, power in power_blocks(
-        y, n_fft=n_fft, win_length=win_length, hop_length=hop_length, pad_mode=pad_mode
-    ):
-        bank.apply(power, mel[rows])
-    return mel
-
-
-def power_blocks(
-    y: NDArray[np.float32],
-    *,
-    n_fft: int,
-    win_length: int,
-    hop_length: int,
-    pad_mode: Literal["constant", "reflect"],
-) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """Power spectra of centred frames, some frames at a time.
-
-    Parameters
-    ----------
-    y, n_fft, win_length, hop_length, pad_mode
-        As in `mel_spectrogram`.
-
-    Yields
-    ------
-    rows : slice
-        Which of the `1 + n // hop_length` frames.
-    power : np.ndarray [shape=(rows, 1 + n_fft // 2), dtype=float32]
-        Only until the next are asked for: the memory is used again.
-    """
     half = n_fft // 2
     padded = _scratch("padded", (len(y) + 2 * half,))
     padded[half : half + len(y)] = y
@@ -175,7 +135,8 @@ def power_blocks(
     padded[:half] = y[half:0:-1] if reflect else 0.0
     padded[half + len(y) :] = y[-2 : -half - 2 : -1] if reflect else 0.0
     frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
-    window = hann_window(win_length, n_fft)
+    window = hann_window(n_fft)
+    mel = np.empty((len(frames), bank.n_mels), np.float32)
     for start in range(0, len(frames), _BLOCK_FRAMES):
         n = min(_BLOCK_FRAMES, len(frames) - start)
         windowed = _scratch("windowed", (n, n_fft))
@@ -185,7 +146,8 @@ def power_blocks(
         spectrum = np.fft.rfft(windowed)
         np.square(spectrum.view(np.float32).reshape(n, half + 1, 2), out=squares)
         np.add(squares[:, :, 0], squares[:, :, 1], out=power)
-        yield slice(start, start + n), power
+        bank.apply(power, mel[start : start + n])
+    return mel
 
 
 _buffers = threading.local()

@@ -117,8 +117,8 @@ def mel_power(y: Array) -> Array:
     np.ndarray [shape=(n // 160, 80), dtype=float32]
         Power; one frame at least.
     """
-    bank = mel_bank(SR, N_FFT, N_MELS, 0.0, SR / 2)
-    power = mel_spectrogram(y, bank, n_fft=N_FFT, win_length=N_FFT, hop_length=HOP_LENGTH, pad_mode="reflect")
+    bank = mel_bank(SR, N_FFT, N_MELS)
+    power = mel_spectrogram(y, bank, n_fft=N_FFT, hop_length=HOP_LENGTH, pad_mode="reflect")
     return power[: max(1, len(y) // HOP_LENGTH)]
 
 
@@ -209,8 +209,8 @@ def _statistics(frames: Array, encode: Callable[[Array], Array]) -> Array:
         own = outputs.mean(axis=1)
         own_squares = np.square(outputs - own[:, None]).sum(axis=1)
         # Chan et al. 1979: statistics of parts put together without a loss of digits.
-        total, apart = n + count, own - mean
-        mean = mean + apart * np.float32(count / total)
-        squares = squares + own_squares + np.square(apart) * np.float32(n * count / total)
+        total, difference = n + count, own - mean
+        mean = mean + difference * np.float32(count / total)
+        squares = squares + own_squares + np.square(difference) * np.float32(n * count / total)
         n = total
     return np.concatenate([mean, np.sqrt(squares / np.float32(n))], axis=1).ravel()

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from speechemo_cli import features, processes, stderr
+from speechemo_cli import features, processes
 from speechemo_cli.audio import reader, samples
 from speechemo_cli.audio.isolate import DecoderPool
 from speechemo_cli.errors import AccessError, AudioError
@@ -198,7 +198,6 @@ def _begin(parent: int) -> None:
     A worker whose parent was killed would wait for more, and keep the parent's pipes open.
     """
     processes.end_with(parent)
-    stderr.separate()
     # What it wrote is closed: taking its libraries apart at the end would only keep the parent waiting.
     atexit.register(os._exit, 0)
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import PurePath
 from textwrap import fill
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from speechemo_cli.audio import vad
 from speechemo_cli.errors import DataError
-from speechemo_cli.files import atomic_path, display_name
+from speechemo_cli.files import display_name
 from speechemo_cli.inference.timeline_plot import label_colours, short_title
-from speechemo_cli.plotting import drawable, drawing
+from speechemo_cli.plotting import drawable, drawing, new_figure, save_png
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,12 +56,8 @@ def draw(y: NDArray[np.float32], answer: Answer, path: Path) -> None:
             f"{display_name(answer.path)} lasts {duration_s:.0f} s, expected up to {LONGEST_S:.0f} s",
             "For longer recordings: speechemo predict --timeline RECORDING --plot FILE.png",
         )
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 10.5), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    above, below = cast("tuple[Any, Any]", figure.subfigures(2, 1, height_ratios=(4.6, 1)))
+    figure = new_figure(9, 10.5)
+    above, below = figure.subfigures(2, 1, height_ratios=(4.6, 1))
     wave, mel, mfcc, pitch = above.subplots(4, 1, sharex=True, height_ratios=(1, 1.5, 1.5, 1))
     speech = vad.detect_speech(vad.measure([y], SR).levels) / vad.FRAMES_A_SECOND
     _draw_wave(wave, y, speech)
@@ -71,8 +67,7 @@ def draw(y: NDArray[np.float32], answer: Answer, path: Path) -> None:
     pitch.set_xlabel("time (s)")
     _draw_answer(below.subplots(), answer)
     figure.suptitle(short_title(drawable(PurePath(answer.path).name)), fontsize=11)
-    with atomic_path(path) as temp:
-        figure.savefig(temp, format="png", metadata={"Software": None})
+    save_png(figure, path)
 
 
 def _draw_wave(axis: Any, y: NDArray[np.float32], speech: NDArray[np.float64]) -> None:

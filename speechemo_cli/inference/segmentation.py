@@ -80,10 +80,6 @@ def plan(utterances: NDArray[np.int64], window: int, hop: int) -> Windows:
         First frame of each and the one after its last, in order.
     window, hop : int
         Frames.
-
-    Returns
-    -------
-    Windows
     """
     rows = []
     for which, (first, last) in enumerate(utterances.tolist()):

@@ -18,10 +18,6 @@ _CHANNELS = {None: "1", "left": "1", "right": "2"}
 def to_srt(timeline: Timeline) -> str:
     """Write subtitles (SubRip) that show the label and the confidence while somebody speaks.
 
-    Parameters
-    ----------
-    timeline : Timeline
-
     Returns
     -------
     str
@@ -37,10 +33,6 @@ def to_srt(timeline: Timeline) -> str:
 
 def to_audacity(timeline: Timeline) -> str:
     """Write a label track as Audacity imports it: start, end and label, with tabs between, in seconds.
-
-    Parameters
-    ----------
-    timeline : Timeline
 
     Returns
     -------
@@ -92,10 +84,6 @@ def columns(timeline: Timeline) -> list[str]:
 
 def rows(timeline: Timeline) -> list[list[str | float]]:
     """Return one row a segment for a table, in the order of `columns`.
-
-    Parameters
-    ----------
-    timeline : Timeline
 
     Returns
     -------

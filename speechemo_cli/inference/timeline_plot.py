@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from speechemo_cli.files import atomic_path
-from speechemo_cli.plotting import drawable, drawing
+from speechemo_cli.plotting import drawable, drawing, new_figure, save_png
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,14 +63,11 @@ def draw(timeline: Timeline, path: Path) -> None:
     AccessError
         It cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import to_rgb
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.patches import Patch
 
-    figure = Figure(figsize=(11, 3.4), dpi=150, layout=ConstrainedLayoutEngine(h_pad=0.02, hspace=0.0))
-    FigureCanvasAgg(figure)
+    figure = new_figure(11, 3.4)
+    figure.get_layout_engine().set(h_pad=0.02, hspace=0.0)
     ribbon, wave = figure.subplots(2, 1, sharex=True, height_ratios=(1, 5))
     duration_s = max(timeline.duration_s, 1e-3)
     present = [label for label in timeline.summary if any(one.label == label for one in timeline.segments)]
@@ -101,8 +97,7 @@ def draw(timeline: Timeline, path: Path) -> None:
         for label in present
     ] or [Patch(color=_SILENCE, label="nobody speaks")]
     figure.legend(handles=entries, loc="outside lower center", ncols=9, frameon=False, fontsize=8)
-    with atomic_path(path) as temp:
-        figure.savefig(temp, format="png", metadata={"Software": None})
+    save_png(figure, path)
 
 
 def short_title(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Take a model file apart: the parts of its zip archive, each of a bounded size, and strict JSON."""
+"""The parts of a model file: the members of its zip archive, each of a bounded size, and strict JSON."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class UnfitError(Exception):
 
 
 def members(content: bytes, names: Collection[str] = MEMBERS) -> dict[str, bytes]:
-    """Take a model file apart.
+    """Read the parts of a model file.
 
     Parameters
     ----------

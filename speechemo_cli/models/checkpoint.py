@@ -1,10 +1,10 @@
-"""The state of an unfinished training, kept so that a killed one can go on."""
+"""What is kept of a training, so that a killed one goes on and a finished one is not done again."""
 
 from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -14,10 +14,64 @@ from speechemo_cli.models.keras_backend import load_keras
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
 History = dict[str, list[float]]
 
 # A kill costs at most so much work; writing 8 MB takes seconds on a slow disk.
 _EVERY_S = 60.0
+
+
+class TrainingState(NamedTuple):
+    """A training after some epochs.
+
+    Attributes
+    ----------
+    values : list of np.ndarray
+        Weights in Keras's order; of an unfinished training every variable, the optimizer's too.
+    epochs : int
+        How many are done.
+    history : dict of str to list of float
+        One value an epoch.
+    seconds : float
+        It took so far.
+    """
+
+    values: list[NDArray[Any]]
+    epochs: int
+    history: History
+    seconds: float
+
+    @classmethod
+    def read(cls, path: Path) -> TrainingState | None:
+        """Read what `write` wrote; None where there is nothing, or nothing whole."""
+        try:
+            with open_regular(path) as handle, np.load(handle, allow_pickle=False) as stored:
+                return cls(
+                    [stored[f"v{i}"] for i in range(len(stored.files) - 3)],
+                    int(stored["epochs"]),
+                    json.loads(str(stored["history"])),
+                    float(stored["seconds"]),
+                )
+        except Exception:
+            return None  # whatever is wrong with it, the training can be done again
+
+    def write(self, path: Path, *, durable: bool = True) -> None:
+        """Write it, complete or not at all.
+
+        Raises
+        ------
+        AccessError
+            It cannot be written.
+        """
+        arrays: dict[str, Any] = {
+            "epochs": np.array(self.epochs),
+            "history": np.array(json.dumps(self.history)),
+            "seconds": np.array(self.seconds),
+            **{f"v{i}": values for i, values in enumerate(self.values)},
+        }
+        with atomic_path(path, durable=durable) as temp, temp.open("wb") as handle:
+            np.savez(handle, **arrays)
 
 
 class Checkpoint:
@@ -52,10 +106,6 @@ class Checkpoint:
     def restore(self, model: Any) -> tuple[int, History]:
         """Bring a freshly compiled model to where it was.
 
-        Parameters
-        ----------
-        model : keras.Model
-
         Returns
         -------
         epochs : int
@@ -65,19 +115,13 @@ class Checkpoint:
         """
         model.optimizer.build(model.trainable_variables)
         variables = _variables(model)
-        try:
-            with open_regular(self.path) as handle, np.load(handle, allow_pickle=False) as stored:
-                values = [stored[f"v{i}"] for i in range(len(variables))]
-                epochs, history = int(stored["epochs"]), json.loads(str(stored["history"]))
-                seconds = float(stored["seconds"])
-        except Exception:
-            return 0, {}  # whatever is wrong with it, the training can begin anew
-        if any(value.shape != tuple(v.shape) for value, v in zip(values, variables, strict=True)):
-            return 0, {}
-        for variable, value in zip(variables, values, strict=True):
+        state = TrainingState.read(self.path)
+        if state is None or [v.shape for v in state.values] != [tuple(v.shape) for v in variables]:
+            return 0, {}  # the training can begin anew
+        for variable, value in zip(variables, state.values, strict=True):
             variable.assign(value)
-        self._started_at = time.monotonic() - seconds
-        return epochs, history
+        self._started_at = time.monotonic() - state.seconds
+        return state.epochs, state.history
 
     def keep(self, model: Any, epochs: int, history: History) -> None:
         """Write the state after an epoch, if the last time is long enough ago.
@@ -93,15 +137,8 @@ class Checkpoint:
     def write(self, model: Any, epochs: int, history: History) -> None:
         """Write the state now; as `keep`."""
         to_numpy = load_keras().ops.convert_to_numpy
-        values = {f"v{i}": to_numpy(variable) for i, variable in enumerate(_variables(model))}
-        with atomic_path(self.path, durable=False) as temp, temp.open("wb") as handle:
-            np.savez(
-                handle,
-                epochs=np.array(epochs),
-                history=np.array(json.dumps(history)),
-                seconds=np.array(self.seconds),
-                **values,
-            )
+        values = [to_numpy(variable) for variable in _variables(model)]
+        TrainingState(values, epochs, history, self.seconds).write(self.path, durable=False)
         self._written_at = time.monotonic()
 
     def drop(self) -> None:

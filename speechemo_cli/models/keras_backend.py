@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from speechemo_cli.files import scratch_folder
-from speechemo_cli.stderr import quiet_stderr
+from speechemo_cli.processes import quiet_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from speechemo_cli.errors import ModelFileError
 from speechemo_cli.files import atomic_path, display_name, open_regular, sha256_file
 from speechemo_cli.litert import LiteRtModel
 from speechemo_cli.models.archive import MAX_BYTES
-from speechemo_cli.stderr import quiet_stderr
+from speechemo_cli.processes import quiet_stderr
 
 if TYPE_CHECKING:
     import os

@@ -103,7 +103,9 @@ class ModelMetadata:
         UnfitError
             A value is of the wrong kind, or belongs to another version of the network or the features.
         """
-        _check_kinds(document)
+        where = _misfit(document, _KINDS, "")
+        if where is not None:
+            raise UnfitError(f"is damaged: {METADATA} does not fit ({short(where)})")
         known = {key: document[key] for key in cls.__dataclass_fields__ if key in document}
         metadata = cls(**{**known, "labels": tuple(document["labels"]), "sha256": sha256})
         if metadata.version not in VERSIONS:
@@ -166,11 +168,9 @@ def _texts(value: Any) -> bool:
 
 
 def _labels(value: Any) -> bool:
-    return _texts(value) and len(set(value)) == len(value) <= MAX_LABELS and all(map(_label, value))
-
-
-def _label(value: str) -> bool:
-    return is_label(value) and value == value.strip()
+    if not _texts(value) or not len(set(value)) == len(value) <= MAX_LABELS:
+        return False
+    return all(is_label(one) and one == one.strip() for one in value)
 
 
 def _count(value: Any) -> bool:
@@ -181,30 +181,22 @@ def _number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
-def _interval_or_null(value: Any) -> bool:
-    return value is None or (isinstance(value, list) and len(value) == 2 and all(map(_number, value)))
+def _interval(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_number, value))
 
 
-def _number_or_null(value: Any) -> bool:
-    return value is None or _number(value)
+def _factor(value: Any) -> bool:
+    return _number(value) and value > 0
 
 
-def _factor_or_null(value: Any) -> bool:
-    return value is None or (_number(value) and value > 0)
-
-
-def _sha256_or_null(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and _SHA256.fullmatch(value) is not None)
-
-
-def _flag(value: Any) -> bool:
-    return isinstance(value, bool)
+def _sha256(value: Any) -> bool:
+    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
 
 
 # A list stands for lists of what is in it, a tuple for that or null, `*` for every name, `?` for a name
 # that older files, or other trainings, do not have. What stands nowhere here is not read.
 _SCORES = {"n": _count, "accuracy": _number, "uar": _number}
-_SPREAD = {"pooled": _number, "ci95": _interval_or_null}
+_SPREAD = {"pooled": _number, "ci95": (_interval,)}
 _MEASURED = {
     **dict.fromkeys(("accuracy", "uar", "macro_f1", "nll", "brier", "ece"), _SPREAD),
     "version": _word,
@@ -214,7 +206,7 @@ _MEASURED = {
     "corpora?": {"trained_on": _texts, "tested": _texts},
     "n_answers": _count,
     "folds": [{}],
-    "per_class": {"*": {"n": _count, "precision": _number_or_null, "recall": _number_or_null}},
+    "per_class": {"*": {"n": _count, "precision": (_number,), "recall": (_number,)}},
     "slices": {"*": {"*": _SCORES}},
     "reliability": [{"confidence": _number, "accuracy": _number}],
 }
@@ -227,9 +219,9 @@ _KINDS = {
     "seed": _count,
     "epochs": _count,
     "parameters?": _count,
-    "temperature?": _factor_or_null,
-    "litert?": _sha256_or_null,
-    "unlike?": _factor_or_null,
+    "temperature?": (_factor,),
+    "litert?": (_sha256,),
+    "unlike?": (_factor,),
     "versions?": {"*": _word},
     "data?": {
         "train?": _texts,
@@ -239,34 +231,16 @@ _KINDS = {
         "speakers?": _texts,
         "corpora?": {"*": {"clips": _count, "of_unknown_speakers": _count}},
         "clips?": {"*": {"spoken": _count, "sung": _count}},
-        "longest_s?": _number_or_null,
-        "ravdess?": _flag,
+        "longest_s?": (_number,),
+        "ravdess?": lambda value: isinstance(value, bool),
     },
     "history?": {"*": [_number]},
     "results?": {
         "test?": {"seen_speakers?": (_SCORES,), "new_speakers?": ({**_SCORES, "speakers": _texts},)},
         "cross_validated?": (_MEASURED,),
-        "other_corpora?": {"*": {**_SCORES, "labels": _texts, "unlike": _number_or_null}},
+        "other_corpora?": {"*": {**_SCORES, "labels": _texts, "unlike": (_number,)}},
     },
 }
-
-
-def _check_kinds(document: dict[str, Any]) -> None:
-    """Refuse a value of another kind than `train` writes: whoever reads it relies on it.
-
-    Parameters
-    ----------
-    document : dict
-        What `speechemo.json` holds.
-
-    Raises
-    ------
-    UnfitError
-        Names the first such value.
-    """
-    where = _misfit(document, _KINDS, "")
-    if where is not None:
-        raise UnfitError(f"is damaged: {METADATA} does not fit ({short(where)})")
 
 
 def _misfit(value: Any, kind: Any, where: str) -> str | None:

@@ -17,7 +17,7 @@ from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.files import atomic_path, display_name, open_regular
 from speechemo_cli.models import VERSIONS, archive, version_module, weights
 from speechemo_cli.models.metadata import ModelMetadata, check_features
-from speechemo_cli.stderr import quiet_stderr
+from speechemo_cli.processes import quiet_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,14 +87,6 @@ def save(model: Any, metadata: ModelMetadata, path: Path) -> None:
 def inspect(path: str | os.PathLike[str]) -> ModelMetadata:
     """Check a model file and read its metadata. Imports no Keras and executes nothing.
 
-    Parameters
-    ----------
-    path : path-like
-
-    Returns
-    -------
-    ModelMetadata
-
     Raises
     ------
     ModelFileError
@@ -146,7 +138,6 @@ class Checked:
         AccessError
             There is no room for the file that Keras reads weights from.
         """
-        # In this order: what Keras wrote is shown only with an error that is not ours.
         with quiet_stderr(), _refusing(self.name):
             try:
                 model = _build(self.metadata)
@@ -224,14 +215,6 @@ def require_moderate(feature_set: str, config: Config) -> None:
 def check(path: str | os.PathLike[str]) -> Checked:
     """Check a model file. Imports no Keras and executes nothing.
 
-    Parameters
-    ----------
-    path : path-like
-
-    Returns
-    -------
-    Checked
-
     Raises
     ------
     ModelFileError
@@ -285,10 +268,6 @@ def find(model: str | None, models: str) -> Path:
         this version and there is no such file; `packaged`, which None stands for too.
     models : str
         Folder of the model files.
-
-    Returns
-    -------
-    Path
     """
     if model in (None, PACKAGED_NAME):
         return PACKAGED

@@ -68,14 +68,11 @@ class Training:
     Attributes
     ----------
     model : keras.Model
-    preset : Preset
-        What it was trained with, the config laid over the version's own.
     history : dict of str to list of float
         One value an epoch: `train_accuracy`, `train_loss`, and the same for every watched set.
     """
 
     model: Any
-    preset: Preset
     history: dict[str, list[float]] = field(default_factory=dict)
 
 
@@ -111,10 +108,6 @@ def fit(
         v3 ends with the weights it would have had without the break; v1 and v2, whose clips Keras
         shuffles, with others as good.
 
-    Returns
-    -------
-    Training
-
     Raises
     ------
     SpeechemoError
@@ -128,7 +121,7 @@ def fit(
     trained = network.training_model(model)
     network.compile_model(trained, preset, steps_an_epoch(rows.weights, preset.batch_size))
     epochs_done, history = checkpoint.restore(trained) if checkpoint else (0, {})
-    training = Training(model, preset, history)
+    training = Training(model, history)
     some = np.random.default_rng(seed).permutation(len(rows.x))[:_WATCHED_ROWS]
     watched = {
         "train": (rows.x[some], rows.targets[some]),
@@ -218,10 +211,6 @@ def with_distance(model: Any) -> Any:
 
     The distance is the mean square of the normalised features, which is 1 on average over the training:
     a Mahalanobis distance that takes the features as independent.
-
-    Parameters
-    ----------
-    model : keras.Model
 
     Returns
     -------

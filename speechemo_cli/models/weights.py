@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,28 +129,25 @@ def assign(model: Any, arrays: Arrays) -> None:
 
     folder = scratch_folder()
     try:
-        private = Path(tempfile.mkdtemp(dir=folder))
-    except OSError as error:
-        raise access_error("write to", folder, error) from error
-    try:
-        path = private / WEIGHTS
-        model.save_weights(path)
-        with h5py.File(path, "r+") as file:
-            own: dict[str, Any] = {}
-            file.visititems(lambda _, part: own.update({part.name: part}) if hasattr(part, "dtype") else None)
-            for name in sorted(own.keys() | arrays.keys()):
-                received, expected = (
-                    "x".join(map(str, some[name].shape)) or "a number" if name in some else "nothing"
-                    for some in (arrays, own)
+        with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as private:
+            path = Path(private) / WEIGHTS
+            model.save_weights(path)
+            with h5py.File(path, "r+") as file:
+                own: dict[str, Any] = {}
+                file.visititems(
+                    lambda _, part: own.update({part.name: part}) if hasattr(part, "dtype") else None
                 )
-                if received != expected:
-                    raise UnfitError(
-                        f"has other weights than its network: {short(name)} is {received}, "
-                        f"expected {expected}"
+                for name in sorted(own.keys() | arrays.keys()):
+                    received, expected = (
+                        "x".join(map(str, some[name].shape)) or "a number" if name in some else "nothing"
+                        for some in (arrays, own)
                     )
-                own[name][()] = arrays[name]
-        model.load_weights(path)
+                    if received != expected:
+                        raise UnfitError(
+                            f"has other weights than its network: {short(name)} is {received}, "
+                            f"expected {expected}"
+                        )
+                    own[name][()] = arrays[name]
+            model.load_weights(path)
     except OSError as error:
         raise access_error("write to", folder, error) from error
-    finally:
-        shutil.rmtree(private, ignore_errors=True)

@@ -19,13 +19,7 @@ _COLUMNS = 500
 
 @dataclass(frozen=True)
 class Answering:
-    """Loads a model where it is called.
-
-    Attributes
-    ----------
-    model : Path
-    config : Config
-    """
+    """Loads a model where it is called."""
 
     model: Path
     config: Config

@@ -115,10 +115,6 @@ def compact(root: str | os.PathLike[str], *, shard_bytes: int = 64 * 2**20) -> C
     shard_bytes : int
         Size to fill a shard up to.
 
-    Returns
-    -------
-    Compacted
-
     Raises
     ------
     AccessError

@@ -6,42 +6,20 @@ import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.features.dataset import clip_weights
-from speechemo_cli.files import atomic_path, open_regular
 from speechemo_cli.models import Preset, version_module
-from speechemo_cli.models.checkpoint import Checkpoint, History
+from speechemo_cli.models.checkpoint import Checkpoint, TrainingState
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from speechemo_cli.config import Config
     from speechemo_cli.corpus.splits import Positions
     from speechemo_cli.features.dataset import Dataset
 
 
-class Finished(NamedTuple):
-    """What is kept of a training.
-
-    Attributes
-    ----------
-    weights : list of np.ndarray
-        Of the network, in Keras's order.
-    history : dict of str to list of float
-    seconds : float
-        The training took.
-    """
-
-    weights: list[NDArray[np.float32]]
-    history: History
-    seconds: float
-
-
-class Run:
+class CachedTraining:
     """One training on some clips, with its files.
 
     Their names hold a hash of everything that decides what comes out: the network's source, its
@@ -83,19 +61,11 @@ class Run:
         self._path = Path(config.runs) / f"{version}-{key}.npz"
         self.checkpoint = Checkpoint(self._path.with_suffix(f".{purpose}.npz"))
 
-    def read(self) -> Finished | None:
+    def read(self) -> TrainingState | None:
         """Read what an earlier run kept; None where there is nothing, or nothing whole."""
-        try:
-            with open_regular(self._path) as handle, np.load(handle, allow_pickle=False) as stored:
-                return Finished(
-                    [stored[f"w{i}"] for i in range(int(stored["n_weights"]))],
-                    json.loads(str(stored["history"])),
-                    float(stored["seconds"]),
-                )
-        except Exception:
-            return None  # whatever is wrong with it, the network can be trained again
+        return TrainingState.read(self._path)
 
-    def write(self, finished: Finished) -> None:
+    def write(self, finished: TrainingState) -> None:
         """Keep a finished training.
 
         Raises
@@ -103,12 +73,4 @@ class Run:
         AccessError
             `config.runs` cannot be written.
         """
-        weights: dict[str, Any] = {f"w{i}": values for i, values in enumerate(finished.weights)}
-        with atomic_path(self._path) as temp, temp.open("wb") as handle:
-            np.savez(
-                handle,
-                history=np.array(json.dumps(finished.history)),
-                seconds=np.array(finished.seconds),
-                n_weights=np.array(len(finished.weights)),
-                **weights,
-            )
+        finished.write(self._path)

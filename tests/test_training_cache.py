@@ -14,14 +14,16 @@ from conftest import told, trained_with
 
 from speechemo_cli.config import AudioConfig, AugmentConfig, Config, MfccConfig
 from speechemo_cli.errors import AccessError
-from speechemo_cli.evaluation import runs
-from speechemo_cli.evaluation.runs import Finished, Run
+from speechemo_cli.evaluation import training_cache
+from speechemo_cli.evaluation.training_cache import CachedTraining
 from speechemo_cli.features.dataset import Dataset
 from speechemo_cli.models import v1, v2, v3
+from speechemo_cli.models.checkpoint import TrainingState
 
 TRAIN = np.arange(18)
-FINISHED = Finished(
+FINISHED = TrainingState(
     [np.random.default_rng(0).normal(size=shape).astype(np.float32) for shape in ((4, 3), (3,), ())],
+    2,
     {"train_loss": [1.0, 0.1 + 0.2]},
     12.5,
 )
@@ -57,8 +59,8 @@ def moved(data: Dataset) -> Dataset:
     return replace(data, examples=tuple(examples))
 
 
-def run(data: Dataset, /, **changes: Any) -> Run:
-    return Run(
+def run(data: Dataset, /, **changes: Any) -> CachedTraining:
+    return CachedTraining(
         **{
             "version": "v1",
             "preset": v1.PRESET,
@@ -78,10 +80,10 @@ def test_what_was_kept_comes_back_exactly(data: Dataset) -> None:
 
     received = run(data).read()
     assert received is not None
-    for weights, expected in zip(received.weights, FINISHED.weights, strict=True):
+    for weights, expected in zip(received.values, FINISHED.values, strict=True):
         np.testing.assert_array_equal(weights, expected)
         assert weights.dtype == expected.dtype
-    assert (received.history, received.seconds) == (FINISHED.history, FINISHED.seconds)
+    assert received[1:] == FINISHED[1:]
 
 
 @pytest.mark.parametrize(
@@ -152,7 +154,7 @@ def test_other_source_of_the_network_begins_anew(
         Path(f"{name}.py").write_text("before")
     part = SimpleNamespace(__file__="part.py")
     monkeypatch.setattr(
-        runs, "version_module", lambda _: SimpleNamespace(__file__="network.py", PARTS=(part,))
+        training_cache, "version_module", lambda _: SimpleNamespace(__file__="network.py", PARTS=(part,))
     )
     run(data).write(FINISHED)
     assert run(data).read() is not None
@@ -188,7 +190,7 @@ def test_a_pipe_under_the_name_of_a_training_is_none(data: Dataset) -> None:
     assert run(data).read() is None
 
 
-def test_folders_of_runs_are_apart(data: Dataset) -> None:
+def test_folders_of_runs_share_nothing(data: Dataset) -> None:
     run(data).write(FINISHED)
 
     assert run(data, config=Config(runs="elsewhere")).read() is None
