@@ -93,8 +93,8 @@ def ask(port: int, method: str, path: str, body: Any = None, **headers: str) -> 
 
 
 def kept() -> list[str]:
-    """Return what lies in the folder for recordings."""
-    return [path.name for path in scratch_folder().iterdir()]
+    """Return the recordings that lie in the scratch folder; their names have 32 digits."""
+    return [path.name for path in scratch_folder().iterdir() if len(path.name) == 32]
 
 
 def test_predict_and_timeline_hand_the_body_over_and_keep_nothing(port: int) -> None:
