@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from speechemo_cli.config import Config as Config
+    from speechemo_cli.errors import ClipError as ClipError
     from speechemo_cli.errors import SpeechemoError as SpeechemoError
     from speechemo_cli.inference.predictor import Answer as Answer
     from speechemo_cli.inference.predictor import Predictor as Predictor
-    from speechemo_cli.inference.predictor import Refusal as Refusal
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Answer": "inference.predictor",
+    "ClipError": "errors",
     "Config": "config",
     "Predictor": "inference.predictor",
-    "Refusal": "inference.predictor",
     "SpeechemoError": "errors",
 }
-__all__ = ["Answer", "Config", "Predictor", "Refusal", "SpeechemoError", "__version__"]
+__all__ = ["Answer", "ClipError", "Config", "Predictor", "SpeechemoError", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
 
 
@@ -67,6 +68,15 @@ class AudioError(SpeechemoError):
     """One clip that cannot be used. It never stops the others."""
 
     exit_code = ExitCode.SOME_FAILED
+
+
+@dataclass(frozen=True)
+class ClipError:
+    """A clip, or one channel of it, that cannot be used, and why."""
+
+    path: str
+    error: str
+    channel: str | None = None
 
 
 class UnknownFormatError(AudioError):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # By the panels of --help. Each has a module of its name, with `run`, or with an `app` of further commands.
 _PANELS = {
-    "Recognise emotion": ("predict", "show", "serve", "model", "export"),
+    "Recognise emotion": ("predict", "timeline", "stream", "show", "serve", "model", "export"),
     "Train and evaluate": ("extract", "train", "evaluate", "compare"),
     "Data and settings": ("download", "synth", "config", "cache", "completion"),
 }
@@ -34,6 +34,11 @@ _OPTION_PANELS = {
     "Settings": ("calibrate", "seed", "store", "jobs", "config_file", "sets", "quiet"),
 }
 _PANEL_OF = {name: panel for panel, names in _OPTION_PANELS.items() for name in names}
+# Options that `predict` had, and the commands that have taken their place.
+_MOVED = {
+    "--stream": "speechemo stream",
+    **dict.fromkeys(("--timeline", "--window", "--hop", "--plot"), "speechemo timeline RECORDING"),
+}
 # What a package is called where it is not called as it is imported.
 _DISTRIBUTIONS = {"sklearn": "scikit-learn", "ai_edge_litert": "ai-edge-litert"}
 
@@ -182,8 +187,6 @@ def _how_to_go_on(arguments: list[str]) -> str:
     if command == "serve":
         return "stopped"
     how = {"train": "with --resume ", "predict": "with --output and --resume "}.get(command, "")
-    if {"--timeline", "--stream"} & set(arguments):  # which are begun anew
-        how = ""
     return f"interrupted; what is finished is kept, run it again {how}to go on"
 
 
@@ -202,6 +205,9 @@ def _fail(error: Exception) -> int:
 def _told(error: Exception) -> tuple[str, int]:
     """Tell an error in one line, with its exit code."""
     if isinstance(error, typer.TyperException):
+        option, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
+        if context and option in _MOVED and context.info_name == "predict":
+            return f"predict {option} is now: {_MOVED[option]}", error.exit_code
         return f"{error.format_message().rstrip('.')}. Try --help", error.exit_code
     if isinstance(error, OSError):
         render.give_up_stdout()

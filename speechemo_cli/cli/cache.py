@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from speechemo_cli.choices import DocumentFormat
 from speechemo_cli.cli import options, render
 from speechemo_cli.errors import ExitCode
 from speechemo_cli.files import display_name
@@ -62,7 +63,7 @@ def _show(
     command: str,
     store: str | None,
     config_file: options.ConfigFile,
-    format_: options.Format | None,
+    format_: DocumentFormat | None,
     *,
     verify: bool,
 ) -> None:

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from speechemo_cli.choices import ExportFormat
 from speechemo_cli.cli import options, render
 from speechemo_cli.cli.protected import protect
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.files import display_name, require_writable
-
-
-class ExportFormat(StrEnum):
-    """What a model is exported to; a test holds them against `export.FORMATS`."""
-
-    litert = "litert"
-    onnx = "onnx"
-    savedmodel = "savedmodel"
 
 
 def run(

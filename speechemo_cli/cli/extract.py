@@ -77,7 +77,7 @@ def run(
     corpus = corpora.find(config)
     with render.progress("extracting", "clips") as update:
         result = extract(corpus, config, wanted, update, keep_keys=False)
-    render.say_extraction(result)
+    corpora.report_extraction(result)
     if options.is_table(format_):
         rows = [
             ["clips", str(result.clips)],
@@ -95,13 +95,12 @@ def run(
             "extract",
             {
                 "data": list(corpus.parts),
-                **corpora.to_dict(corpus),
+                **corpora.to_dict(corpus, result),
                 "clips": result.clips,
                 "extracted": result.extracted,
                 "cached": result.cached,
                 "duplicates": result.duplicates,
-                "failed": [asdict(failure) for failure in result.failed],
-                "warnings": [asdict(doubt) for doubt in result.doubts],
+                "warnings": [asdict(odd) for odd in result.quality_warnings],
                 "damaged": result.damaged,
                 "feature_sets": list(wanted),
                 "store": config.store,

@@ -1,31 +1,33 @@
-"""Where answers go: stdout, a file, or a folder in the inputs' tree; and what an earlier run left there."""
+"""Where answers go: stdout, a file, or a folder in the inputs' tree; and what a previous run left there."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from speechemo_cli.cli import protected, render
 from speechemo_cli.cli.answers import WRITERS
-from speechemo_cli.cli.earlier import lines_of, read_back
 from speechemo_cli.cli.partial import PartialFile
+from speechemo_cli.cli.resume import lines_of, load_previous, merge_previous
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.files import atomic_path, display_name, require_writable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from enum import StrEnum
     from typing import Self
 
     from speechemo_cli.cli.answers import Writer
     from speechemo_cli.cli.inputs import Input
-    from speechemo_cli.inference.predictor import Answer, Refusal
+    from speechemo_cli.inference.predictor import Answer
     from speechemo_cli.inference.results import Style
 
     Writers = Mapping[str, type[Writer]]
 
-SUFFIXES = {f".{name}": name for name in ("json", "jsonl", "csv", "srt", "rttm")}
+# Formats that the suffix of an output chooses.
+_BY_SUFFIX = ("json", "jsonl", "csv", "srt", "rttm")
 _ENDINGS = {"label": ".txt", "table": ".txt", "audacity": ".txt"}
 # What `-o` may say for stdout.
 _STDOUT = ("-", "/dev/stdout")
@@ -36,18 +38,18 @@ _NAME_BYTES = 255
 class Sink:
     """Takes the answers of one clip after the other."""
 
-    def expect(self, clip: Input) -> None:
-        """Hear of a clip before it is listened to."""
+    def reserve(self, clip: Input) -> None:
+        """Take the place for the answers of a clip before it is read."""
 
-    def put(self, clip: Input, items: Iterable[Answer | Refusal]) -> None:
+    def write(self, clip: Input, items: Iterable[Any]) -> None:
         """Write the answers of a clip."""
         raise NotImplementedError
 
     def close(self) -> None:
         """Write what belongs after the last clip."""
 
-    def known(self, _path: str, /) -> Mapping[str, list[Answer]]:
-        """Return what an earlier run answered for a clip, by the SHA-256 of its content."""
+    def previous(self, _clip: Input, /) -> Mapping[str, list[Answer]]:
+        """Return what a previous run answered for a clip, by the SHA-256 of its content."""
         return {}
 
     def __enter__(self) -> Self:
@@ -63,7 +65,7 @@ class ToStdout(Sink):
     def __init__(self, format_: str, style: Style, writers: Writers = WRITERS) -> None:
         self._writer = writers[format_](style, render.write)
 
-    def put(self, _clip: Input, items: Iterable[Answer | Refusal]) -> None:  # noqa: D102
+    def write(self, _clip: Input, items: Iterable[Any]) -> None:  # noqa: D102
         for item in items:
             self._writer.write(item)
 
@@ -80,7 +82,7 @@ class ToFile(Sink):
     format_ : str
     style : Style
     resume : bool
-        Take up what `path` and runs that were broken off hold.
+        Load what `path` and runs that were broken off hold.
     protect : iterable of path-like
         Files that are not to be written over.
 
@@ -105,14 +107,14 @@ class ToFile(Sink):
         self._file = PartialFile(path)
         self._protect(protect)
         self._file.open()
-        self._known = self._take_up(format_, style) if resume else {}
+        self._previous = merge_previous(self._file, format_, style) if resume else {}
         self._file.empty()
         self._writer = writers[format_](style, self._file.write)
 
-    def expect(self, clip: Input) -> None:  # noqa: D102
+    def reserve(self, clip: Input) -> None:  # noqa: D102
         self._protect([clip.path])
 
-    def put(self, _clip: Input, items: Iterable[Answer | Refusal]) -> None:  # noqa: D102
+    def write(self, _clip: Input, items: Iterable[Any]) -> None:  # noqa: D102
         for item in items:
             self._writer.write(item)
 
@@ -121,28 +123,14 @@ class ToFile(Sink):
         self._writer.close()
         self._file.finish()
 
-    def known(self, path: str) -> Mapping[str, list[Answer]]:  # noqa: D102
-        return self._known.get(path, {})
+    def previous(self, clip: Input) -> Mapping[str, list[Answer]]:  # noqa: D102
+        return self._previous.get(clip.path, {})
 
     def __exit__(self, *_: object) -> None:
         self._file.release()
 
     def _protect(self, files: Iterable[str | os.PathLike[str]]) -> None:
         protected.protect({"--output": (self._file.shown, self._file.partial, self._file.kept)}, files)
-
-    def _take_up(self, format_: str, style: Style) -> dict[str, dict[str, list[Answer]]]:
-        """Read what runs before had answered, and keep it while this one writes over `FILE.partial`."""
-        file = self._file
-        lines = [
-            line
-            for place in (file.path, file.kept, file.partial)
-            if place.is_file()
-            for line in lines_of(place)
-        ]
-        if file.partial.stat().st_size:
-            with atomic_path(file.kept) as temp:
-                temp.write_bytes(os.fsencode("".join(lines)))
-        return read_back(lines, format_, style)
 
 
 class ToFolder(Sink):
@@ -154,7 +142,7 @@ class ToFolder(Sink):
     format_ : str
     style : Style
     resume : bool
-        Take up what the files of a clip hold.
+        Load what the files of a clip hold.
     protect : iterable of path-like
         Files that are not to be written over.
 
@@ -179,9 +167,8 @@ class ToFolder(Sink):
         self._root, self._format, self._style, self._resume = root, format_, style, resume
         self._new_writer = writers[format_]
         self._taken: dict[Path, str] = {}
-        self._target: dict[str, Path] = {}
 
-    def expect(self, clip: Input) -> None:
+    def reserve(self, clip: Input) -> None:
         """Decide where the answers of a clip go.
 
         Raises
@@ -199,9 +186,8 @@ class ToFolder(Sink):
                 f"{display_name(target)}",
                 "Name the folder they are in instead of the files",
             )
-        self._target[clip.path] = target
 
-    def put(self, clip: Input, items: Iterable[Answer | Refusal]) -> None:  # noqa: D102
+    def write(self, clip: Input, items: Iterable[Any]) -> None:  # noqa: D102
         parts: list[str] = []
         writer = self._new_writer(self._style, parts.append)
         for item in items:
@@ -210,11 +196,11 @@ class ToFolder(Sink):
         with atomic_path(self._file(clip), durable=False) as temp:
             temp.write_bytes("".join(parts).encode("utf-8", errors="surrogateescape"))
 
-    def known(self, path: str) -> Mapping[str, list[Answer]]:  # noqa: D102
-        target = self._target.get(path)
-        if not self._resume or target is None or not os.path.isfile(target):
+    def previous(self, clip: Input) -> Mapping[str, list[Answer]]:  # noqa: D102
+        target = self._file(clip)
+        if not self._resume or not target.is_file():
             return {}
-        return read_back(lines_of(target), self._format, self._style).get(path, {})
+        return load_previous(lines_of(target), self._format, self._style).get(clip.path, {})
 
     def _file(self, clip: Input) -> Path:
         folder, name = os.path.split(clip.below)
@@ -266,6 +252,31 @@ def named(output: str | None) -> str | None:
     if output == "":
         raise ConfigError("--output is empty, expected a file or a folder", "Leave it out for stdout")
     return None if output in _STDOUT else output
+
+
+def choose_format(asked: StrEnum | None, output: str | None, known: type[StrEnum]) -> str:
+    """Choose the format: as asked, as the name of the output says, or as fits who reads.
+
+    Raises
+    ------
+    ConfigError
+        The name says none of those that are known.
+    """
+    if asked is not None:
+        return asked.value
+    if output is None:
+        return "table" if render.on_terminal() else "jsonl"
+    if is_folder(output):
+        return "jsonl"
+    suffixes = {f".{name}": name.value for name in known if name in _BY_SUFFIX}
+    suffix = Path(output).suffix
+    if suffix not in suffixes:
+        expected = f"a name that ends in {', '.join(suffixes)}, or a folder"
+        raise ConfigError(
+            f"--output is {display_name(output)}, expected {expected}",
+            "Or say the format with --format",
+        )
+    return suffixes[suffix]
 
 
 def _fitting(name: str, suffix: str) -> str:

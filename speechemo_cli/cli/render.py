@@ -15,16 +15,12 @@ from speechemo_cli import stderr
 from speechemo_cli.cli import signals
 from speechemo_cli.errors import ExitCode
 from speechemo_cli.files import access_error, display_name
-from speechemo_cli.formatting import counted, percent
 from speechemo_cli.inference.results import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from speechemo_cli.corpus.splits import Example
-    from speechemo_cli.evaluation.metrics import Scores
-    from speechemo_cli.features.extraction import Extraction
 
 _quiet = False
 _NOWHERE: tuple[str, int, int | None] = ("", 0, None)
@@ -200,38 +196,6 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
     return "\n".join(line for line in lines if line) + "\n"
 
 
-def per_class_table(parts: Mapping[str, Scores]) -> str:
-    """Lay out precision and recall of every label, side by side for each part.
-
-    Parameters
-    ----------
-    parts : mapping of str to Scores
-        All with the same labels.
-    """
-    columns = ["label"]
-    for name in parts:
-        columns += [f"{name}: clips", "precision", "recall"]
-    labels = [score.label for score in next(iter(parts.values())).per_class]
-    rows = []
-    for i, label in enumerate(labels):
-        row = [label]
-        for scores in parts.values():
-            one = scores.per_class[i]
-            row += [str(one.n), percent(one.precision), percent(one.recall)]
-        rows.append(row)
-    return table(columns, rows)
-
-
-def confusion_table(scores: Scores, title: str) -> str:
-    """Lay out a confusion matrix: rows are the truth, columns the answers; the title says of whom it is."""
-    labels = [score.label for score in scores.per_class]
-    rows = [
-        [label, *(str(n) if n else "·" if draws_blocks() else "." for n in counts)]
-        for label, counts in zip(labels, scores.confusion, strict=True)
-    ]
-    return f"{title}\n" + table(["truth \\ answer", *labels], rows)
-
-
 def shows_progress() -> bool:
     """Whether somebody would see a bar."""
     return not _quiet and sys.stderr.isatty()
@@ -297,43 +261,6 @@ def _bar(unit: str) -> AbstractContextManager[Callable[[int, int | None, str, st
     from speechemo_cli.cli import bar
 
     return bar.shown(unit, colour=colour(sys.stderr))
-
-
-def say_extraction(extraction: Extraction) -> None:
-    """Name every clip that failed or is odd, and every shard that was set aside."""
-    for doubt in extraction.doubts:
-        warn(display_name(f"{doubt.path}: {doubt.warning}"))
-    for failure in extraction.failed:
-        warn(f"{display_name(failure.path)}: {failure.error}")
-    for shard in extraction.damaged:
-        warn(f"damaged, set aside and computed anew: {shard}")
-
-
-def say_near_copies(pairs: Sequence[tuple[Example, Example]]) -> None:
-    """Name the first few pairs of clips that are nearly the same recording, and count all."""
-    if pairs:
-        shown = (
-            f"{display_name(one.clip.path)} and {display_name(other.clip.path)}" for one, other in pairs[:3]
-        )
-        n = counted(len(pairs), "pair")
-        more = ", ..." if len(pairs) > 3 else ""
-        warn(f"{n} of clips are nearly the same recording, encoded anew or trimmed: {'; '.join(shown)}{more}")
-
-
-def say_uncalibrated() -> None:
-    """Say that confidences could not be corrected, where the version wants them to be."""
-    warn(
-        "confidences are left as they are: correcting them takes clips of at least two known speakers,"
-        " with two labels left whoever stays out"
-    )
-
-
-def warn_at_bound(temperature: float) -> None:
-    """Say that confidences are corrected as far as is allowed, and maybe not enough."""
-    warn(
-        f"the temperature stopped at its bound, {temperature:.2f}: the network knows too little of unseen"
-        " speakers for its confidences to be believed"
-    )
 
 
 def exit_for(failed: int, total: int) -> None:

@@ -38,6 +38,38 @@ _MEANINGS = {
 }
 
 
+def per_class_table(parts: Mapping[str, Scores]) -> str:
+    """Lay out precision and recall of every label, side by side for each part.
+
+    Parameters
+    ----------
+    parts : mapping of str to Scores
+        All with the same labels.
+    """
+    columns = ["label"]
+    for name in parts:
+        columns += [f"{name}: clips", "precision", "recall"]
+    labels = [score.label for score in next(iter(parts.values())).per_class]
+    rows = []
+    for i, label in enumerate(labels):
+        row = [label]
+        for scores in parts.values():
+            one = scores.per_class[i]
+            row += [str(one.n), percent(one.precision), percent(one.recall)]
+        rows.append(row)
+    return render.table(columns, rows)
+
+
+def confusion_table(scores: Scores, title: str) -> str:
+    """Lay out a confusion matrix: rows are the truth, columns the answers; the title says of whom it is."""
+    labels = [score.label for score in scores.per_class]
+    rows = [
+        [label, *(str(n) if n else "·" if render.draws_blocks() else "." for n in counts)]
+        for label, counts in zip(labels, scores.confusion, strict=True)
+    ]
+    return f"{title}\n" + render.table(["truth \\ answer", *labels], rows)
+
+
 def of_model(result: ModelResult) -> str:
     """Show the scores of a model file by what it was trained on, those of unseen speakers first."""
     named = {MODEL_GROUP_TITLES[name]: group for name, group in result.groups.items()}
@@ -55,7 +87,7 @@ def of_model(result: ModelResult) -> str:
             f" {percent(scores.accuracy)} of the time ({shown}),"
             f" UAR {percent(scores.uar)}. {_MEANINGS[first]}".rstrip(),
             render.table(["", "clips", "accuracy", "UAR", "macro-F1"], rows),
-            render.per_class_table({title: scores}),
+            per_class_table({title: scores}),
             *_matrices(named),
             *_conditions(result.conditions, scores),
         ]
@@ -64,9 +96,7 @@ def of_model(result: ModelResult) -> str:
 
 def _matrices(groups: Mapping[str, Group]) -> list[str]:
     """Lay out a confusion matrix for each group, titled with whose it is."""
-    return [
-        render.confusion_table(group.scores, f"{title} ({group.whose})") for title, group in groups.items()
-    ]
+    return [confusion_table(group.scores, f"{title} ({group.whose})") for title, group in groups.items()]
 
 
 def of_protocol(result: ProtocolResult) -> str:
@@ -122,7 +152,7 @@ def of_protocol(result: ProtocolResult) -> str:
             f"In this protocol {result.protocol.meaning}.{_more_corpora(result)}{_correction(result)}",
             *(f"Note: {display_name(caution)}." for caution in result.cautions),
             "",
-            render.per_class_table({"all folds" if several else "test": result.pooled}),
+            per_class_table({"all folds" if several else "test": result.pooled}),
             *_matrices({GROUP_TITLES[name]: group for name, group in result.groups.items()}),
             *([render.table(["slice", "", "clips", "accuracy", "UAR"], slices)] if slices else []),
             *_conditions(result.conditions, result.pooled),
@@ -166,3 +196,19 @@ def _conditions(scores: Mapping[str, Scores], plain: Scores) -> list[str]:
         for title, accuracy, uar, cost in conditions.rows(scores, plain)
     ]
     return [render.table(["the same clips", "accuracy", "UAR", "points lost"], rows)] if rows else []
+
+
+def report_uncalibrated() -> None:
+    """Say that confidences could not be corrected, where the version wants them to be."""
+    render.warn(
+        "confidences are left as they are: correcting them takes clips of at least two known speakers,"
+        " with two labels left whoever stays out"
+    )
+
+
+def report_at_bound(temperature: float) -> None:
+    """Say that confidences are corrected as far as is allowed, and maybe not enough."""
+    render.warn(
+        f"the temperature stopped at its bound, {temperature:.2f}: the network knows too little of unseen"
+        " speakers for its confidences to be believed"
+    )

@@ -9,7 +9,7 @@ import typer
 
 from speechemo_cli.cli import options, render
 from speechemo_cli.cli.protected import protect
-from speechemo_cli.errors import NoInputError
+from speechemo_cli.errors import ClipError, NoInputError
 from speechemo_cli.files import display_name
 
 
@@ -27,7 +27,7 @@ def run(
     """
     from speechemo_cli.audio import reader
     from speechemo_cli.inference import clip_plot
-    from speechemo_cli.inference.predictor import Predictor, Refusal
+    from speechemo_cli.inference.predictor import Predictor
     from speechemo_cli.models import litert_file, model_file
 
     render.set_quiet(quiet)
@@ -36,7 +36,7 @@ def run(
     path = model_file.find(model, config.models)
     protect({"--plot": [plot]}, [clip, path, litert_file.beside(path), config_file])
     (answer,) = Predictor.open(path, config).predict_one(clip)
-    if isinstance(answer, Refusal):
+    if isinstance(answer, ClipError):
         raise NoInputError(f"{display_name(clip)}: {answer.error}")
     (loaded,) = reader.load_clip(clip, config.audio, "mix", clip_plot.SR)
     assert isinstance(loaded, reader.PreparedClip)

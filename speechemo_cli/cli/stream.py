@@ -1,4 +1,4 @@
-"""`speechemo predict --stream`: one line in, one line out, the model loaded once."""
+"""`speechemo stream`: one line in, one line out, the model loaded once."""
 
 from __future__ import annotations
 
@@ -9,29 +9,66 @@ import math
 import os
 from typing import TYPE_CHECKING, Any
 
-from speechemo_cli.cli import inputs, render
-from speechemo_cli.inference.results import SCHEMA
+from speechemo_cli.choices import Channel, Runtime
+from speechemo_cli.cli import inputs, options, render
+from speechemo_cli.cli.predict import open_predictor
+from speechemo_cli.errors import ConfigError
+from speechemo_cli.inference.results import SCHEMA, Style
 
 if TYPE_CHECKING:
     from speechemo_cli.inference.predictor import Predictor
-    from speechemo_cli.inference.results import Style
 
 # Ten minutes of stereo at 48 kHz and 24 bits, in base64, fit into a line. One without end must not take
 # all memory; a longer recording has a path.
 _LONGEST_LINE = 2**28
 
 
-def run(predictor: Predictor, style: Style) -> None:
-    """Answer each line of stdin by one line of JSON, at once, until stdin ends.
+def run(
+    model: options.Model = None,
+    runtime: options.Runtime = Runtime.auto,
+    channel: options.Channel = Channel.mix,
+    labels: options.Labels = None,
+    top: options.Top = None,
+    min_confidence: options.MinConfidence = 0.0,
+    track: options.Track = None,
+    raw: options.Raw = None,
+    strict: options.Strict = None,
+    config_file: options.ConfigFile = None,
+    sets: options.Sets = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Answer each line on stdin at once by a line of JSON, until stdin ends: predict for other programs.
 
     A line is a path, or a JSON object with `path`, or with `audio` (a file's bytes in base64). Its `id`
     comes back in the answer. What cannot be answered gets a record with `status` "error", and the next
     line is read.
     """
+    render.set_quiet(quiet)
+    if channel is Channel.each:
+        raise ConfigError("stream gives one answer a line, --channel each several", "Give left or right")
+    config = options.build_config(
+        config_file, sets, audio__strict=strict, audio__track=track, audio__raw_sr=raw
+    )
+    predictor = open_predictor(
+        model,
+        config,
+        runtime=runtime,
+        labels=labels,
+        channel=channel,
+        min_confidence=min_confidence,
+        isolate=True,
+    )
+    answer_lines(
+        predictor, Style.of(predictor, config, min_confidence=min_confidence, channel=channel, top=top)
+    )
+
+
+def answer_lines(predictor: Predictor, style: Style) -> None:
+    """Answer each line of stdin."""
     lines = inputs.stdin()
     while line := lines.readline(_LONGEST_LINE + 1):
         if len(line) > _LONGEST_LINE:
-            render.emit(json.dumps(_refusal("", f"a line of more than {_LONGEST_LINE} bytes")))
+            render.emit(json.dumps(_error_record("", f"a line of more than {_LONGEST_LINE} bytes")))
             while line and not line.endswith(b"\n"):
                 line = lines.readline(2**16)
             continue
@@ -46,7 +83,7 @@ def _answer(text: str, predictor: Predictor, style: Style) -> dict[str, Any]:
         try:
             request = json.loads(text, parse_float=_finite, parse_constant=_finite)
         except (ValueError, RecursionError) as error:
-            return _refusal("", f"not JSON: {error}")
+            return _error_record("", f"not JSON: {error}")
     path, audio = request.get("path"), request.get("audio")
     named = {"id": request["id"]} if "id" in request else {}
     if isinstance(audio, str):
@@ -54,12 +91,12 @@ def _answer(text: str, predictor: Predictor, style: Style) -> dict[str, Any]:
         try:
             content = base64.b64decode(audio, validate=True)
         except (binascii.Error, ValueError):
-            return {**named, **_refusal(name, "audio is not base64")}
+            return {**named, **_error_record(name, "audio is not base64")}
         (item,) = predictor.predict_content(content, name)
     elif isinstance(path, str) and path:
         (item,) = predictor.predict_one(path)
     else:
-        return {**named, **_refusal("", 'expected a path, or an object with "path" or "audio"')}
+        return {**named, **_error_record("", 'expected a path, or an object with "path" or "audio"')}
     return {**named, **style.record(item)}
 
 
@@ -70,5 +107,5 @@ def _finite(number: str) -> float:
     return float(number)
 
 
-def _refusal(path: str, error: str) -> dict[str, Any]:
+def _error_record(path: str, error: str) -> dict[str, Any]:
     return {"schema": SCHEMA, "path": path, "status": "error", "error": error}

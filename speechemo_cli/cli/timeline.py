@@ -1,101 +1,162 @@
-"""`speechemo predict --timeline`: emotion over time in long recordings."""
+"""`speechemo timeline`: emotion over time in long recordings."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from speechemo_cli.cli import inputs, render
+import typer
+
+from speechemo_cli.choices import Channel, Runtime, TimelineFormat
+from speechemo_cli.cli import inputs, options, outputs, render
 from speechemo_cli.cli.answers import Writer, csv_line, name
+from speechemo_cli.cli.predict import files_of, open_predictor
 from speechemo_cli.cli.protected import protect
-from speechemo_cli.errors import AudioError
+from speechemo_cli.errors import AudioError, ClipError, ConfigError
 from speechemo_cli.files import display_name, scratch_folder
-from speechemo_cli.inference.results import refused
+from speechemo_cli.inference.results import Style
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
-    from speechemo_cli.cli.outputs import Sink
-    from speechemo_cli.config import AudioConfig, Config
-    from speechemo_cli.inference.predictor import Predictor
+    from speechemo_cli.config import AudioConfig
     from speechemo_cli.inference.timeline import Timeline
 
 # Formats that hold one recording a file.
-SINGLE = ("srt", "audacity")
+_SINGLE = (TimelineFormat.srt, TimelineFormat.audacity)
 _RIBBON = 20
 
 
 def run(
-    predictor: Predictor,
+    recordings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RECORDING]...",
+            show_default=False,
+            help="Audio files of any length, folders of them, or - for audio on stdin.",
+        ),
+    ] = None,
+    files_from: options.FilesFrom = None,
+    model: options.Model = None,
+    runtime: options.Runtime = Runtime.auto,
+    format_: Annotated[
+        TimelineFormat | None,
+        typer.Option(
+            "--format", "-f", show_default="table; jsonl in a pipe", help="How to print the segments."
+        ),
+    ] = None,
+    output: options.Output = None,
+    window: Annotated[
+        float, typer.Option(metavar="S", show_default="3", help="Seconds that are answered for at once.")
+    ] = 3.0,
+    hop: Annotated[
+        float, typer.Option(metavar="S", show_default="1", help="Seconds from window to window.")
+    ] = 1.0,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", show_default=False, help="Draw the segments over the waveform."),
+    ] = None,
+    channel: options.Channel = Channel.mix,
+    labels: options.Labels = None,
+    min_confidence: options.MinConfidence = 0.0,
+    track: options.Track = None,
+    raw: options.Raw = None,
+    strict: options.Strict = None,
+    jobs: options.Jobs = None,
+    config_file: options.ConfigFile = None,
+    sets: options.Sets = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Follow the emotion through each RECORDING: segments of speech, each with a label, and their shares.
+
+    Exit codes and the order of the records are those of predict.
+    """
+    render.set_quiet(quiet)
+    options.check_output("--plot", plot, ".png")
+    output = outputs.named(output)
+    chosen = outputs.choose_format(format_, output, TimelineFormat)
+    single = plot is not None or chosen in _SINGLE
+    if single and channel is Channel.each:
+        raise ConfigError(
+            "--plot and the formats srt and audacity are of one voice, --channel each is of every one",
+            "Give --channel left, then --channel right",
+        )
+    found = inputs.Inputs(recordings or [], files_from)
+    if single and (plot is not None or output is None or not outputs.is_folder(output)):
+        found.require_one()
+    config = options.build_config(
+        config_file, sets, jobs=jobs, audio__strict=strict, audio__track=track, audio__raw_sr=raw
+    )
+    predictor = open_predictor(
+        model,
+        config,
+        runtime=runtime,
+        labels=labels,
+        channel=channel,
+        min_confidence=min_confidence,
+        isolate=not found.is_one_file(),
+    )
+    style = Style.of(predictor, config, min_confidence=min_confidence, channel=channel)
+    read = [*files_of(predictor), *(recordings or ()), files_from, config_file]
+    protect({"--plot": [plot], "--output": [Path(output) if output else None]}, read)
+    with outputs.sink(output, chosen, style, resume=False, writers=WRITERS, protect=read) as sink:
+
+        def follow(path: str, side: str, on_progress: Callable[..., None]) -> Timeline:
+            from speechemo_cli.inference.timeline import timeline
+
+            return timeline(
+                predictor,
+                path,
+                window_s=window,
+                hop_s=hop,
+                channel=side,
+                min_confidence=min_confidence,
+                config=config.audio,
+                on_progress=on_progress,
+            )
+
+        failed, n = _follow_all(follow, found, sink, channel, config.audio, plot)
+    render.exit_for(failed + found.unreadable, n + found.unreadable)
+
+
+def _follow_all(
+    follow: Callable[[str, str, Callable[..., None]], Timeline],
     found: Iterable[inputs.Input],
-    sink: Sink,
-    config: Config,
-    *,
-    window_s: float,
-    hop_s: float,
+    sink: outputs.Sink,
     channel: str,
-    min_confidence: float,
+    config: AudioConfig,
     plot: Path | None,
 ) -> tuple[int, int]:
-    """Follow the emotion through every recording.
-
-    Parameters
-    ----------
-    predictor : Predictor
-    found : iterable of Input
-    sink : Sink
-    config : Config
-    window_s, hop_s : float
-    channel : str
-    min_confidence : float
-    plot : Path or None
-        For one recording.
-
-    Returns
-    -------
-    failed, done : int
-    """
-    from speechemo_cli.inference.predictor import Refusal
-    from speechemo_cli.inference.timeline import timeline
-
-    failed = done = 0
-    for clip in found:
-        sink.expect(clip)
-        protect({"--plot": [plot]}, [clip.path])
-        items: list[Any] = []
-        with render.progress("listening", "s") as update:
+    """Write the records of every recording; return how many are no timelines, and how many there are."""
+    failed = n = 0
+    for recording in found:
+        sink.reserve(recording)
+        protect({"--plot": [plot]}, [recording.path])
+        items: list[Timeline | ClipError] = []
+        with render.progress("following", "s") as update:
 
             def step(seconds: int, total: int | None, stage: str, update: Any = update) -> None:
                 update(seconds, total, stage=stage)
 
             try:
-                path = _on_disk(clip)
-                for side in _channels(path, channel, config.audio):
-                    one = timeline(
-                        predictor,
-                        path,
-                        window_s=window_s,
-                        hop_s=hop_s,
-                        channel=side,
-                        min_confidence=min_confidence,
-                        config=config.audio,
-                        on_progress=step,
-                    )
-                    items.append(replace(one, path=clip.path, channel=None if side == "mix" else side))
+                path = _on_disk(recording)
+                for side in _channels(path, channel, config):
+                    one = follow(path, side, step)
+                    items.append(replace(one, path=recording.path, channel=None if side == "mix" else side))
             except AudioError as error:
-                items.append(Refusal(clip.path, str(error)))
-        done += len(items)
+                items.append(ClipError(recording.path, str(error)))
+        n += len(items)
         for item in items:
-            if refused(item):
+            if isinstance(item, ClipError):
                 failed += 1
                 render.warn(f"{name(item)}: {item.error}")
             elif plot:
                 _draw(item, plot)
-        sink.put(clip, items)
+        sink.write(recording, items)
     sink.close()
-    return failed, done
+    return failed, n
 
 
 def _on_disk(clip: inputs.Input) -> str:
@@ -138,7 +199,7 @@ class _Json(Writer):
         self._records.append(self.style.timeline_record(item))
 
     def close(self) -> None:
-        self.emit(json.dumps(self.style.document("recordings", self._records), indent=2) + "\n")
+        self.emit(json.dumps(self.style.document("timeline", self._records), indent=2) + "\n")
 
 
 class _Csv(Writer):
@@ -150,7 +211,7 @@ class _Csv(Writer):
     def write(self, item: Any) -> None:
         from speechemo_cli.inference import timeline_formats
 
-        if refused(item):
+        if isinstance(item, ClipError):
             return
         if not self._begun:
             self._begun = True
@@ -164,7 +225,7 @@ def _text(of: Callable[[Any], Callable[[Timeline], str]]) -> type[Writer]:
 
     class Text(Writer):
         def write(self, item: Any) -> None:
-            if not refused(item):
+            if not isinstance(item, ClipError):
                 from speechemo_cli.inference import timeline_formats
 
                 self.emit(of(timeline_formats)(item))
@@ -176,7 +237,7 @@ class _Table(Writer):
     """For people: the segments with a bar for the confidence, and the shares below."""
 
     def write(self, item: Any) -> None:
-        if refused(item):
+        if isinstance(item, ClipError):
             return
         rows = [
             [f"{_clock(one.start_s)} - {_clock(one.end_s)}", one.label, f"{one.confidence:.0%}"]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from speechemo_cli.cli import corpora, options, render
-from speechemo_cli.cli.protected import files_of, protect
+from speechemo_cli.choices import Split, Version
+from speechemo_cli.cli import corpora, options, render, score_tables
 from speechemo_cli.corpus.clips import speaker_names
 from speechemo_cli.errors import AccessError, ModelFileError
 from speechemo_cli.files import atomic_path, display_name, require_writable
@@ -30,9 +30,9 @@ _ENOUGH = 10
 
 def run(
     data: options.Data = None,
-    version: Annotated[options.Version, typer.Option(help="Which network.")] = options.DEFAULT_VERSION,
+    version: Annotated[Version, typer.Option(help="Which network.")] = Version.v2,
     split: Annotated[
-        options.Split | None,
+        Split | None,
         typer.Option(
             show_default="both",
             help="What to hold out: whole speakers and clips, clips alone, or nothing.",
@@ -78,7 +78,6 @@ def run(
     """
     started = time.perf_counter()
     from speechemo_cli.evaluation import calibration, holdout, protocols
-    from speechemo_cli.features import dataset
     from speechemo_cli.models import litert_file, model_file
 
     render.set_quiet(quiet)
@@ -104,19 +103,14 @@ def run(
     require_writable(Path(config.runs))
     preset = protocols.preset_of(version.value, config)
     model_file.require_moderate(preset.feature_set, config)
-    corpus = corpora.find(config)
     written = [path, litert_file.beside(path), path.with_suffix(".png")]
-    protect({"--output": written, "--history": [history]}, [*files_of(corpus), config_file])
-    with render.progress("extracting", "clips") as update:
-        clips = dataset.load(
-            corpus.clips,
-            config,
-            preset.feature_set,
-            others=preset.others,
-            on_progress=update,
-        )
-    render.say_extraction(clips.extraction)
-    render.say_near_copies(clips.near_copies)
+    corpus, clips = corpora.load_data(
+        config,
+        preset.feature_set,
+        preset.others,
+        outputs={"--output": written, "--history": [history]},
+        read=[config_file],
+    )
     config = options.split_for(config, corpus.clips, asked=split is not None)
     if holdout.unfinished_training(version.value, clips, config).exists():
         render.note(
@@ -135,9 +129,9 @@ def run(
     for caution in result.cautions:
         render.warn(caution)
     if preset.calibrate and result.calibration is None:
-        render.say_uncalibrated()
+        score_tables.report_uncalibrated()
     if result.calibration and calibration.at_bound(result.calibration.temperature):
-        render.warn_at_bound(result.calibration.temperature)
+        score_tables.report_at_bound(result.calibration.temperature)
     files, error = _write(result, path, history)
     document = {
         "version": version.value,
@@ -147,10 +141,9 @@ def run(
         "seed": config.seed,
         "split": config.train.split,
         "labels": list(clips.labels),
-        **corpora.to_dict(corpus),
+        **corpora.to_dict(corpus, clips.extraction),
         **result.to_dict(),
         "history": result.metadata.history,
-        "failed": [{"path": f.path, "error": f.error} for f in clips.extraction.failed],
         "seconds": round(time.perf_counter() - started, 3),
     }
     if options.is_table(format_):
@@ -238,7 +231,7 @@ def _table(result: HoldoutResult, epochs: int, seed: int, files: list[Path]) -> 
         if scores is not None
     }
     if tested:
-        text += "\n" + render.per_class_table(tested)
+        text += "\n" + score_tables.per_class_table(tested)
     lines = _in_words(result)
     if files:
         lines.append(f"Wrote {', '.join(map(display_name, files))}.")

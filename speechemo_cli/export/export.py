@@ -20,7 +20,6 @@ from speechemo_cli.stderr import quiet_stderr
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FORMATS = ("litert", "onnx", "savedmodel")
 SUFFIXES = {"litert": ".tflite", "onnx": ".onnx"}
 
 
@@ -66,7 +65,7 @@ def check(output: Path, format_: str) -> None:
     ----------
     output : Path
     format_ : str
-        One of `FORMATS`.
+        One of `choices.ExportFormat`.
 
     Raises
     ------

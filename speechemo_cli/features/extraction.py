@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from speechemo_cli import features
 from speechemo_cli.audio import reader
-from speechemo_cli.errors import AudioError
+from speechemo_cli.errors import AudioError, ClipError
 from speechemo_cli.features import FEATURE_SETS, workers
 from speechemo_cli.features.store import FeatureStore
 from speechemo_cli.features.workers import Outcome, Task
@@ -35,15 +35,7 @@ OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A clip that was refused, and why."""
-
-    path: str
-    error: str
-
-
-@dataclass(frozen=True)
-class Doubt:
+class QualityWarning:
     """A clip that was used although something is odd about it."""
 
     path: str
@@ -63,8 +55,8 @@ class Extraction:
     duplicates : int
         Clips whose content is that of another clip, byte for byte; after `dataset.load` also those
         whose decoded samples are.
-    failed : list of Failure
-    doubts : list of Doubt
+    failed : list of ClipError
+    quality_warnings : list of QualityWarning
     damaged : list of str
         Shards of the store that were set aside.
     keys : dict of str to str
@@ -76,8 +68,8 @@ class Extraction:
     extracted: int = 0
     cached: int = 0
     duplicates: int = 0
-    failed: list[Failure] = field(default_factory=list)
-    doubts: list[Doubt] = field(default_factory=list)
+    failed: list[ClipError] = field(default_factory=list)
+    quality_warnings: list[QualityWarning] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     keys: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
@@ -154,8 +146,8 @@ class _Job:
         self._refused: dict[str, str] = {}
         # The clips that wait for an outcome, by their content; and what befell others, with their place.
         self._under_way: dict[str, list[tuple[int, str]]] = {}
-        self._failed: list[tuple[int, Failure]] = []
-        self._doubts: list[tuple[int, Doubt]] = []
+        self._failed: list[tuple[int, ClipError]] = []
+        self._odd: list[tuple[int, QualityWarning]] = []
         self._done = 0
         self._on_progress = on_progress or (lambda *_: None)
         self._advance(0)
@@ -170,7 +162,7 @@ class _Job:
         for i, (path, key) in enumerate(_hash_all(paths, self.config.workers)):
             self.report.clips = i + 1
             if key is None:
-                self._failed.append((i, Failure(path, _why_unreadable(path))))
+                self._failed.append((i, ClipError(path, _why_unreadable(path))))
                 self._advance(1)
             elif key in self._under_way:
                 self._under_way[key].append((i, path))
@@ -217,12 +209,12 @@ class _Job:
     def _settle(self, key: str, clips: list[tuple[int, str]], n_copies: int) -> None:
         """Note what became of some clips of the same content; each copy of a refused one fails with it."""
         if key in self._refused:
-            self._failed += [(i, Failure(path, self._refused[key])) for i, path in clips]
+            self._failed += [(i, ClipError(path, self._refused[key])) for i, path in clips]
         else:
             self._good.add(_short(key))
             self.report.duplicates += n_copies
             told = self._warnings.get(key, ())
-            self._doubts += [(i, Doubt(path, warning)) for i, path in clips for warning in told]
+            self._odd += [(i, QualityWarning(path, warning)) for i, path in clips for warning in told]
             if self._keep_keys:
                 self.report.keys.update((path, key) for _, path in clips)
         self._advance(len(clips))
@@ -234,8 +226,8 @@ class _Job:
     def finish(self) -> Extraction:
         """List what went wrong in the order of the clips."""
         report = self.report
-        report.failed = [failure for _, failure in sorted(self._failed, key=itemgetter(0))]
-        report.doubts = [doubt for _, doubt in sorted(self._doubts, key=itemgetter(0))]
+        report.failed = [error for _, error in sorted(self._failed, key=itemgetter(0))]
+        report.quality_warnings = [warning for _, warning in sorted(self._odd, key=itemgetter(0))]
         report.damaged = [name for store in self._stores.values() for name in store.damaged]
         return report
 

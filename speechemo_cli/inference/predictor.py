@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -13,22 +12,22 @@ import numpy as np
 
 from speechemo_cli.audio import quality, reader
 from speechemo_cli.audio.samples import check, check_warnings, without_offset
+from speechemo_cli.choices import Channel, Runtime
 from speechemo_cli.config import Config
-from speechemo_cli.errors import AudioError, ConfigError
+from speechemo_cli.errors import AudioError, ClipError, ConfigError
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.inference import runtime as runtimes
 from speechemo_cli.models import model_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from enum import StrEnum
 
     from numpy.typing import ArrayLike, NDArray
 
     from speechemo_cli.audio.isolate import DecoderPool
     from speechemo_cli.config import AudioConfig
     from speechemo_cli.models.metadata import ModelMetadata
-
-    Known = Callable[[str], Mapping[str, Sequence["Answer"]]]
 
 # Clips that go through the network together. Also what is in memory at a time.
 _BATCH = 64
@@ -68,15 +67,6 @@ class Answer:
     warnings: tuple[str, ...] = ()
     channel: str | None = None
     sha256: str = ""
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A clip that got no answer, and why."""
-
-    path: str
-    error: str
-    channel: str | None = None
 
 
 @dataclass(frozen=True)
@@ -179,8 +169,8 @@ class Predictor:
         ConfigError
             A label the model does not know, or a channel or runtime that there is not.
         """
-        _one_of("runtime", runtime, runtimes.RUNTIMES)
-        _one_of("channel", channel, reader.CHANNELS)
+        _one_of("runtime", runtime, Runtime)
+        _one_of("channel", channel, Channel)
         path = model_file.PACKAGED if path is None else path
         return cls(
             path,
@@ -193,7 +183,7 @@ class Predictor:
             isolate=isolate,
         )
 
-    def predict(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Answer | Refusal]:
+    def predict(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Answer | ClipError]:
         """Answer for each clip, in order, as soon as its batch is through.
 
         Parameters
@@ -203,28 +193,23 @@ class Predictor:
 
         Yields
         ------
-        Answer or Refusal
+        Answer or ClipError
             One for each path; with `channel="each"` one for each channel.
         """
         for items in self.predict_groups(map(os.fsdecode, paths)):
             yield from items
 
-    def predict_groups(
-        self, clips: Iterable[str | tuple[str, bytes]], known: Known | None = None
-    ) -> Iterator[list[Answer | Refusal]]:
+    def predict_groups(self, clips: Iterable[str | tuple[str, bytes]]) -> Iterator[list[Answer | ClipError]]:
         """Answer as `predict` does, but keep the answers of a clip together.
 
         Parameters
         ----------
         clips : iterable of str or (str, bytes)
             Files, or a name and what a file of that name would hold.
-        known : callable, optional
-            `known(path)` gives answers of an earlier run by the SHA-256 of the content they were given
-            for: a clip that has not changed is not decoded again.
 
         Yields
         ------
-        list of Answer or Refusal
+        list of Answer or ClipError
             One list a clip, one answer a channel.
         """
         clips = iter(clips)
@@ -234,17 +219,17 @@ class Predictor:
                 stack.enter_context(closing(self._pool))
             run = stack.enter_context(_side_by_side(min(self._config.workers, len(batch))))
             while batch:
-                prepared = list(run(lambda clip: self._prepared(clip, known), batch))
+                prepared = list(run(self._prepared, batch))
                 answered = self._answers([item for items in prepared for item in items])
                 for items in prepared:
                     yield list(islice(answered, len(items)))
                 batch = list(islice(clips, _BATCH))
 
-    def predict_one(self, path: str | os.PathLike[str]) -> list[Answer | Refusal]:
+    def predict_one(self, path: str | os.PathLike[str]) -> list[Answer | ClipError]:
         """Answer for one clip in this thread: one answer a channel."""
         return list(self._answers(self._prepared(os.fsdecode(path))))
 
-    def predict_content(self, content: bytes, name: str = "-") -> list[Answer | Refusal]:
+    def predict_content(self, content: bytes, name: str = "-") -> list[Answer | ClipError]:
         """Answer for the bytes of an audio file.
 
         Parameters
@@ -256,7 +241,7 @@ class Predictor:
 
         Returns
         -------
-        list of Answer or Refusal
+        list of Answer or ClipError
             One answer a channel.
         """
         return list(self._answers(self._prepared((name, content))))
@@ -292,7 +277,7 @@ class Predictor:
         samples, offset = without_offset(samples)
         check_warnings(offset, self._config.audio)
         recording = reader.Recording(samples, int(sr), "", offset)
-        (answer,) = self._answers([self._with_features("", self._checked(recording))])
+        (answer,) = self._answers([self._with_features("", self._checked("", recording))])
         assert isinstance(answer, Answer)
         return answer
 
@@ -326,41 +311,21 @@ class Predictor:
             return self._pool.read_channels(path, content)
         return reader.read_channels(path, self._config.audio, self._channel, content)
 
-    def _prepared(
-        self, clip: str | tuple[str, bytes], known: Known | None = None
-    ) -> Sequence[_Prepared | Answer | Refusal]:
+    def _prepared(self, clip: str | tuple[str, bytes]) -> Sequence[_Prepared | ClipError]:
         path, content = (clip, None) if isinstance(clip, str) else clip
         try:
             with reader.clip_errors():
-                if known and (earlier := known(path)):
-                    content = reader.read_bytes(path) if content is None else content
-                    same = self._whole(earlier.get(hashlib.sha256(content).hexdigest(), ()), content)
-                    if same:
-                        return same
                 recordings = self._read(path, content)
-                return [self._with_features(path, self._checked(one)) for one in recordings]
+                return [self._with_features(path, self._checked(path, one)) for one in recordings]
         except AudioError as error:
-            return [Refusal(path, str(error))]
+            return [ClipError(path, str(error))]
 
-    def _checked(self, recording: reader.Recording) -> reader.PreparedClip | reader.ClipError:
-        return reader.prepare(recording, self._config.audio, self.sr)
+    def _checked(self, path: str, recording: reader.Recording) -> reader.PreparedClip | ClipError:
+        return reader.prepare(path, recording, self._config.audio, self.sr)
 
-    def _whole(self, earlier: Sequence[Answer], content: bytes) -> Sequence[Answer]:
-        """Return the earlier answers of a clip if no channel lacks one: it was refused, or never reached."""
-        if self._channel != "each" or not earlier:
-            return earlier
-        found = {answer.channel: answer for answer in earlier}
-        try:
-            names = reader.channels_of(content, self._config.audio)
-        except AudioError:
-            return ()
-        return [found[name] for name in names] if found.keys() == set(names) else ()
-
-    def _with_features(
-        self, path: str, prepared: reader.PreparedClip | reader.ClipError
-    ) -> _Prepared | Refusal:
-        if isinstance(prepared, reader.ClipError):
-            return Refusal(path, prepared.error, prepared.channel)
+    def _with_features(self, path: str, prepared: reader.PreparedClip | ClipError) -> _Prepared | ClipError:
+        if isinstance(prepared, ClipError):
+            return prepared
         longest_s = self.metadata.data.get("longest_s")
         long = longest_s and quality.long(prepared.duration_s, longest_s)
         # The samples have been of use: those of a whole batch would be gigabytes.
@@ -371,7 +336,7 @@ class Predictor:
         """Features of a waveform [shape=(1, dim)], as in training."""
         return self._features.compute(y, self._section, "")
 
-    def _answers(self, prepared: Sequence[_Prepared | Answer | Refusal]) -> Iterator[Answer | Refusal]:
+    def _answers(self, prepared: Sequence[_Prepared | ClipError]) -> Iterator[Answer | ClipError]:
         usable = [one.features for one in prepared if isinstance(one, _Prepared)]
         rows = iter(zip(*self._runtime.answer(np.concatenate(usable)), strict=True) if usable else ())
         for one in prepared:
@@ -434,8 +399,8 @@ def _full_scale_at_1(y: NDArray[Any]) -> NDArray[np.float32]:
     return ((y - half * (y.dtype.kind == "u")) / half).astype(np.float32)
 
 
-def _one_of(name: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
+def _one_of(name: str, value: str, known: type[StrEnum]) -> None:
+    if value not in tuple(known):
         raise ConfigError(f"{name} is {value!r}, expected one of {', '.join(known)}")
 
 

@@ -8,20 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-if TYPE_CHECKING:
-    from typing_extensions import TypeIs
+from speechemo_cli.errors import ClipError
 
+if TYPE_CHECKING:
     from speechemo_cli.config import Config
-    from speechemo_cli.inference.predictor import Answer, Predictor, Refusal
+    from speechemo_cli.inference.predictor import Answer, Predictor
     from speechemo_cli.inference.timeline import Timeline
 
 SCHEMA = 1
-
-
-def refused(item: Answer | Timeline | Refusal) -> TypeIs[Refusal]:
-    """Whether a clip got no answer."""
-    # By its field, not by its class, which would have to be imported to print a --help.
-    return hasattr(item, "error")
 
 
 class Style(NamedTuple):
@@ -38,7 +32,7 @@ class Style(NamedTuple):
     top : int or None
         How many of the most probable labels to write; None for all, in the one order.
     key : str
-        Stands for the model and the options: an answer with another key is not taken up by --resume.
+        Stands for the model and the options: --resume does not keep an answer with another key.
     """
 
     model: str
@@ -74,10 +68,10 @@ class Style(NamedTuple):
             found = {label: found[label] for label in best}
         return {label: round(p, 6) for label, p in found.items()}
 
-    def record(self, item: Answer | Refusal) -> dict[str, Any]:
+    def record(self, item: Answer | ClipError) -> dict[str, Any]:
         """Return a record as JSON has it."""
         head = _head(item)
-        if refused(item):
+        if isinstance(item, ClipError):
             return {**head, "status": "error", "error": item.error}
         record = {
             **head,
@@ -93,9 +87,9 @@ class Style(NamedTuple):
         }
         return {**record, **self._restriction()}
 
-    def timeline_record(self, item: Timeline | Refusal) -> dict[str, Any]:
+    def timeline_record(self, item: Timeline | ClipError) -> dict[str, Any]:
         """Return a recording as JSON has it."""
-        if refused(item):
+        if isinstance(item, ClipError):
             return self.record(item)
         record = {
             **_head(item),
@@ -108,15 +102,16 @@ class Style(NamedTuple):
         }
         return {**record, **self._restriction()}
 
-    def document(self, name: str, records: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return all records as one document; `name` is `clips` or `recordings`."""
-        return {"schema": SCHEMA, "command": "predict", "model": self.model, name: records}
+    def document(self, command: str, records: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return all records of `predict` or of `timeline` as one document."""
+        name = "clips" if command == "predict" else "recordings"
+        return {"schema": SCHEMA, "command": command, "model": self.model, name: records}
 
     def _restriction(self) -> dict[str, Any]:
         return {"restricted_to": list(self.labels)} if self.restricted else {}
 
 
-def _head(item: Answer | Timeline | Refusal) -> dict[str, Any]:
+def _head(item: Answer | Timeline | ClipError) -> dict[str, Any]:
     channel = {} if item.channel is None else {"channel": item.channel}
     return {"schema": SCHEMA, "path": item.path, **channel}
 

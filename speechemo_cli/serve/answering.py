@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from speechemo_cli.errors import AudioError
+from speechemo_cli.errors import AudioError, ClipError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,10 +33,10 @@ class Answering:
     def __call__(self) -> Callable[[dict[str, Any]], dict[str, Any]]:
         """Return what answers a request: `path` to read, `name` to call it, `timeline` and `waveform`.
 
-        The answer is the document that `predict --format json` prints, with `--timeline` where `timeline`
-        is asked for; with `waveform` the lowest and highest samples of equal parts come with it.
+        The answer is the document that `predict --format json` prints, or `timeline` where that is asked
+        for; with `waveform` the lowest and highest samples of equal parts come with it.
         """
-        from speechemo_cli.inference.predictor import Predictor, Refusal
+        from speechemo_cli.inference.predictor import Predictor
         from speechemo_cli.inference.results import Style
         from speechemo_cli.inference.timeline import timeline
 
@@ -47,14 +47,14 @@ class Answering:
             path, name = request["path"], request["name"]
             if not request["timeline"]:
                 (item,) = predictor.predict_one(path)
-                if isinstance(item, Refusal):
+                if isinstance(item, ClipError):
                     raise AudioError(item.error)
-                return style.document("clips", [style.record(replace(item, path=name))])
+                return style.document("predict", [style.record(replace(item, path=name))])
             found = timeline(predictor, path, config=self.config.audio)
             record = style.timeline_record(replace(found, path=name))
             if request["waveform"]:
                 record["waveform"] = _coarse(found.envelope)
-            return style.document("recordings", [record])
+            return style.document("timeline", [record])
 
         return answer
 
