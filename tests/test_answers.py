@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from speechemo_cli.cli import answers, render
+from speechemo_cli.cli import answers, terminal
 from speechemo_cli.cli.answers import WRITERS
 from speechemo_cli.errors import ClipError
 from speechemo_cli.files import display_name
@@ -82,7 +82,7 @@ def written(format_: str, variant: str = "predict") -> str:
 @pytest.fixture(autouse=True)
 def blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the table drawn as on a terminal that knows the block characters."""
-    monkeypatch.setattr(render, "draws_blocks", lambda: True)
+    monkeypatch.setattr(terminal, "draws_blocks", lambda: True)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -94,7 +94,7 @@ def test_it_is_written_as_in_the_golden_file(format_: str, variant: str) -> None
 
 
 def test_a_table_for_an_ascii_terminal_has_numbers_for_bars(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(render, "draws_blocks", lambda: False)
+    monkeypatch.setattr(terminal, "draws_blocks", lambda: False)
 
     text = written("table")
 

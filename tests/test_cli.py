@@ -22,7 +22,7 @@ import pytest
 import soundfile
 from conftest import Fitted
 
-from speechemo_cli.cli import app, options, render
+from speechemo_cli.cli import app, options
 from speechemo_cli.corpus.labels import EMOTIONS
 from speechemo_cli.errors import AccessError
 from speechemo_cli.features.conditions import CONDITIONS
@@ -58,7 +58,6 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
     def call(*arguments: object) -> tuple[int, str, str]:
         capsys.readouterr()
-        render.set_quiet(False)
         code = app.run([str(argument) for argument in arguments])
         out, err = capsys.readouterr()
         return code, out, err

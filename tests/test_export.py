@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from conftest import built, harmonic
 
-from speechemo_cli.cli import app, render
+from speechemo_cli.cli import app
 from speechemo_cli.cli.export import ExportFormat
 from speechemo_cli.config import Config, MfccConfig
 from speechemo_cli.corpus.synthetic import synthesise, voice_of
@@ -76,7 +76,6 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
 
     def call(*arguments: object) -> tuple[int, str, str]:
         capfd.readouterr()
-        render.set_quiet(False)
         code = app.run([str(argument) for argument in arguments])
         out, err = capfd.readouterr()
         return code, out, err

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from speechemo_cli.cli import outputs, render, resume
+from speechemo_cli.cli import outputs, resume, terminal
 from speechemo_cli.cli.answers import WRITERS
 from speechemo_cli.cli.inputs import Input
 from speechemo_cli.cli.outputs import ToFile, ToFolder
@@ -93,7 +93,7 @@ def test_the_file_is_what_stdout_would_have_been(
     format_: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     items = [A, ClipError("b.wav", "no such file"), answer("ünï\n.wav")]
-    monkeypatch.setattr(render, "draws_blocks", lambda: True)
+    monkeypatch.setattr(terminal, "draws_blocks", lambda: True)
     for output in (None, f"out.{format_}"):
         sink = outputs.sink(output, format_, STYLE, resume=False)
         put(sink, *items)

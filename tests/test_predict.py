@@ -19,7 +19,7 @@ import pytest
 from conftest import noisy
 
 from speechemo_cli.audio import reader
-from speechemo_cli.cli import app, options, outputs, render
+from speechemo_cli.cli import app, options, outputs
 from speechemo_cli.corpus.labels import EMOTIONS
 from speechemo_cli.features import mfcc
 from speechemo_cli.models import litert_file, model_file
@@ -41,7 +41,6 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
 
     def call(*arguments: object) -> tuple[int, str, str]:
         capfd.readouterr()
-        render.set_quiet(False)
         given = () if "--model" in arguments or "-m" in arguments else ("--model", "v1")
         code = app.run(["predict", *map(str, [*given, *arguments])])
         out, err = capfd.readouterr()

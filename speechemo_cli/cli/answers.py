@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from speechemo_cli.cli import render
+from speechemo_cli.cli import terminal
 from speechemo_cli.errors import ClipError
 from speechemo_cli.files import display_name
 from speechemo_cli.inference.results import Style
@@ -59,7 +59,7 @@ class _Json(Writer):
 
     def begin(self) -> None:
         # What comes before the next record. No line is begun here: on a terminal a bar comes next.
-        self._before = self._head = json.dumps(self.style.document("predict", []), indent=2)[: -len("]\n}")]
+        self._before = self._head = json.dumps(self.style.document([]), indent=2)[: -len("]\n}")]
 
     def write(self, item: Answer | ClipError) -> None:
         lines = json.dumps(self.style.record(item), indent=2).splitlines()
@@ -127,7 +127,7 @@ class _Table(Writer):
 
     def begin(self) -> None:
         self._width = max(len("uncertain"), *(len(label) for label in self.style.labels))
-        self._blocks = render.draws_blocks()
+        self._blocks = terminal.draws_blocks()
         names = "most probable" if self.style.top is not None else self._cells(self._short)
         self.emit(f"{'label':<{self._width}} {'conf.':>6}  {names}  clip\n")
 

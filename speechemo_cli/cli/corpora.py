@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from speechemo_cli.cli import render
+from speechemo_cli.cli import terminal
 from speechemo_cli.cli.protected import files_of, protect
 from speechemo_cli.corpus.clips import NO_LABEL, NOT_MATCHED
 from speechemo_cli.corpus.labels import ordered
@@ -57,7 +57,7 @@ def load_data(
     found = find(config, outputs=outputs, read=read)
     from speechemo_cli.features import dataset
 
-    with render.progress("extracting", "clips") as update:
+    with terminal.progress("extracting", "clips") as update:
         data = dataset.load(found.clips, config, feature_set, labels, others, update)
     report_loaded(data)
     return found, data
@@ -85,18 +85,18 @@ def find(
     )
     counts = found.counts()
     for corpus, labels in counts.labels.items():
-        render.note(f"{display_name(corpus)}: {counted(labels.total(), 'clip')}")
-        render.note(f"  {counted(len(labels), 'label')}: {_listed(labels, ordered(labels))}")
-        render.note(f"  {_speakers(counts.speakers[corpus])}")
+        terminal.note(f"{display_name(corpus)}: {counted(labels.total(), 'clip')}")
+        terminal.note(f"  {counted(len(labels), 'label')}: {_listed(labels, ordered(labels))}")
+        terminal.note(f"  {_speakers(counts.speakers[corpus])}")
     for part in found.parts.values():
         for line in part.notes:
-            render.note(line)
+            terminal.note(line)
         for reason, n in part.skipped.items():
             example = part.examples.get(reason)
             said = f"left out: {n} {reason}" + (f", such as {display_name(example)}" if example else "")
-            (render.warn if reason in (NO_LABEL, NOT_MATCHED) else render.note)(said)
+            (terminal.warn if reason in (NO_LABEL, NOT_MATCHED) else terminal.note)(said)
         for folder in part.unreadable:
-            render.warn(f"{display_name(folder)}: the folder cannot be read")
+            terminal.warn(f"{display_name(folder)}: the folder cannot be read")
     protect(outputs or {}, [*files_of(found), *read])
     return found
 
@@ -136,19 +136,19 @@ def to_dict(found: Collection, extraction: Extraction) -> dict[str, Any]:
 
 
 def exit_for(found: Collection, extraction: Extraction) -> None:
-    """End as `render.exit_for` does, where clips failed, had no label, or cannot be reached."""
+    """End as `terminal.exit_for` does, where clips failed, had no label, or cannot be reached."""
     not_used = len(found.unreadable) + found.unlabelled
-    render.exit_for(len(extraction.failed) + not_used, len(found) + not_used)
+    terminal.exit_for(len(extraction.failed) + not_used, len(found) + not_used)
 
 
 def report_extraction(extraction: Extraction) -> None:
     """Name every clip that failed or is odd, and every shard that was set aside."""
     for odd in extraction.quality_warnings:
-        render.warn(f"{display_name(odd.path)}: {odd.warning}")
+        terminal.warn(f"{display_name(odd.path)}: {odd.warning}")
     for failure in extraction.failed:
-        render.warn(f"{display_name(failure.path)}: {failure.error}")
+        terminal.warn(f"{display_name(failure.path)}: {failure.error}")
     for shard in extraction.damaged:
-        render.warn(f"damaged, set aside and computed anew: {shard}")
+        terminal.warn(f"damaged, set aside and computed anew: {shard}")
 
 
 def report_near_copies(pairs: Sequence[tuple[Example, Example]]) -> None:
@@ -159,6 +159,6 @@ def report_near_copies(pairs: Sequence[tuple[Example, Example]]) -> None:
         )
         n = counted(len(pairs), "pair")
         more = ", ..." if len(pairs) > 3 else ""
-        render.warn(
+        terminal.warn(
             f"{n} of clips are nearly the same recording, encoded anew or trimmed: {'; '.join(shown)}{more}"
         )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 import typer
 
 from speechemo_cli.choices import DocumentFormat, Protocol, Version
-from speechemo_cli.cli import corpora, options, render, score_tables
+from speechemo_cli.cli import corpora, options, score_tables, terminal
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.files import display_name, require_writable
 from speechemo_cli.formatting import GROUP_TITLES, GROUPS, MODEL_GROUP_TITLES, TRAINED, percent
@@ -101,7 +101,7 @@ def run(
     on unseen speakers. With --version, networks are trained and tested fold by fold. With --train and
     --test, one is trained on some corpora and tested on others (--train A --train B --test C).
     """
-    render.set_quiet(quiet)
+    terminal.set_quiet(quiet)
     between = _Between(train or [], test or [])
     between.check(data, model, protocol)
     if model and version:
@@ -203,7 +203,7 @@ def _model_file(
     path = model_file.find(model, config.models)
     checked = model_file.check(path)
     metadata = checked.metadata
-    render.note(
+    terminal.note(
         f"model: {model_file.shown(path)}"
         f" ({metadata.version}, {metadata.epochs} epochs, seed {metadata.seed})"
     )
@@ -220,11 +220,11 @@ def _model_file(
         named = {MODEL_GROUP_TITLES[name]: group for name, group in result.groups.items()}
         _draw(named, metadata.labels, model_file.shown(path), files.plot)
     if options.is_table(format_):
-        render.emit(score_tables.of_model(result))
+        terminal.emit(score_tables.of_model(result))
     else:
         parts = {name: group.to_dict() for name, group in result.groups.items()}
         headline = next(iter(parts))
-        render.emit_json(
+        terminal.emit_json(
             "evaluate",
             {
                 "version": metadata.version,
@@ -275,7 +275,7 @@ def _by_seed(
     n: int, step: int, config: Config, train: Callable[[Config, OnEpoch], _Result]
 ) -> dict[int, _Result]:
     """Train with so many seeds, beginning with the config's; the progress says which runs."""
-    with render.progress("training", "epochs") as update:
+    with terminal.progress("training", "epochs") as update:
 
         def one(i: int, seed: int) -> _Result:
             def on_epoch(stage: str, done: int, total: int, _: Any) -> None:
@@ -302,7 +302,7 @@ def _between_corpora(
     found = corpora.find(config, [*between.train, *between.test], **files.protection())
     require_writable(Path(config.runs))
     preset = protocols.preset_of(version, config)
-    with render.progress("extracting", "clips") as update:
+    with terminal.progress("extracting", "clips") as update:
         clips = found.only(between.train).clips
         train = dataset.load(clips, config, preset.feature_set, others=preset.others, on_progress=update)
         kept, left_out = cross_corpus.split_by_label(found.only(between.test).clips, train.labels)
@@ -310,7 +310,7 @@ def _between_corpora(
     corpora.report_loaded(train, test)
     if left_out:
         counts = display_name(", ".join(f"{label} ({n})" for label, n in left_out.items()))
-        render.warn(f"left out of the test, as the training has no such label: {counts} clips")
+        terminal.warn(f"left out of the test, as the training has no such label: {counts} clips")
     by_seed = _by_seed(seeds, 1, config, partial(cross_corpus.cross_corpus, version, train, test))
     extraction = replace(train.extraction, failed=[*train.extraction.failed, *test.extraction.failed])
     document = {**by_seed[config.seed].to_dict(), "left_out": left_out, **_finish(found, extraction, started)}
@@ -335,22 +335,20 @@ def _show(
     data: list[str],
 ) -> None:
     """Write the files that were asked for, and print the result: of the first seed, and of all."""
-    from speechemo_cli.evaluation import calibration, predictions, report
+    from speechemo_cli.evaluation import predictions, report
     from speechemo_cli.evaluation.results import over_seeds
 
     result = next(iter(results.values()))
     by_seed = over_seeds(results) if len(results) > 1 else None
-    if calibrate and not result.protocol.shares_speakers and not result.calibrated:
-        score_tables.report_uncalibrated()
     temperatures = [fold.temperature for fold in result.folds if fold.temperature is not None]
-    for temperature in filter(calibration.at_bound, temperatures):
-        score_tables.report_at_bound(temperature)
+    lacking = calibrate and not result.protocol.shares_speakers and not result.calibrated
+    score_tables.report_calibration(lacking, temperatures)
     if files.plot:
         named = {GROUP_TITLES[name]: group for name, group in result.groups.items()}
         _draw(named, result.labels, f"{result.version}, {result.protocol.name}", files.plot)
     if files.predictions:
         predictions.write(result, files.predictions)
-        render.note(f"predictions: {display_name(files.predictions)}")
+        terminal.note(f"predictions: {display_name(files.predictions)}")
     if files.report:
         origin = {
             "data": ", ".join(data),
@@ -358,14 +356,14 @@ def _show(
             "date": datetime.now().astimezone().isoformat(" ", "minutes"),
         }
         report.write_report(result, files.report, origin, audio=not files.no_audio)
-        render.note(f"report: {display_name(files.report)}")
+        terminal.note(f"report: {display_name(files.report)}")
     if options.is_table(format_):
-        render.emit((score_tables.of_seeds(by_seed) if by_seed else "") + score_tables.of_protocol(result))
+        terminal.emit((score_tables.of_seeds(by_seed) if by_seed else "") + score_tables.of_protocol(result))
     else:
         for caution in result.cautions:  # which the table tells, too
-            render.warn(caution)
+            terminal.warn(caution)
         document["near_copies"] = _paths(result.near_copies)
-        render.emit_json("evaluate", {**document, **({"by_seed": by_seed} if by_seed else {})})
+        terminal.emit_json("evaluate", {**document, **({"by_seed": by_seed} if by_seed else {})})
 
 
 def _paths(pairs: Iterable[tuple[Example, Example]]) -> list[list[str]]:
@@ -381,4 +379,4 @@ def _draw(groups: dict[str, Group], labels: tuple[str, ...], title: str, path: P
         for name, group in groups.items()
     }
     plots.confusion(titles, labels, path)
-    render.note(f"confusion matrix: {display_name(path)}")
+    terminal.note(f"confusion matrix: {display_name(path)}")

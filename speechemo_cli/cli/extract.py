@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from speechemo_cli.cli import corpora, options, render
+from speechemo_cli.cli import corpora, options, terminal
 from speechemo_cli.files import display_name
 from speechemo_cli.formatting import counted
 
@@ -54,7 +54,7 @@ def run(
     from speechemo_cli.features import FEATURE_SETS
     from speechemo_cli.features.extraction import extract
 
-    render.set_quiet(quiet)
+    terminal.set_quiet(quiet)
     config = options.build_config(
         config_file,
         sets,
@@ -75,7 +75,7 @@ def run(
         if name not in FEATURE_SETS:
             raise ConfigError(f"--features is {name!r}, expected {' or '.join(FEATURE_SETS)}")
     corpus = corpora.find(config)
-    with render.progress("extracting", "clips") as update:
+    with terminal.progress("extracting", "clips") as update:
         result = extract(corpus, config, wanted, update, keep_keys=False)
     corpora.report_extraction(result)
     if options.is_table(format_):
@@ -89,9 +89,9 @@ def run(
             ["store", config.store],
             ["seconds", f"{result.seconds:.1f}"],
         ]
-        render.emit(render.table(["extract", ""], rows))
+        terminal.emit(terminal.table(["extract", ""], rows))
     else:
-        render.emit_json(
+        terminal.emit_json(
             "extract",
             {
                 "data": list(corpus.parts),
@@ -131,7 +131,7 @@ def _write_template(data: tuple[str, ...], template: Path) -> None:
         raise NoInputError(f"no recording in {', '.join(map(display_name, data))}")
     write_template(template, ((path, *known) for path, known in listed.items()))
     name, lacking = display_name(template), sum(not label for label, _ in listed.values())
-    render.note(
+    terminal.note(
         f"{name}: {counted(len(listed), 'recording')}, {lacking} without a label. Fill in label and speaker"
         f" in a spreadsheet, then: speechemo extract {name}"
     )

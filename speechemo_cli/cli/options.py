@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from speechemo_cli import choices
-from speechemo_cli.cli import render
+from speechemo_cli.cli import terminal
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.files import display_name, require_writable
 
@@ -188,7 +188,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no n
 
 def is_table(chosen: choices.DocumentFormat | None) -> bool:
     """Whether to print for a person: asked for, or not asked and on a terminal."""
-    return chosen is choices.DocumentFormat.table if chosen else render.on_terminal()
+    return chosen is choices.DocumentFormat.table if chosen else terminal.on_terminal()
 
 
 def build_config(file: Path | None, sets: list[str] | None, **options: Any) -> Config:
@@ -201,19 +201,7 @@ def resolve_config(
 ) -> tuple[Config, dict[str, str]]:
     """Lay the options that were given over file and environment.
 
-    Parameters
-    ----------
-    file : Path or None
-        What --config named.
-    sets : list of str or None
-        What --set named, KEY=VALUE each.
-    **options
-        Values of options by config key, `__` for the dot; None where the option was not given.
-
-    Raises
-    ------
-    ConfigError
-        An unknown key, or a value that cannot be used.
+    Options are values by config key, `__` for the dot; None where one was not given.
     """
     from speechemo_cli import config
 
@@ -244,13 +232,6 @@ def check_output(
         Take `FILE.PNG` for `.png` too. Keras knows its own suffix in small letters alone.
     n_bytes : int
         How large the file may become.
-
-    Raises
-    ------
-    ConfigError
-        The name does not end in `suffix`, or is that of a folder.
-    AccessError
-        Its folder cannot be written, or has no room.
     """
     if path is None:
         return
@@ -274,7 +255,7 @@ def split_for(config: Config, clips: Sequence[Clip], *, asked: bool) -> Config:
         or len({clip.speaker_id for clip in clips} - {None}) > 1
     ):
         return config
-    render.warn(
+    terminal.warn(
         "fewer than two speakers are known, so unseen speakers cannot be measured: using --split random. "
         "Name the speakers by a folder level, --speaker-from or the manifest's speaker column"
     )

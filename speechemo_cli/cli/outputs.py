@@ -7,15 +7,15 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speechemo_cli.cli import protected, render
-from speechemo_cli.cli.answers import WRITERS
+from speechemo_cli.cli import protected, terminal
+from speechemo_cli.cli.answers import WRITERS, name
 from speechemo_cli.cli.partial import PartialFile
 from speechemo_cli.cli.resume import lines_of, load_previous, merge_previous
-from speechemo_cli.errors import ConfigError
+from speechemo_cli.errors import ClipError, ConfigError
 from speechemo_cli.files import atomic_path, display_name, require_writable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from enum import StrEnum
     from typing import Self
 
@@ -36,13 +36,29 @@ _NAME_BYTES = 255
 
 
 class Sink:
-    """Takes the answers of one clip after the other."""
+    """Takes the answers of one clip after the other.
+
+    Attributes
+    ----------
+    failed, n : int
+        How many records are errors, and how many there are.
+    """
+
+    failed = n = 0
 
     def reserve(self, clip: Input) -> None:
         """Take the place for the answers of a clip before it is read."""
 
-    def write(self, clip: Input, items: Iterable[Any]) -> None:
-        """Write the answers of a clip."""
+    def write(self, clip: Input, items: Sequence[Any]) -> None:
+        """Write the answers of a clip, and name what failed on stderr."""
+        for item in items:
+            if isinstance(item, ClipError):
+                self.failed += 1
+                terminal.warn(f"{name(item)}: {item.error}")
+        self.n += len(items)
+        self._write(clip, items)
+
+    def _write(self, clip: Input, items: Sequence[Any]) -> None:
         raise NotImplementedError
 
     def close(self) -> None:
@@ -63,9 +79,9 @@ class ToStdout(Sink):
     """Answers go to stdout, at once."""
 
     def __init__(self, format_: str, style: Style, writers: Writers = WRITERS) -> None:
-        self._writer = writers[format_](style, render.write)
+        self._writer = writers[format_](style, terminal.write)
 
-    def write(self, _clip: Input, items: Iterable[Any]) -> None:  # noqa: D102
+    def _write(self, _clip: Input, items: Sequence[Any]) -> None:
         for item in items:
             self._writer.write(item)
 
@@ -73,26 +89,8 @@ class ToStdout(Sink):
         self._writer.close()
 
 
-class ToFile(Sink):
-    """Answers go to a file that has its name only when it is complete; until then it is `FILE.partial`.
-
-    Parameters
-    ----------
-    path : Path
-    format_ : str
-    style : Style
-    resume : bool
-        Load what `path` and runs that were broken off hold.
-    protect : iterable of path-like
-        Files that are not to be written over.
-
-    Raises
-    ------
-    AccessError
-        It cannot be written, another process is writing it, or what is there cannot be read.
-    ConfigError
-        It is one of the files to protect.
-    """
+class ToFile(ToStdout):
+    """Answers go to a file that has its name only when it is complete; until then it is `FILE.partial`."""
 
     def __init__(
         self,
@@ -114,10 +112,6 @@ class ToFile(Sink):
     def reserve(self, clip: Input) -> None:  # noqa: D102
         self._protect([clip.path])
 
-    def write(self, _clip: Input, items: Iterable[Any]) -> None:  # noqa: D102
-        for item in items:
-            self._writer.write(item)
-
     def close(self) -> None:
         """Give the file its name."""
         self._writer.close()
@@ -134,23 +128,7 @@ class ToFile(Sink):
 
 
 class ToFolder(Sink):
-    """The answers of each clip go to a file of their own, in the tree of the inputs.
-
-    Parameters
-    ----------
-    root : Path
-    format_ : str
-    style : Style
-    resume : bool
-        Load what the files of a clip hold.
-    protect : iterable of path-like
-        Files that are not to be written over.
-
-    Raises
-    ------
-    AccessError
-        The folder cannot be written.
-    """
+    """The answers of each clip go to a file of their own, in the tree of the inputs."""
 
     def __init__(
         self,
@@ -169,13 +147,7 @@ class ToFolder(Sink):
         self._taken: dict[Path, str] = {}
 
     def reserve(self, clip: Input) -> None:
-        """Decide where the answers of a clip go.
-
-        Raises
-        ------
-        ConfigError
-            Those of another clip go there, or it is a file to protect.
-        """
+        """Decide where the answers of a clip go; ConfigError where that is taken."""
         target = self._file(clip)
         for files in (self._protected, protected.identities([clip.path])):
             protected.refuse("--output", protected.identities([target]), files)
@@ -187,7 +159,7 @@ class ToFolder(Sink):
                 "Name the folder they are in instead of the files",
             )
 
-    def write(self, clip: Input, items: Iterable[Any]) -> None:  # noqa: D102
+    def _write(self, clip: Input, items: Sequence[Any]) -> None:
         parts: list[str] = []
         writer = self._new_writer(self._style, parts.append)
         for item in items:
@@ -203,8 +175,8 @@ class ToFolder(Sink):
         return load_previous(lines_of(target), self._format, self._style).get(clip.path, {})
 
     def _file(self, clip: Input) -> Path:
-        folder, name = os.path.split(clip.below)
-        return self._root / folder / _fitting(name, ending(self._format))
+        folder, own = os.path.split(clip.below)
+        return self._root / folder / _fitting(own, ending(self._format))
 
 
 def sink(
@@ -224,7 +196,9 @@ def sink(
     format_ : str
     style : Style
     resume : bool
+        Load what runs before have left there.
     writers : mapping of str to type
+        By format.
     protect : iterable of path-like
         Files that answers must not be written over, besides the clips.
 
@@ -242,13 +216,7 @@ def sink(
 
 
 def named(output: str | None) -> str | None:
-    """Take what `-o` says; None for stdout.
-
-    Raises
-    ------
-    ConfigError
-        It says nothing.
-    """
+    """Take what `-o` says; None for stdout."""
     if output == "":
         raise ConfigError("--output is empty, expected a file or a folder", "Leave it out for stdout")
     return None if output in _STDOUT else output
@@ -265,10 +233,10 @@ def choose_format(asked: StrEnum | None, output: str | None, known: type[StrEnum
     if asked is not None:
         return asked.value
     if output is None:
-        return "table" if render.on_terminal() else "jsonl"
+        return "table" if terminal.on_terminal() else "jsonl"
     if is_folder(output):
         return "jsonl"
-    suffixes = {f".{name}": name.value for name in known if name in _BY_SUFFIX}
+    suffixes = {f".{one}": one.value for one in known if one in _BY_SUFFIX}
     suffix = Path(output).suffix
     if suffix not in suffixes:
         expected = f"a name that ends in {', '.join(suffixes)}, or a folder"

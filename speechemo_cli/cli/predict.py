@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from speechemo_cli.choices import AnswerFormat, Channel, Runtime
-from speechemo_cli.cli import answers, inputs, options, outputs, render
+from speechemo_cli.cli import inputs, options, outputs, terminal
 from speechemo_cli.cli.resume import RESUMABLE, unchanged
-from speechemo_cli.errors import ClipError, ConfigError
+from speechemo_cli.errors import ConfigError
 from speechemo_cli.files import display_name
 from speechemo_cli.formatting import percent
 from speechemo_cli.inference.results import Style
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from speechemo_cli.config import Config
+    from speechemo_cli.errors import ClipError
     from speechemo_cli.inference.predictor import Answer, Predictor
     from speechemo_cli.models.metadata import ModelMetadata
 
@@ -70,7 +71,7 @@ def run(
     their answer, and the exit code is 3 (6 if there is no answer at all). For recordings of any length:
     speechemo timeline.
     """
-    render.set_quiet(quiet)
+    terminal.set_quiet(quiet)
     output = outputs.named(output)
     chosen = outputs.choose_format(format_, output, AnswerFormat)
     if resume and (output is None or chosen not in RESUMABLE):
@@ -90,16 +91,11 @@ def run(
         min_confidence=min_confidence,
         isolate=not found.is_one_file(),  # a file that crashes a decoder costs no other
     )
-    style = Style.of(predictor, config, min_confidence=min_confidence, channel=channel, top=top)
     read = [*files_of(predictor), *(clips or ()), files_from, config_file]
-    with outputs.sink(output, chosen, style, resume=resume, protect=read) as sink:
-
-        def previous(clip: inputs.Input, content: bytes | None) -> list[Answer]:
-            return unchanged(clip.path, content, sink.previous(clip), channel, config.audio)
-
-        total = found.count() if render.shows_progress() else None
-        failed, n = _answer_all(predictor, found, sink, previous, total)
-    render.exit_for(failed + found.unreadable, n + found.unreadable)
+    with outputs.sink(output, chosen, Style.of(predictor, top), resume=resume, protect=read) as sink:
+        total = found.count() if terminal.shows_progress() else None
+        _answer_all(predictor, found, sink, total)
+    terminal.exit_for(sink.failed + found.unreadable, sink.n + found.unreadable)
 
 
 def open_predictor(
@@ -112,15 +108,8 @@ def open_predictor(
 ) -> Predictor:
     """Open what --model names, and say which model answers, what that is worth, and what is odd about it.
 
-    Parameters
-    ----------
-    model : str or None
-    config : Config
-    runtime : Runtime
-    labels : str or None
-        One line of CSV: a label that holds a comma stands in quotes.
-    **given
-        As `Predictor.open` takes them.
+    Labels are one line of CSV: one that holds a comma stands in quotes. Further options are those of
+    `Predictor.open`.
     """
     import csv
 
@@ -130,11 +119,11 @@ def open_predictor(
     named = labels and [label.strip() for label in next(csv.reader([labels], skipinitialspace=True))]
     path = model_file.find(model, config.models)
     predictor = Predictor.open(path, config, runtime=runtime, labels=named, **given)
-    render.note(f"model: {model_file.shown(path)} ({worth(predictor.metadata)})")
+    terminal.note(f"model: {model_file.shown(path)} ({worth(predictor.metadata)})")
     if predictor.slow_because:
-        render.note(f"{predictor.slow_because}: running it with Keras, which takes longer to start")
+        terminal.note(f"{predictor.slow_because}: running it with Keras, which takes longer to start")
     if given.get("min_confidence") and predictor.metadata.temperature is None:
-        render.warn(
+        terminal.warn(
             "this model's confidences were never corrected on unseen speakers, so --min-confidence may keep"
             " too much. Train it with --calibrate"
         )
@@ -150,49 +139,35 @@ def files_of(predictor: Predictor) -> list[Path]:
 
 
 def _answer_all(
-    predictor: Predictor,
-    found: Iterable[inputs.Input],
-    sink: outputs.Sink,
-    previous: Callable[[inputs.Input, bytes | None], list[Answer]],
-    total: int | None,
-) -> tuple[int, int]:
-    """Answer every clip; return how many records are no answers, and how many there are.
-
-    What `previous` has an answer for is not given to the predictor, and keeps its place in the order.
-    """
+    predictor: Predictor, found: Iterable[inputs.Input], sink: outputs.Sink, total: int | None
+) -> None:
+    """Answer every clip. One that a previous run answered keeps its answers, and its place in the order."""
+    channel, config = predictor.channel, predictor.config.audio
     waiting: deque[tuple[inputs.Input, list[Answer]]] = deque()
-    failed = n = done = 0
+    done = 0
 
     def unanswered() -> Iterator[str | tuple[str, bytes]]:
         for clip in found:
             sink.reserve(clip)
             content = _on_stdin() if clip.path == inputs.STDIN else None
-            waiting.append((clip, previous(clip, content)))
+            waiting.append((clip, unchanged(clip.path, content, sink.previous(clip), channel, config)))
             if not waiting[-1][1]:
                 yield clip.path if content is None else (clip.path, content)
-            write_kept()
+            write([])
 
     def write(items: Sequence[Answer | ClipError]) -> None:
-        nonlocal failed, n, done
-        clip, _ = waiting.popleft()
-        for item in items:
-            if isinstance(item, ClipError):
-                failed += 1
-                render.warn(f"{answers.name(item)}: {item.error}")
-        sink.write(clip, items)
-        n, done = n + len(items), done + 1
-        update(done, total)
+        """Write the answers for the clip that is next, if there are any, and what was kept after it."""
+        nonlocal done
+        while waiting and (items or waiting[0][1]):
+            clip, kept = waiting.popleft()
+            sink.write(clip, items or kept)
+            items, done = [], done + 1
+            update(done, total)
 
-    def write_kept() -> None:
-        while waiting and waiting[0][1]:
-            write(waiting[0][1])
-
-    with render.progress("predicting", "clips") as update:
+    with terminal.progress("predicting", "clips") as update:
         for items in predictor.predict_groups(unanswered()):
             write(items)
-            write_kept()
     sink.close()
-    return failed, n
 
 
 def _on_stdin() -> bytes:

@@ -63,12 +63,7 @@ def protect(outputs: Mapping[str, Iterable[Path | None]], read: Iterable[Name | 
 
 
 def refuse(option: str, outputs: Identities, read: Identities) -> None:
-    """Refuse one output that is read, as `identities` gives them.
-
-    Raises
-    ------
-    ConfigError
-    """
+    """Refuse one output that is read, as `identities` gives them."""
     for identity, path in outputs.items():
         if identity in read:
             raise ConfigError(

@@ -31,21 +31,10 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def load_previous(lines: Iterable[str], format_: str, style: Style) -> Previous:
-    """Take the answers of this style out of what was written, by path and SHA-256.
+    """Take the answers of this style out of what was written: the last one of each channel.
 
-    Parameters
-    ----------
-    lines : iterable of str
-    format_ : str
-        One of `RESUMABLE`.
-    style : Style
-        Answers with another key, of another model or with other options, are left alone; so is what
-        cannot be an answer.
-
-    Returns
-    -------
-    dict of str to dict of str to list of Answer
-        The last answer of each channel.
+    Those with another key, of another model or with other options, are left alone; so is what cannot be
+    an answer.
     """
     found: Previous = {}
     for record in _records(lines, format_):
@@ -114,13 +103,7 @@ def unchanged(
 
 
 def lines_of(path: Path) -> list[str]:
-    """Read whole lines; one that was broken off is none.
-
-    Raises
-    ------
-    AccessError
-        It cannot be read.
-    """
+    """Read whole lines; one that was broken off is none."""
     try:
         text = path.read_bytes().decode("utf-8", errors="surrogateescape")
     except OSError as error:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from speechemo_cli.cli import options, render
+from speechemo_cli.cli import options, terminal
 from speechemo_cli.cli.protected import protect
 from speechemo_cli.errors import ClipError, NoInputError
 from speechemo_cli.files import display_name
@@ -30,7 +30,7 @@ def run(
     from speechemo_cli.inference.predictor import Predictor
     from speechemo_cli.models import litert_file, model_file
 
-    render.set_quiet(quiet)
+    terminal.set_quiet(quiet)
     options.check_output("--plot", plot, ".png")
     config = options.build_config(config_file, sets)
     path = model_file.find(model, config.models)
@@ -41,7 +41,7 @@ def run(
     (loaded,) = reader.load_clip(clip, config.audio, "mix", clip_plot.SR)
     assert isinstance(loaded, reader.PreparedClip)
     clip_plot.draw(loaded.y, answer, plot)
-    render.note(f"model: {model_file.shown(path)}; picture: {display_name(plot)}")
+    terminal.note(f"model: {model_file.shown(path)}; picture: {display_name(plot)}")
     for warning in answer.warnings:
-        render.warn(warning)
-    render.emit(f"{answer.label} {answer.confidence:.0%}")
+        terminal.warn(warning)
+    terminal.emit(f"{answer.label} {answer.confidence:.0%}")

@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from speechemo_cli.choices import Channel, Runtime
-from speechemo_cli.cli import inputs, options, render
+from speechemo_cli.cli import inputs, options, terminal
 from speechemo_cli.cli.predict import open_predictor
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.inference.results import SCHEMA, Style
@@ -43,7 +43,7 @@ def run(
     comes back in the answer. What cannot be answered gets a record with `status` "error", and the next
     line is read.
     """
-    render.set_quiet(quiet)
+    terminal.set_quiet(quiet)
     if channel is Channel.each:
         raise ConfigError("stream gives one answer a line, --channel each several", "Give left or right")
     config = options.build_config(
@@ -58,9 +58,7 @@ def run(
         min_confidence=min_confidence,
         isolate=True,
     )
-    answer_lines(
-        predictor, Style.of(predictor, config, min_confidence=min_confidence, channel=channel, top=top)
-    )
+    answer_lines(predictor, Style.of(predictor, top))
 
 
 def answer_lines(predictor: Predictor, style: Style) -> None:
@@ -68,13 +66,13 @@ def answer_lines(predictor: Predictor, style: Style) -> None:
     lines = inputs.stdin()
     while line := lines.readline(_LONGEST_LINE + 1):
         if len(line) > _LONGEST_LINE:
-            render.emit(json.dumps(_error_record("", f"a line of more than {_LONGEST_LINE} bytes")))
+            terminal.emit(json.dumps(_error_record("", f"a line of more than {_LONGEST_LINE} bytes")))
             while line and not line.endswith(b"\n"):
                 line = lines.readline(2**16)
             continue
         text = os.fsdecode(line.rstrip(b"\r\n"))
         if text.strip():
-            render.emit(json.dumps(_answer(text, predictor, style)))
+            terminal.emit(json.dumps(_answer(text, predictor, style)))
 
 
 def _answer(text: str, predictor: Predictor, style: Style) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from speechemo_cli.choices import Layout
-from speechemo_cli.cli import options, render
+from speechemo_cli.cli import options, terminal
 from speechemo_cli.files import display_name
 from speechemo_cli.formatting import counted
 
@@ -30,7 +30,7 @@ def run(
     """
     from speechemo_cli.corpus import synthetic
 
-    render.set_quiet(quiet)
-    with render.progress("synthesising", "clips") as update:
+    terminal.set_quiet(quiet)
+    with terminal.progress("synthesising", "clips") as update:
         n, voices = synthetic.write_corpus(folder, actors, seed, update, layout.value)
-    render.note(f"{n} synthetic clips of {counted(voices, 'voice')} in {display_name(folder)}")
+    terminal.note(f"{n} synthetic clips of {counted(voices, 'voice')} in {display_name(folder)}")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from speechemo_cli.choices import Channel, Runtime, TimelineFormat
-from speechemo_cli.cli import inputs, options, outputs, render
+from speechemo_cli.cli import answers, inputs, options, outputs, terminal
 from speechemo_cli.cli.answers import Writer, csv_line, name
 from speechemo_cli.cli.predict import files_of, open_predictor
 from speechemo_cli.cli.protected import protect
@@ -73,7 +73,7 @@ def run(
 
     Exit codes and the order of the records are those of predict.
     """
-    render.set_quiet(quiet)
+    terminal.set_quiet(quiet)
     options.check_output("--plot", plot, ".png")
     output = outputs.named(output)
     chosen = outputs.choose_format(format_, output, TimelineFormat)
@@ -98,44 +98,33 @@ def run(
         min_confidence=min_confidence,
         isolate=not found.is_one_file(),
     )
-    style = Style.of(predictor, config, min_confidence=min_confidence, channel=channel)
+    from speechemo_cli.inference.timeline import timeline
+
+    style = Style.of(predictor)._replace(command="timeline")
+    follow = partial(
+        timeline, predictor, window_s=window, hop_s=hop, min_confidence=min_confidence, config=config.audio
+    )
     read = [*files_of(predictor), *(recordings or ()), files_from, config_file]
     protect({"--plot": [plot], "--output": [Path(output) if output else None]}, read)
     with outputs.sink(output, chosen, style, resume=False, writers=WRITERS, protect=read) as sink:
-
-        def follow(path: str, side: str, on_progress: Callable[..., None]) -> Timeline:
-            from speechemo_cli.inference.timeline import timeline
-
-            return timeline(
-                predictor,
-                path,
-                window_s=window,
-                hop_s=hop,
-                channel=side,
-                min_confidence=min_confidence,
-                config=config.audio,
-                on_progress=on_progress,
-            )
-
-        failed, n = _follow_all(follow, found, sink, channel, config.audio, plot)
-    render.exit_for(failed + found.unreadable, n + found.unreadable)
+        _follow_all(follow, found, sink, channel, config.audio, plot)
+    terminal.exit_for(sink.failed + found.unreadable, sink.n + found.unreadable)
 
 
 def _follow_all(
-    follow: Callable[[str, str, Callable[..., None]], Timeline],
+    follow: Callable[..., Timeline],
     found: Iterable[inputs.Input],
     sink: outputs.Sink,
     channel: str,
     config: AudioConfig,
     plot: Path | None,
-) -> tuple[int, int]:
-    """Write the records of every recording; return how many are no timelines, and how many there are."""
-    failed = n = 0
+) -> None:
+    """Write the records of every recording, and draw them."""
     for recording in found:
         sink.reserve(recording)
         protect({"--plot": [plot]}, [recording.path])
         items: list[Timeline | ClipError] = []
-        with render.progress("following", "s") as update:
+        with terminal.progress("following", "s") as update:
 
             def step(seconds: int, total: int | None, stage: str, update: Any = update) -> None:
                 update(seconds, total, stage=stage)
@@ -143,20 +132,15 @@ def _follow_all(
             try:
                 path = _on_disk(recording)
                 for side in _channels(path, channel, config):
-                    one = follow(path, side, step)
+                    one = follow(path, channel=side, on_progress=step)
                     items.append(replace(one, path=recording.path, channel=None if side == "mix" else side))
             except AudioError as error:
                 items.append(ClipError(recording.path, str(error)))
-        n += len(items)
         for item in items:
-            if isinstance(item, ClipError):
-                failed += 1
-                render.warn(f"{name(item)}: {item.error}")
-            elif plot:
+            if plot and not isinstance(item, ClipError):
                 _draw(item, plot)
         sink.write(recording, items)
     sink.close()
-    return failed, n
 
 
 def _on_disk(clip: inputs.Input) -> str:
@@ -183,23 +167,7 @@ def _draw(one: Timeline, path: Path) -> None:
     from speechemo_cli.inference.timeline_plot import draw
 
     draw(one, path)
-    render.note(f"timeline: {display_name(path)}")
-
-
-class _Jsonl(Writer):
-    def write(self, item: Any) -> None:
-        self.emit(json.dumps(self.style.timeline_record(item)) + "\n")
-
-
-class _Json(Writer):
-    def begin(self) -> None:
-        self._records: list[dict[str, Any]] = []
-
-    def write(self, item: Any) -> None:
-        self._records.append(self.style.timeline_record(item))
-
-    def close(self) -> None:
-        self.emit(json.dumps(self.style.document("timeline", self._records), indent=2) + "\n")
+    terminal.note(f"timeline: {display_name(path)}")
 
 
 class _Csv(Writer):
@@ -243,11 +211,11 @@ class _Table(Writer):
             [f"{_clock(one.start_s)} - {_clock(one.end_s)}", one.label, f"{one.confidence:.0%}"]
             for one in item.segments
         ]
-        self.emit(f"{name(item)}\n{render.table(['time', 'label', 'conf.'], rows)}\n")
+        self.emit(f"{name(item)}\n{terminal.table(['time', 'label', 'conf.'], rows)}\n")
         for warning in item.warnings:
             self.emit(f"warning: {warning}\n")
         spoken = {label: part for label, part in item.summary.items() if part["share"] > 0}
-        block = "█" if render.draws_blocks() else "#"
+        block = "█" if terminal.draws_blocks() else "#"
         shares = sorted(spoken.items(), key=lambda one: -one[1]["share"])
         bars = [
             [
@@ -259,7 +227,7 @@ class _Table(Writer):
             for label, part in shares
         ]
         if bars:
-            self.emit("\n" + render.table(["of the speech", "", "", ""], bars) + "\n")
+            self.emit("\n" + terminal.table(["of the speech", "", "", ""], bars) + "\n")
 
 
 def _clock(seconds: float) -> str:
@@ -270,8 +238,8 @@ def _clock(seconds: float) -> str:
 
 WRITERS: dict[str, type[Writer]] = {
     "table": _Table,
-    "json": _Json,
-    "jsonl": _Jsonl,
+    "json": answers.WRITERS["json"],
+    "jsonl": answers.WRITERS["jsonl"],
     "csv": _Csv,
     "srt": _text(lambda formats: formats.to_srt),
     "audacity": _text(lambda formats: formats.to_audacity),

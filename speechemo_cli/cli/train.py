@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from speechemo_cli.choices import Split, Version
-from speechemo_cli.cli import corpora, options, render, score_tables
+from speechemo_cli.cli import corpora, options, score_tables, terminal
 from speechemo_cli.corpus.clips import speaker_names
 from speechemo_cli.errors import AccessError, ModelFileError
 from speechemo_cli.files import atomic_path, display_name, require_writable
@@ -77,10 +77,10 @@ def run(
     curve (.png). Features that the store lacks are extracted first.
     """
     started = time.perf_counter()
-    from speechemo_cli.evaluation import calibration, holdout, protocols
+    from speechemo_cli.evaluation import holdout, protocols
     from speechemo_cli.models import litert_file, model_file
 
-    render.set_quiet(quiet)
+    terminal.set_quiet(quiet)
     config = options.build_config(
         config_file,
         sets,
@@ -113,12 +113,12 @@ def run(
     )
     config = options.split_for(config, corpus.clips, asked=split is not None)
     if holdout.unfinished_training(version.value, clips, config).exists():
-        render.note(
+        terminal.note(
             "going on with the unfinished training"
             if resume
             else "an unfinished training of this kind is given up (--resume goes on with it)"
         )
-    with render.progress("training", "epochs") as update:
+    with terminal.progress("training", "epochs") as update:
         result = holdout.train_with_holdout(
             version.value,
             clips,
@@ -127,11 +127,9 @@ def run(
             resume=resume,
         )
     for caution in result.cautions:
-        render.warn(caution)
-    if preset.calibrate and result.calibration is None:
-        score_tables.report_uncalibrated()
-    if result.calibration and calibration.at_bound(result.calibration.temperature):
-        score_tables.report_at_bound(result.calibration.temperature)
+        terminal.warn(caution)
+    temperatures = [result.calibration.temperature] if result.calibration else []
+    score_tables.report_calibration(preset.calibrate and not temperatures, temperatures)
     files, error = _write(result, path, history)
     document = {
         "version": version.value,
@@ -147,12 +145,12 @@ def run(
         "seconds": round(time.perf_counter() - started, 3),
     }
     if options.is_table(format_):
-        render.emit(_table(result, preset.epochs, config.seed, files))
+        terminal.emit(_table(result, preset.epochs, config.seed, files))
     else:
-        render.emit_json("train", document)
+        terminal.emit_json("train", document)
     if error:
         if result.unfinished.exists():
-            render.note("the training is kept: with --resume it is saved without being done again")
+            terminal.note("the training is kept: with --resume it is saved without being done again")
         raise error
     corpora.exit_for(corpus, clips.extraction)
 
@@ -170,7 +168,7 @@ def _write(result: HoldoutResult, path: Path, history: Path | None) -> tuple[lis
             metadata = replace(metadata, litert=sha256)
             files.append(litert)
         except (AccessError, ModelFileError) as error:
-            render.warn(f"{error.message}. predict will run it with Keras, which takes longer to start")
+            terminal.warn(f"{error.message}. predict will run it with Keras, which takes longer to start")
         model_file.save(result.model, metadata, path)
         files.insert(0, path)
         result.unfinished.drop()
@@ -220,7 +218,7 @@ def _table(result: HoldoutResult, epochs: int, seed: int, files: list[Path]) -> 
     }
     shown = {name: scores for name, scores in parts.items() if scores is not None}
     rows = [[name, str(s.n), percent(s.accuracy), percent(s.uar)] for name, s in shown.items()]
-    text = render.table(
+    text = terminal.table(
         ["", "clips", "accuracy", "UAR"],
         rows,
         title=f"{result.metadata.version}, {epochs} epochs, seed {seed}",

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from speechemo_cli.audio.isolate import DecoderPool
-    from speechemo_cli.config import AudioConfig
     from speechemo_cli.models.metadata import ModelMetadata
 
 # Clips that go through the network together. Also what is in memory at a time.
@@ -86,6 +84,10 @@ class Predictor:
     path : path-like
         The model file.
     metadata : ModelMetadata
+    config : Config
+        How clips are read, with the model's own features.
+    min_confidence : float
+    channel : str
     sr : int
         Rate in Hz of the waveforms the features are computed of.
     labels : tuple of str
@@ -116,13 +118,17 @@ class Predictor:
     ) -> None:
         self.path = path
         self.metadata = metadata
-        self._config = metadata.adopt(config)
+        self.config = metadata.adopt(config)
         self._features = FEATURE_SETS[metadata.feature_set]
-        self._section = self._features.section(self._config)
+        self._section = self._features.section(self.config)
         self.sr = self._features.sr(self._section)
-        self._min_confidence = min_confidence
-        self._channel = channel
-        self._pool = _decoders(self._config.audio, channel) if isolate else None
+        self.min_confidence = min_confidence
+        self.channel = channel
+        self._pool = None
+        if isolate:
+            from speechemo_cli.audio.isolate import DecoderPool
+
+            self._pool = DecoderPool(self.config.audio, channel)
         self.labels = metadata.labels if labels is None else _in_order(labels, metadata.labels)
         self._columns = [metadata.labels.index(label) for label in self.labels]
         self._runtime, self.slow_because = runtimes.choose(runtime, path, metadata)
@@ -217,7 +223,7 @@ class Predictor:
         with ExitStack() as stack:
             if self._pool:
                 stack.enter_context(closing(self._pool))
-            run = stack.enter_context(_side_by_side(min(self._config.workers, len(batch))))
+            run = stack.enter_context(_side_by_side(min(self.config.workers, len(batch))))
             while batch:
                 prepared = list(run(self._prepared, batch))
                 answered = self._answers([item for items in prepared for item in items])
@@ -273,11 +279,11 @@ class Predictor:
             raise AudioError(f"samples of shape {samples.shape}, expected one dimension: mix the channels")
         if not (isinstance(sr, int | np.integer) and sr > 0):
             raise ConfigError(f"sr is {sr!r}, expected a positive number of samples a second")
-        check(samples, int(sr), self._config.audio)
+        check(samples, int(sr), self.config.audio)
         samples, offset = without_offset(samples)
-        check_warnings(offset, self._config.audio)
+        check_warnings(offset, self.config.audio)
         recording = reader.Recording(samples, int(sr), "", offset)
-        (answer,) = self._answers([self._with_features("", self._checked("", recording))])
+        (answer,) = self._answers([self._with_features("", recording)])
         assert isinstance(answer, Answer)
         return answer
 
@@ -294,7 +300,7 @@ class Predictor:
         np.ndarray [shape=(windows, n_labels), dtype=float32]
             In the order of `labels`; rows sum to 1.
         """
-        with _side_by_side(min(self._config.workers, len(windows))) as run:
+        with _side_by_side(min(self.config.workers, len(windows))) as run:
             features = np.concatenate(list(run(self._compute, windows)))
         rows, _ = self._runtime.answer(features)
         return np.stack([self._chosen(row) for row in rows]).astype(np.float32)
@@ -309,21 +315,18 @@ class Predictor:
     def _read(self, path: str, content: bytes | None) -> list[reader.Recording]:
         if self._pool:
             return self._pool.read_channels(path, content)
-        return reader.read_channels(path, self._config.audio, self._channel, content)
+        return reader.read_channels(path, self.config.audio, self.channel, content)
 
     def _prepared(self, clip: str | tuple[str, bytes]) -> Sequence[_Prepared | ClipError]:
         path, content = (clip, None) if isinstance(clip, str) else clip
         try:
             with reader.clip_errors():
-                recordings = self._read(path, content)
-                return [self._with_features(path, self._checked(path, one)) for one in recordings]
+                return [self._with_features(path, one) for one in self._read(path, content)]
         except AudioError as error:
             return [ClipError(path, str(error))]
 
-    def _checked(self, path: str, recording: reader.Recording) -> reader.PreparedClip | ClipError:
-        return reader.prepare(path, recording, self._config.audio, self.sr)
-
-    def _with_features(self, path: str, prepared: reader.PreparedClip | ClipError) -> _Prepared | ClipError:
+    def _with_features(self, path: str, recording: reader.Recording) -> _Prepared | ClipError:
+        prepared = reader.prepare(path, recording, self.config.audio, self.sr)
         if isinstance(prepared, ClipError):
             return prepared
         longest_s = self.metadata.data.get("longest_s")
@@ -346,7 +349,7 @@ class Predictor:
         probabilities = dict(zip(self.labels, self._chosen(row).tolist(), strict=True))
         label = max(probabilities, key=probabilities.__getitem__)
         confidence = probabilities[label]
-        if confidence < self._min_confidence:
+        if confidence < self.min_confidence:
             label = UNCERTAIN
         clip = prepared.clip
         return Answer(
@@ -383,12 +386,6 @@ def _side_by_side(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
 
     with ThreadPoolExecutor(workers) as pool:
         yield pool.map
-
-
-def _decoders(config: AudioConfig, channel: str) -> DecoderPool:
-    from speechemo_cli.audio.isolate import DecoderPool
-
-    return DecoderPool(config, channel)
 
 
 def _full_scale_at_1(y: NDArray[Any]) -> NDArray[np.float32]:

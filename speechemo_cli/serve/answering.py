@@ -41,7 +41,7 @@ class Answering:
         from speechemo_cli.inference.timeline import timeline
 
         predictor = Predictor.open(self.model, self.config)
-        style = Style.of(predictor, self.config)
+        style = Style.of(predictor)
 
         def answer(request: dict[str, Any]) -> dict[str, Any]:
             path, name = request["path"], request["name"]
@@ -49,12 +49,12 @@ class Answering:
                 (item,) = predictor.predict_one(path)
                 if isinstance(item, ClipError):
                     raise AudioError(item.error)
-                return style.document("predict", [style.record(replace(item, path=name))])
+                return style.document([style.record(replace(item, path=name))])
             found = timeline(predictor, path, config=self.config.audio)
-            record = style.timeline_record(replace(found, path=name))
+            record = style.record(replace(found, path=name))
             if request["waveform"]:
                 record["waveform"] = _coarse(found.envelope)
-            return style.document("timeline", [record])
+            return style._replace(command="timeline").document([record])
 
         return answer
 

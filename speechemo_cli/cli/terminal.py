@@ -7,6 +7,9 @@ import json
 import os
 import sys
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
@@ -19,22 +22,56 @@ from speechemo_cli.inference.results import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
 
 
-_quiet = False
-_NOWHERE: tuple[str, int, int | None] = ("", 0, None)
-_reached = _NOWHERE
 # Takes a bar off the line where the cursor is; it is drawn again below what is written there.
 _EMPTY_LINE = "\r\x1b[2K"
-_over_bar = False
-_begun = ""
+# Terminals narrower than these show a short bar, and none: how much is done is worth more.
+_WIDE = 100
+_NARROW = 50
+
+
+@dataclass
+class Shown:
+    """What one run shows.
+
+    Attributes
+    ----------
+    quiet : bool
+        No notes and no progress.
+    stage, done, total
+        How far the run has come: of what, and of how much.
+    over_bar : bool
+        Whether results go to a terminal that shows a bar.
+    begun : str
+        A line of results that is held back until its end comes, as a bar stands below.
+    """
+
+    quiet: bool = False
+    stage: str = ""
+    done: int = 0
+    total: int | None = None
+    over_bar: bool = False
+    begun: str = ""
+
+
+_SHOWN: ContextVar[Shown] = ContextVar("shown")
+
+
+def begin(shown: Shown | None = None) -> Shown:
+    """Let this thread show what a run shows, by default a new one."""
+    shown = shown or Shown()
+    _SHOWN.set(shown)
+    return shown
+
+
+def _shown() -> Shown:
+    return _SHOWN.get(None) or begin()
 
 
 def set_quiet(quiet: bool) -> None:
-    """Silence notes and progress for the rest of the process."""
-    global _quiet
-    _quiet = quiet
+    """Silence notes and progress for the rest of the run."""
+    _shown().quiet = quiet
 
 
 def prepare_streams() -> None:
@@ -72,9 +109,9 @@ def write(text: str) -> None:
     AccessError
         It cannot be written: the disk behind a redirection is full.
     """
-    global _begun
-    if _over_bar:
-        lines, end, _begun = f"{_begun}{text}".rpartition("\n")
+    shown = _shown()
+    if shown.over_bar:
+        lines, end, shown.begun = f"{shown.begun}{text}".rpartition("\n")
         text = f"{_EMPTY_LINE}{lines}{end}" if end else ""
     try:
         sys.stdout.write(text)
@@ -106,7 +143,7 @@ def emit_json(command: str, document: Mapping[str, Any]) -> None:
 
 def note(text: str) -> None:
     """Say something to the person, on stderr."""
-    if not _quiet:
+    if not _shown().quiet:
         _to_stderr(_told(text))
 
 
@@ -153,16 +190,6 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
     """Lay out rows as text: the first column left, the others right, as wide as they need.
 
     Names in them may come from anywhere: what no terminal should get is written as escapes.
-
-    Parameters
-    ----------
-    columns : sequence of str
-    rows : sequence of sequence of str
-    title : str
-
-    Returns
-    -------
-    str
     """
     from rich.box import ASCII2, SIMPLE_HEAD
     from rich.console import Console
@@ -198,51 +225,45 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
 
 def shows_progress() -> bool:
     """Whether somebody would see a bar."""
-    return not _quiet and sys.stderr.isatty()
-
-
-def reached() -> tuple[str, int, int | None]:
-    """Return how far the command has come: the stage, what of it is done, and how much there is to do."""
-    return _reached
+    return not _shown().quiet and sys.stderr.isatty()
 
 
 @contextmanager
 def progress(what: str, unit: str) -> Iterator[Callable[..., None]]:
     """Show a bar with rate and time left on stderr, if that is a terminal; else nothing.
 
-    Yields
-    ------
-    callable
-        `update(done, total, text="")`.
+    Yields `update(done, total, text="", stage=what)`.
     """
-    with _results_over_bar(), _bar(unit) as show:
+    shown = _shown()
+    with _results_over_bar(shown), _bar(unit) if shows_progress() else nullcontext(_show_nothing) as show:
 
         def update(done: int, total: int | None, text: str = "", stage: str = what) -> None:
-            global _reached
             signals.go_on()
-            _reached = (stage, done, total)
+            shown.stage, shown.done, shown.total = stage, done, total
             show(done, total, text, stage)
 
         show(0, None, "", what)
         yield update
-    global _reached
-    _reached = _NOWHERE  # the stage is done; one that is broken off comes by here no more
+    shown.stage = ""  # it is done; one that is broken off comes by here no more
+
+
+def _show_nothing(*_: object) -> None:
+    """Stand in for a bar."""
 
 
 @contextmanager
-def _results_over_bar() -> Iterator[None]:
+def _results_over_bar(shown: Shown) -> Iterator[None]:
     """Let results and a bar share a terminal."""
-    global _over_bar, _begun
     end = ""
-    _over_bar = shows_progress() and on_terminal() and os.environ.get("TERM") != "dumb"
+    shown.over_bar = shows_progress() and on_terminal() and os.environ.get("TERM") != "dumb"
     try:
         yield
     except BaseException:
         end = "\n"  # what comes now is no result
         raise
     finally:
-        _over_bar = False
-        begun, _begun = _begun, ""
+        shown.over_bar = False
+        begun, shown.begun = shown.begun, ""
         if begun:
             write(f"{begun}{end}")
 
@@ -255,20 +276,62 @@ def take_back_stderr() -> None:
         _to_stderr(f"{_EMPTY_LINE}\x1b[?25h", end="")  # an empty line, and the cursor that the bar hid
 
 
-def _bar(unit: str) -> AbstractContextManager[Callable[[int, int | None, str, str], None]]:
-    if not shows_progress():
-        return nullcontext(lambda *_: None)
-    from speechemo_cli.cli import bar
+@contextmanager
+def _bar(unit: str) -> Iterator[Callable[[int, int | None, str, str], None]]:
+    """Show a bar on stderr: what is being done, how much of it, at what pace, and the time left.
 
-    return bar.shown(unit, colour=colour(sys.stderr))
+    It keeps to one line, whose end is left out where the terminal is narrow. Yields
+    `show(done, total, text, stage)`.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+    from rich.table import Column
+    from rich.text import Text
+
+    class Reached(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            return Text(_in_words(task, unit), no_wrap=True, overflow="ellipsis")
+
+    console = Console(stderr=True, no_color=not colour(sys.stderr))
+    width = 30 if console.width >= _WIDE else 10
+    bars = [BarColumn(bar_width=width, table_column=Column(no_wrap=True))] if console.width >= _NARROW else []
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        *bars,
+        Reached(table_column=Column(no_wrap=False)),
+        console=console,
+        transient=True,
+        redirect_stdout=False,  # rich would take results for remarks: to stderr, and wrapped
+    ) as bar:
+        task = bar.add_task("", total=None, skipped=0)
+        last, at = 0, ""
+
+        def show(done: int, total: int | None, text: str, stage: str) -> None:
+            nonlocal last, at
+            if done < last:
+                bar.reset(task, skipped=0)
+            elif stage != at:
+                # A stage whose work was kept by an earlier run passes at once, and says nothing of the pace.
+                bar.update(task, skipped=bar.tasks[0].fields["skipped"] + max(0, done - last - 1))
+            last, at = done, stage
+            bar.update(task, completed=done, total=total, description=stage, text=text)
+
+        yield show
+
+
+def _in_words(task: Any, unit: str) -> str:
+    """Say it in words. The pace is the mean: clips come in batches, within which no time passes."""
+    parts = [f"{task.completed:.0f}/{'?' if task.total is None else f'{task.total:.0f}'}"]
+    worked = task.completed - task.fields["skipped"]
+    if worked and task.elapsed:
+        parts.append(f"{worked / task.elapsed:.1f} {unit}/s")
+        if task.total is not None:
+            left_s = (task.total - task.completed) * task.elapsed / worked
+            parts.append(str(timedelta(seconds=round(left_s))))
+    return "  ".join([*parts, *filter(None, [task.fields.get("text")])])
 
 
 def exit_for(failed: int, total: int) -> None:
-    """End with 3 where some clips failed and with 6 where all did.
-
-    Raises
-    ------
-    typer.Exit
-    """
+    """End with 3 where some clips failed and with 6 where all did."""
     if failed:
         raise typer.Exit(ExitCode.NO_INPUT if failed >= total else ExitCode.SOME_FAILED)
