@@ -34,6 +34,8 @@ COMMANDS = (
     "evaluate",
     "compare",
     "predict",
+    "timeline",
+    "stream",
     "show",
     "download",
     "completion",

@@ -146,19 +146,7 @@ def _keep_temporary_files_together() -> None:
 
 
 def run(arguments: list[str], shown: terminal.Shown | None = None) -> int:
-    """Run a command line.
-
-    Parameters
-    ----------
-    arguments : list of str
-    shown : terminal.Shown, optional
-        What the run shows; by default a new one.
-
-    Returns
-    -------
-    int
-        The exit code.
-    """
+    """Run a command line and return its exit code."""
     shown = terminal.begin(shown)
     try:
         code = int(application(arguments)(arguments, prog_name="speechemo", standalone_mode=False) or 0)

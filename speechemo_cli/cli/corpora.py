@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from speechemo_cli.config import Config
     from speechemo_cli.corpus.collection import Collection
-    from speechemo_cli.corpus.splits import Example
     from speechemo_cli.features.dataset import Dataset
     from speechemo_cli.features.extraction import Extraction
 
@@ -67,7 +66,12 @@ def report_loaded(*data: Dataset) -> None:
     """Name the clips that failed or are odd, and those that are nearly the same recording."""
     for one in data:
         report_extraction(one.extraction)
-    report_near_copies(tuple(dict.fromkeys(pair for one in data for pair in one.near_copies)))
+    pairs = list(dict.fromkeys(pair for one in data for pair in one.near_copies))
+    if pairs:
+        names = (f"{one.clip.path} and {other.clip.path}" for one, other in pairs[:3])
+        shown = "; ".join(map(display_name, names)) + (", ..." if len(pairs) > 3 else "")
+        n = counted(len(pairs), "pair")
+        terminal.warn(f"{n} of clips are nearly the same recording, encoded anew or trimmed: {shown}")
 
 
 def find(
@@ -149,16 +153,3 @@ def report_extraction(extraction: Extraction) -> None:
         terminal.warn(f"{display_name(failure.path)}: {failure.error}")
     for shard in extraction.damaged:
         terminal.warn(f"damaged, set aside and computed anew: {shard}")
-
-
-def report_near_copies(pairs: Sequence[tuple[Example, Example]]) -> None:
-    """Name the first few pairs of clips that are nearly the same recording, and count all."""
-    if pairs:
-        shown = (
-            f"{display_name(one.clip.path)} and {display_name(other.clip.path)}" for one, other in pairs[:3]
-        )
-        n = counted(len(pairs), "pair")
-        more = ", ..." if len(pairs) > 3 else ""
-        terminal.warn(
-            f"{n} of clips are nearly the same recording, encoded anew or trimmed: {'; '.join(shown)}{more}"
-        )

@@ -1,4 +1,4 @@
-"""What to listen to: files, folders, lists of paths, and audio on stdin."""
+"""What to read: files, folders, lists of paths, and audio on stdin."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LONGEST_PATH_BYTES = 2**16
 
 
 class Input(NamedTuple):
-    """A clip to listen to.
+    """A clip or a recording to read.
 
     Attributes
     ----------
@@ -56,12 +56,7 @@ class Inputs:
 
     Raises
     ------
-    ConfigError
-        Nothing to listen to, or stdin for two things at once.
-    NoInputError
-        There is no clip at all, or stdin is meant and closed.
-    AccessError
-        The list cannot be read; or a folder that was named cannot, and there is no clip elsewhere.
+    ConfigError, NoInputError, AccessError
     """
 
     def __init__(self, clips: list[str], files_from: str | None) -> None:

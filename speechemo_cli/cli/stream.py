@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from speechemo_cli.choices import Channel, Runtime
 from speechemo_cli.cli import inputs, options, terminal
 from speechemo_cli.cli.predict import open_predictor
-from speechemo_cli.errors import ConfigError
-from speechemo_cli.inference.results import SCHEMA, Style
+from speechemo_cli.errors import ClipError, ConfigError
+from speechemo_cli.inference.results import Style
 
 if TYPE_CHECKING:
-    from speechemo_cli.inference.predictor import Predictor
+    from speechemo_cli.inference.predictor import Answer, Predictor
 
 # Ten minutes of stereo at 48 kHz and 24 bits, in base64, fit into a line. One without end must not take
 # all memory; a longer recording has a path.
@@ -66,7 +66,8 @@ def answer_lines(predictor: Predictor, style: Style) -> None:
     lines = inputs.stdin()
     while line := lines.readline(_LONGEST_LINE + 1):
         if len(line) > _LONGEST_LINE:
-            terminal.emit(json.dumps(_error_record("", f"a line of more than {_LONGEST_LINE} bytes")))
+            too_long = ClipError("", f"a line of more than {_LONGEST_LINE} bytes")
+            terminal.emit(json.dumps(style.record(too_long)))
             while line and not line.endswith(b"\n"):
                 line = lines.readline(2**16)
             continue
@@ -81,20 +82,22 @@ def _answer(text: str, predictor: Predictor, style: Style) -> dict[str, Any]:
         try:
             request = json.loads(text, parse_float=_finite, parse_constant=_finite)
         except (ValueError, RecursionError) as error:
-            return _error_record("", f"not JSON: {error}")
+            return style.record(ClipError("", f"not JSON: {error}"))
     path, audio = request.get("path"), request.get("audio")
+    item: Answer | ClipError
     named = {"id": request["id"]} if "id" in request else {}
     if isinstance(audio, str):
         name = path if isinstance(path, str) else ""
         try:
             content = base64.b64decode(audio, validate=True)
         except (binascii.Error, ValueError):
-            return {**named, **_error_record(name, "audio is not base64")}
-        (item,) = predictor.predict_content(content, name)
+            item = ClipError(name, "audio is not base64")
+        else:
+            (item,) = predictor.predict_content(content, name)
     elif isinstance(path, str) and path:
         (item,) = predictor.predict_one(path)
     else:
-        return {**named, **_error_record("", 'expected a path, or an object with "path" or "audio"')}
+        item = ClipError("", 'expected a path, or an object with "path" or "audio"')
     return {**named, **style.record(item)}
 
 
@@ -103,7 +106,3 @@ def _finite(number: str) -> float:
     if not math.isfinite(float(number)):
         raise ValueError(f"{number[:20]} is not a finite number")
     return float(number)
-
-
-def _error_record(path: str, error: str) -> dict[str, Any]:
-    return {"schema": SCHEMA, "path": path, "status": "error", "error": error}

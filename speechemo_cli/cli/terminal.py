@@ -33,26 +33,14 @@ _NARROW = 50
 
 @dataclass
 class Shown:
-    """What one run shows.
+    """What one run shows, and how far it has come."""
 
-    Attributes
-    ----------
-    quiet : bool
-        No notes and no progress.
-    stage, done, total
-        How far the run has come: of what, and of how much.
-    over_bar : bool
-        Whether results go to a terminal that shows a bar.
-    begun : str
-        A line of results that is held back until its end comes, as a bar stands below.
-    """
-
-    quiet: bool = False
+    quiet: bool = False  # no notes and no progress
     stage: str = ""
     done: int = 0
     total: int | None = None
-    over_bar: bool = False
-    begun: str = ""
+    over_bar: bool = False  # results go to a terminal that shows a bar
+    begun: str = ""  # a line of results that waits for its end, as a bar stands below
 
 
 _SHOWN: ContextVar[Shown] = ContextVar("shown")
@@ -311,7 +299,7 @@ def _bar(unit: str) -> Iterator[Callable[[int, int | None, str, str], None]]:
             if done < last:
                 bar.reset(task, skipped=0)
             elif stage != at:
-                # A stage whose work was kept by an earlier run passes at once, and says nothing of the pace.
+                # A stage whose work was kept by a previous run passes at once, and says nothing of the pace.
                 bar.update(task, skipped=bar.tasks[0].fields["skipped"] + max(0, done - last - 1))
             last, at = done, stage
             bar.update(task, completed=done, total=total, description=stage, text=text)

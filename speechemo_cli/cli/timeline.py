@@ -120,6 +120,8 @@ def _follow_all(
     plot: Path | None,
 ) -> None:
     """Write the records of every recording, and draw them."""
+    from speechemo_cli.inference import timeline_plot
+
     for recording in found:
         sink.reserve(recording)
         protect({"--plot": [plot]}, [recording.path])
@@ -138,7 +140,8 @@ def _follow_all(
                 items.append(ClipError(recording.path, str(error)))
         for item in items:
             if plot and not isinstance(item, ClipError):
-                _draw(item, plot)
+                timeline_plot.draw(item, plot)
+                terminal.note(f"timeline: {display_name(plot)}")
         sink.write(recording, items)
     sink.close()
 
@@ -161,13 +164,6 @@ def _channels(path: str, channel: str, config: AudioConfig) -> tuple[str, ...]:
     from speechemo_cli.audio.blocks import channel_names
 
     return channel_names(path, config)
-
-
-def _draw(one: Timeline, path: Path) -> None:
-    from speechemo_cli.inference.timeline_plot import draw
-
-    draw(one, path)
-    terminal.note(f"timeline: {display_name(path)}")
 
 
 class _Csv(Writer):

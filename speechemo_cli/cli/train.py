@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import shlex
 import time
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +13,7 @@ import typer
 
 from speechemo_cli.choices import Split, Version
 from speechemo_cli.cli import corpora, options, score_tables, terminal
+from speechemo_cli.cli.answers import csv_line
 from speechemo_cli.corpus.clips import speaker_names
 from speechemo_cli.errors import AccessError, ModelFileError
 from speechemo_cli.files import atomic_path, display_name, require_writable
@@ -186,12 +186,9 @@ def _write(result: HoldoutResult, path: Path, history: Path | None) -> tuple[lis
 
 def _write_history(history: dict[str, list[float]], path: Path) -> None:
     """Write one line an epoch: accuracy (0 to 1) and loss (nats) of each watched set."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["epoch", *history])
-    writer.writerows((i, *values) for i, values in enumerate(zip(*history.values(), strict=True), 1))
+    rows = [["epoch", *history], *zip(count(1), *history.values(), strict=False)]
     with atomic_path(path) as temp:
-        temp.write_text(out.getvalue(), encoding="utf-8", newline="")
+        temp.write_text("".join(map(csv_line, rows)), encoding="utf-8", newline="")
 
 
 def _epoch_text(values: Any) -> str:

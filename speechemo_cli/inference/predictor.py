@@ -50,7 +50,7 @@ class Answer:
         Every label with its probability, in the one order; they sum to 1.
     duration_s : float
     warnings : tuple of str
-        Why the answer deserves doubt.
+        What is wrong with the recording, or unlike the training.
     channel : str or None
         Which channel this is for; None for the mean of all.
     sha256 : str
