@@ -191,7 +191,7 @@ def bench_timeline(data: Path, work: Path) -> None:
                 file.write(y[: minutes * 60 * sr - file.tell(), 0] if rate == sr else y[:0, 0])
                 if file.tell() >= minutes * 60 * sr:
                     break
-        command = [*SPEECHEMO, "predict", "--model", "packaged", "--timeline", str(path), "--quiet"]
+        command = [*SPEECHEMO, "timeline", "--model", "packaged", str(path), "--quiet"]
         seconds, memory = watched([*command, "--jobs", "2", "--format", "json"])
         path.unlink()
         print(f"  timeline of {minutes:3d} min                      {seconds:6.2f} s  {memory:.0f} MB")

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from speechemo_cli.config import Config as Config
+    from speechemo_cli.errors import ClipError as ClipError
     from speechemo_cli.errors import SpeechemoError as SpeechemoError
     from speechemo_cli.features.table import FeatureTable as FeatureTable
     from speechemo_cli.features.table import load_features as load_features
     from speechemo_cli.inference.predictor import Answer as Answer
     from speechemo_cli.inference.predictor import Predictor as Predictor
-    from speechemo_cli.inference.predictor import Refusal as Refusal
     from speechemo_cli.inference.timeline import Timeline as Timeline
     from speechemo_cli.progress import progress_lines as progress_lines
 
@@ -23,10 +23,10 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Answer": "inference.predictor",
+    "ClipError": "errors",
     "Config": "config",
     "FeatureTable": "features.table",
     "Predictor": "inference.predictor",
-    "Refusal": "inference.predictor",
     "SpeechemoError": "errors",
     "Timeline": "inference.timeline",
     "load_features": "features.table",

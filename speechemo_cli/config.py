@@ -12,8 +12,9 @@ import typing
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from speechemo_cli.choices import Split
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.files import display_name
 
@@ -26,9 +27,6 @@ _ENV_RESERVED = {"SPEECHEMO_DEBUG", "SPEECHEMO_CONFIG"}
 
 # numpy takes 32 bits, and folds and draws count on from the seed.
 MAX_SEED = 2**31 - 1
-
-Split = Literal["both", "random", "none"]
-
 
 # Characters of a value or a key that an error shows.
 _MOST_SHOWN = 100
@@ -117,7 +115,7 @@ class TrainConfig:
     learning_rate: float | None = None
     dropout: float | None = None
     calibrate: bool | None = None
-    split: Split = "both"
+    split: Split = Split.both
     test_share: float = 0.2
 
     def __post_init__(self) -> None:
@@ -293,11 +291,10 @@ def _coerce(key: str, value: Any, kind: Any, origin: str) -> Any:
         if value is None or value in ("", "none"):
             return None
         kind = options[0]
-    if typing.get_origin(kind) is Literal:
-        choices = typing.get_args(kind)
-        if value not in choices:
-            raise ConfigError(f"{origin}: {key} is {_shown(value)}, expected one of {', '.join(choices)}")
-        return value
+    if kind is Split:
+        if value not in tuple(Split):
+            raise ConfigError(f"{origin}: {key} is {_shown(value)}, expected one of {', '.join(Split)}")
+        return Split(value)
     try:
         return _as_kind(value, kind)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError):

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
+
+# Version of the records and documents of docs/formats.md.
+SCHEMA = 1
 
 
 class ExitCode(IntEnum):
@@ -67,6 +72,20 @@ class AudioError(SpeechemoError):
     """One clip that cannot be used. It never stops the others."""
 
     exit_code = ExitCode.SOME_FAILED
+
+
+@dataclass(frozen=True)
+class ClipError:
+    """A clip, or one channel of it, that cannot be used, and why."""
+
+    path: str
+    error: str
+    channel: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record of docs/formats.md."""
+        channel = {} if self.channel is None else {"channel": self.channel}
+        return {"schema": SCHEMA, "path": str(self.path), **channel, "status": "error", "error": self.error}
 
 
 class UnknownFormatError(AudioError):

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from speechemo_cli.cli import answers, render
+from speechemo_cli.cli import answers, terminal
 from speechemo_cli.cli.answers import WRITERS
+from speechemo_cli.errors import ClipError
 from speechemo_cli.files import display_name
-from speechemo_cli.inference.predictor import Answer, Refusal
+from speechemo_cli.inference.predictor import Answer
 from speechemo_cli.inference.results import Style
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -31,13 +32,13 @@ def answer(path: str, label: str, shares: Sequence[float], **more: object) -> An
     return Answer(path, label, max(shares), probabilities, **given)  # type: ignore[arg-type]
 
 
-ITEMS: list[Answer | Refusal] = [
+ITEMS: list[Answer | ClipError] = [
     answer("clips/a.wav", "angry", (0.1, 0.05, 0.15, 0.7)),
-    Refusal("clips/broken.wav", "no such file"),
+    ClipError("clips/broken.wav", "no such file"),
     # More digits than anybody needs, and a tie.
     answer("-", "neutral", (1 / 3, 1 / 3, 0.0000004, 1 / 3 - 0.0000004), duration_s=2.00049),
     answer("call.wav", "sad", (0.0, 0.0, 1.0, 0.0), channel="left"),
-    Refusal("call.wav", "silent (peak below 0.0001 of full scale)", channel="right"),
+    ClipError("call.wav", "silent (peak below 0.0001 of full scale)", channel="right"),
     answer("hall.wav", "neutral", (0.4, 0.2, 0.2, 0.2), warnings=("too short, by much", '"noisy"')),
     answer(ODD_NAME, "uncertain", (0.28, 0.24, 0.24, 0.24)),
     answer(os.fsdecode(b"caf\xe9.wav"), "sad", (0.0, 0.004, 0.99, 0.006)),
@@ -45,21 +46,21 @@ ITEMS: list[Answer | Refusal] = [
 STYLE = Style("models/v2.keras", LABELS, key="0123456789abcdef")
 FEW = ("happy", "angry")
 # name in tests/golden: what the records share, and the records
-VARIANTS: dict[str, tuple[Style, list[Answer | Refusal]]] = {
+VARIANTS: dict[str, tuple[Style, list[Answer | ClipError]]] = {
     "predict": (STYLE, ITEMS),
     "predict.top": (STYLE._replace(top=2), ITEMS),
     "predict.labels": (
         STYLE._replace(labels=FEW, restricted=True),
         [
             Answer("a.wav", "angry", 0.75, {"happy": 0.25, "angry": 0.75}, 1.5, sha256="f" * 64),
-            Refusal("broken.wav", "empty file"),
+            ClipError("broken.wav", "empty file"),
         ],
     ),
     "predict.none": (STYLE, []),
 }
 
 
-def pieces(format_: str, style: Style, items: Sequence[Answer | Refusal]) -> list[str]:
+def pieces(format_: str, style: Style, items: Sequence[Answer | ClipError]) -> list[str]:
     """What is written at the start, for each record, and at the end."""
     parts: list[str] = []
     found: list[str] = []
@@ -81,7 +82,7 @@ def written(format_: str, variant: str = "predict") -> str:
 @pytest.fixture(autouse=True)
 def blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the table drawn as on a terminal that knows the block characters."""
-    monkeypatch.setattr(render, "draws_blocks", lambda: True)
+    monkeypatch.setattr(terminal, "draws_blocks", lambda: True)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -93,7 +94,7 @@ def test_it_is_written_as_in_the_golden_file(format_: str, variant: str) -> None
 
 
 def test_a_table_for_an_ascii_terminal_has_numbers_for_bars(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(render, "draws_blocks", lambda: False)
+    monkeypatch.setattr(terminal, "draws_blocks", lambda: False)
 
     text = written("table")
 
@@ -163,7 +164,7 @@ def test_label_and_table_have_a_line_a_clip_whatever_its_name(variant: str) -> N
     assert len(words) == len(items) + 1
     assert len(table) == len(items) + 2
     assert all(line.isprintable() for line in (*words, *table))
-    assert [word == "error" for word in words[:-1]] == [isinstance(item, Refusal) for item in items]
+    assert [word == "error" for word in words[:-1]] == [isinstance(item, ClipError) for item in items]
 
 
 def test_top_takes_the_most_probable_in_falling_order_and_ties_in_the_one_order() -> None:
@@ -185,7 +186,7 @@ def test_a_table_row_says_what_its_record_says() -> None:
 
     for line, item in zip(lines, ITEMS, strict=True):
         assert answers.name(item) in line
-        if isinstance(item, Refusal):
+        if isinstance(item, ClipError):
             assert item.error in line
         else:
             assert line.split()[:2] == [item.label, f"{100 * item.confidence:.0f}%"]
@@ -202,7 +203,7 @@ def names_written(format_: str, names: list[str]) -> str:
     writer = WRITERS[format_](Style("m.keras", LABELS[:2]), parts.append)
     for i, name in enumerate(names):
         answer = Answer(name, "happy", 0.75, {"neutral": 0.25, "happy": 0.75}, 1.5)
-        writer.write(Refusal(name, "empty file") if i % 2 else answer)
+        writer.write(ClipError(name, "empty file") if i % 2 else answer)
     writer.close()
     return "".join(parts)
 

@@ -1,4 +1,4 @@
-"""`speechemo predict --timeline`, from recordings to every format."""
+"""`speechemo timeline`, from recordings to every format."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from conftest import harmonic
 
-from speechemo_cli.cli import inputs, outputs, timeline
-from speechemo_cli.config import Config
+from speechemo_cli.cli import app, timeline
 from speechemo_cli.inference.results import Style
 
 SR = 16000
@@ -47,31 +46,22 @@ def call(write_clip: Callable[..., Path]) -> Path:
     return write_clip("call.wav", sr=SR, y=np.stack([left, right], axis=1))
 
 
-def follow(*paths: Path | str, format_: str = "jsonl", channel: str = "mix", **given: object) -> str:
-    """Run it and return what it writes."""
-    written: list[str] = []
+@pytest.fixture
+def follow(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run `speechemo timeline` on recordings and return what it writes."""
+    monkeypatch.setattr(timeline, "open_predictor", lambda *_, **__: ByPitch())
+    monkeypatch.setattr(timeline, "files_of", lambda _: [])
     style = Style("models/m.keras", ByPitch.labels)
-    sink = outputs.ToStdout(format_, style, timeline.WRITERS)
-    sink._writer.emit = written.append
-    failed, done = timeline.run(
-        ByPitch(),  # type: ignore[arg-type]
-        (inputs.Input(str(path), Path(path).name) for path in paths),
-        sink,
-        Config(),
-        **{
-            "window_s": 3.0,
-            "hop_s": 1.0,
-            "channel": channel,
-            "min_confidence": 0.0,
-            "plot": None,
-            **given,
-        },  # type: ignore[arg-type]
-    )
-    assert done >= failed
-    return "".join(written)
+    monkeypatch.setattr(timeline.Style, "of", lambda *_, **__: style)
+
+    def call(*arguments: object) -> str:
+        app.run(["timeline", *map(str, arguments)])
+        return capsys.readouterr().out
+
+    return call
 
 
-def test_a_record_holds_segments_and_shares(call: Path) -> None:
+def test_a_record_holds_segments_and_shares(call: Path, follow: Callable[..., str]) -> None:
     record = json.loads(follow(call))
 
     assert [segment["label"] for segment in record["segments"]] == ["sad", "happy", "sad"]
@@ -84,47 +74,49 @@ def test_a_record_holds_segments_and_shares(call: Path) -> None:
     assert record["summary"]["sad"]["share"] == pytest.approx(2 / 3, abs=0.05)
 
 
-def test_each_channel_is_a_record_of_its_own(call: Path) -> None:
-    records = [json.loads(line) for line in follow(call, channel="each").splitlines()]
+def test_each_channel_is_a_record_of_its_own(call: Path, follow: Callable[..., str]) -> None:
+    records = [json.loads(line) for line in follow(call, "--channel", "each").splitlines()]
 
     assert [record["channel"] for record in records] == ["left", "right"]
     assert [len(record["segments"]) for record in records] == [3, 1]
 
 
-def test_json_is_one_document_and_a_bad_recording_an_error_in_it(call: Path) -> None:
-    document = json.loads(follow(call, "missing.wav", format_="json"))
+def test_json_holds_a_bad_recording_as_an_error(call: Path, follow: Callable[..., str]) -> None:
+    document = json.loads(follow(call, "missing.wav", "-f", "json"))
 
-    assert (document["schema"], document["command"]) == (1, "predict")
+    assert (document["schema"], document["command"]) == (1, "timeline")
     good, bad = document["recordings"]
     assert good["status"] == "ok"
     assert bad == {"schema": 1, "path": "missing.wav", "status": "error", "error": "no such file"}
 
 
-def test_csv_has_a_line_a_segment(call: Path) -> None:
-    rows = list(csv.DictReader(io.StringIO(follow(call, call, format_="csv"))))
+def test_csv_has_a_line_a_segment(call: Path, follow: Callable[..., str]) -> None:
+    rows = list(csv.DictReader(io.StringIO(follow(call, call, "-f", "csv"))))
 
     assert [row["label"] for row in rows] == 2 * ["sad", "happy", "sad"]
     assert {row["path"] for row in rows} == {str(call)}
 
 
 @pytest.mark.parametrize("format_", ["srt", "audacity", "rttm"])
-def test_every_segment_is_in_formats_of_other_programs(format_: str, call: Path) -> None:
-    text = follow(call, format_=format_)
+def test_every_segment_is_in_formats_of_other_programs(
+    format_: str, call: Path, follow: Callable[..., str]
+) -> None:
+    text = follow(call, "-f", format_)
 
     assert text.count("sad") == 2
     assert text.count("happy") == 1
 
 
-def test_the_table_shows_times_and_shares(call: Path) -> None:
-    text = follow(call, format_="table")
+def test_the_table_shows_times_and_shares(call: Path, follow: Callable[..., str]) -> None:
+    text = follow(call, "-f", "table")
 
     assert "call.wav" in text
     assert text.index("sad") < text.index("happy")
     assert "67%" in text
 
 
-def test_it_draws(call: Path) -> None:
-    follow(call, plot=Path("timeline.png"))
+def test_it_draws(call: Path, follow: Callable[..., str]) -> None:
+    follow(call, "--plot", "timeline.png")
 
     assert Path("timeline.png").read_bytes().startswith(b"\x89PNG")
 
@@ -132,28 +124,18 @@ def test_it_draws(call: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["call.wav", "--hop", "2"], "error: --window, --hop and --plot go with --timeline"),
-        (["call.wav", "--format", "srt"], "error: --format srt is for times in a recording"),
-        (["call.wav", "--output", "call.rttm"], "error: --output call.rttm is for times in a recording"),
-        (
-            ["call.wav", "--timeline", "--top", "2"],
-            "error: --stream, --resume, --top and --format label are for",
-        ),
-        (
-            ["call.wav", "--timeline", "--plot", "x.svg"],
-            "error: --plot is x.svg, expected a name that ends in",
-        ),
-        (["call.wav", "x.wav", "--timeline", "--plot", "x.png"], "error: this holds one recording only"),
-        (["call.wav", "x.wav", "--timeline", "-f", "srt"], "error: this holds one recording only"),
-        (["call.wav", "x.wav", "--timeline", "-o", "x.srt"], "error: this holds one recording only"),
-        (["call.wav", "--timeline", "--channel", "each", "-f", "srt", "-o", "out/"], "error: --plot and the"),
-        (["call.wav", "--timeline", "--channel", "each", "--plot", "x.png"], "error: --plot and the formats"),
+        (["call.wav", "--top", "2"], "error: No such option: --top"),
+        (["call.wav", "--format", "label"], "error: Invalid value for '--format'"),
+        (["call.wav", "--plot", "x.svg"], "error: --plot is x.svg, expected a name that ends in"),
+        (["call.wav", "x.wav", "--plot", "x.png"], "error: this holds one recording only"),
+        (["call.wav", "x.wav", "-f", "srt"], "error: this holds one recording only"),
+        (["call.wav", "x.wav", "-o", "x.srt"], "error: this holds one recording only"),
+        (["call.wav", "--channel", "each", "-f", "srt", "-o", "out/"], "error: --plot and the"),
+        (["call.wav", "--channel", "each", "--plot", "x.png"], "error: --plot and the formats"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(
     arguments: list[str], message: str, call: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from speechemo_cli.cli.app import run
-
-    assert run(["predict", *arguments]) == 2
+    assert app.run(["timeline", *arguments]) == 2
     assert capsys.readouterr().err.startswith(message)

@@ -522,7 +522,7 @@ def test_what_was_stored_with_a_warning_is_refused_where_that_is_asked_for(
 
     assert (strict.cached, [Path(failure.path).name for failure in strict.failed]) == (1, ["cut.wav"])
     assert strict.failed[0].error.startswith("truncated: ")
-    assert (again.cached, again.failed, len(again.warnings)) == (2, [], 1)
+    assert (again.cached, again.failed, len(again.quality_warnings)) == (2, [], 1)
 
 
 @pytest.mark.parametrize(
@@ -584,6 +584,6 @@ def test_an_odd_clip_is_doubted_each_time(write_clip: WriteClip, config: Config)
 
     first, second = (extract([Clip(str(path), "sad")], config) for _ in range(2))
 
-    assert first.warnings == second.warnings
-    assert first.warnings[0].path == str(path)
-    assert first.warnings[0].warning.startswith("truncated: the header promises 1.00 s")
+    assert first.quality_warnings == second.quality_warnings
+    assert first.quality_warnings[0].path == str(path)
+    assert first.quality_warnings[0].warning.startswith("truncated: the header promises 1.00 s")

@@ -215,12 +215,6 @@ def test_unseen_speakers_are_scored_by_corpus_too(rng: np.random.Generator, fitt
     assert {name: corpus["of_unknown_speakers"] for name, corpus in told_of.items()} == {"a": 0, "b": 0}
 
 
-def test_labels_the_model_cannot_answer_are_named(rng: np.random.Generator) -> None:
-    metadata = holdout.train_with_holdout("v1", told(rng), trained_with(epochs=1)).metadata
-
-    assert holdout.unknown_labels([Clip("a", "bored"), Clip("b", "happy")], metadata) == ("bored",)
-
-
 def with_clips(data: Dataset, **changes: object) -> Dataset:
     examples = tuple(replace(e, clip=replace(e.clip, **changes)) for e in data.examples)
     return replace(data, examples=examples)

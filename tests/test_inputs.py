@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from speechemo_cli.cli import inputs, render
+from speechemo_cli.cli import inputs
 from speechemo_cli.errors import AccessError, ConfigError, NoInputError
 
 SAME_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -52,7 +52,6 @@ def test_a_folder_stands_for_the_audio_below_it_sorted_without_what_is_hidden() 
 
 
 def test_what_a_folder_holds_besides_audio_is_counted_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    render.set_quiet(False)
     touch("in/a.wav", "in/notes.txt", "in/sub/cover.jpg")
 
     paths(["in"])

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import Fitted, built, noisy
 
-from speechemo_cli.cli import app, render
+from speechemo_cli.cli import app
 from speechemo_cli.errors import AccessError, ModelFileError
 from speechemo_cli.inference.predictor import Predictor
 from speechemo_cli.inference.runtime import choose
@@ -237,7 +237,6 @@ def train(
 
     def call(*more: str) -> tuple[int, str]:
         capfd.readouterr()
-        render.set_quiet(False)
         code = app.run(["train", "--version", "v1", "--split", "none", "--jobs", "1", *more])
         return code, capfd.readouterr().err
 

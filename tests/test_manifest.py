@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import touch
 
-from speechemo_cli.cli import app, render
+from speechemo_cli.cli import app, terminal
 from speechemo_cli.corpus.clips import Clip
 from speechemo_cli.corpus.layouts import find_clips
 from speechemo_cli.corpus.manifest import write_template
@@ -331,10 +331,10 @@ def test_extract_writes_a_template_of_what_it_finds_and_computes_nothing(
 def test_names_reach_the_terminal_as_escapes_alone(capsys: pytest.CaptureFixture[str]) -> None:
     bad = "\x1b[31mred\x07"
 
-    render.emit(render.table(["fold", bad], [["1", bad]], title=bad))
-    render.note(bad)
-    render.warn(bad)
-    render.error_line(bad)
+    terminal.emit(terminal.table(["fold", bad], [["1", bad]], title=bad))
+    terminal.note(bad)
+    terminal.warn(bad)
+    terminal.error_line(bad)
 
     out, err = capsys.readouterr()
     assert "".join(out.split("\n")).isprintable()

@@ -16,12 +16,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from speechemo_cli.cli import earlier, outputs, render
+from speechemo_cli.cli import outputs, resume, terminal
 from speechemo_cli.cli.answers import WRITERS
 from speechemo_cli.cli.inputs import Input
 from speechemo_cli.cli.outputs import ToFile, ToFolder
-from speechemo_cli.errors import AccessError, ConfigError
-from speechemo_cli.inference.predictor import Answer, Refusal
+from speechemo_cli.errors import AccessError, ClipError, ConfigError
+from speechemo_cli.inference.predictor import Answer
 from speechemo_cli.inference.results import Style
 
 LABELS = ("neutral", "happy", "angry")
@@ -39,14 +39,14 @@ def answer(path: str, sha256: str = "1" * 64, **more: object) -> Answer:
 A, B, C = answer("a.wav"), answer("b.wav", "2" * 64), answer(ODD_NAME, "3" * 64)
 
 
-def clip(item: Answer | Refusal) -> Input:
+def clip(item: Answer | ClipError) -> Input:
     return Input(item.path, Path(item.path).name)
 
 
-def put(sink: outputs.Sink, *items: Answer | Refusal) -> None:
+def put(sink: outputs.Sink, *items: Answer | ClipError) -> None:
     for item in items:
-        sink.expect(clip(item))
-        sink.put(clip(item), [item])
+        sink.reserve(clip(item))
+        sink.write(clip(item), [item])
 
 
 _running: list[ToFile] = []
@@ -61,8 +61,8 @@ def to_file(name: str = "out.jsonl", style: Style = STYLE, resume: bool = False)
 
 
 def known(sink: outputs.Sink, *items: Answer) -> list[Answer]:
-    """Those of some answers that a sink has from an earlier run."""
-    return [one for item in items for one in sink.known(item.path).get(item.sha256, [])]
+    """Those of some answers that a sink has from a previous run."""
+    return [one for item in items for one in sink.previous(clip(item)).get(item.sha256, [])]
 
 
 def names() -> list[str]:
@@ -73,7 +73,7 @@ def records(name: str) -> list[dict]:
     return [json.loads(line) for line in Path(name).read_text().splitlines()]
 
 
-def written(format_: str, items: Iterable[Answer | Refusal], style: Style = STYLE) -> str:
+def written(format_: str, items: Iterable[Answer | ClipError], style: Style = STYLE) -> str:
     parts: list[str] = []
     writer = WRITERS[format_](style, parts.append)
     for item in items:
@@ -92,8 +92,8 @@ resumable = pytest.mark.parametrize("name", ["out.jsonl", "out.csv"])
 def test_the_file_is_what_stdout_would_have_been(
     format_: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    items = [A, Refusal("b.wav", "no such file"), answer("ünï\n.wav")]
-    monkeypatch.setattr(render, "draws_blocks", lambda: True)
+    items = [A, ClipError("b.wav", "no such file"), answer("ünï\n.wav")]
+    monkeypatch.setattr(terminal, "draws_blocks", lambda: True)
     for output in (None, f"out.{format_}"):
         sink = outputs.sink(output, format_, STYLE, resume=False)
         put(sink, *items)
@@ -111,11 +111,11 @@ def test_an_answer_is_on_stdout_at_once(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_a_file_has_its_name_only_when_it_is_whole() -> None:
-    Path("out.jsonl").write_text("of an earlier run\n")
+    Path("out.jsonl").write_text("of a previous run\n")
     sink = to_file()
     put(sink, A)
 
-    assert Path("out.jsonl").read_text() == "of an earlier run\n"
+    assert Path("out.jsonl").read_text() == "of a previous run\n"
     # What was answered is on the disk already, for whoever looks or is to resume.
     assert [record["path"] for record in records("out.jsonl.partial")] == ["a.wav"]
 
@@ -137,14 +137,14 @@ def test_names_that_are_no_utf8_are_the_bytes_they_were_in_csv() -> None:
 @resumable
 def test_answers_of_a_whole_file_are_taken_up(name: str) -> None:
     sink = to_file(name)
-    put(sink, A, Refusal("x.wav", "no such file"), C)
+    put(sink, A, ClipError("x.wav", "no such file"), C)
     sink.close()
 
     again = to_file(name, resume=True)
 
     assert known(again, A, C) == [A, C]
-    assert again.known("x.wav") == {}  # what could not be read may be readable now
-    assert again.known("never.wav") == {}
+    assert again.previous(Input("x.wav", "x.wav")) == {}  # what could not be read may be readable now
+    assert again.previous(Input("never.wav", "never.wav")) == {}
 
 
 @resumable
@@ -157,7 +157,7 @@ def test_another_content_model_or_option_makes_an_answer_unknown(name: str) -> N
     assert known(to_file(name, OTHER, resume=True), A, B) == []
     again = to_file(name, resume=True)
     assert known(again, A, B) == [B]
-    assert again.known(B.path).get("4" * 64) is None
+    assert again.previous(clip(B)).get("4" * 64) is None
 
 
 @resumable
@@ -289,11 +289,11 @@ def any_answers(draw: st.DrawFn) -> Answer:
 @given(
     items=st.lists(any_answers(), max_size=5, unique_by=lambda item: (item.path, item.sha256, item.channel))
 )
-@pytest.mark.parametrize("format_", earlier.RESUMABLE)
+@pytest.mark.parametrize("format_", resume.RESUMABLE)
 def test_any_answers_come_back_as_they_were(format_: str, items: list[Answer]) -> None:
     text = written(format_, items)
 
-    found = earlier.read_back(io.StringIO(text, newline="\n"), format_, STYLE)
+    found = resume.load_previous(io.StringIO(text, newline="\n"), format_, STYLE)
 
     received = [item for of_path in found.values() for of_content in of_path.values() for item in of_content]
     assert sorted(received, key=repr) == sorted(items, key=repr)
@@ -301,12 +301,12 @@ def test_any_answers_come_back_as_they_were(format_: str, items: list[Answer]) -
 
 
 @given(items=st.lists(any_answers(), min_size=1, max_size=2), top=st.integers(1, 3))
-@pytest.mark.parametrize("format_", earlier.RESUMABLE)
-def test_what_is_taken_up_is_written_as_it_stood(format_: str, items: list[Answer], top: int) -> None:
+@pytest.mark.parametrize("format_", resume.RESUMABLE)
+def test_what_is_loaded_is_written_as_it_stood(format_: str, items: list[Answer], top: int) -> None:
     style = STYLE._replace(top=top)
     once = written(format_, items[:1], style)
 
-    found = earlier.read_back(io.StringIO(once, newline="\n"), format_, style)
+    found = resume.load_previous(io.StringIO(once, newline="\n"), format_, style)
 
     ((received,),) = (group for of_path in found.values() for group in of_path.values())
     assert written(format_, [received], style) == once
@@ -314,11 +314,11 @@ def test_what_is_taken_up_is_written_as_it_stood(format_: str, items: list[Answe
 
 @given(text=st.text(), cut=st.integers(0, 400))
 @example(text='"', cut=100)
-@pytest.mark.parametrize("format_", earlier.RESUMABLE)
+@pytest.mark.parametrize("format_", resume.RESUMABLE)
 def test_no_text_is_an_answer_by_accident(format_: str, text: str, cut: int) -> None:
     lines = io.StringIO(text + written(format_, [A])[:cut], newline="\n")
 
-    found = earlier.read_back(lines, format_, STYLE)
+    found = resume.load_previous(lines, format_, STYLE)
 
     assert found in ({}, {A.path: {A.sha256: [A]}})
 
@@ -337,7 +337,7 @@ def test_the_longest_names_have_answers_of_their_own(letter: str) -> None:
     assert all(len(os.fsencode(Path(name).name)) <= 255 for name in names())
     again = to_folder(resume=True)
     for one in clips:
-        again.expect(clip(one))
+        again.reserve(clip(one))
     assert known(again, *clips) == clips
 
 
@@ -352,9 +352,9 @@ def to_folder(format_: str = "jsonl", style: Style = STYLE, resume: bool = False
 def test_a_folder_mirrors_the_inputs(format_: str, ending: str) -> None:
     sink = to_folder(format_)
     for below in ("a.wav", "sub/deep/a.wav", "sub/a.flac"):
-        sink.expect(Input(f"in/{below}", below))
+        sink.reserve(Input(f"in/{below}", below))
     for below in ("a.wav", "sub/deep/a.wav", "sub/a.flac"):
-        sink.put(Input(f"in/{below}", below), [answer(f"in/{below}")])
+        sink.write(Input(f"in/{below}", below), [answer(f"in/{below}")])
     sink.close()
 
     assert names() == sorted(f"out/{below}{ending}" for below in ("a.wav", "sub/deep/a.wav", "sub/a.flac"))
@@ -364,8 +364,8 @@ def test_a_folder_mirrors_the_inputs(format_: str, ending: str) -> None:
 
 def test_all_channels_of_a_clip_are_in_its_file() -> None:
     sink = to_folder()
-    sink.expect(clip(A))
-    sink.put(clip(A), [replace(A, channel="left"), Refusal("a.wav", "silent", "right")])
+    sink.reserve(clip(A))
+    sink.write(clip(A), [replace(A, channel="left"), ClipError("a.wav", "silent", "right")])
 
     assert [record["channel"] for record in records("out/a.wav.jsonl")] == ["left", "right"]
 
@@ -373,9 +373,9 @@ def test_all_channels_of_a_clip_are_in_its_file() -> None:
 def test_a_clip_that_is_named_twice_is_answered_twice_in_one_place() -> None:
     sink = to_folder()
     for _ in range(2):
-        sink.expect(clip(A))  # a whole batch is expected before the first is answered
+        sink.reserve(clip(A))  # a whole batch is expected before the first is answered
     for _ in range(2):
-        sink.put(clip(A), [A])
+        sink.write(clip(A), [A])
 
     assert names() == ["out/a.wav.jsonl"]
 
@@ -384,9 +384,9 @@ def test_a_clip_that_is_found_by_two_ways_is_answered_in_both_places() -> None:
     ways = [Input("in/a.wav", "in/a.wav"), Input("in/a.wav", "a.wav")]
     sink = to_folder()
     for way in ways:
-        sink.expect(way)
+        sink.reserve(way)
     for way in ways:
-        sink.put(way, [answer("in/a.wav")])
+        sink.write(way, [answer("in/a.wav")])
 
     assert names() == ["out/a.wav.jsonl", "out/in/a.wav.jsonl"]
 
@@ -398,23 +398,23 @@ def test_two_clips_for_one_place_are_refused_before_either_is_lost() -> None:
     with pytest.raises(
         ConfigError, match=r"x/a\.wav and y/a\.wav would both be answered in out/a\.wav\.jsonl\. Name the fo"
     ):
-        sink.expect(Input("y/a.wav", "a.wav"))
+        sink.reserve(Input("y/a.wav", "a.wav"))
 
     assert json.loads(Path("out/a.wav.jsonl").read_text())["path"] == "x/a.wav"
 
 
-@pytest.mark.parametrize("format_", earlier.RESUMABLE)
-def test_each_clip_of_a_folder_is_taken_up_by_itself(format_: str) -> None:
+@pytest.mark.parametrize("format_", resume.RESUMABLE)
+def test_each_clip_of_a_folder_is_resumed_by_itself(format_: str) -> None:
     put(to_folder(format_), A, C)
     put(to_folder(format_, OTHER), B)
 
     sink = to_folder(format_, resume=True)
     for item in (A, B, C):
-        sink.expect(clip(item))
+        sink.reserve(clip(item))
 
     assert known(sink, A, B, C) == [A, C]
     fresh = to_folder(format_)
-    fresh.expect(clip(A))
+    fresh.reserve(clip(A))
     assert known(fresh, A) == []
 
 
@@ -464,7 +464,7 @@ def test_a_pipe_in_the_place_of_the_file_stays_one() -> None:
 
 def test_a_link_in_the_place_of_the_file_stays_and_what_it_points_to_is_replaced() -> None:
     Path("far").mkdir()
-    Path("far/answers.jsonl").write_text("of an earlier run\n")
+    Path("far/answers.jsonl").write_text("of a previous run\n")
     Path("out.jsonl").symlink_to("far/answers.jsonl")
 
     to_file().close()
@@ -578,7 +578,7 @@ def test_a_partial_file_that_cannot_be_opened_is_said() -> None:
 
 
 def test_no_more_room_is_said_and_the_old_file_stays() -> None:
-    Path("out.jsonl").write_text("of an earlier run\n")
+    Path("out.jsonl").write_text("of a previous run\n")
     sink = to_file()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
@@ -591,7 +591,7 @@ def test_no_more_room_is_said_and_the_old_file_stays() -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    assert Path("out.jsonl").read_text() == "of an earlier run\n"
+    assert Path("out.jsonl").read_text() == "of a previous run\n"
 
 
 def test_a_full_disk_at_the_end_leaves_what_was_answered_to_resume(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,7 @@ def partial(*arguments: object) -> subprocess.CompletedProcess[str]:
 def test_predict_and_timeline_need_only_what_the_lock_holds(write_clip: Callable[..., Path]) -> None:
     clip = write_clip(seconds=2.0)
 
-    predicted, followed = partial("predict", clip), partial("predict", "--timeline", clip)
+    predicted, followed = partial("predict", clip), partial("timeline", clip)
 
     assert (predicted.returncode, followed.returncode) == (0, 0)
     label = json.loads(predicted.stdout)["label"]

@@ -19,10 +19,9 @@ import pytest
 from conftest import noisy
 
 from speechemo_cli.audio import reader
-from speechemo_cli.cli import app, options, outputs, render
+from speechemo_cli.cli import app, options, outputs
 from speechemo_cli.corpus.labels import EMOTIONS
 from speechemo_cli.features import mfcc
-from speechemo_cli.inference.runtime import RUNTIMES
 from speechemo_cli.models import litert_file, model_file
 
 Run = Callable[..., tuple[int, str, str]]
@@ -42,7 +41,6 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
 
     def call(*arguments: object) -> tuple[int, str, str]:
         capfd.readouterr()
-        render.set_quiet(False)
         given = () if "--model" in arguments or "-m" in arguments else ("--model", "v1")
         code = app.run(["predict", *map(str, [*given, *arguments])])
         out, err = capfd.readouterr()
@@ -243,7 +241,7 @@ def test_a_run_that_was_broken_off_twice_goes_on(
     output: str, clips: list[str], run: Run, heard: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run("in", "-o", f"whole-{output}")
-    put = outputs.ToFile.put
+    put = outputs.ToFile.write
 
     def interrupt_after(n: int) -> None:
         left = iter(range(n))
@@ -253,13 +251,13 @@ def test_a_run_that_was_broken_off_twice_goes_on(
                 raise KeyboardInterrupt
             put(self, clip, items)
 
-        monkeypatch.setattr(outputs.ToFile, "put", stop)
+        monkeypatch.setattr(outputs.ToFile, "write", stop)
 
     for answers, resume in ((2, []), (0, ["--resume"])):
         interrupt_after(answers)
         assert run("in", "-o", output, *resume)[0] == 130
         assert not Path(output).exists()
-    monkeypatch.setattr(outputs.ToFile, "put", put)
+    monkeypatch.setattr(outputs.ToFile, "write", put)
     heard.clear()
     code, _, _ = run("in", "-o", output, "--resume")
 
@@ -269,7 +267,7 @@ def test_a_run_that_was_broken_off_twice_goes_on(
     assert list(Path().glob("*partial*")) == []
 
 
-@pytest.mark.parametrize("extra", [["-f", "jsonl"], ["-f", "csv"], ["--timeline", "-f", "json"]])
+@pytest.mark.parametrize("extra", [["-f", "jsonl"], ["-f", "csv"], ["-f", "json"]])
 @pytest.mark.parametrize("target", ["clip.wav", "link.jsonl", "deep/../clip.wav"])
 def test_a_clip_is_not_written_over(target: str, extra: list[str], clips: list[str], run: Run) -> None:
     Path("clip.wav").write_bytes(before := Path(clips[0]).read_bytes())
@@ -295,7 +293,6 @@ def test_nothing_else_that_is_read_or_drawn_is_written_over(clips: list[str], ru
         ("--files-from", "list.csv", "-o", "list.csv"),
         (clips[0], "--model", model, "-o", model, "-f", "jsonl"),
         (partial, "-o", "a.jsonl"),
-        (clips[0], "--timeline", "--plot", "drawn.png", "-f", "json", "-o", "drawn.png"),
         ("in", "-o", "in/a.jsonl", "--model", model, "--files-from", "in/a.jsonl"),
     ):
         Path("in/a.jsonl").write_text("x.wav\n")
@@ -424,7 +421,7 @@ def test_a_list_on_stdin_is_followed(clips: list[str], run: Run, stdin: Callable
 def test_a_closed_stdin_is_no_input(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", None)  # what Python makes of `<&-`
 
-    for arguments in (["-"], ["--files-from", "-"], ["--stream"]):
+    for arguments in (["-"], ["--files-from", "-"]):
         code, out, err = run(*arguments)
 
         assert (code, out) == (6, "")
@@ -525,26 +522,42 @@ def test_a_litert_file_that_is_not_the_models_is_passed_over_and_that_is_said(
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [["a.wav"], ["--files-from", "-"], ["-o", "out.jsonl"], ["--channel", "each"], ["--format", "csv"]],
+    ("arguments", "command"),
+    [
+        (["call.wav", "--hop", "2", "--timeline"], "--hop is now: speechemo timeline RECORDING"),
+        (["call.wav", "--timeline"], "--timeline is now: speechemo timeline RECORDING"),
+        (["--stream", "--top", "1"], "--stream is now: speechemo stream"),
+    ],
 )
-def test_a_stream_refuses_what_does_not_go_with_it(arguments: list[str], run: Run, heard: list[int]) -> None:
-    code, out, err = run("--stream", *arguments)
-
-    assert (code, out, heard) == (2, "", [])
-    assert err.startswith("error: --stream ")
-    assert len(err.splitlines()) == 1
+def test_options_that_have_become_commands_say_so(arguments: list[str], command: str, run: Run) -> None:
+    assert run(*arguments) == (2, "", f"error: predict {command}\n")
 
 
-def test_a_stream_answers_lines(clips: list[str], run: Run, stdin: Callable[[bytes], None]) -> None:
+@pytest.mark.parametrize("arguments", [["a.wav", "--format", "srt"], ["a.wav", "--output", "a.rttm"]])
+def test_formats_of_timelines_are_refused(arguments: list[str], run: Run) -> None:
+    code, out, err = run(*arguments)
+
+    assert (code, out) == (2, "")
+    assert "jsonl" in err
+
+
+def test_stream_answers_lines(
+    clips: list[str], stdin: Callable[[bytes], None], capfd: pytest.CaptureFixture[str]
+) -> None:
     stdin("\n".join(clips).encode())
 
-    code, out, err = run("--stream", "--top", "1")
+    code = app.run(["stream", "--model", "v1", "--top", "1"])
 
+    out, err = capfd.readouterr()
     assert code == 0  # a line that could not be answered has its record, and is no failure of the stream
     assert [record["path"] for record in records(out)] == clips
     assert [len(record.get("probabilities", ())) for record in records(out)] == [1, 0, 1]
     assert len(err.splitlines()) == 1
+
+
+def test_stream_refuses_several_answers_a_line(capfd: pytest.CaptureFixture[str]) -> None:
+    assert app.run(["stream", "--channel", "each"]) == 2
+    assert capfd.readouterr().err.startswith("error: stream gives one answer a line")
 
 
 def test_quiet_leaves_the_warnings(clips: list[str], run: Run) -> None:
@@ -566,11 +579,6 @@ def test_the_exit_code_tells_how_many_were_answered(
 
 
 # --- the shell completes -------------------------------------------------------------------------------
-
-
-def test_the_choices_of_options_are_those_of_the_library() -> None:
-    assert tuple(runtime.value for runtime in options.Runtime) == RUNTIMES
-    assert tuple(channel.value for channel in options.Channel) == reader.CHANNELS
 
 
 @pytest.mark.parametrize(

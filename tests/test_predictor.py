@@ -20,10 +20,10 @@ import speechemo_cli
 from speechemo_cli.audio import reader
 from speechemo_cli.config import AudioConfig, Config, MfccConfig
 from speechemo_cli.corpus.labels import EMOTIONS
-from speechemo_cli.errors import AudioError, ConfigError, ModelFileError
+from speechemo_cli.errors import AudioError, ClipError, ConfigError, ModelFileError
 from speechemo_cli.evaluation import model_card
 from speechemo_cli.features import mfcc
-from speechemo_cli.inference.predictor import Answer, Predictor, Refusal
+from speechemo_cli.inference.predictor import Answer, Predictor
 from speechemo_cli.inference.timeline import timeline
 from speechemo_cli.models import model_file, training
 from speechemo_cli.models.metadata import ModelMetadata
@@ -67,7 +67,7 @@ def test_predict_answers_for_one_path_at_once(own_model: Path, write_clip: Calla
     (expected,) = predictor.predict([clip])
 
     assert predictor.predict(clip) == predictor.predict(str(clip)) == expected
-    assert predictor.predict("nowhere.wav") == Refusal("nowhere.wav", "no such file")
+    assert predictor.predict("nowhere.wav") == ClipError("nowhere.wav", "no such file")
 
 
 def test_predict_of_each_channel_of_one_path_is_a_list(
@@ -137,9 +137,9 @@ def test_order_is_kept_around_broken_clips_and_across_batches(
     answers = list(Predictor.open(own_model).predict(paths))
 
     assert [answer.path for answer in answers] == paths
-    assert [type(answer) for answer in answers].count(Refusal) == 2
-    assert answers[30] == Refusal("text.wav", answers[30].error)  # type: ignore[union-attr]
-    assert answers[-1] == Refusal("missing.wav", "no such file")
+    assert [type(answer) for answer in answers].count(ClipError) == 2
+    assert answers[30] == ClipError("text.wav", answers[30].error)  # type: ignore[union-attr]
+    assert answers[-1] == ClipError("missing.wav", "no such file")
     assert answers[-2].duration_s == pytest.approx(0.369, abs=1e-3)  # type: ignore[union-attr]
 
 
@@ -166,7 +166,7 @@ def test_a_mistake_of_ours_costs_its_clip(
 
     first, bad, last = Predictor.open(fast, Config(jobs=jobs), isolate=isolate).predict(paths)
 
-    assert bad == Refusal(paths[1], "internal error: OverflowError: of ours")
+    assert bad == ClipError(paths[1], "internal error: OverflowError: of ours")
     assert isinstance(first, Answer)
     assert isinstance(last, Answer)
 
@@ -187,7 +187,7 @@ def test_a_clip_whose_features_take_all_memory_is_refused(
 
     long, short = predictor.predict(paths)
 
-    assert long == Refusal(str(paths[0]), "out of memory. Use fewer --jobs, or cut it")
+    assert long == ClipError(str(paths[0]), "out of memory. Use fewer --jobs, or cut it")
     assert isinstance(short, Answer)
 
 
@@ -222,7 +222,7 @@ def test_no_network_is_loaded_for_clips_that_cannot_be_read(
 ) -> None:
     monkeypatch.setattr(model_file, "load", lambda _: pytest.fail("the network was loaded"))
 
-    assert list(Predictor.open(own_model).predict(["a.wav"])) == [Refusal("a.wav", "no such file")]
+    assert list(Predictor.open(own_model).predict(["a.wav"])) == [ClipError("a.wav", "no such file")]
 
 
 def test_the_limits_are_those_of_the_run(own_model: Path, write_clip: Callable[..., Path]) -> None:
@@ -230,7 +230,7 @@ def test_the_limits_are_those_of_the_run(own_model: Path, write_clip: Callable[.
 
     (refusal,) = Predictor.open(own_model, Config(audio=AudioConfig(max_duration_s=0.5))).predict([clip])
 
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, ClipError)
     assert "longer than 0.5 s" in refusal.error
 
 
@@ -375,9 +375,9 @@ def test_content_gets_the_answer_of_a_file_that_holds_it(fast: Path, write_clip:
     assert predictor.predict_content(clip.read_bytes()) == [replace(expected, path="-")]
     assert predictor.predict_content(clip.read_bytes(), "call 7") == [replace(expected, path="call 7")]
     assert expected.sha256 == hashlib.sha256(clip.read_bytes()).hexdigest()
-    assert predictor.predict_content(b"", "x") == [Refusal("x", "empty file")]
+    assert predictor.predict_content(b"", "x") == [ClipError("x", "empty file")]
     (refusal,) = predictor.predict_content(b"no audio", "x")
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, ClipError)
     assert refusal.error.startswith("not audio that can be read")
 
 
@@ -386,7 +386,7 @@ def test_one_clip_by_itself_is_answered_as_among_others(fast: Path, write_clip: 
     predictor = Predictor.open(fast)
 
     assert predictor.predict_one(clip) == [answered(predictor, clip)]
-    assert predictor.predict_one("missing.wav") == [Refusal("missing.wav", "no such file")]
+    assert predictor.predict_one("missing.wav") == [ClipError("missing.wav", "no such file")]
 
 
 def test_threads_keep_the_order_and_change_no_answer(
@@ -512,8 +512,8 @@ def test_a_silent_channel_is_refused_alone(fast: Path, stereo: np.ndarray) -> No
     groups = list(both.predict_groups([("a", content(stereo)), ("b", content(stereo[:, ::-1]))]))
 
     assert [[(item.path, item.channel, type(item)) for item in items] for items in groups] == [
-        [("a", "left", Answer), ("a", "right", Refusal)],
-        [("b", "left", Refusal), ("b", "right", Answer)],
+        [("a", "left", Answer), ("a", "right", ClipError)],
+        [("b", "left", ClipError), ("b", "right", Answer)],
     ]
     assert groups[0][1].error.startswith("silent")  # type: ignore[union-attr]
     assert groups[0][0].probabilities == groups[1][1].probabilities  # type: ignore[union-attr]
@@ -537,66 +537,7 @@ def test_left_and_right_are_of_two(
     items = Predictor.open(fast, channel=channel).predict_content(content(y), "x")
 
     if isinstance(expected, str):
-        assert items == [Refusal("x", expected)]
+        assert items == [ClipError("x", expected)]
     else:
         assert [item.channel for item in items] == expected
         assert all(isinstance(item, Answer) for item in items)
-
-
-# --- answers of an earlier run -------------------------------------------------------------------------
-
-
-def test_a_clip_that_has_not_changed_is_not_heard_again(fast: Path, write_clip: Callable[..., Path]) -> None:
-    voices = {"same.wav": 100, "changed.wav": 150, "new.wav": 200}
-    clips = [str(write_clip(name, f0=f0)) for name, f0 in voices.items()]
-    predictor = Predictor.open(fast)
-    same, changed, new = (answered(predictor, clip) for clip in clips)
-    # What no clip would be answered with shows where an answer comes from.
-    earlier = {answer.path: replace(answer, label="from before") for answer in (same, changed)}
-    write_clip("changed.wav", f0=300)
-
-    groups = predictor.predict_groups(
-        [*clips, ("gone.wav", b""), "missing.wav"],
-        lambda path: {earlier[path].sha256: [earlier[path]]} if path in earlier else {},
-    )
-
-    received = [items[0] for items in groups]
-    assert received[0] == replace(same, label="from before")
-    assert received[1] == answered(predictor, clips[1]) != changed
-    assert received[2:] == [new, Refusal("gone.wav", "empty file"), Refusal("missing.wav", "no such file")]
-
-
-def test_a_known_clip_that_is_gone_is_refused_all_the_same(fast: Path) -> None:
-    earlier = Answer("gone.wav", "happy", 1.0, {"happy": 1.0, "sad": 0.0}, 1.0, sha256="0" * 64)
-
-    groups = Predictor.open(fast).predict_groups(["gone.wav"], lambda _: {"0" * 64: [earlier]})
-
-    assert list(groups) == [[Refusal("gone.wav", "no such file")]]
-
-
-def test_all_channels_of_a_clip_are_known_or_it_is_heard_again(fast: Path, stereo: np.ndarray) -> None:
-    call = content(stereo)
-    predictor = Predictor.open(fast, channel="each")
-    left, right = predictor.predict_content(call, "call")
-    marked = {item.channel: replace(item, label="from before") for item in (left, right)}  # type: ignore[type-var]
-    digest = hashlib.sha256(call).hexdigest()
-
-    def again(*channels: str) -> list[object]:
-        known = {digest: [marked[channel] for channel in channels]}
-        (items,) = predictor.predict_groups([("call", call)], lambda _: known)
-        return list(items)
-
-    assert again("left", "right") == again("right", "left") == [marked["left"], marked["right"]]
-    # A run that was broken off between the two, or refused one that can be heard now.
-    assert again("left") == again("right") == again() == [left, right]
-
-
-def test_known_channels_of_what_is_damaged_are_no_reason_to_refuse_it(fast: Path) -> None:
-    m4a = b"\0\0\0\x20ftypM4A " + bytes(64)  # the beginning of one: refused, but for its own reason
-    earlier = Answer("x", "happy", 1.0, {"happy": 1.0, "sad": 0.0}, 1.0, channel="left")
-    predictor = Predictor.open(fast, channel="each")
-
-    (items,) = predictor.predict_groups([("x", m4a)], lambda _: {hashlib.sha256(m4a).hexdigest(): [earlier]})
-
-    assert items == predictor.predict_content(m4a, "x")
-    assert "not audio that can be read" in items[0].error  # type: ignore[union-attr]

@@ -78,7 +78,7 @@ def data(write_clip: Callable[..., Path]) -> Path:
         ["train", "data", "--version", "v1", "--output", "x.keras"],
         ["train", "data", "--version", "v1", "--output", "y.keras"],
         ["predict", "data", "-o", "data/a.wav", "-f", "jsonl"],
-        ["predict", "data/a.wav", "--timeline", "--plot", "x.png"],
+        ["timeline", "data/a.wav", "--plot", "x.png"],
         ["extract", "data", "--manifest-template", "data/manifest.csv"],
     ],
 )

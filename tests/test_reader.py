@@ -17,9 +17,9 @@ from audio_cases import by_libsndfile, encoded, voice
 from conftest import harmonic
 
 from speechemo_cli.audio import quality, reader, samples
-from speechemo_cli.audio.reader import ClipError, PreparedClip, read
+from speechemo_cli.audio.reader import PreparedClip, read
 from speechemo_cli.config import AudioConfig
-from speechemo_cli.errors import AudioError, ExitCode, ModelFileError
+from speechemo_cli.errors import AudioError, ClipError, ExitCode, ModelFileError
 
 CONFIG = AudioConfig()
 WriteClip = Callable[..., Path]
@@ -203,7 +203,7 @@ def test_load_clip_refuses_a_silent_channel_and_takes_the_other(write_clip: Writ
 
     assert isinstance(left, PreparedClip)
     assert left.channel == "left"
-    assert right == ClipError("silent (peak below 0.0001 of full scale)", "right")
+    assert right == ClipError(path, "silent (peak below 0.0001 of full scale)", "right")
 
 
 def test_load_clip_refuses_what_cannot_be_read(write_clip: WriteClip) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from speechemo_cli.inference.predictor import Answer, Refusal
+from speechemo_cli.errors import ClipError
+from speechemo_cli.inference.predictor import Answer
 from speechemo_cli.inference.results import Style
 from speechemo_cli.inference.timeline import Segment, Timeline
 
 ANSWER = Answer("a.wav", "sad", 0.75, {"happy": 0.25, "sad": 0.75}, 1.5, ("clipped",), None, "00ff")
-REFUSAL = Refusal("b.wav", "no such file", "left")
+CLIP_ERROR = ClipError("b.wav", "no such file", "left")
 SEGMENTS = tuple(Segment(i, i + 1, "sad", 0.5, {"happy": 0.5, "sad": 0.5}, 1.0) for i in range(40))
 SUMMARY = {"happy": {"speech_s": 0.0, "share": 0.0}, "sad": {"speech_s": 40.0, "share": 1.0}}
 TIMELINE = Timeline("c.wav", 40.0, ("happy", "sad"), SEGMENTS, SUMMARY)
@@ -38,7 +39,7 @@ class Page(HTMLParser):
         self.texts.append(text)
 
 
-@pytest.mark.parametrize("item", [ANSWER, REFUSAL, TIMELINE, replace(ANSWER, channel="right")])
+@pytest.mark.parametrize("item", [ANSWER, CLIP_ERROR, TIMELINE, replace(ANSWER, channel="right")])
 def test_to_dict_is_the_record_without_what_belongs_to_the_run(item: Any) -> None:
     record = Style("v1.keras", ("happy", "sad"), key="k").record(item)
 
@@ -51,7 +52,6 @@ def test_to_dict_is_the_record_without_what_belongs_to_the_run(item: Any) -> Non
     ("item", "expected"),
     [
         (ANSWER, "<Answer a.wav: sad 75.0 %>"),
-        (REFUSAL, "<Refusal b.wav [left]: no such file>"),
         (TIMELINE, "<Timeline c.wav: 40 segments in 40.0 s>"),
         (replace(TIMELINE, segments=SEGMENTS[:1]), "<Timeline c.wav: 1 segment in 40.0 s>"),
         (replace(ANSWER, path="\x1b[31m\n.wav"), r"<Answer \x1b[31m\n.wav: sad 75.0 %>"),
@@ -79,7 +79,6 @@ def test_html_of_a_long_timeline_stays_short() -> None:
     "item",
     [
         replace(ANSWER, path="<script>", probabilities={"<img src=x>": 1.0}, warnings=("<b>&",)),
-        Refusal("<script>", "<img>", "<i>"),
         replace(TIMELINE, path="<script>", segments=(replace(SEGMENTS[0], label="<img>"),)),
     ],
 )

@@ -274,9 +274,9 @@ def test_serve_answers_as_predict_does_and_ends_at_once(
 ) -> None:
     clip = write_clip("clip.wav", y=noisy(rng, 2.5, 16000))
 
-    def predicted(*options: str) -> Any:
-        command = [sys.executable, "-m", "speechemo_cli", "predict", "clip.wav", "--format", "json", *options]
-        return json.loads(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)
+    def printed(command: str) -> Any:
+        line = [sys.executable, "-m", "speechemo_cli", command, "clip.wav", "--format", "json"]
+        return json.loads(subprocess.run(line, capture_output=True, check=True, timeout=60).stdout)
 
     with running_server() as (process, address):
         port = int(address.rstrip("/").rpartition(":")[2])
@@ -300,8 +300,8 @@ def test_serve_answers_as_predict_does_and_ends_at_once(
         assert process.stderr.read() == "error: stopped\n"
 
     assert status == 200
-    assert answer == predicted()
-    assert followed == predicted("--timeline")
+    assert answer == printed("predict")
+    assert followed == printed("timeline")
     wave = np.array(drawn["recordings"][0].pop("waveform"))
     assert drawn == followed
     assert wave.shape[1] == 2

@@ -56,7 +56,7 @@ def test_show_draws_noise_and_any_name(tmp_path: Path, rng: np.random.Generator)
 
 
 def test_show_refuses_what_is_too_long_for_a_picture(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"lasts 61 s, expected up to 60 s\. .* --timeline"):
+    with pytest.raises(DataError, match=r"lasts 61 s, expected up to 60 s\. .* speechemo timeline"):
         clip_plot.draw(np.zeros(61 * clip_plot.SR, np.float32), ANSWER, tmp_path / "clip.png")
     assert not (tmp_path / "clip.png").exists()
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs signals")
 INTERRUPTED = """
 import gc, os, signal, sys, tempfile, threading
 from speechemo_cli import files
-from speechemo_cli.cli import app, render
+from speechemo_cli.cli import app, terminal
 signal.signal(signal.{name}, {before})
 original = {where}
 def interrupted(*arguments, **more):
@@ -47,7 +47,7 @@ def interrupted(
 @pytest.mark.parametrize(
     "where",
     [
-        "render.prepare_streams",
+        "terminal.prepare_streams",
         "os.pipe",
         "threading.Thread.start",
         "threading.Event.set",
@@ -57,7 +57,7 @@ def interrupted(
         "tempfile.mkdtemp",
         "app.run",
         "app.application",
-        "render.emit",
+        "terminal.emit",
     ],
 )
 def test_ctrl_c_while_the_program_starts_or_works_is_one_line_and_130(where: str, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def ask(predictor: Predictor, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     def call(*lines: object, end: bytes = b"\n") -> list[dict[str, Any]]:
         content = end.join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines)
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
-        stream.run(predictor, Style("v1.keras", predictor.labels))
+        stream.answer_lines(predictor, Style("v1.keras", predictor.labels))
         out = capsys.readouterr().out
         assert out == "" or out.endswith("\n")
         return [json.loads(line) for line in out.splitlines()]
@@ -200,7 +200,7 @@ def test_labels_and_top_hold_for_a_stream_too(
     assert isinstance(expected, Answer)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"clip.wav\n")))
 
-    stream.run(predictor, Style("v1.keras", predictor.labels, restricted=True, top=1))
+    stream.answer_lines(predictor, Style("v1.keras", predictor.labels, restricted=True, top=1))
 
     answer = json.loads(capsys.readouterr().out)
     assert answer["restricted_to"] == ["calm", "happy", "sad"]
@@ -211,7 +211,7 @@ def test_a_closed_stdin_is_no_input(predictor: Predictor, monkeypatch: pytest.Mo
     monkeypatch.setattr(sys, "stdin", None)  # what Python makes of `<&-`
 
     with pytest.raises(NoInputError, match="stdin is closed"):
-        stream.run(predictor, Style("v1.keras", predictor.labels))
+        stream.answer_lines(predictor, Style("v1.keras", predictor.labels))
 
 
 def test_each_answer_is_there_before_the_next_line_is_asked_for(
@@ -222,8 +222,7 @@ def test_each_answer_is_there_before_the_next_line_is_asked_for(
         sys.executable,
         "-m",
         "speechemo_cli",
-        "predict",
-        "--stream",
+        "stream",
         "-m",
         str(model_with_litert("v1")),
     ]

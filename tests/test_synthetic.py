@@ -11,12 +11,11 @@ import pytest
 import soundfile
 
 from speechemo_cli.audio import reader
-from speechemo_cli.cli.options import SynthLayout
 from speechemo_cli.config import AudioConfig
 from speechemo_cli.corpus import synthetic
 from speechemo_cli.corpus.labels import EMOTIONS
 from speechemo_cli.corpus.layouts import find_clips
-from speechemo_cli.corpus.synthetic import LAYOUTS, MANNERS, SR, Voice, synthesise, voice_of, write_corpus
+from speechemo_cli.corpus.synthetic import MANNERS, SR, Voice, synthesise, voice_of, write_corpus
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,10 +65,6 @@ def test_write_corpus_gives_names_that_are_known_again(
     assert set(found.counts.labels) == {corpus}
     assert sorted(map(str, found.counts.speakers[corpus])) == speakers
     assert len(found.labels) >= 6
-
-
-def test_the_options_name_every_layout() -> None:
-    assert {layout.value for layout in SynthLayout} == set(LAYOUTS)
 
 
 def test_sixty_clips_an_actor_carry_names_that_parse_back(corpus_folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import io
 import json
 import os
 import pty
@@ -17,7 +18,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import rich.console
 from conftest import harmonic, said_on
+
+from speechemo_cli.cli import terminal
 
 COMMAND = [sys.executable, "-m", "speechemo_cli"]
 # What a terminal takes for a colour.
@@ -52,14 +56,14 @@ def shell(script: str, *arguments: object, **more: object) -> subprocess.Complet
 
 def in_terminal(*arguments: object, columns: int = 80, module: bool = True, **env: str) -> tuple[int, str]:
     """Run a command in a terminal of so many columns: its exit code, and everything that is shown."""
-    leader, terminal = pty.fork()
+    leader, side = pty.fork()
     if leader == 0:
         command = [*(COMMAND if module else COMMAND[:1]), *map(str, arguments)]
         os.execve(sys.executable, command, {**os.environ, "TERM": "xterm-256color", **env})
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    shown = said_on(terminal)
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    shown = said_on(side)
     _, status = os.waitpid(leader, 0)
-    os.close(terminal)
+    os.close(side)
     return os.waitstatus_to_exitcode(status), shown.decode()
 
 
@@ -165,11 +169,11 @@ def test_a_terminal_gets_colour_and_a_bar_unless_it_wants_none(data: Path) -> No
 
     assert code == dumb_code == piped.returncode == 0
     assert COLOUR.search(coloured)
-    assert "listening" in coloured
+    assert "predicting" in coloured
     assert not COLOUR.search(plain)
     assert not ESCAPE.search(dumb)
     assert not ESCAPE.search(piped.stdout + piped.stderr)
-    assert "listening" not in piped.stderr
+    assert "predicting" not in piped.stderr
     # The same answers everywhere.
     for line in piped.stdout.splitlines()[1:]:
         assert line.split()[-1] in plain
@@ -214,7 +218,7 @@ def test_results_on_a_terminal_are_whole_lines_and_the_bar_leaves_nothing(format
     for columns in (1, 40, 200):
         code, shown = in_terminal(*arguments, columns=columns, NO_COLOR="1")
         assert code == 0
-        assert "listening" in shown or columns == 1
+        assert "predicting" in shown or columns == 1
         remarks = piped.stderr.splitlines()
         assert [line for line in on_screen(shown) if line not in remarks] == piped.stdout.splitlines()
 
@@ -233,7 +237,7 @@ def test_results_go_where_the_shell_sends_them_while_the_bar_is_on_the_terminal(
     )
 
     assert code == 0
-    assert "listening" in shown
+    assert "predicting" in shown
     assert Path("file").read_text() == piped.stdout
     assert Path("captured").read_text() == piped.stdout.rstrip("\n")
 
@@ -279,13 +283,11 @@ def test_no_line_is_wrapped_in_a_pipe_however_narrow_the_terminal(clip: str, tmp
 def test_the_bar_keeps_to_one_line_and_tells_first_what_matters(
     columns: int, bar: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from speechemo_cli.cli import render
-
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(render, "_quiet", False)
+    terminal.begin()
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("TERM", "xterm")
-    with render.progress("extracting", "clips") as update:
+    with terminal.progress("extracting", "clips") as update:
         update(1, 8, "some more words that take much room")
     err = capsys.readouterr().err
 
@@ -294,6 +296,44 @@ def test_the_bar_keeps_to_one_line_and_tells_first_what_matters(
     assert shown.count("━") + shown.count("╸") + shown.count("╺") == bar
     assert "1/8" in err
     assert all(len(part) <= columns for part in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", err).splitlines())
+
+
+def beside_the_bar(steps: list[tuple[float, int, str]], total: int, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What stands beside the bar after calls at these times, with so much done of a stage."""
+    said: list[str] = []
+    now = [0.0]
+    console = rich.console.Console
+    monkeypatch.setattr(
+        rich.console, "Console", lambda **_: console(file=io.StringIO(), width=120, get_time=lambda: now[0])
+    )
+    monkeypatch.setattr(
+        terminal, "_in_words", lambda task, unit, of=terminal._in_words: said.append(of(task, unit)) or ""
+    )
+    with terminal._bar("epochs") as show:
+        for seconds, done, stage in steps:
+            now[0] = seconds
+            show(done, total, "", stage)
+        said.clear()
+    return said[0]
+
+
+def test_the_time_left_is_that_of_all_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = [(0, 0, "training"), (1, 1, "fold 1"), (10, 10, "fold 1"), (11, 11, "fold 2"), (20, 20, "fold 2")]
+
+    assert beside_the_bar(steps, 50, monkeypatch).startswith("20/50  1.0 epochs/s  0:00:30")
+
+
+def test_what_a_previous_run_did_says_nothing_of_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The second of three folds was kept: ten epochs that took no time.
+    steps = [(0, 0, "training"), (1, 1, "fold 1"), (10, 10, "fold 1"), (11, 21, "fold 3"), (15, 25, "fold 3")]
+
+    assert beside_the_bar(steps, 30, monkeypatch).startswith("25/30  1.0 epochs/s  0:00:05")
+
+
+def test_a_stage_that_begins_at_nothing_has_its_own_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = [(0, 0, "finding"), (10, 100, "finding"), (11, 0, "predicting"), (21, 5, "predicting")]
+
+    assert beside_the_bar(steps, 10, monkeypatch).startswith("5/10  0.5 epochs/s  0:00:10")
 
 
 # --- homes and folders that cannot be written ----------------------------------------------------------

@@ -14,7 +14,7 @@ import numpy as np
 
 from speechemo_cli.audio import quality, samples
 from speechemo_cli.audio.blocks import MonoBlocks, file_errors, opened
-from speechemo_cli.errors import AudioError, SpeechemoError
+from speechemo_cli.errors import AudioError, ClipError, SpeechemoError
 from speechemo_cli.files import display_name, open_regular
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from speechemo_cli.audio.decode import AudioStream
     from speechemo_cli.config import AudioConfig
 
-# Which channel of a file: their mean, one of two, or each.
-CHANNELS = ("mix", "left", "right", "each")
 # Samples of all channels that are decoded at once: half a minute of stereo.
 PIECE = 2**22
 # Files larger than this have to show a header that can be used before they are read.
@@ -104,13 +102,6 @@ class PreparedClip(NamedTuple):
     channel: str | None
 
 
-class ClipError(NamedTuple):
-    """A channel that cannot be used, and why."""
-
-    error: str
-    channel: str | None
-
-
 @contextmanager
 def clip_errors() -> Iterator[None]:
     """Let what goes wrong with one clip cost that clip alone, be it a mistake of ours or of a library.
@@ -156,15 +147,15 @@ def load_clip(
         As `read_channels` and `clip_errors`.
     """
     with clip_errors():
-        return [prepare(one, config, sr) for one in read_channels(path, config, channel, content)]
+        return [prepare(path, one, config, sr) for one in read_channels(path, config, channel, content)]
 
 
-def prepare(recording: Recording, config: AudioConfig, sr: int) -> PreparedClip | ClipError:
+def prepare(path: str, recording: Recording, config: AudioConfig, sr: int) -> PreparedClip | ClipError:
     """Check a decoded recording and resample it to `sr` Hz."""
     try:
         samples.check(recording.y, recording.sr, config)
     except AudioError as error:
-        return ClipError(str(error), recording.channel)
+        return ClipError(path, str(error), recording.channel)
     return PreparedClip(
         samples.resample(recording.y, recording.sr, sr),
         recording.duration_s,

@@ -233,7 +233,7 @@ def check_longest(n: int, sr: int, config: AudioConfig, estimated_s: float = 0.0
     if n / sr > config.max_duration_s:
         raise AudioError(
             f"{max(n / sr, estimated_s):.0f} s is longer than {config.max_duration_s:g} s",
-            "Cut it, raise audio.max_duration_s, or follow it: speechemo predict --timeline",
+            "Cut it, raise audio.max_duration_s, or follow it: speechemo timeline RECORDING",
         )
 
 

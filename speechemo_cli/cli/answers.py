@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from speechemo_cli.cli import render
+from speechemo_cli.cli import terminal
+from speechemo_cli.errors import ClipError
 from speechemo_cli.files import display_name
-from speechemo_cli.inference.results import Style, refused
+from speechemo_cli.inference.results import Style
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from speechemo_cli.inference.predictor import Answer, Refusal
+    from speechemo_cli.inference.predictor import Answer
 
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
-def name(item: Answer | Refusal) -> str:
-    """Name a clip for display, and its channel where only that was listened to."""
+def name(item: Answer | ClipError) -> str:
+    """Name a clip for display, and its channel where only that was used."""
     return display_name(item.path) + (f" [{item.channel}]" if item.channel else "")
 
 
@@ -40,7 +41,7 @@ class Writer:
     def begin(self) -> None:
         """Write what belongs before the first record."""
 
-    def write(self, item: Answer | Refusal) -> None:
+    def write(self, item: Answer | ClipError) -> None:
         """Write one record."""
         raise NotImplementedError
 
@@ -49,7 +50,7 @@ class Writer:
 
 
 class _Jsonl(Writer):
-    def write(self, item: Answer | Refusal) -> None:
+    def write(self, item: Answer | ClipError) -> None:
         self.emit(json.dumps(self.style.record(item)) + "\n")
 
 
@@ -58,9 +59,9 @@ class _Json(Writer):
 
     def begin(self) -> None:
         # What comes before the next record. No line is begun here: on a terminal a bar comes next.
-        self._before = self._head = json.dumps(self.style.document("clips", []), indent=2)[: -len("]\n}")]
+        self._before = self._head = json.dumps(self.style.document([]), indent=2)[: -len("]\n}")]
 
-    def write(self, item: Answer | Refusal) -> None:
+    def write(self, item: Answer | ClipError) -> None:
         lines = json.dumps(self.style.record(item), indent=2).splitlines()
         self.emit("\n".join([self._before, *(f"    {line}" for line in lines)]))
         self._before = ","
@@ -86,7 +87,7 @@ class _Csv(Writer):
         ends = ["duration_s", "warnings", "error", "channel", "sha256", "key"]
         self._line(["path", "status", "label", "confidence", *labels, *ends])
 
-    def write(self, item: Answer | Refusal) -> None:
+    def write(self, item: Answer | ClipError) -> None:
         record = self.style.record(item)
         probabilities = record.get("probabilities", {})
         self._line(
@@ -112,8 +113,8 @@ class _Csv(Writer):
 class _Label(Writer):
     """The bare word, one line a clip; `error` keeps the place of a clip without an answer."""
 
-    def write(self, item: Answer | Refusal) -> None:
-        if refused(item):
+    def write(self, item: Answer | ClipError) -> None:
+        if isinstance(item, ClipError):
             self.emit("error\n")
         elif self.style.top is None or item.label not in item.probabilities:  # `uncertain` is no label
             self.emit(f"{item.label}\n")
@@ -126,12 +127,12 @@ class _Table(Writer):
 
     def begin(self) -> None:
         self._width = max(len("uncertain"), *(len(label) for label in self.style.labels))
-        self._blocks = render.draws_blocks()
+        self._blocks = terminal.draws_blocks()
         names = "most probable" if self.style.top is not None else self._cells(self._short)
         self.emit(f"{'label':<{self._width}} {'conf.':>6}  {names}  clip\n")
 
-    def write(self, item: Answer | Refusal) -> None:
-        if refused(item):
+    def write(self, item: Answer | ClipError) -> None:
+        if isinstance(item, ClipError):
             self.emit(f"{'–' if self._blocks else '-':<{self._width}} {'':>6}  {item.error}: {name(item)}\n")
             return
         probabilities = self.style.probabilities(item)
@@ -139,8 +140,8 @@ class _Table(Writer):
             cells = self._cells(lambda label: self._bar(probabilities[label]))
         else:
             cells = ", ".join(f"{label} {p:.0%}" for label, p in probabilities.items())
-        doubt = f"  ({'; '.join(item.warnings)})" if item.warnings else ""
-        self.emit(f"{item.label:<{self._width}} {item.confidence:>6.0%}  {cells}  {name(item)}{doubt}\n")
+        warnings = f"  ({'; '.join(item.warnings)})" if item.warnings else ""
+        self.emit(f"{item.label:<{self._width}} {item.confidence:>6.0%}  {cells}  {name(item)}{warnings}\n")
 
     def _cells(self, cell: Callable[[str], str]) -> str:
         return " ".join(f"{cell(label):<4}" for label in self.style.labels)

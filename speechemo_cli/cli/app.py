@@ -14,7 +14,7 @@ import typer
 
 import speechemo_cli
 from speechemo_cli import files
-from speechemo_cli.cli import render, signals
+from speechemo_cli.cli import signals, terminal
 from speechemo_cli.errors import ExitCode, SpeechemoError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # By the panels of --help. Each has a module of its name, with `run`, or with an `app` of further commands.
 _PANELS = {
-    "Recognise emotion": ("predict", "show", "serve", "model", "export"),
+    "Recognise emotion": ("predict", "timeline", "stream", "show", "serve", "model", "export"),
     "Train and evaluate": ("extract", "train", "evaluate", "compare"),
     "Data and settings": ("download", "synth", "config", "cache", "completion"),
 }
@@ -44,6 +44,11 @@ _OPTION_PANELS = {
     ),
 }
 _PANEL_OF = {name: panel for panel, names in _OPTION_PANELS.items() for name in names}
+# Options that `predict` had, and the commands that have taken their place.
+_MOVED = {
+    "--stream": "speechemo stream",
+    **dict.fromkeys(("--timeline", "--window", "--hop", "--plot"), "speechemo timeline RECORDING"),
+}
 # What a package is called where it is not called as it is imported.
 _DISTRIBUTIONS = {"sklearn": "scikit-learn", "ai_edge_litert": "ai-edge-litert"}
 _EXTRAS = {"distributed": "dask", "dask": "dask"}
@@ -89,7 +94,7 @@ def _arrange_help(command: Any) -> None:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        render.emit(f"speechemo {speechemo_cli.__version__}")
+        terminal.emit(f"speechemo {speechemo_cli.__version__}")
         raise typer.Exit
 
 
@@ -111,15 +116,15 @@ def _top(
 
 def main() -> None:
     """Run the command line and exit with the code that tells what happened."""
-    arguments = sys.argv[1:]
+    arguments, shown = sys.argv[1:], terminal.begin()
     try:
-        render.prepare_streams()
-        signals.watch(_leave)
+        terminal.prepare_streams()
+        signals.watch(lambda number: _leave(number, shown))
         _keep_temporary_files_together()
         with signals.raising():
-            code = run(arguments)
+            code = run(arguments, shown)
     except KeyboardInterrupt:  # before the command has begun, or after its end
-        code = _interrupted(arguments)
+        code = _interrupted(arguments, shown)
     if signals.received():
         # An interrupt inside some extension module's import leaves the interpreter determined to end by
         # SIGINT, whatever the exit code. So tidy up here and go; workers follow by themselves.
@@ -130,10 +135,11 @@ def main() -> None:
     sys.exit(code)
 
 
-def _leave(number: int) -> None:
+def _leave(number: int, shown: terminal.Shown) -> None:
     """End the process from beside the main thread, which cannot be waited for."""
-    render.take_back_stderr()
-    render.error_line(_how_to_go_on(sys.argv[1:]))
+    terminal.begin(shown)
+    terminal.take_back_stderr()
+    terminal.error_line(_how_to_go_on(sys.argv[1:], shown))
     files.drop_scratch()
     os._exit(128 + number)
 
@@ -146,18 +152,9 @@ def _keep_temporary_files_together() -> None:
         pass  # there is no place for any: who needs one will say so
 
 
-def run(arguments: list[str]) -> int:
-    """Run a command line.
-
-    Parameters
-    ----------
-    arguments : list of str
-
-    Returns
-    -------
-    int
-        The exit code.
-    """
+def run(arguments: list[str], shown: terminal.Shown | None = None) -> int:
+    """Run a command line and return its exit code."""
+    shown = terminal.begin(shown)
     try:
         code = int(application(arguments)(arguments, prog_name="speechemo", standalone_mode=False) or 0)
     except KeyboardInterrupt:
@@ -170,27 +167,26 @@ def run(arguments: list[str]) -> int:
         if not signals.received():  # an import that was cut short fails in many ways
             return _fail(error)
         code = ExitCode.INTERRUPTED
-    return _interrupted(arguments) if code == ExitCode.INTERRUPTED else code  # caught above, or by typer
+    return (
+        _interrupted(arguments, shown) if code == ExitCode.INTERRUPTED else code
+    )  # caught above, or by typer
 
 
-def _interrupted(arguments: list[str]) -> int:
-    render.error_line(_how_to_go_on(arguments))
+def _interrupted(arguments: list[str], shown: terminal.Shown) -> int:
+    terminal.error_line(_how_to_go_on(arguments, shown))
     return 128 + (signals.received() or signal.SIGINT)
 
 
-def _how_to_go_on(arguments: list[str]) -> str:
+def _how_to_go_on(arguments: list[str], shown: terminal.Shown) -> str:
     """Say after an interrupt what is kept, and how to use it."""
-    stage, done, total = render.reached()
-    if stage == "extracting":
-        return f"interrupted; {done} of {total} clips done; run it again to go on"
+    if shown.stage == "extracting":
+        return f"interrupted; {shown.done} of {shown.total} clips done; run it again to go on"
     command = next((argument for argument in arguments if not argument.startswith("-")), "")
     if command == "download":
         return "interrupted; nothing of it is kept, run it again to begin anew"
     if command == "serve":
         return "stopped"
     how = {"train": "with --resume ", "predict": "with --output and --resume "}.get(command, "")
-    if {"--timeline", "--stream"} & set(arguments):  # which are begun anew
-        how = ""
     return f"interrupted; what is finished is kept, run it again {how}to go on"
 
 
@@ -200,18 +196,21 @@ def _fail(error: Exception) -> int:
     if os.environ.get("SPEECHEMO_DEBUG"):
         import traceback
 
-        render.note("".join(traceback.format_exception(error)))
+        terminal.note("".join(traceback.format_exception(error)))
     line, code = _told(error)
-    render.error_line(line)
+    terminal.error_line(line)
     return code
 
 
 def _told(error: Exception) -> tuple[str, int]:
     """Tell an error in one line, with its exit code."""
     if isinstance(error, typer.TyperException):
+        option, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
+        if context and option in _MOVED and context.info_name == "predict":
+            return f"predict {option} is now: {_MOVED[option]}", error.exit_code
         return f"{error.format_message().rstrip('.')}. Try --help", error.exit_code
     if isinstance(error, OSError):
-        render.give_up_stdout()
+        terminal.give_up_stdout()
         error = files.access_error("read or write", os.fsdecode(error.filename or "a file"), error)
     if isinstance(error, SpeechemoError):
         return str(error), error.exit_code

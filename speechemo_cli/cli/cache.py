@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from speechemo_cli.cli import options, render
+from speechemo_cli.choices import DocumentFormat
+from speechemo_cli.cli import options, terminal
 from speechemo_cli.errors import ExitCode
 from speechemo_cli.files import display_name
 from speechemo_cli.formatting import counted
@@ -47,8 +48,8 @@ def compact(store: options.Store = None, config_file: options.ConfigFile = None)
         options.build_config(config_file, None, store=store).store
     )
     for shard in damaged:
-        render.warn(f"damaged, set aside: {shard}; the next extract computes its clips anew")
-    render.emit(f"{before} shards merged into {after}")
+        terminal.warn(f"damaged, set aside: {shard}; the next extract computes its clips anew")
+    terminal.emit(f"{before} shards merged into {after}")
 
 
 @app.command()
@@ -57,14 +58,14 @@ def clear(store: options.Store = None, config_file: options.ConfigFile = None) -
     from speechemo_cli.features import store_maintenance
 
     removed = store_maintenance.clear(options.build_config(config_file, None, store=store).store)
-    render.emit(f"{removed} shards removed")
+    terminal.emit(f"{removed} shards removed")
 
 
 def _show(
     command: str,
     store: str | None,
     config_file: options.ConfigFile,
-    format_: options.Format | None,
+    format_: DocumentFormat | None,
     *,
     verify: bool,
 ) -> None:
@@ -74,17 +75,17 @@ def _show(
     infos = store_maintenance.inspect(root, verify=verify)
     damaged = [shard for info in infos for shard in info.damaged]
     if options.is_table(format_):
-        render.emit(_table(root, infos))
+        terminal.emit(_table(root, infos))
     else:
-        render.emit_json(
+        terminal.emit_json(
             command, {"store": root, "sets": [asdict(info) for info in infos], "damaged": damaged}
         )
     if outdated := sum(info.outdated for info in infos):
-        render.note(
+        terminal.note(
             f"{counted(outdated, 'shard')} of an older format, which nothing reads; `cache clear` removes all"
         )
     for shard in damaged:
-        render.warn(f"damaged: {shard}; `cache compact` sets it aside, extract computes its clips anew")
+        terminal.warn(f"damaged: {shard}; `cache compact` sets it aside, extract computes its clips anew")
     if damaged:
         raise typer.Exit(ExitCode.UNUSABLE_FILE)
 
@@ -96,4 +97,4 @@ def _table(root: str, infos: list[SetInfo]) -> str:
         [info.folder, info.feature_set, str(info.clips), str(info.shards), f"{info.size_bytes / 1e6:.1f} MB"]
         for info in infos
     ]
-    return render.table(["folder", "set", "clips", "shards", "size"], rows)
+    return terminal.table(["folder", "set", "clips", "shards", "size"], rows)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from speechemo_cli.cli import options, render
+from speechemo_cli.cli import options, terminal
 from speechemo_cli.cli.protected import protect
 from speechemo_cli.files import display_name
 from speechemo_cli.formatting import percent
@@ -41,16 +41,16 @@ def run(
     result = predictions.compare(predictions.read(a), predictions.read(b), seed)
     if plot:
         plots.difference(result.by_speaker, result.difference, result.ci95, _verdict(result), plot)
-        render.note(f"differences: {display_name(plot)}")
+        terminal.note(f"differences: {display_name(plot)}")
     if options.is_table(format_):
         rows = [
             [result.a, percent(result.accuracy_a), str(result.only_a)],
             [result.b, percent(result.accuracy_b), str(result.only_b)],
         ]
-        table = render.table([f"{result.n} answers", "accuracy", "right alone"], rows)
-        render.emit(f"{table}\n{_verdict(result)}")
+        table = terminal.table([f"{result.n} answers", "accuracy", "right alone"], rows)
+        terminal.emit(f"{table}\n{_verdict(result)}")
     else:
-        render.emit_json("compare", {**asdict(result), "verdict": _verdict(result)})
+        terminal.emit_json("compare", {**asdict(result), "verdict": _verdict(result)})
 
 
 def _verdict(result: Comparison) -> str:

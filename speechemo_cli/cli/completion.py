@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from speechemo_cli.cli import render
+from speechemo_cli.cli import terminal
 
 
 class Shell(StrEnum):
@@ -26,7 +26,7 @@ def run(shell: Annotated[Shell, typer.Argument(help="Whose script.")]) -> None:
     """
     from typer._completion_shared import get_completion_script
 
-    render.emit(
+    terminal.emit(
         get_completion_script(
             prog_name="speechemo", complete_var="_SPEECHEMO_COMPLETE", shell=shell.value
         ).lstrip()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from speechemo_cli.cli import options, render
+from speechemo_cli.cli import options, terminal
 
 
 def run(
@@ -20,9 +20,9 @@ def run(
     values = flatten(config.to_dict(), "config")
     if options.is_table(format_):
         rows = [[key, _shown(value), origins[key]] for key, value in values.items()]
-        render.emit(render.table(["key", "value", "from"], rows))
+        terminal.emit(terminal.table(["key", "value", "from"], rows))
     else:
-        render.emit_json("config", {"values": config.to_dict(), "origins": origins})
+        terminal.emit_json("config", {"values": config.to_dict(), "origins": origins})
 
 
 def _shown(value: object) -> str:

@@ -1,10 +1,11 @@
-"""What was found in DATA, shown before anything is computed."""
+"""The clips of DATA: found, shown, protected from being written over, and their features loaded."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from speechemo_cli.cli import render
+from speechemo_cli.cli import terminal
+from speechemo_cli.cli.protected import files_of, protect
 from speechemo_cli.corpus.clips import NO_LABEL, NOT_MATCHED
 from speechemo_cli.corpus.labels import ordered
 from speechemo_cli.files import display_name
@@ -13,15 +14,73 @@ from speechemo_cli.formatting import counted
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from speechemo_cli.config import Config
     from speechemo_cli.corpus.collection import Collection
+    from speechemo_cli.features.dataset import Dataset
     from speechemo_cli.features.extraction import Extraction
+
+    Outputs = Mapping[str, Iterable[Path | None]]
 
 _SHOWN = 24  # labels, and speakers, of a corpus
 
 
-def find(config: Config, data: Sequence[str] | None = None) -> Collection:
+def load_data(
+    config: Config,
+    feature_set: str,
+    others: Sequence[str] = (),
+    labels: Sequence[str] | None = None,
+    *,
+    outputs: Outputs,
+    read: Iterable[Path | None],
+) -> tuple[Collection, Dataset]:
+    """Find the clips of DATA, protect them, and load their features.
+
+    Parameters
+    ----------
+    config : Config
+    feature_set : str
+    others : sequence of str
+        Further feature sets of the same clips.
+    labels : sequence of str, optional
+        The only labels that are allowed; by default those that occur.
+    outputs, read
+        As `protect` takes them; the clips are read, too.
+
+    Raises
+    ------
+    ConfigError
+        An output would be written over what is read.
+    """
+    found = find(config, outputs=outputs, read=read)
+    from speechemo_cli.features import dataset
+
+    with terminal.progress("extracting", "clips") as update:
+        data = dataset.load(found.clips, config, feature_set, labels, others, update)
+    report_loaded(data)
+    return found, data
+
+
+def report_loaded(*data: Dataset) -> None:
+    """Name the clips that failed or are odd, and those that are nearly the same recording."""
+    for one in data:
+        report_extraction(one.extraction)
+    pairs = list(dict.fromkeys(pair for one in data for pair in one.near_copies))
+    if pairs:
+        names = (f"{one.clip.path} and {other.clip.path}" for one, other in pairs[:3])
+        shown = "; ".join(map(display_name, names)) + (", ..." if len(pairs) > 3 else "")
+        n = counted(len(pairs), "pair")
+        terminal.warn(f"{n} of clips are nearly the same recording, encoded anew or trimmed: {shown}")
+
+
+def find(
+    config: Config,
+    data: Sequence[str] | None = None,
+    *,
+    outputs: Outputs | None = None,
+    read: Iterable[Path | None] = (),
+) -> Collection:
     """Find the clips of DATA, and show corpus by corpus their labels and speakers, and what was left out."""
     from speechemo_cli.corpus.collection import find_all
 
@@ -30,18 +89,19 @@ def find(config: Config, data: Sequence[str] | None = None) -> Collection:
     )
     counts = found.counts()
     for corpus, labels in counts.labels.items():
-        render.note(f"{display_name(corpus)}: {counted(labels.total(), 'clip')}")
-        render.note(f"  {counted(len(labels), 'label')}: {_listed(labels, ordered(labels))}")
-        render.note(f"  {_speakers(counts.speakers[corpus])}")
+        terminal.note(f"{display_name(corpus)}: {counted(labels.total(), 'clip')}")
+        terminal.note(f"  {counted(len(labels), 'label')}: {_listed(labels, ordered(labels))}")
+        terminal.note(f"  {_speakers(counts.speakers[corpus])}")
     for part in found.parts.values():
         for line in part.notes:
-            render.note(line)
+            terminal.note(line)
         for reason, n in part.skipped.items():
             example = part.examples.get(reason)
             said = f"left out: {n} {reason}" + (f", such as {display_name(example)}" if example else "")
-            (render.warn if reason in (NO_LABEL, NOT_MATCHED) else render.note)(said)
+            (terminal.warn if reason in (NO_LABEL, NOT_MATCHED) else terminal.note)(said)
         for folder in part.unreadable:
-            render.warn(f"{display_name(folder)}: the folder cannot be read")
+            terminal.warn(f"{display_name(folder)}: the folder cannot be read")
+    protect(outputs or {}, [*files_of(found), *read])
     return found
 
 
@@ -60,8 +120,8 @@ def _speakers(counts: Counter[str | None]) -> str:
     return f"{counted(len(names), 'speaker')}: {_listed(counts, names)}{rest}"
 
 
-def to_dict(found: Collection) -> dict[str, Any]:
-    """Return the same for JSON documents: `found`, and `skipped` with the reasons."""
+def to_dict(found: Collection, extraction: Extraction) -> dict[str, Any]:
+    """Return the same for JSON documents: `found`, and `skipped` and `failed` with the reasons."""
     counts = found.counts()
     return {
         "found": {
@@ -75,10 +135,21 @@ def to_dict(found: Collection) -> dict[str, Any]:
             for speakers in [counts.speakers[corpus]]
         },
         "skipped": found.skipped,
+        "failed": [{"path": clip.path, "error": clip.error} for clip in extraction.failed],
     }
 
 
 def exit_for(found: Collection, extraction: Extraction) -> None:
-    """End as `render.exit_for` does, where clips failed, had no label, or cannot be reached."""
+    """End as `terminal.exit_for` does, where clips failed, had no label, or cannot be reached."""
     not_used = len(found.unreadable) + found.unlabelled
-    render.exit_for(len(extraction.failed) + not_used, len(found) + not_used)
+    terminal.exit_for(len(extraction.failed) + not_used, len(found) + not_used)
+
+
+def report_extraction(extraction: Extraction) -> None:
+    """Name every clip that failed or is odd, and every shard that was set aside."""
+    for odd in extraction.quality_warnings:
+        terminal.warn(f"{display_name(odd.path)}: {odd.warning}")
+    for failure in extraction.failed:
+        terminal.warn(f"{display_name(failure.path)}: {failure.error}")
+    for shard in extraction.damaged:
+        terminal.warn(f"damaged, set aside and computed anew: {shard}")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from speechemo_cli.cli import render
+from speechemo_cli.cli import terminal
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.files import display_name
 
@@ -48,20 +48,20 @@ def run(
     from speechemo_cli.corpus.known import BY_NAME, RAVDESS
 
     if list_:
-        render.emit("\n\n".join(one.describe() for one in BY_NAME.values()))
+        terminal.emit("\n\n".join(one.describe() for one in BY_NAME.values()))
         return
     known = BY_NAME.get((corpus or "").lower())
     if known is None:
         what = f"the corpus {corpus!r} is not known" if corpus else "no CORPUS was given"
         raise ConfigError(what, "speechemo download --list shows what there is")
-    render.note(known.describe())
+    terminal.note(known.describe())
     if known.name != RAVDESS:
         raise ConfigError(
             f"{corpus} is not fetched from here", f"Get it from {known.page} and unpack it into data/"
         )
     part = download.SONG if song else download.SPEECH
     if not download.is_complete(part, to):
-        with render.progress("downloading", "MB") as update:
+        with terminal.progress("downloading", "MB") as update:
             download.download(
                 part,
                 to,
@@ -69,4 +69,4 @@ def run(
                 base_url=os.environ.get("SPEECHEMO_TEST_DOWNLOAD_URL", download.ZENODO),
                 on_progress=lambda done, total: update(done // 10**6, total // 10**6),
             )
-    render.emit(f"{display_name(to / part.folder)}: {part.clips} clips")
+    terminal.emit(f"{display_name(to / part.folder)}: {part.clips} clips")

@@ -6,17 +6,16 @@ import os
 import shlex
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 import typer
 
-from speechemo_cli.cli import corpora, options, protected, render, score_tables
-from speechemo_cli.cli.protected import files_of
+from speechemo_cli.choices import DocumentFormat, Protocol, Version
+from speechemo_cli.cli import corpora, options, score_tables, terminal
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.files import display_name, require_writable
 from speechemo_cli.formatting import GROUP_TITLES, GROUPS, MODEL_GROUP_TITLES, TRAINED, percent
@@ -37,10 +36,10 @@ def run(
     data: options.Data = None,
     model: options.Model = None,
     version: Annotated[
-        options.Version | None, typer.Option(help="Train and score this version by a protocol instead.")
+        Version | None, typer.Option(help="Train and score this version by a protocol instead.")
     ] = None,
     protocol: Annotated[
-        options.Protocol | None,
+        Protocol | None,
         typer.Option(show_default="speaker-5fold", help="With --version: how clips are divided."),
     ] = None,
     epochs: Annotated[
@@ -102,7 +101,7 @@ def run(
     on unseen speakers. With --version, networks are trained and tested fold by fold. With --train and
     --test, one is trained on some corpora and tested on others (--train A --train B --test C).
     """
-    render.set_quiet(quiet)
+    terminal.set_quiet(quiet)
     between = _Between(train or [], test or [])
     between.check(data, model, protocol)
     if model and version:
@@ -134,9 +133,9 @@ def run(
         train__calibrate=calibrate,
     )
     if between.train:
-        _between_corpora((version or options.DEFAULT_VERSION).value, between, config, files, format_, seeds)
+        _between_corpora((version or Version.v2).value, between, config, files, format_, seeds)
     elif version:
-        chosen = (protocol or options.Protocol.speaker_5fold).value
+        chosen = (protocol or Protocol.speaker_5fold).value
         _by_protocol(version.value, chosen, config, files, format_, seeds, with_conditions=conditions)
     else:
         _model_file(model, config, files, format_, with_conditions=conditions)
@@ -148,7 +147,7 @@ class _Between(NamedTuple):
     train: list[str]
     test: list[str]
 
-    def check(self, data: list[str] | None, model: str | None, protocol: options.Protocol | None) -> None:
+    def check(self, data: list[str] | None, model: str | None, protocol: Protocol | None) -> None:
         """Refuse one without the other, and what does not go with them."""
         if not self.train and not self.test:
             return
@@ -183,62 +182,50 @@ class _Files(NamedTuple):
         options.check_output("--predictions", self.predictions, ".csv")
         options.check_output("--report", self.report, ".html")
 
-    def protect(self, corpus: Collection, *models: Path) -> None:
-        """Refuse to write over what is read."""
+    def protection(self, *models: Path) -> dict[str, Any]:
+        """Return the outputs, and what is read besides the clips, as `corpora.load_data` takes them."""
         outputs = {"--plot": [self.plot], "--predictions": [self.predictions], "--report": [self.report]}
-        protected.protect(outputs, chain(files_of(corpus), models, [self.config]))
+        return {"outputs": outputs, "read": [*models, self.config]}
 
 
 def _model_file(
     model: str | None,
     config: Config,
     files: _Files,
-    format_: options.Format | None,
+    format_: DocumentFormat | None,
     *,
     with_conditions: bool,
 ) -> None:
     started = time.perf_counter()
-    from speechemo_cli.errors import DataError
     from speechemo_cli.evaluation import holdout, results
-    from speechemo_cli.features import conditions, dataset
+    from speechemo_cli.features import conditions
     from speechemo_cli.models import litert_file, model_file
 
     path = model_file.find(model, config.models)
     checked = model_file.check(path)
     metadata = checked.metadata
-    corpus = corpora.find(config)
-    files.protect(corpus, path, litert_file.beside(path))
-    render.note(
+    terminal.note(
         f"model: {model_file.shown(path)}"
         f" ({metadata.version}, {metadata.epochs} epochs, seed {metadata.seed})"
     )
-    unknown = holdout.unknown_labels(corpus.clips, metadata)
-    if unknown:
-        raise DataError(
-            f"the clips have labels the model does not know: {', '.join(unknown)}",
-            f"It answers {', '.join(metadata.labels)}",
-        )
-    with render.progress("extracting", "clips") as update:
-        clips = dataset.load(
-            corpus.clips,
-            metadata.adopt(config),
-            metadata.feature_set,
-            metadata.labels,
-            conditions.feature_sets(metadata.feature_set) if with_conditions else (),
-            update,
-        )
-    render.say_extraction(clips.extraction)
-    render.say_near_copies(clips.near_copies)
+    others = conditions.feature_sets(metadata.feature_set) if with_conditions else ()
+    corpus, clips = corpora.load_data(
+        metadata.adopt(config),
+        metadata.feature_set,
+        others,
+        metadata.labels,
+        **files.protection(path, litert_file.beside(path)),
+    )
     result = holdout.score_model(checked.load(), metadata, clips)
     if files.plot:
         named = {MODEL_GROUP_TITLES[name]: group for name, group in result.groups.items()}
         _draw(named, metadata.labels, model_file.shown(path), files.plot)
     if options.is_table(format_):
-        render.emit(score_tables.of_model(result))
+        terminal.emit(score_tables.of_model(result))
     else:
         parts = {name: group.to_dict() for name, group in result.groups.items()}
         headline = next(iter(parts))
-        render.emit_json(
+        terminal.emit_json(
             "evaluate",
             {
                 "version": metadata.version,
@@ -262,7 +249,7 @@ def _by_protocol(
     protocol: str,
     config: Config,
     files: _Files,
-    format_: options.Format | None,
+    format_: DocumentFormat | None,
     seeds: int,
     *,
     with_conditions: bool,
@@ -270,17 +257,12 @@ def _by_protocol(
     started = time.perf_counter()
     from speechemo_cli.corpus.folds import RANDOM_HOLDOUT_DRAWS
     from speechemo_cli.evaluation import protocols
-    from speechemo_cli.features import conditions, dataset
+    from speechemo_cli.features import conditions
 
-    corpus = corpora.find(config)
-    files.protect(corpus)
     require_writable(Path(config.runs))
     preset = protocols.preset_of(version, config)
-    with render.progress("extracting", "clips") as update:
-        others = (*preset.others, *(conditions.feature_sets(preset.feature_set) if with_conditions else ()))
-        clips = dataset.load(corpus.clips, config, preset.feature_set, others=others, on_progress=update)
-    render.say_extraction(clips.extraction)
-    render.say_near_copies(clips.near_copies)
+    others = (*preset.others, *(conditions.feature_sets(preset.feature_set) if with_conditions else ()))
+    corpus, clips = corpora.load_data(config, preset.feature_set, others, **files.protection())
     step = RANDOM_HOLDOUT_DRAWS if protocol == "random-holdout" else 1  # each draw has a seed of its own
     results = _by_seed(seeds, step, config, partial(protocols.run_protocol, version, protocol, clips))
     document = {**results[config.seed].to_dict(), **_finish(corpus, clips.extraction, started)}
@@ -295,7 +277,7 @@ def _by_seed(
     n: int, step: int, config: Config, train: Callable[[Config, OnEpoch], _Result]
 ) -> dict[int, _Result]:
     """Train with so many seeds, beginning with the config's; the progress says which runs."""
-    with render.progress("training", "epochs") as update:
+    with terminal.progress("training", "epochs") as update:
 
         def one(i: int, seed: int) -> _Result:
             def on_epoch(stage: str, done: int, total: int, _: Any) -> None:
@@ -312,28 +294,25 @@ def _between_corpora(
     between: _Between,
     config: Config,
     files: _Files,
-    format_: options.Format | None,
+    format_: DocumentFormat | None,
     seeds: int,
 ) -> None:
     started = time.perf_counter()
     from speechemo_cli.evaluation import cross_corpus, protocols
     from speechemo_cli.features import dataset
 
-    found = corpora.find(config, [*between.train, *between.test])
-    files.protect(found)
+    found = corpora.find(config, [*between.train, *between.test], **files.protection())
     require_writable(Path(config.runs))
     preset = protocols.preset_of(version, config)
-    with render.progress("extracting", "clips") as update:
+    with terminal.progress("extracting", "clips") as update:
         clips = found.only(between.train).clips
         train = dataset.load(clips, config, preset.feature_set, others=preset.others, on_progress=update)
         kept, left_out = cross_corpus.split_by_label(found.only(between.test).clips, train.labels)
         test = dataset.load(kept, config, preset.feature_set, train.labels, on_progress=update, beside=train)
-    for data in (train, test):
-        render.say_extraction(data.extraction)
-    render.say_near_copies(tuple(dict.fromkeys(train.near_copies + test.near_copies)))
+    corpora.report_loaded(train, test)
     if left_out:
         counts = display_name(", ".join(f"{label} ({n})" for label, n in left_out.items()))
-        render.warn(f"left out of the test, as the training has no such label: {counts} clips")
+        terminal.warn(f"left out of the test, as the training has no such label: {counts} clips")
     by_seed = _by_seed(seeds, 1, config, partial(cross_corpus.cross_corpus, version, train, test))
     extraction = replace(train.extraction, failed=[*train.extraction.failed, *test.extraction.failed])
     document = {**by_seed[config.seed].to_dict(), "left_out": left_out, **_finish(found, extraction, started)}
@@ -344,8 +323,7 @@ def _between_corpora(
 
 def _finish(found: Collection, extraction: Extraction, started: float) -> dict[str, Any]:
     return {
-        **corpora.to_dict(found),
-        "failed": [asdict(failure) for failure in extraction.failed],
+        **corpora.to_dict(found, extraction),
         "seconds": round(time.perf_counter() - started, 3),
     }
 
@@ -354,27 +332,25 @@ def _show(
     results: dict[int, ProtocolResult],
     calibrate: bool,
     files: _Files,
-    format_: options.Format | None,
+    format_: DocumentFormat | None,
     document: dict[str, Any],
     data: list[str],
 ) -> None:
     """Write the files that were asked for, and print the result: of the first seed, and of all."""
-    from speechemo_cli.evaluation import calibration, predictions, report
+    from speechemo_cli.evaluation import predictions, report
     from speechemo_cli.evaluation.results import over_seeds
 
     result = next(iter(results.values()))
     by_seed = over_seeds(results) if len(results) > 1 else None
-    if calibrate and not result.protocol.shares_speakers and not result.calibrated:
-        render.say_uncalibrated()
     temperatures = [fold.temperature for fold in result.folds if fold.temperature is not None]
-    for temperature in filter(calibration.at_bound, temperatures):
-        render.warn_at_bound(temperature)
+    lacking = calibrate and not result.protocol.shares_speakers and not result.calibrated
+    score_tables.report_calibration(lacking, temperatures)
     if files.plot:
         named = {GROUP_TITLES[name]: group for name, group in result.groups.items()}
         _draw(named, result.labels, f"{result.version}, {result.protocol.name}", files.plot)
     if files.predictions:
         predictions.write(result, files.predictions)
-        render.note(f"predictions: {display_name(files.predictions)}")
+        terminal.note(f"predictions: {display_name(files.predictions)}")
     if files.report:
         origin = {
             "data": ", ".join(data),
@@ -382,14 +358,14 @@ def _show(
             "date": datetime.now().astimezone().isoformat(" ", "minutes"),
         }
         report.write_report(result, files.report, origin, audio=not files.no_audio)
-        render.note(f"report: {display_name(files.report)}")
+        terminal.note(f"report: {display_name(files.report)}")
     if options.is_table(format_):
-        render.emit((score_tables.of_seeds(by_seed) if by_seed else "") + score_tables.of_protocol(result))
+        terminal.emit((score_tables.of_seeds(by_seed) if by_seed else "") + score_tables.of_protocol(result))
     else:
         for caution in result.cautions:  # which the table tells, too
-            render.warn(caution)
+            terminal.warn(caution)
         document["near_copies"] = _paths(result.near_copies)
-        render.emit_json("evaluate", {**document, **({"by_seed": by_seed} if by_seed else {})})
+        terminal.emit_json("evaluate", {**document, **({"by_seed": by_seed} if by_seed else {})})
 
 
 def _paths(pairs: Iterable[tuple[Example, Example]]) -> list[list[str]]:
@@ -405,4 +381,4 @@ def _draw(groups: dict[str, Group], labels: tuple[str, ...], title: str, path: P
         for name, group in groups.items()
     }
     plots.confusion(titles, labels, path)
-    render.note(f"confusion matrix: {display_name(path)}")
+    terminal.note(f"confusion matrix: {display_name(path)}")

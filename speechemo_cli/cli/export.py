@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from speechemo_cli.cli import options, render
+from speechemo_cli.choices import ExportFormat
+from speechemo_cli.cli import options, terminal
 from speechemo_cli.cli.protected import protect
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.files import display_name, require_writable
-
-
-class ExportFormat(StrEnum):
-    """What a model is exported to; a test holds them against `formats.CONVERT`."""
-
-    litert = "litert"
-    onnx = "onnx"
-    savedmodel = "savedmodel"
 
 
 def run(
@@ -52,7 +44,7 @@ def run(
     from speechemo_cli.export import export
     from speechemo_cli.models import model_file
 
-    render.set_quiet(quiet)
+    terminal.set_quiet(quiet)
     source = model_file.find(model, options.build_config(config_file, None).models)
     by_suffix = {suffix: name for name, suffix in export.SUFFIXES.items()}
     chosen = format_.value if format_ else by_suffix.get(output.suffix if output else "", "litert")
@@ -61,15 +53,15 @@ def run(
     _check_output(path, chosen, export.SUFFIXES)
     protect({"--output": [path, export.description_beside(path)]}, [source, config_file])
     export.check(path, chosen)
-    with render.progress("exporting", "steps") as update:
+    with terminal.progress("exporting", "steps") as update:
         done = export.write(source, path, chosen, update)
-    render.note(
+    terminal.note(
         f"{model_file.shown(source)} to {chosen}, {done.size_bytes / 2**20:.1f} MiB."
         f" On {done.checked} signals its probabilities differ by at most {done.difference:.1g}"
         " from the model's"
     )
-    render.note(f"what goes in and comes out: {display_name(done.description)}")
-    render.emit(display_name(done.path))
+    terminal.note(f"what goes in and comes out: {display_name(done.description)}")
+    terminal.emit(display_name(done.path))
 
 
 def _check_output(path: Path, format_: str, suffixes: dict[str, str]) -> None:

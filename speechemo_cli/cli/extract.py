@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from speechemo_cli.cli import corpora, options, render
+from speechemo_cli.choices import Backend
+from speechemo_cli.cli import corpora, options, terminal
 from speechemo_cli.cli.protected import files_of, protect
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.files import display_name
@@ -49,7 +50,7 @@ def run(
     ] = None,
     store: options.Store = None,
     jobs: options.Jobs = None,
-    backend: options.BackendOption = options.Backend.loky,
+    backend: options.BackendOption = Backend.loky,
     scheduler: options.Scheduler = None,
     song: options.Song = None,
     label_from: options.LabelFrom = None,
@@ -70,7 +71,7 @@ def run(
     from speechemo_cli.features import FEATURE_SETS
     from speechemo_cli.features.extraction import extract
 
-    render.set_quiet(quiet)
+    terminal.set_quiet(quiet)
     config = options.build_config(
         config_file,
         sets,
@@ -94,9 +95,9 @@ def run(
     if export is not None:
         result = _export(corpus, config, wanted, export, config_file)
     else:
-        with options.workers_of(backend, scheduler), render.progress("extracting", "clips") as update:
+        with options.workers_of(backend, scheduler), terminal.progress("extracting", "clips") as update:
             result = extract(corpus, config, wanted, update, keep_keys=False)
-    render.say_extraction(result)
+    corpora.report_extraction(result)
     if options.is_table(format_):
         rows = [
             ["clips", str(result.clips)],
@@ -108,19 +109,18 @@ def run(
             ["store", config.store],
             ["seconds", f"{result.seconds:.1f}"],
         ]
-        render.emit(render.table(["extract", ""], rows))
+        terminal.emit(terminal.table(["extract", ""], rows))
     else:
-        render.emit_json(
+        terminal.emit_json(
             "extract",
             {
                 "data": list(corpus.parts),
-                **corpora.to_dict(corpus),
+                **corpora.to_dict(corpus, result),
                 "clips": result.clips,
                 "extracted": result.extracted,
                 "cached": result.cached,
                 "duplicates": result.duplicates,
-                "failed": [asdict(failure) for failure in result.failed],
-                "warnings": [asdict(warning) for warning in result.warnings],
+                "warnings": [asdict(odd) for odd in result.quality_warnings],
                 "damaged": result.damaged,
                 "feature_sets": list(wanted),
                 "store": config.store,
@@ -139,10 +139,10 @@ def _export(
         raise ConfigError(f"--export writes one feature set, --features are {', '.join(wanted)}")
     options.check_output("--export", path, table.check_path(path).suffix)
     protect({"--export": [path]}, [*files_of(corpus), config_file])
-    with render.progress("extracting", "clips") as update:
+    with terminal.progress("extracting", "clips") as update:
         found = table.load_features(corpus, wanted[0], config, update)
     found.save(path)
-    render.note(f"features: {display_name(path)} ({counted(len(found.y), 'clip')})")
+    terminal.note(f"features: {display_name(path)} ({counted(len(found.y), 'clip')})")
     return found.extraction
 
 
@@ -167,7 +167,7 @@ def _write_template(data: tuple[str, ...], template: Path) -> None:
         raise NoInputError(f"no recording in {', '.join(map(display_name, data))}")
     write_template(template, ((path, *known) for path, known in listed.items()))
     name, lacking = display_name(template), sum(not label for label, _ in listed.values())
-    render.note(
+    terminal.note(
         f"{name}: {counted(len(listed), 'recording')}, {lacking} without a label. Fill in label and speaker"
         f" in a spreadsheet, then: speechemo extract {name}"
     )

@@ -1,4 +1,4 @@
-"""What to listen to: files, folders, lists of paths, and audio on stdin."""
+"""What to read: files, folders, lists of paths, and audio on stdin."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from speechemo_cli.cli import render
+from speechemo_cli.cli import terminal
 from speechemo_cli.errors import AccessError, ConfigError, NoInputError
 from speechemo_cli.files import access_error, display_name
 from speechemo_cli.formatting import counted
@@ -24,7 +24,7 @@ _LONGEST_PATH_BYTES = 2**16
 
 
 class Input(NamedTuple):
-    """A clip to listen to.
+    """A clip or a recording to read.
 
     Attributes
     ----------
@@ -56,12 +56,7 @@ class Inputs:
 
     Raises
     ------
-    ConfigError
-        Nothing to listen to, or stdin for two things at once.
-    NoInputError
-        There is no clip at all, or stdin is meant and closed.
-    AccessError
-        The list cannot be read; or a folder that was named cannot, and there is no clip elsewhere.
+    ConfigError, NoInputError, AccessError
     """
 
     def __init__(self, clips: list[str], files_from: str | None) -> None:
@@ -88,13 +83,7 @@ class Inputs:
         return self._left
 
     def require_one(self) -> None:
-        """Refuse more than one clip.
-
-        Raises
-        ------
-        ConfigError
-            There are more.
-        """
+        """Refuse more than one clip."""
         first, *more = islice(self._left, 2)
         if more:
             raise ConfigError(
@@ -151,22 +140,16 @@ class Inputs:
             passed_over.unreadable.append(folder)
         if passed_over.other:
             left_out = counted(passed_over.other, "file")
-            render.note(f"{display_name(folder)}: left out {left_out}: not audio, by the suffix")
+            terminal.note(f"{display_name(folder)}: left out {left_out}: not audio, by the suffix")
         if silent:
-            render.note(f"{display_name(folder)}: left out: {silent} {SILENT}")
+            terminal.note(f"{display_name(folder)}: left out: {silent} {SILENT}")
         for inner in passed_over.unreadable:
             self.unreadable += 1
-            render.warn(f"{display_name(inner)}: the folder cannot be read")
+            terminal.warn(f"{display_name(inner)}: the folder cannot be read")
 
 
 def stdin() -> BinaryIO:
-    """Return the bytes of stdin.
-
-    Raises
-    ------
-    NoInputError
-        It is closed.
-    """
+    """Return the bytes of stdin; NoInputError where it is closed."""
     if sys.stdin is None:  # what Python makes of `<&-`
         raise NoInputError("stdin is closed")
     return sys.stdin.buffer

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from speechemo_cli.cli import options, render
+from speechemo_cli.cli import options, terminal
 from speechemo_cli.cli.protected import protect
 from speechemo_cli.corpus.clips import speaker_names
 from speechemo_cli.errors import ConfigError
@@ -30,9 +30,9 @@ def info(
     if options.is_table(format_):
         rows = _rows(facts)
         width = max(len(name) for name, _ in rows)
-        render.emit("\n".join(display_name(f"{name:<{width}}  {value}") for name, value in rows))
+        terminal.emit("\n".join(display_name(f"{name:<{width}}  {value}") for name, value in rows))
     else:
-        render.emit_json("model info", facts)
+        terminal.emit_json("model info", facts)
 
 
 @app.command()
@@ -70,13 +70,13 @@ def card(
             f"{measured['version']}, {measured['n_answers']} answers for unseen speakers",
             plot,
         )
-        render.note(f"reliability diagram: {display_name(plot)}")
+        terminal.note(f"reliability diagram: {display_name(plot)}")
     if output is None:
-        render.emit(text)
+        terminal.emit(text)
         return
     with atomic_path(output) as temp:
         temp.write_text(text, encoding="utf-8", newline="\n")
-    render.note(f"model card: {display_name(output)}")
+    terminal.note(f"model card: {display_name(output)}")
 
 
 def _path(model: str | None, config_file: Path | None) -> Path:

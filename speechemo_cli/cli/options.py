@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from speechemo_cli.cli import render
+from speechemo_cli import choices
+from speechemo_cli.cli import terminal
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.files import display_name, require_writable
 
@@ -21,97 +22,19 @@ if TYPE_CHECKING:
     from speechemo_cli.corpus.clips import Clip
 
 
-class Format(StrEnum):
-    """How one document is printed."""
-
-    table = "table"
-    json = "json"
-
-
-class PredictFormat(StrEnum):
-    """How answers are printed."""
-
-    table = "table"
-    json = "json"
-    jsonl = "jsonl"
-    csv = "csv"
-    label = "label"
-    srt = "srt"
-    audacity = "audacity"
-    rttm = "rttm"
-
-
-class Backend(StrEnum):
-    """Whose workers compute."""
-
-    loky = "loky"
-    dask = "dask"
-
-
-class Runtime(StrEnum):
-    """What runs the network; a test holds them against `runtime.RUNTIMES`."""
-
-    auto = "auto"
-    litert = "litert"
-    keras = "keras"
-
-
-class Channel(StrEnum):
-    """What of a recording is listened to; a test holds them against `reader.CHANNELS`."""
-
-    mix = "mix"
-    left = "left"
-    right = "right"
-    each = "each"
-
-
-class Split(StrEnum):
-    """What a training holds out."""
-
-    both = "both"
-    random = "random"
-    none = "none"
-
-
-class Protocol(StrEnum):
-    """How a version is evaluated; a test holds them against `folds.PROTOCOLS`."""
-
-    random_holdout = "random-holdout"
-    random_5fold = "random-5fold"
-    random_10fold = "random-10fold"
-    twin_safe_5fold = "twin-safe-5fold"
-    speaker_5fold = "speaker-5fold"
-    speaker_6fold = "speaker-6fold"
-    loso = "loso"
-
-
-class SynthLayout(StrEnum):
-    """Names that `synth` gives its clips; a test holds them against `synthetic.LAYOUTS`."""
-
-    ravdess = "ravdess"
-    tess = "tess"
-    crema_d = "crema-d"
-    emo_db = "emo-db"
-    folders = "folders"
-
-
-class Version(StrEnum):
-    """The versions of the network; a test holds them against `models.VERSIONS`."""
-
-    v1 = "v1"
-    v2 = "v2"
-    v3 = "v3"
-
-
-DEFAULT_VERSION = Version.v2
-
-
 def complete_labels(incomplete: str) -> list[str]:
     """Complete the last label of a list with commas, for the shell."""
     from speechemo_cli.corpus.labels import EMOTIONS
 
     before, comma, last = incomplete.rpartition(",")
     return [f"{before}{comma}{label}" for label in EMOTIONS if label.startswith(last)]
+
+
+def _no_nan(value: float) -> float:
+    """Refuse what no limit stops."""
+    if math.isnan(value):
+        raise ConfigError("--min-confidence is nan, expected a number from 0 to 1")
+    return value
 
 
 def complete_models(incomplete: str) -> list[str]:
@@ -152,6 +75,67 @@ Model = Annotated[
 ModelArgument = Annotated[
     str | None, typer.Argument(metavar="[MODEL]", show_default="packaged", help=_MODEL_HELP)
 ]
+FilesFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--files-from",
+        metavar="FILE",
+        show_default=False,
+        help="List of recordings, one a line or separated by NUL; - for stdin.",
+    ),
+]
+Runtime = Annotated[choices.Runtime, typer.Option(help="What runs the network: LiteRT, or Keras.")]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE|DIR",
+        show_default="stdout",
+        help="One file for all answers, or a folder for one file a recording.",
+    ),
+]
+Channel = Annotated[choices.Channel, typer.Option(help="Which channel to use; each answers for every one.")]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LABEL,...",
+        show_default="all",
+        help="Choose among these labels only.",
+        autocompletion=complete_labels,
+    ),
+]
+Top = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, show_default="all", help="Write the N most probable labels only."),
+]
+MinConfidence = Annotated[
+    float,
+    typer.Option(
+        metavar="P",
+        min=0.0,
+        max=1.0,
+        show_default=False,
+        callback=_no_nan,
+        help="Answer `uncertain` below this confidence.",
+    ),
+]
+Track = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, show_default="the one with speech", help="Which track of a file with several."
+    ),
+]
+Raw = Annotated[
+    int | None,
+    typer.Option(
+        metavar="RATE",
+        min=8000,
+        max=384000,
+        show_default=False,
+        help="Take files for headerless PCM: 16-bit mono samples at RATE Hz.",
+    ),
+]
 Store = Annotated[
     str | None, typer.Option(metavar="DIR", show_default="features", help="Folder of the feature store.")
 ]
@@ -160,7 +144,7 @@ Jobs = Annotated[
     typer.Option("--jobs", "-j", metavar="N", show_default="one a core", help="Workers that read clips."),
 ]
 BackendOption = Annotated[
-    Backend,
+    choices.Backend,
     typer.Option("--backend", help="Whose workers compute: processes here, or a dask cluster's."),
 ]
 Scheduler = Annotated[
@@ -206,13 +190,13 @@ Strict = Annotated[
     ),
 ]
 DocumentFormat = Annotated[
-    Format | None,
+    choices.DocumentFormat | None,
     typer.Option("--format", "-f", show_default="table; json in a pipe", help="How to print the result."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
 
 
-def workers_of(backend: Backend, scheduler: str | None) -> AbstractContextManager[None]:
+def workers_of(backend: choices.Backend, scheduler: str | None) -> AbstractContextManager[None]:
     """Connect to the workers that were chosen.
 
     Raises
@@ -222,7 +206,7 @@ def workers_of(backend: Backend, scheduler: str | None) -> AbstractContextManage
     AccessError
         No such cluster.
     """
-    if (backend is Backend.dask) != (scheduler is not None):
+    if (backend is choices.Backend.dask) != (scheduler is not None):
         raise ConfigError(
             "--backend dask and --scheduler go together",
             "For example --backend dask --scheduler tcp://host:8786",
@@ -234,9 +218,9 @@ def workers_of(backend: Backend, scheduler: str | None) -> AbstractContextManage
     return cluster.connected(scheduler)
 
 
-def is_table(chosen: Format | None) -> bool:
+def is_table(chosen: choices.DocumentFormat | None) -> bool:
     """Whether to print for a person: asked for, or not asked and on a terminal."""
-    return chosen is Format.table if chosen else render.on_terminal()
+    return chosen is choices.DocumentFormat.table if chosen else terminal.on_terminal()
 
 
 def build_config(file: Path | None, sets: list[str] | None, **options: Any) -> Config:
@@ -249,19 +233,7 @@ def resolve_config(
 ) -> tuple[Config, dict[str, str]]:
     """Lay the options that were given over file and environment.
 
-    Parameters
-    ----------
-    file : Path or None
-        What --config named.
-    sets : list of str or None
-        What --set named, KEY=VALUE each.
-    **options
-        Values of options by config key, `__` for the dot; None where the option was not given.
-
-    Raises
-    ------
-    ConfigError
-        An unknown key, or a value that cannot be used.
+    Options are values by config key, `__` for the dot; None where one was not given.
     """
     from speechemo_cli import config
 
@@ -292,13 +264,6 @@ def check_output(
         Take `FILE.PNG` for `.png` too. Keras knows its own suffix in small letters alone.
     n_bytes : int
         How large the file may become.
-
-    Raises
-    ------
-    ConfigError
-        The name does not end in `suffix`, or is that of a folder.
-    AccessError
-        Its folder cannot be written, or has no room.
     """
     if path is None:
         return
@@ -320,10 +285,10 @@ def split_for(config: Config, clips: Sequence[Clip], *, asked: bool) -> Config:
     for clip in clips:
         speakers.setdefault(clip.corpus, set()).add(clip.speaker_id)
     told = any(None not in ids and len(ids) > 1 for ids in speakers.values())
-    if asked or config.train.split != "both" or told:
+    if asked or config.train.split is not choices.Split.both or told:
         return config
-    render.warn(
+    terminal.warn(
         "no corpus tells two speakers, so unseen speakers cannot be measured: using --split random. "
         "Name the speakers by a folder level, --speaker-from or the manifest's speaker column"
     )
-    return replace(config, train=replace(config.train, split="random"))
+    return replace(config, train=replace(config.train, split=choices.Split.random))

@@ -1,31 +1,33 @@
-"""Where answers go: stdout, a file, or a folder in the inputs' tree; and what an earlier run left there."""
+"""Where answers go: stdout, a file, or a folder in the inputs' tree; and what a previous run left there."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from speechemo_cli.cli import protected, render
-from speechemo_cli.cli.answers import WRITERS
-from speechemo_cli.cli.earlier import lines_of, read_back
+from speechemo_cli.cli import protected, terminal
+from speechemo_cli.cli.answers import WRITERS, name
 from speechemo_cli.cli.partial import PartialFile
-from speechemo_cli.errors import ConfigError
+from speechemo_cli.cli.resume import lines_of, load_previous, merge_previous
+from speechemo_cli.errors import ClipError, ConfigError
 from speechemo_cli.files import atomic_path, display_name, require_writable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+    from enum import StrEnum
     from typing import Self
 
     from speechemo_cli.cli.answers import Writer
     from speechemo_cli.cli.inputs import Input
-    from speechemo_cli.inference.predictor import Answer, Refusal
+    from speechemo_cli.inference.predictor import Answer
     from speechemo_cli.inference.results import Style
 
     Writers = Mapping[str, type[Writer]]
 
-SUFFIXES = {f".{name}": name for name in ("json", "jsonl", "csv", "srt", "rttm")}
+# Formats that the suffix of an output chooses.
+_BY_SUFFIX = ("json", "jsonl", "csv", "srt", "rttm")
 _ENDINGS = {"label": ".txt", "table": ".txt", "audacity": ".txt"}
 # What `-o` may say for stdout.
 _STDOUT = ("-", "/dev/stdout")
@@ -34,20 +36,36 @@ _NAME_BYTES = 255
 
 
 class Sink:
-    """Takes the answers of one clip after the other."""
+    """Takes the answers of one clip after the other.
 
-    def expect(self, clip: Input) -> None:
-        """Hear of a clip before it is listened to."""
+    Attributes
+    ----------
+    failed, n : int
+        How many records are errors, and how many there are.
+    """
 
-    def put(self, clip: Input, items: Iterable[Answer | Refusal]) -> None:
-        """Write the answers of a clip."""
+    failed = n = 0
+
+    def reserve(self, clip: Input) -> None:
+        """Take the place for the answers of a clip before it is read."""
+
+    def write(self, clip: Input, items: Sequence[Any]) -> None:
+        """Write the answers of a clip, and name what failed on stderr."""
+        for item in items:
+            if isinstance(item, ClipError):
+                self.failed += 1
+                terminal.warn(f"{name(item)}: {item.error}")
+        self.n += len(items)
+        self._write(clip, items)
+
+    def _write(self, clip: Input, items: Sequence[Any]) -> None:
         raise NotImplementedError
 
     def close(self) -> None:
         """Write what belongs after the last clip."""
 
-    def known(self, _path: str, /) -> Mapping[str, list[Answer]]:
-        """Return what an earlier run answered for a clip, by the SHA-256 of its content."""
+    def previous(self, _clip: Input, /) -> Mapping[str, list[Answer]]:
+        """Return what a previous run answered for a clip, by the SHA-256 of its content."""
         return {}
 
     def __enter__(self) -> Self:
@@ -61,9 +79,9 @@ class ToStdout(Sink):
     """Answers go to stdout, at once."""
 
     def __init__(self, format_: str, style: Style, writers: Writers = WRITERS) -> None:
-        self._writer = writers[format_](style, render.write)
+        self._writer = writers[format_](style, terminal.write)
 
-    def put(self, _clip: Input, items: Iterable[Answer | Refusal]) -> None:  # noqa: D102
+    def _write(self, _clip: Input, items: Sequence[Any]) -> None:
         for item in items:
             self._writer.write(item)
 
@@ -71,26 +89,8 @@ class ToStdout(Sink):
         self._writer.close()
 
 
-class ToFile(Sink):
-    """Answers go to a file that has its name only when it is complete; until then it is `FILE.partial`.
-
-    Parameters
-    ----------
-    path : Path
-    format_ : str
-    style : Style
-    resume : bool
-        Take up what `path` and runs that were broken off hold.
-    protect : iterable of path-like
-        Files that are not to be written over.
-
-    Raises
-    ------
-    AccessError
-        It cannot be written, another process is writing it, or what is there cannot be read.
-    ConfigError
-        It is one of the files to protect.
-    """
+class ToFile(ToStdout):
+    """Answers go to a file that has its name only when it is complete; until then it is `FILE.partial`."""
 
     def __init__(
         self,
@@ -105,24 +105,20 @@ class ToFile(Sink):
         self._file = PartialFile(path)
         self._protect(protect)
         self._file.open()
-        self._known = self._take_up(format_, style) if resume else {}
+        self._previous = merge_previous(self._file, format_, style) if resume else {}
         self._file.empty()
         self._writer = writers[format_](style, self._file.write)
 
-    def expect(self, clip: Input) -> None:  # noqa: D102
+    def reserve(self, clip: Input) -> None:  # noqa: D102
         self._protect([clip.path])
-
-    def put(self, _clip: Input, items: Iterable[Answer | Refusal]) -> None:  # noqa: D102
-        for item in items:
-            self._writer.write(item)
 
     def close(self) -> None:
         """Give the file its name."""
         self._writer.close()
         self._file.finish()
 
-    def known(self, path: str) -> Mapping[str, list[Answer]]:  # noqa: D102
-        return self._known.get(path, {})
+    def previous(self, clip: Input) -> Mapping[str, list[Answer]]:  # noqa: D102
+        return self._previous.get(clip.path, {})
 
     def __exit__(self, *_: object) -> None:
         self._file.release()
@@ -130,39 +126,9 @@ class ToFile(Sink):
     def _protect(self, files: Iterable[str | os.PathLike[str]]) -> None:
         protected.protect({"--output": (self._file.shown, self._file.partial, self._file.kept)}, files)
 
-    def _take_up(self, format_: str, style: Style) -> dict[str, dict[str, list[Answer]]]:
-        """Read what runs before had answered, and keep it while this one writes over `FILE.partial`."""
-        file = self._file
-        lines = [
-            line
-            for place in (file.path, file.kept, file.partial)
-            if place.is_file()
-            for line in lines_of(place)
-        ]
-        if file.partial.stat().st_size:
-            with atomic_path(file.kept) as temp:
-                temp.write_bytes(os.fsencode("".join(lines)))
-        return read_back(lines, format_, style)
-
 
 class ToFolder(Sink):
-    """The answers of each clip go to a file of their own, in the tree of the inputs.
-
-    Parameters
-    ----------
-    root : Path
-    format_ : str
-    style : Style
-    resume : bool
-        Take up what the files of a clip hold.
-    protect : iterable of path-like
-        Files that are not to be written over.
-
-    Raises
-    ------
-    AccessError
-        The folder cannot be written.
-    """
+    """The answers of each clip go to a file of their own, in the tree of the inputs."""
 
     def __init__(
         self,
@@ -179,16 +145,9 @@ class ToFolder(Sink):
         self._root, self._format, self._style, self._resume = root, format_, style, resume
         self._new_writer = writers[format_]
         self._taken: dict[Path, str] = {}
-        self._target: dict[str, Path] = {}
 
-    def expect(self, clip: Input) -> None:
-        """Decide where the answers of a clip go.
-
-        Raises
-        ------
-        ConfigError
-            Those of another clip go there, or it is a file to protect.
-        """
+    def reserve(self, clip: Input) -> None:
+        """Decide where the answers of a clip go; ConfigError where that is taken."""
         target = self._file(clip)
         for files in (self._protected, protected.identities([clip.path])):
             protected.refuse("--output", protected.identities([target]), files)
@@ -199,9 +158,8 @@ class ToFolder(Sink):
                 f"{display_name(target)}",
                 "Name the folder they are in instead of the files",
             )
-        self._target[clip.path] = target
 
-    def put(self, clip: Input, items: Iterable[Answer | Refusal]) -> None:  # noqa: D102
+    def _write(self, clip: Input, items: Sequence[Any]) -> None:
         parts: list[str] = []
         writer = self._new_writer(self._style, parts.append)
         for item in items:
@@ -210,15 +168,15 @@ class ToFolder(Sink):
         with atomic_path(self._file(clip), durable=False) as temp:
             temp.write_bytes("".join(parts).encode("utf-8", errors="surrogateescape"))
 
-    def known(self, path: str) -> Mapping[str, list[Answer]]:  # noqa: D102
-        target = self._target.get(path)
-        if not self._resume or target is None or not os.path.isfile(target):
+    def previous(self, clip: Input) -> Mapping[str, list[Answer]]:  # noqa: D102
+        target = self._file(clip)
+        if not self._resume or not target.is_file():
             return {}
-        return read_back(lines_of(target), self._format, self._style).get(path, {})
+        return load_previous(lines_of(target), self._format, self._style).get(clip.path, {})
 
     def _file(self, clip: Input) -> Path:
-        folder, name = os.path.split(clip.below)
-        return self._root / folder / _fitting(name, ending(self._format))
+        folder, own = os.path.split(clip.below)
+        return self._root / folder / _fitting(own, ending(self._format))
 
 
 def sink(
@@ -238,7 +196,9 @@ def sink(
     format_ : str
     style : Style
     resume : bool
+        Load what runs before have left there.
     writers : mapping of str to type
+        By format.
     protect : iterable of path-like
         Files that answers must not be written over, besides the clips.
 
@@ -256,16 +216,35 @@ def sink(
 
 
 def named(output: str | None) -> str | None:
-    """Take what `-o` says; None for stdout.
+    """Take what `-o` says; None for stdout."""
+    if output == "":
+        raise ConfigError("--output is empty, expected a file or a folder", "Leave it out for stdout")
+    return None if output in _STDOUT else output
+
+
+def choose_format(asked: StrEnum | None, output: str | None, known: type[StrEnum]) -> str:
+    """Choose the format: as asked, as the name of the output says, or as fits who reads.
 
     Raises
     ------
     ConfigError
-        It says nothing.
+        The name says none of those that are known.
     """
-    if output == "":
-        raise ConfigError("--output is empty, expected a file or a folder", "Leave it out for stdout")
-    return None if output in _STDOUT else output
+    if asked is not None:
+        return asked.value
+    if output is None:
+        return "table" if terminal.on_terminal() else "jsonl"
+    if is_folder(output):
+        return "jsonl"
+    suffixes = {f".{one}": one.value for one in known if one in _BY_SUFFIX}
+    suffix = Path(output).suffix
+    if suffix not in suffixes:
+        expected = f"a name that ends in {', '.join(suffixes)}, or a folder"
+        raise ConfigError(
+            f"--output is {display_name(output)}, expected {expected}",
+            "Or say the format with --format",
+        )
+    return suffixes[suffix]
 
 
 def _fitting(name: str, suffix: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,12 @@ from speechemo_cli.errors import AccessError
 from speechemo_cli.files import access_error, display_name, open_locked, refuse_devices, require_writable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import TextIO
 
 
 class PartialFile:
-    """`FILE.partial`, which becomes FILE in the end.
+    """`FILE.partial`, which becomes FILE in the end. Its methods raise AccessError.
 
     Attributes
     ----------
@@ -25,11 +27,6 @@ class PartialFile:
     partial : Path
     kept : Path
         `FILE.partial~`, for what was in `FILE.partial` before.
-
-    Raises
-    ------
-    AccessError
-        Its folder cannot be written, or it is a device or a pipe.
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,19 +35,18 @@ class PartialFile:
         self.kept = self.path.with_name(f"{self.path.name}.partial~")
         self._handle: TextIO | None = None
         require_writable(self.shown.parent)
-        try:
+        with self._writing():
             refuse_devices(self.path)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise access_error("write", self.shown, error) from error
 
     def open(self) -> None:
-        """Open `FILE.partial` as it is, for this process alone; the system ends that with the process.
-
-        Raises
-        ------
-        AccessError
-            It cannot be opened, is no file, or another process has it.
-        """
+        """Open `FILE.partial` as it is, for this process alone; the system ends that with the process."""
         try:
             while self._handle is None:
                 descriptor = open_locked(self.partial)
@@ -68,49 +64,26 @@ class PartialFile:
             raise access_error("write", self.partial, error) from error
 
     def empty(self) -> None:
-        """Throw away what was in it.
-
-        Raises
-        ------
-        AccessError
-        """
+        """Throw away what was in it."""
         assert self._handle is not None
-        try:
+        with self._writing():
             self._handle.truncate(0)
-        except OSError as error:
-            raise access_error("write", self.shown, error) from error
 
     def write(self, text: str) -> None:
-        """Add to it, now: a kill loses nothing that was written.
-
-        Raises
-        ------
-        AccessError
-            The disk is full.
-        """
+        """Add to it, now: a kill loses nothing that was written."""
         assert self._handle is not None
-        try:
+        with self._writing():
             self._handle.write(text)
             self._handle.flush()
-        except OSError as error:
-            raise access_error("write", self.shown, error) from error
 
     def finish(self) -> None:
-        """Give it its name.
-
-        Raises
-        ------
-        AccessError
-            It cannot be; what was written is still in `FILE.partial`.
-        """
+        """Give it its name. Where that fails, what was written is still in `FILE.partial`."""
         assert self._handle is not None
-        try:
+        with self._writing():
             os.fsync(self._handle.fileno())
             self.partial.replace(self.path)  # before another process may have what is under this name
             self._handle.close()
             self.kept.unlink(missing_ok=True)
-        except OSError as error:
-            raise access_error("write", self.shown, error) from error
 
     def release(self) -> None:
         """Let other processes have it, complete or not; one that is empty goes."""

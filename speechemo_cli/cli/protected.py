@@ -38,16 +38,8 @@ def identities(files: Iterable[Name | None]) -> Identities:
 def protect(outputs: Mapping[str, Iterable[Path | None]], read: Iterable[Name | None]) -> None:
     """Refuse outputs that are one of the files that are read, or the same file twice.
 
-    Parameters
-    ----------
-    outputs : mapping of str to iterable of Path
-        By option; None where it was not given.
-    read : iterable of path-like
-        None of them is looked at where no output is there yet.
-
-    Raises
-    ------
-    ConfigError
+    Outputs are by option; None where one was not given. What is read is not looked at where no output is
+    there yet.
     """
     taken: dict[str, str] = {}
     for option, paths in outputs.items():
@@ -63,12 +55,7 @@ def protect(outputs: Mapping[str, Iterable[Path | None]], read: Iterable[Name | 
 
 
 def refuse(option: str, outputs: Identities, read: Identities) -> None:
-    """Refuse one output that is read, as `identities` gives them.
-
-    Raises
-    ------
-    ConfigError
-    """
+    """Refuse one output that is read, as `identities` gives them."""
     for identity, path in outputs.items():
         if identity in read:
             raise ConfigError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from speechemo_cli.cli import render
+from speechemo_cli.cli import terminal
 from speechemo_cli.corpus.clips import speaker_names
 from speechemo_cli.files import display_name
 from speechemo_cli.formatting import (
@@ -21,7 +21,7 @@ from speechemo_cli.formatting import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from speechemo_cli.evaluation.groups import Group
     from speechemo_cli.evaluation.holdout import ModelResult
@@ -36,6 +36,38 @@ _MEANINGS = {
     SEEN: "All speakers were seen in training: expect less on others.",
     TRAINED: "It was trained on every one of these clips: this shows its memory, not its skill.",
 }
+
+
+def per_class_table(parts: Mapping[str, Scores]) -> str:
+    """Lay out precision and recall of every label, side by side for each part.
+
+    Parameters
+    ----------
+    parts : mapping of str to Scores
+        All with the same labels.
+    """
+    columns = ["label"]
+    for name in parts:
+        columns += [f"{name}: clips", "precision", "recall"]
+    labels = [score.label for score in next(iter(parts.values())).per_class]
+    rows = []
+    for i, label in enumerate(labels):
+        row = [label]
+        for scores in parts.values():
+            one = scores.per_class[i]
+            row += [str(one.n), percent(one.precision), percent(one.recall)]
+        rows.append(row)
+    return terminal.table(columns, rows)
+
+
+def confusion_table(scores: Scores, title: str) -> str:
+    """Lay out a confusion matrix: rows are the truth, columns the answers; the title says of whom it is."""
+    labels = [score.label for score in scores.per_class]
+    rows = [
+        [label, *(str(n) if n else "·" if terminal.draws_blocks() else "." for n in counts)]
+        for label, counts in zip(labels, scores.confusion, strict=True)
+    ]
+    return f"{title}\n" + terminal.table(["truth \\ answer", *labels], rows)
 
 
 def of_model(result: ModelResult) -> str:
@@ -54,8 +86,8 @@ def of_model(result: ModelResult) -> str:
             f"{title[0].upper()}{title[1:]} ({display_name(headline.whose)}): right"
             f" {percent(scores.accuracy)} of the time ({shown}),"
             f" UAR {percent(scores.uar)}. {_MEANINGS[first]}".rstrip(),
-            render.table(["", "clips", "accuracy", "UAR", "macro-F1"], rows),
-            render.per_class_table({title: scores}),
+            terminal.table(["", "clips", "accuracy", "UAR", "macro-F1"], rows),
+            per_class_table({title: scores}),
             *_matrices(named),
             *_conditions(result.conditions, scores),
         ]
@@ -64,9 +96,7 @@ def of_model(result: ModelResult) -> str:
 
 def _matrices(groups: Mapping[str, Group]) -> list[str]:
     """Lay out a confusion matrix for each group, titled with whose it is."""
-    return [
-        render.confusion_table(group.scores, f"{title} ({group.whose})") for title, group in groups.items()
-    ]
+    return [confusion_table(group.scores, f"{title} ({group.whose})") for title, group in groups.items()]
 
 
 def of_protocol(result: ProtocolResult) -> str:
@@ -112,19 +142,19 @@ def of_protocol(result: ProtocolResult) -> str:
     ]
     return "\n".join(
         [
-            *([render.table(["", "accuracy", "UAR"], groups)] if len(groups) > 1 else []),
+            *([terminal.table(["", "accuracy", "UAR"], groups)] if len(groups) > 1 else []),
             *(
-                [render.table(["fold", "clips", "accuracy", "UAR", "test speakers"], folds)]
+                [terminal.table(["fold", "clips", "accuracy", "UAR", "test speakers"], folds)]
                 if several
                 else []
             ),
-            render.table(columns, summary),
+            terminal.table(columns, summary),
             f"In this protocol {result.protocol.meaning}.{_more_corpora(result)}{_correction(result)}",
             *(f"Note: {display_name(caution)}." for caution in result.cautions),
             "",
-            render.per_class_table({"all folds" if several else "test": result.pooled}),
+            per_class_table({"all folds" if several else "test": result.pooled}),
             *_matrices({GROUP_TITLES[name]: group for name, group in result.groups.items()}),
-            *([render.table(["slice", "", "clips", "accuracy", "UAR"], slices)] if slices else []),
+            *([terminal.table(["slice", "", "clips", "accuracy", "UAR"], slices)] if slices else []),
             *_conditions(result.conditions, result.pooled),
         ]
     )
@@ -139,7 +169,7 @@ def of_seeds(summary: Mapping[str, Any]) -> str:
     ]
     rows.append(["mean", *(percent(one["mean"]) for one in columns)])
     rows.append(["range", *(f"{percent(one['min'])} to {percent(one['max'])}" for one in columns)])
-    return render.table(["seed", "accuracy", "UAR"], rows) + f"Below: seed {summary['seeds'][0]}.\n"
+    return terminal.table(["seed", "accuracy", "UAR"], rows) + f"Below: seed {summary['seeds'][0]}.\n"
 
 
 def _more_corpora(result: ProtocolResult) -> str:
@@ -165,4 +195,20 @@ def _conditions(scores: Mapping[str, Scores], plain: Scores) -> list[str]:
         [one["title"], percent(one["accuracy"]), percent(one["uar"]), f"{100 * one['cost']:+.1f}"]
         for one in conditions_to_dict(scores, plain).get("conditions", {}).values()
     ]
-    return [render.table(["the same clips", "accuracy", "UAR", "points lost"], rows)] if rows else []
+    return [terminal.table(["the same clips", "accuracy", "UAR", "points lost"], rows)] if rows else []
+
+
+def report_calibration(lacking: bool, temperatures: Sequence[float]) -> None:
+    """Say where confidences could not be corrected, or only as far as is allowed."""
+    from speechemo_cli.evaluation.calibration import at_bound
+
+    if lacking:
+        terminal.warn(
+            "confidences are left as they are: correcting them takes clips of at least two known speakers,"
+            " with two labels left whoever stays out"
+        )
+    for temperature in filter(at_bound, temperatures):
+        terminal.warn(
+            f"the temperature stopped at its bound, {temperature:.2f}: the network knows too little of unseen"
+            " speakers for its confidences to be believed"
+        )

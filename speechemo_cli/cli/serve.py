@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from speechemo_cli import __version__
-from speechemo_cli.cli import options, render, signals
+from speechemo_cli.cli import options, signals, terminal
 from speechemo_cli.cli.predict import worth
 from speechemo_cli.errors import AccessError, ConfigError
 
@@ -52,7 +52,7 @@ def run(
     from speechemo_cli.serve.answering import Answering
     from speechemo_cli.serve.workers import WorkerPool
 
-    render.set_quiet(quiet)
+    terminal.set_quiet(quiet)
     config = options.build_config(config_file, sets)
     path = model_file.find(model, config.models)
     metadata = Predictor.open(path, config).metadata  # refused now, not at the first request
@@ -63,14 +63,14 @@ def run(
         "worth": worth(metadata),
         "licences": licences(metadata.data.get("corpora", ())),
     }
-    render.note(f"model: {facts['model']} ({facts['worth']})")
+    terminal.note(f"model: {facts['model']} ({facts['worth']})")
 
     async def answer() -> None:
         with _listen(host, port) as listening:
             pool = WorkerPool(Answering(path, config), min(_MOST_WORKERS, config.workers), _TIMEOUT_S)
-            render.note(f"serving on {_address(listening)} until Ctrl-C")
+            terminal.note(f"serving on {_address(listening)} until Ctrl-C")
             if not ipaddress.ip_address(listening.getsockname()[0]).is_loopback:
-                render.warn("everybody who reaches this address may use it: there is no password")
+                terminal.warn("everybody who reaches this address may use it: there is no password")
             served = app.create_app(pool, facts, host, _tell)
             await app.serve(served, pool, listening, lambda: signals.received() > 0)
 
@@ -80,7 +80,7 @@ def run(
 
 def _tell(error: Exception) -> None:
     lines = str(error).strip().splitlines()  # of a worker, whose traceback ends with what happened
-    render.warn(f"internal error: {lines[-1] if lines else type(error).__name__}")
+    terminal.warn(f"internal error: {lines[-1] if lines else type(error).__name__}")
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from speechemo_cli.cli import options, render
+from speechemo_cli.cli import options, terminal
 from speechemo_cli.cli.protected import protect
-from speechemo_cli.errors import NoInputError
+from speechemo_cli.errors import ClipError, NoInputError
 from speechemo_cli.files import display_name
 
 
@@ -27,21 +27,21 @@ def run(
     """
     from speechemo_cli.audio import reader
     from speechemo_cli.inference import clip_plot
-    from speechemo_cli.inference.predictor import Predictor, Refusal
+    from speechemo_cli.inference.predictor import Predictor
     from speechemo_cli.models import litert_file, model_file
 
-    render.set_quiet(quiet)
+    terminal.set_quiet(quiet)
     options.check_output("--plot", plot, ".png")
     config = options.build_config(config_file, sets)
     path = model_file.find(model, config.models)
     protect({"--plot": [plot]}, [clip, path, litert_file.beside(path), config_file])
     (answer,) = Predictor.open(path, config).predict_one(clip)
-    if isinstance(answer, Refusal):
+    if isinstance(answer, ClipError):
         raise NoInputError(f"{display_name(clip)}: {answer.error}")
     (loaded,) = reader.load_clip(clip, config.audio, "mix", clip_plot.SR)
     assert isinstance(loaded, reader.PreparedClip)
     clip_plot.draw(loaded.y, answer, plot)
-    render.note(f"model: {model_file.shown(path)}; picture: {display_name(plot)}")
+    terminal.note(f"model: {model_file.shown(path)}; picture: {display_name(plot)}")
     for warning in answer.warnings:
-        render.warn(warning)
-    render.emit(f"{answer.label} {answer.confidence:.0%}")
+        terminal.warn(warning)
+    terminal.emit(f"{answer.label} {answer.confidence:.0%}")

@@ -1,4 +1,4 @@
-"""`speechemo predict --stream`: one line in, one line out, the model loaded once."""
+"""`speechemo stream`: one line in, one line out, the model loaded once."""
 
 from __future__ import annotations
 
@@ -9,35 +9,71 @@ import math
 import os
 from typing import TYPE_CHECKING, Any
 
-from speechemo_cli.cli import inputs, render
-from speechemo_cli.inference.results import SCHEMA
+from speechemo_cli.choices import Channel, Runtime
+from speechemo_cli.cli import inputs, options, terminal
+from speechemo_cli.cli.predict import open_predictor
+from speechemo_cli.errors import ClipError, ConfigError
+from speechemo_cli.inference.results import Style
 
 if TYPE_CHECKING:
-    from speechemo_cli.inference.predictor import Predictor
-    from speechemo_cli.inference.results import Style
+    from speechemo_cli.inference.predictor import Answer, Predictor
 
 # Ten minutes of stereo at 48 kHz and 24 bits, in base64, fit into a line. One without end must not take
 # all memory; a longer recording has a path.
 _LONGEST_LINE = 2**28
 
 
-def run(predictor: Predictor, style: Style) -> None:
-    """Answer each line of stdin by one line of JSON, at once, until stdin ends.
+def run(
+    model: options.Model = None,
+    runtime: options.Runtime = Runtime.auto,
+    channel: options.Channel = Channel.mix,
+    labels: options.Labels = None,
+    top: options.Top = None,
+    min_confidence: options.MinConfidence = 0.0,
+    track: options.Track = None,
+    raw: options.Raw = None,
+    strict: options.Strict = None,
+    config_file: options.ConfigFile = None,
+    sets: options.Sets = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Answer each line on stdin at once by a line of JSON, until stdin ends: predict for other programs.
 
     A line is a path, or a JSON object with `path`, or with `audio` (a file's bytes in base64). Its `id`
     comes back in the answer. What cannot be answered gets a record with `status` "error", and the next
     line is read.
     """
+    terminal.set_quiet(quiet)
+    if channel is Channel.each:
+        raise ConfigError("stream gives one answer a line, --channel each several", "Give left or right")
+    config = options.build_config(
+        config_file, sets, audio__strict=strict, audio__track=track, audio__raw_sr=raw
+    )
+    predictor = open_predictor(
+        model,
+        config,
+        runtime=runtime,
+        labels=labels,
+        channel=channel,
+        min_confidence=min_confidence,
+        isolate=True,
+    )
+    answer_lines(predictor, Style.of(predictor, top))
+
+
+def answer_lines(predictor: Predictor, style: Style) -> None:
+    """Answer each line of stdin."""
     lines = inputs.stdin()
     while line := lines.readline(_LONGEST_LINE + 1):
         if len(line) > _LONGEST_LINE:
-            render.emit(json.dumps(_refusal("", f"a line of more than {_LONGEST_LINE} bytes")))
+            too_long = ClipError("", f"a line of more than {_LONGEST_LINE} bytes")
+            terminal.emit(json.dumps(style.record(too_long)))
             while line and not line.endswith(b"\n"):
                 line = lines.readline(2**16)
             continue
         text = os.fsdecode(line.rstrip(b"\r\n"))
         if text.strip():
-            render.emit(json.dumps(_answer(text, predictor, style)))
+            terminal.emit(json.dumps(_answer(text, predictor, style)))
 
 
 def _answer(text: str, predictor: Predictor, style: Style) -> dict[str, Any]:
@@ -46,20 +82,22 @@ def _answer(text: str, predictor: Predictor, style: Style) -> dict[str, Any]:
         try:
             request = json.loads(text, parse_float=_finite, parse_constant=_finite)
         except (ValueError, RecursionError) as error:
-            return _refusal("", f"not JSON: {error}")
+            return style.record(ClipError("", f"not JSON: {error}"))
     path, audio = request.get("path"), request.get("audio")
+    item: Answer | ClipError
     named = {"id": request["id"]} if "id" in request else {}
     if isinstance(audio, str):
         name = path if isinstance(path, str) else ""
         try:
             content = base64.b64decode(audio, validate=True)
         except (binascii.Error, ValueError):
-            return {**named, **_refusal(name, "audio is not base64")}
-        (item,) = predictor.predict_content(content, name)
+            item = ClipError(name, "audio is not base64")
+        else:
+            (item,) = predictor.predict_content(content, name)
     elif isinstance(path, str) and path:
         (item,) = predictor.predict_one(path)
     else:
-        return {**named, **_refusal("", 'expected a path, or an object with "path" or "audio"')}
+        item = ClipError("", 'expected a path, or an object with "path" or "audio"')
     return {**named, **style.record(item)}
 
 
@@ -68,7 +106,3 @@ def _finite(number: str) -> float:
     if not math.isfinite(float(number)):
         raise ValueError(f"{number[:20]} is not a finite number")
     return float(number)
-
-
-def _refusal(path: str, error: str) -> dict[str, Any]:
-    return {"schema": SCHEMA, "path": path, "status": "error", "error": error}

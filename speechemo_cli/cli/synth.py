@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from speechemo_cli.cli import options, render
+from speechemo_cli.choices import Layout
+from speechemo_cli.cli import options, terminal
 from speechemo_cli.files import display_name
 from speechemo_cli.formatting import counted
 
@@ -18,8 +19,8 @@ def run(
         int, typer.Option(min=1, max=24, help="Voices to invent, as far as the layout has so many.")
     ] = 8,
     layout: Annotated[
-        options.SynthLayout, typer.Option(help="Names and folders: those of a corpus, or plain folders.")
-    ] = options.SynthLayout.ravdess,
+        Layout, typer.Option(help="Names and folders: those of a corpus, or plain folders.")
+    ] = Layout.ravdess,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Another seed, other voices.")] = 0,
     quiet: options.Quiet = False,
 ) -> None:
@@ -29,7 +30,7 @@ def run(
     """
     from speechemo_cli.corpus import synthetic
 
-    render.set_quiet(quiet)
-    with render.progress("synthesising", "clips") as update:
+    terminal.set_quiet(quiet)
+    with terminal.progress("synthesising", "clips") as update:
         n, voices = synthetic.write_corpus(folder, actors, seed, update, layout.value)
-    render.note(f"{n} synthetic clips of {counted(voices, 'voice')} in {display_name(folder)}")
+    terminal.note(f"{n} synthetic clips of {counted(voices, 'voice')} in {display_name(folder)}")

@@ -1,100 +1,150 @@
-"""`speechemo predict --timeline`: emotion over time in long recordings."""
+"""`speechemo timeline`: emotion over time in long recordings."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from speechemo_cli.cli import inputs, render
+import typer
+
+from speechemo_cli.choices import Channel, Runtime, TimelineFormat
+from speechemo_cli.cli import answers, inputs, options, outputs, terminal
 from speechemo_cli.cli.answers import Writer, csv_line, name
+from speechemo_cli.cli.predict import files_of, open_predictor
 from speechemo_cli.cli.protected import protect
-from speechemo_cli.errors import AudioError
+from speechemo_cli.errors import AudioError, ClipError, ConfigError
 from speechemo_cli.files import display_name, scratch_folder
-from speechemo_cli.inference.results import refused
+from speechemo_cli.inference.results import Style
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
-    from speechemo_cli.cli.outputs import Sink
-    from speechemo_cli.config import Config
-    from speechemo_cli.inference.predictor import Predictor
     from speechemo_cli.inference.timeline import Timeline
 
 # Formats that hold one recording a file.
-SINGLE = ("srt", "audacity")
+_SINGLE = (TimelineFormat.srt, TimelineFormat.audacity)
 _RIBBON = 20
 
 
 def run(
-    predictor: Predictor,
-    found: Iterable[inputs.Input],
-    sink: Sink,
-    config: Config,
-    *,
-    window_s: float,
-    hop_s: float,
-    channel: str,
-    min_confidence: float,
-    plot: Path | None,
-) -> tuple[int, int]:
-    """Follow the emotion through every recording.
+    recordings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RECORDING]...",
+            show_default=False,
+            help="Audio files of any length, folders of them, or - for audio on stdin.",
+        ),
+    ] = None,
+    files_from: options.FilesFrom = None,
+    model: options.Model = None,
+    runtime: options.Runtime = Runtime.auto,
+    format_: Annotated[
+        TimelineFormat | None,
+        typer.Option(
+            "--format", "-f", show_default="table; jsonl in a pipe", help="How to print the segments."
+        ),
+    ] = None,
+    output: options.Output = None,
+    window: Annotated[
+        float, typer.Option(metavar="S", show_default="3", help="Seconds that are answered for at once.")
+    ] = 3.0,
+    hop: Annotated[
+        float, typer.Option(metavar="S", show_default="1", help="Seconds from window to window.")
+    ] = 1.0,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", show_default=False, help="Draw the segments over the waveform."),
+    ] = None,
+    channel: options.Channel = Channel.mix,
+    labels: options.Labels = None,
+    min_confidence: options.MinConfidence = 0.0,
+    track: options.Track = None,
+    raw: options.Raw = None,
+    strict: options.Strict = None,
+    jobs: options.Jobs = None,
+    config_file: options.ConfigFile = None,
+    sets: options.Sets = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Follow the emotion through each RECORDING: segments of speech, each with a label, and their shares.
 
-    Parameters
-    ----------
-    predictor : Predictor
-    found : iterable of Input
-    sink : Sink
-    config : Config
-    window_s, hop_s : float
-    channel : str
-    min_confidence : float
-    plot : Path or None
-        For one recording.
-
-    Returns
-    -------
-    failed, done : int
+    Exit codes and the order of the records are those of predict.
     """
-    from speechemo_cli.inference.predictor import Refusal
+    terminal.set_quiet(quiet)
+    options.check_output("--plot", plot, ".png")
+    output = outputs.named(output)
+    chosen = outputs.choose_format(format_, output, TimelineFormat)
+    single = plot is not None or chosen in _SINGLE
+    if single and channel is Channel.each:
+        raise ConfigError(
+            "--plot and the formats srt and audacity are of one voice, --channel each is of every one",
+            "Give --channel left, then --channel right",
+        )
+    found = inputs.Inputs(recordings or [], files_from)
+    if single and (plot is not None or output is None or not outputs.is_folder(output)):
+        found.require_one()
+    config = options.build_config(
+        config_file, sets, jobs=jobs, audio__strict=strict, audio__track=track, audio__raw_sr=raw
+    )
+    predictor = open_predictor(
+        model,
+        config,
+        runtime=runtime,
+        labels=labels,
+        channel=channel,
+        min_confidence=min_confidence,
+        isolate=not found.is_one_file(),
+    )
     from speechemo_cli.inference.timeline import timelines
 
-    failed = done = 0
-    for clip in found:
-        sink.expect(clip)
-        protect({"--plot": [plot]}, [clip.path])
-        items: list[Any] = []
-        with render.progress("listening", "s") as update:
+    style = Style.of(predictor)._replace(command="timeline")
+    follow = partial(
+        timelines,
+        predictor,
+        window_s=window,
+        hop_s=hop,
+        channel=channel,
+        min_confidence=min_confidence,
+        config=config.audio,
+    )
+    read = [*files_of(predictor), *(recordings or ()), files_from, config_file]
+    protect({"--plot": [plot], "--output": [Path(output) if output else None]}, read)
+    with outputs.sink(output, chosen, style, resume=False, writers=WRITERS, protect=read) as sink:
+        _follow_all(follow, found, sink, plot)
+    terminal.exit_for(sink.failed + found.unreadable, sink.n + found.unreadable)
+
+
+def _follow_all(
+    follow: Callable[..., Iterable[Timeline]],
+    found: Iterable[inputs.Input],
+    sink: outputs.Sink,
+    plot: Path | None,
+) -> None:
+    """Write the records of every recording, and draw them."""
+    from speechemo_cli.inference import timeline_plot
+
+    for recording in found:
+        sink.reserve(recording)
+        protect({"--plot": [plot]}, [recording.path])
+        items: list[Timeline | ClipError] = []
+        with terminal.progress("following", "s") as update:
 
             def step(seconds: int, total: int | None, stage: str, update: Any = update) -> None:
                 update(seconds, total, stage=stage)
 
             try:
-                path = _on_disk(clip)
-                found_in = timelines(
-                    predictor,
-                    path,
-                    window_s=window_s,
-                    hop_s=hop_s,
-                    channel=channel,
-                    min_confidence=min_confidence,
-                    config=config.audio,
-                    on_progress=step,
-                )
-                items.extend(replace(one, path=clip.path) for one in found_in)
+                followed = follow(_on_disk(recording), on_progress=step)
+                items.extend(replace(one, path=recording.path) for one in followed)
             except AudioError as error:
-                items.append(Refusal(clip.path, str(error)))
-        done += len(items)
+                items.append(ClipError(recording.path, str(error)))
         for item in items:
-            if refused(item):
-                failed += 1
-                render.warn(f"{name(item)}: {item.error}")
-            elif plot:
-                _draw(item, plot)
-        sink.put(clip, items)
+            if plot and not isinstance(item, ClipError):
+                timeline_plot.draw(item, plot)
+                terminal.note(f"timeline: {display_name(plot)}")
+        sink.write(recording, items)
     sink.close()
-    return failed, done
 
 
 def _on_disk(clip: inputs.Input) -> str:
@@ -109,29 +159,6 @@ def _on_disk(clip: inputs.Input) -> str:
     return str(held)
 
 
-def _draw(one: Timeline, path: Path) -> None:
-    from speechemo_cli.inference.timeline_plot import draw
-
-    draw(one, path)
-    render.note(f"timeline: {display_name(path)}")
-
-
-class _Jsonl(Writer):
-    def write(self, item: Any) -> None:
-        self.emit(json.dumps(self.style.record(item)) + "\n")
-
-
-class _Json(Writer):
-    def begin(self) -> None:
-        self._records: list[dict[str, Any]] = []
-
-    def write(self, item: Any) -> None:
-        self._records.append(self.style.record(item))
-
-    def close(self) -> None:
-        self.emit(json.dumps(self.style.document("recordings", self._records), indent=2) + "\n")
-
-
 class _Csv(Writer):
     """One line a segment; a recording without an answer is told of on stderr alone."""
 
@@ -141,7 +168,7 @@ class _Csv(Writer):
     def write(self, item: Any) -> None:
         from speechemo_cli.inference import timeline_formats
 
-        if refused(item):
+        if isinstance(item, ClipError):
             return
         if not self._begun:
             self._begun = True
@@ -155,7 +182,7 @@ def _text(of: Callable[[Any], Callable[[Timeline], str]]) -> type[Writer]:
 
     class Text(Writer):
         def write(self, item: Any) -> None:
-            if not refused(item):
+            if not isinstance(item, ClipError):
                 from speechemo_cli.inference import timeline_formats
 
                 self.emit(of(timeline_formats)(item))
@@ -167,17 +194,17 @@ class _Table(Writer):
     """For people: the segments with a bar for the confidence, and the shares below."""
 
     def write(self, item: Any) -> None:
-        if refused(item):
+        if isinstance(item, ClipError):
             return
         rows = [
             [f"{_clock(one.start_s)} - {_clock(one.end_s)}", one.label, f"{one.confidence:.0%}"]
             for one in item.segments
         ]
-        self.emit(f"{name(item)}\n{render.table(['time', 'label', 'conf.'], rows)}\n")
+        self.emit(f"{name(item)}\n{terminal.table(['time', 'label', 'conf.'], rows)}\n")
         for warning in item.warnings:
             self.emit(f"warning: {warning}\n")
         spoken = {label: part for label, part in item.summary.items() if part["share"] > 0}
-        block = "█" if render.draws_blocks() else "#"
+        block = "█" if terminal.draws_blocks() else "#"
         shares = sorted(spoken.items(), key=lambda one: -one[1]["share"])
         bars = [
             [
@@ -189,7 +216,7 @@ class _Table(Writer):
             for label, part in shares
         ]
         if bars:
-            self.emit("\n" + render.table(["of the speech", "", "", ""], bars) + "\n")
+            self.emit("\n" + terminal.table(["of the speech", "", "", ""], bars) + "\n")
 
 
 def _clock(seconds: float) -> str:
@@ -200,8 +227,8 @@ def _clock(seconds: float) -> str:
 
 WRITERS: dict[str, type[Writer]] = {
     "table": _Table,
-    "json": _Json,
-    "jsonl": _Jsonl,
+    "json": answers.WRITERS["json"],
+    "jsonl": answers.WRITERS["jsonl"],
     "csv": _Csv,
     "srt": _text(lambda formats: formats.to_srt),
     "audacity": _text(lambda formats: formats.to_audacity),

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import shlex
 import time
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from speechemo_cli.cli import corpora, options, render
-from speechemo_cli.cli.protected import files_of, protect
+from speechemo_cli.choices import Split, Version
+from speechemo_cli.cli import corpora, options, score_tables, terminal
+from speechemo_cli.cli.answers import csv_line
 from speechemo_cli.corpus.clips import speaker_names
 from speechemo_cli.errors import AccessError, ModelFileError
 from speechemo_cli.files import atomic_path, display_name, require_writable
@@ -30,9 +30,9 @@ _ENOUGH = 10
 
 def run(
     data: options.Data = None,
-    version: Annotated[options.Version, typer.Option(help="Which network.")] = options.DEFAULT_VERSION,
+    version: Annotated[Version, typer.Option(help="Which network.")] = Version.v2,
     split: Annotated[
-        options.Split | None,
+        Split | None,
         typer.Option(
             show_default="both",
             help="What to hold out: whole speakers and clips, clips alone, or nothing.",
@@ -77,11 +77,10 @@ def run(
     curve (.png). Features that the store lacks are extracted first.
     """
     started = time.perf_counter()
-    from speechemo_cli.evaluation import calibration, holdout, protocols
-    from speechemo_cli.features import dataset
+    from speechemo_cli.evaluation import holdout, protocols
     from speechemo_cli.models import litert_file, model_file
 
-    render.set_quiet(quiet)
+    terminal.set_quiet(quiet)
     config = options.build_config(
         config_file,
         sets,
@@ -104,27 +103,22 @@ def run(
     require_writable(Path(config.runs))
     preset = protocols.preset_of(version.value, config)
     model_file.require_moderate(preset.feature_set, config)
-    corpus = corpora.find(config)
     written = [path, litert_file.beside(path), path.with_suffix(".png")]
-    protect({"--output": written, "--history": [history]}, [*files_of(corpus), config_file])
-    with render.progress("extracting", "clips") as update:
-        clips = dataset.load(
-            corpus.clips,
-            config,
-            preset.feature_set,
-            others=preset.others,
-            on_progress=update,
-        )
-    render.say_extraction(clips.extraction)
-    render.say_near_copies(clips.near_copies)
+    corpus, clips = corpora.load_data(
+        config,
+        preset.feature_set,
+        preset.others,
+        outputs={"--output": written, "--history": [history]},
+        read=[config_file],
+    )
     config = options.split_for(config, corpus.clips, asked=split is not None)
     if holdout.unfinished_training(version.value, clips, config).exists():
-        render.note(
+        terminal.note(
             "going on with the unfinished training"
             if resume
             else "an unfinished training of this kind is given up (--resume goes on with it)"
         )
-    with render.progress("training", "epochs") as update:
+    with terminal.progress("training", "epochs") as update:
         result = holdout.train_with_holdout(
             version.value,
             clips,
@@ -133,11 +127,9 @@ def run(
             resume=resume,
         )
     for caution in result.cautions:
-        render.warn(caution)
-    if preset.calibrate and result.calibration is None:
-        render.say_uncalibrated()
-    if result.calibration and calibration.at_bound(result.calibration.temperature):
-        render.warn_at_bound(result.calibration.temperature)
+        terminal.warn(caution)
+    temperatures = [result.calibration.temperature] if result.calibration else []
+    score_tables.report_calibration(preset.calibrate and not temperatures, temperatures)
     files, error = _write(result, path, history)
     document = {
         "version": version.value,
@@ -147,19 +139,18 @@ def run(
         "seed": config.seed,
         "split": config.train.split,
         "labels": list(clips.labels),
-        **corpora.to_dict(corpus),
+        **corpora.to_dict(corpus, clips.extraction),
         **result.to_dict(),
         "history": result.metadata.history,
-        "failed": [{"path": f.path, "error": f.error} for f in clips.extraction.failed],
         "seconds": round(time.perf_counter() - started, 3),
     }
     if options.is_table(format_):
-        render.emit(_table(result, preset.epochs, config.seed, files))
+        terminal.emit(_table(result, preset.epochs, config.seed, files))
     else:
-        render.emit_json("train", document)
+        terminal.emit_json("train", document)
     if error:
         if result.unfinished.exists():
-            render.note("the training is kept: with --resume it is saved without being done again")
+            terminal.note("the training is kept: with --resume it is saved without being done again")
         raise error
     corpora.exit_for(corpus, clips.extraction)
 
@@ -177,7 +168,7 @@ def _write(result: HoldoutResult, path: Path, history: Path | None) -> tuple[lis
             metadata = replace(metadata, litert=sha256)
             files.append(litert)
         except (AccessError, ModelFileError) as error:
-            render.warn(f"{error.message}. predict will run it with Keras, which takes longer to start")
+            terminal.warn(f"{error.message}. predict will run it with Keras, which takes longer to start")
         model_file.save(result.model, metadata, path)
         files.insert(0, path)
         result.unfinished.drop()
@@ -195,12 +186,9 @@ def _write(result: HoldoutResult, path: Path, history: Path | None) -> tuple[lis
 
 def _write_history(history: dict[str, list[float]], path: Path) -> None:
     """Write one line an epoch: accuracy (0 to 1) and loss (nats) of each watched set."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["epoch", *history])
-    writer.writerows((i, *values) for i, values in enumerate(zip(*history.values(), strict=True), 1))
+    rows = [["epoch", *history], *zip(count(1), *history.values(), strict=False)]
     with atomic_path(path) as temp:
-        temp.write_text(out.getvalue(), encoding="utf-8", newline="")
+        temp.write_text("".join(map(csv_line, rows)), encoding="utf-8", newline="")
 
 
 def _epoch_text(values: Any) -> str:
@@ -227,7 +215,7 @@ def _table(result: HoldoutResult, epochs: int, seed: int, files: list[Path]) -> 
     }
     shown = {name: scores for name, scores in parts.items() if scores is not None}
     rows = [[name, str(s.n), percent(s.accuracy), percent(s.uar)] for name, s in shown.items()]
-    text = render.table(
+    text = terminal.table(
         ["", "clips", "accuracy", "UAR"],
         rows,
         title=f"{result.metadata.version}, {epochs} epochs, seed {seed}",
@@ -238,7 +226,7 @@ def _table(result: HoldoutResult, epochs: int, seed: int, files: list[Path]) -> 
         if scores is not None
     }
     if tested:
-        text += "\n" + render.per_class_table(tested)
+        text += "\n" + score_tables.per_class_table(tested)
     lines = _in_words(result)
     if files:
         lines.append(f"Wrote {', '.join(map(display_name, files))}.")

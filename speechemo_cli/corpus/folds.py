@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from speechemo_cli import choices
 from speechemo_cli.corpus.known import RAVDESS
 from speechemo_cli.corpus.splits import (
     add_sung_clips,
@@ -84,13 +85,13 @@ class Protocol:
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
-        Protocol("random-holdout", True, True, RANDOM_HOLDOUT_DRAWS),
-        Protocol("random-5fold", True, True, 5),
-        Protocol("random-10fold", True, True, 10),
-        Protocol("twin-safe-5fold", True, False, 5),
-        Protocol("speaker-5fold", False, False, 5, LUNA_JIMENEZ_FOLDS),
-        Protocol("speaker-6fold", False, False, 6, EMOBOX_FOLDS),
-        Protocol("loso", False, False, 0),
+        Protocol(choices.Protocol.random_holdout, True, True, RANDOM_HOLDOUT_DRAWS),
+        Protocol(choices.Protocol.random_5fold, True, True, 5),
+        Protocol(choices.Protocol.random_10fold, True, True, 10),
+        Protocol(choices.Protocol.twin_safe_5fold, True, False, 5),
+        Protocol(choices.Protocol.speaker_5fold, False, False, 5, LUNA_JIMENEZ_FOLDS),
+        Protocol(choices.Protocol.speaker_6fold, False, False, 6, EMOBOX_FOLDS),
+        Protocol(choices.Protocol.loso, False, False, 0),
     )
 }
 

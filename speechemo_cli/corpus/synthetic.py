@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from speechemo_cli.choices import Layout
 from speechemo_cli.corpus.labels import EMOTIONS
 from speechemo_cli.files import atomic_path, open_regular
 
@@ -247,11 +248,11 @@ def _folders(actor: int) -> Iterator[Take]:
 _WORDS = {emotion: emotion.replace("ful", "") for emotion in EMOTIONS if emotion not in ("calm", "surprised")}
 # By name: which voices speak (even ones are women's), and what each of them says.
 LAYOUTS: dict[str, tuple[tuple[int, ...], Callable[[int], Iterator[Take]]]] = {
-    "ravdess": (tuple(range(1, 25)), _ravdess),
-    "tess": ((2, 4), _tess),
-    "crema-d": (tuple(range(1, 25)), _crema_d),
-    "emo-db": (tuple(range(1, 11)), _emo_db),
-    "folders": (tuple(range(1, 25)), _folders),
+    Layout.ravdess: (tuple(range(1, 25)), _ravdess),
+    Layout.tess: ((2, 4), _tess),
+    Layout.crema_d: (tuple(range(1, 25)), _crema_d),
+    Layout.emo_db: (tuple(range(1, 11)), _emo_db),
+    Layout.folders: (tuple(range(1, 25)), _folders),
 }
 
 

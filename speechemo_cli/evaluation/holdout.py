@@ -29,10 +29,7 @@ from speechemo_cli.models.metadata import ModelMetadata
 from speechemo_cli.models.model_file import library_versions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from speechemo_cli.config import Config
-    from speechemo_cli.corpus.clips import Clip
     from speechemo_cli.corpus.splits import Positions
     from speechemo_cli.features.dataset import Dataset
     from speechemo_cli.models.checkpoint import Checkpoint
@@ -311,8 +308,3 @@ def score_model(model: Any, metadata: ModelMetadata, data: Dataset) -> ModelResu
         for name, x in data.by_condition.items()
     }
     return ModelResult(metadata, groups, by_condition)
-
-
-def unknown_labels(clips: Sequence[Clip], metadata: ModelMetadata) -> tuple[str, ...]:
-    """Labels of the clips that the model cannot answer."""
-    return tuple(sorted({clip.label for clip in clips} - set(metadata.labels)))

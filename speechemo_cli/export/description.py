@@ -118,7 +118,7 @@ def describe(
     ----------
     source : Source
     format_ : str
-        One of `formats.CONVERT`.
+        One of `choices.ExportFormat`.
     written : list of dict
         As `files` returns it.
     answered : sequence of (Vector, np.ndarray [shape=(n_labels,)])

@@ -65,7 +65,7 @@ def check(output: Path, format_: str) -> None:
     ----------
     output : Path
     format_ : str
-        One of `formats.CONVERT`.
+        One of `choices.ExportFormat`.
 
     Raises
     ------

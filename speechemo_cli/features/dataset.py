@@ -12,8 +12,8 @@ from speechemo_cli import features
 from speechemo_cli.corpus.known import RAVDESS
 from speechemo_cli.corpus.labels import ordered
 from speechemo_cli.corpus.splits import Example, distinct
-from speechemo_cli.errors import DataError, NoInputError, StoreError
-from speechemo_cli.features.extraction import Extraction, Failure, OnProgress, extract
+from speechemo_cli.errors import ClipError, DataError, NoInputError, StoreError
+from speechemo_cli.features.extraction import Extraction, OnProgress, extract
 from speechemo_cli.features.store import FeatureStore
 from speechemo_cli.files import display_name
 
@@ -239,7 +239,7 @@ def _distinct(
     """Keep one clip of each recording: copies in other formats have the same samples."""
     samples = {path: stored[sha256].samples_sha256 for path, sha256 in extraction.keys.items()}
     examples, conflicts = distinct(clips, samples, extraction.keys)
-    extraction.failed += [Failure(name, "the same recording stands under two labels") for name in conflicts]
+    extraction.failed += [ClipError(name, "the same recording stands under two labels") for name in conflicts]
     extraction.duplicates = sum(clip.path in samples for clip in clips) - len(examples) - len(conflicts)
     if not examples:
         if not extraction.failed:

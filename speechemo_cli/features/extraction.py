@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from speechemo_cli import features, processes
 from speechemo_cli.audio import reader
-from speechemo_cli.errors import AudioError
+from speechemo_cli.errors import AudioError, ClipError
 from speechemo_cli.features import FEATURE_SETS, workers
 from speechemo_cli.features.store import FeatureStore
 from speechemo_cli.features.workers import Outcome, Task, compute_chunk
@@ -37,15 +37,7 @@ OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A clip that was refused, and why."""
-
-    path: str
-    error: str
-
-
-@dataclass(frozen=True)
-class ClipWarning:
+class QualityWarning:
     """A clip that was used although something is odd about it."""
 
     path: str
@@ -65,8 +57,8 @@ class Extraction:
     duplicates : int
         Clips whose content is that of another clip, byte for byte; after `dataset.load` also those
         whose decoded samples are.
-    failed : list of Failure
-    warnings : list of ClipWarning
+    failed : list of ClipError
+    quality_warnings : list of QualityWarning
     damaged : list of str
         Shards of the store that were set aside.
     keys : dict of str to str
@@ -78,8 +70,8 @@ class Extraction:
     extracted: int = 0
     cached: int = 0
     duplicates: int = 0
-    failed: list[Failure] = field(default_factory=list)
-    warnings: list[ClipWarning] = field(default_factory=list)
+    failed: list[ClipError] = field(default_factory=list)
+    quality_warnings: list[QualityWarning] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     keys: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
@@ -152,8 +144,8 @@ class _Job:
         self._refused: dict[str, str] = {}
         # The clips that wait for an outcome, by their content; and what befell others, with their place.
         self._under_way: dict[str, list[tuple[int, str]]] = {}
-        self._failed: list[tuple[int, Failure]] = []
-        self._odd: list[tuple[int, ClipWarning]] = []
+        self._failed: list[tuple[int, ClipError]] = []
+        self._odd: list[tuple[int, QualityWarning]] = []
         self._done = 0
         # Chunks may be asked for by another thread than that which takes what came of them.
         self._lock = threading.Lock()
@@ -185,7 +177,7 @@ class _Job:
         """Return what is to be computed of a clip, if anything is."""
         self.report.clips = i + 1
         if key is None:
-            self._failed.append((i, Failure(path, _why_unreadable(path))))
+            self._failed.append((i, ClipError(path, _why_unreadable(path))))
             self._advance(1)
         elif key in self._under_way:
             self._under_way[key].append((i, path))
@@ -228,12 +220,12 @@ class _Job:
     def _settle(self, key: str, clips: list[tuple[int, str]], n_copies: int) -> None:
         """Note what became of some clips of the same content; each copy of a refused one fails with it."""
         if key in self._refused:
-            self._failed += [(i, Failure(path, self._refused[key])) for i, path in clips]
+            self._failed += [(i, ClipError(path, self._refused[key])) for i, path in clips]
         else:
             self._good.add(_short(key))
             self.report.duplicates += n_copies
             told = self._warnings.get(key, ())
-            self._odd += [(i, ClipWarning(path, warning)) for i, path in clips for warning in told]
+            self._odd += [(i, QualityWarning(path, warning)) for i, path in clips for warning in told]
             if self._keep_keys:
                 self.report.keys.update((path, key) for _, path in clips)
         self._advance(len(clips))
@@ -247,8 +239,8 @@ class _Job:
         """List what went wrong in the order of the clips."""
         report = self.report
         self._advance(0)
-        report.failed = [failure for _, failure in sorted(self._failed, key=itemgetter(0))]
-        report.warnings = [warning for _, warning in sorted(self._odd, key=itemgetter(0))]
+        report.failed = [error for _, error in sorted(self._failed, key=itemgetter(0))]
+        report.quality_warnings = [warning for _, warning in sorted(self._odd, key=itemgetter(0))]
         report.damaged = [name for store in self._stores.values() for name in store.damaged]
         return report
 

@@ -54,7 +54,7 @@ def draw(y: NDArray[np.float32], answer: Answer, path: Path) -> None:
     if duration_s > LONGEST_S:
         raise DataError(
             f"{display_name(answer.path)} lasts {duration_s:.0f} s, expected up to {LONGEST_S:.0f} s",
-            "For longer recordings: speechemo predict --timeline RECORDING --plot FILE.png",
+            "For longer recordings: speechemo timeline RECORDING --plot FILE.png",
         )
     figure = new_figure(9, 10.5)
     above, below = figure.subfigures(2, 1, height_ratios=(4.6, 1))

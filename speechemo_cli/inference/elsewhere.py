@@ -6,21 +6,21 @@ import os
 from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from speechemo_cli import processes
-from speechemo_cli.errors import ModelFileError
+from speechemo_cli.errors import ClipError, ModelFileError
 from speechemo_cli.features import workers
 from speechemo_cli.files import display_name, sha256_file
-from speechemo_cli.inference.predictor import BATCH, Predictor, Refusal
+from speechemo_cli.inference.predictor import BATCH, Predictor
 from speechemo_cli.models import model_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator
 
     from speechemo_cli.config import Config
-    from speechemo_cli.inference.predictor import Answer, Known
+    from speechemo_cli.inference.predictor import Answer
 
 # Batches for each worker that are read ahead of the answers.
 _AHEAD = 8
@@ -44,8 +44,15 @@ class Model(NamedTuple):
     options: tuple[tuple[str, Any], ...]
 
     @classmethod
-    def of(cls, path: Path, config: Config, **options: Any) -> Model:
-        """Name a model file by its place and content."""
+    def of(cls, predictor: Predictor, config: Config, runtime: str) -> Model:
+        """Name the model file of a predictor by its place and content."""
+        path = Path(predictor.path)
+        options = {
+            "runtime": runtime,
+            "min_confidence": predictor.min_confidence,
+            "labels": predictor.labels,
+            "channel": predictor.channel,
+        }
         place = "" if path == model_file.PACKAGED else os.path.abspath(path)  # noqa: PTH100
         return cls(place, sha256_file(path), replace(config, jobs=1), tuple(options.items()))
 
@@ -53,24 +60,23 @@ class Model(NamedTuple):
 class _Item(NamedTuple):
     i: int
     clip: str | tuple[str, bytes]
-    known: Mapping[str, Sequence[Answer]]
 
 
 def predict_groups(
-    model: Model, clips: Iterable[str | tuple[str, bytes]], known: Known
-) -> Iterator[list[Answer | Refusal]]:
+    model: Model, clips: Iterable[str | tuple[str, bytes]]
+) -> Iterator[list[Answer | ClipError]]:
     """Answer as `Predictor.predict_groups` does, on workers that see the clips under the same paths."""
     clips = iter(clips)
     n = max(1, workers.given())
     while some := list(islice(clips, BATCH * _AHEAD * n)):
         names = [clip if isinstance(clip, str) else clip[0] for clip in some]
-        items = [_Item(i, _absolute(some[i]), known(name)) for i, name in enumerate(names)]
+        items = [_Item(i, _absolute(clip)) for i, clip in enumerate(some)]
         batches = [items[i : i + BATCH] for i in range(0, len(items), BATCH)]
-        ready: dict[int, list[Answer | Refusal]] = {}
+        ready: dict[int, list[Answer | ClipError]] = {}
         at = 0
         for batch, groups in workers.run(batches, answer_batch, n, model):
             ready |= zip(
-                [item.i for item in batch], groups or [[Refusal("", processes.CRASHED)]], strict=True
+                [item.i for item in batch], groups or [[ClipError("", processes.CRASHED)]], strict=True
             )
             while at in ready:
                 yield [replace(item, path=names[at]) for item in ready.pop(at)]
@@ -81,10 +87,9 @@ def _absolute(clip: str | tuple[str, bytes]) -> str | tuple[str, bytes]:
     return os.path.abspath(clip) if isinstance(clip, str) else clip  # noqa: PTH100
 
 
-def answer_batch(batch: list[_Item], model: Model) -> list[list[Answer | Refusal]]:
+def answer_batch(batch: list[_Item], model: Model) -> list[list[Answer | ClipError]]:
     """Answer for some clips. Runs on a worker."""
-    earlier = {item.clip: item.known for item in batch}
-    return _opened(model).predict_batch([item.clip for item in batch], lambda path: earlier.get(path, {}))
+    return _opened(model).predict_batch([item.clip for item in batch])
 
 
 @lru_cache(maxsize=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -14,8 +13,9 @@ import numpy as np
 
 from speechemo_cli.audio import quality, reader
 from speechemo_cli.audio.samples import check, check_warnings, without_offset
+from speechemo_cli.choices import Channel, Runtime
 from speechemo_cli.config import Config
-from speechemo_cli.errors import AudioError, ConfigError
+from speechemo_cli.errors import AudioError, ClipError, ConfigError
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.formatting import percent
 from speechemo_cli.inference import runtime as runtimes
@@ -23,16 +23,13 @@ from speechemo_cli.inference.results import Result, html_table
 from speechemo_cli.models import model_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from enum import StrEnum
 
     from numpy.typing import ArrayLike, NDArray
 
-    from speechemo_cli.audio.isolate import DecoderPool
-    from speechemo_cli.config import AudioConfig
     from speechemo_cli.inference.timeline import Timeline
     from speechemo_cli.models.metadata import ModelMetadata
-
-    Known = Callable[[str], Mapping[str, Sequence["Answer"]]]
 
 # Clips that go through the network together. Also what is in memory at a time.
 BATCH = 64
@@ -57,7 +54,7 @@ class Answer(Result):
         Every label with its probability, in the one order; they sum to 1.
     duration_s : float
     warnings : tuple of str
-        Why the answer deserves doubt.
+        What is wrong with the recording, or unlike the training.
     channel : str or None
         Which channel this is for; None for the mean of all.
     sha256 : str
@@ -81,18 +78,6 @@ class Answer(Result):
         return [(label, percent(p), p) for label, p in falling]
 
 
-@dataclass(frozen=True, repr=False)
-class Refusal(Result):
-    """A clip that got no answer, and why."""
-
-    path: str
-    error: str
-    channel: str | None = None
-
-    def _summary(self) -> str:
-        return self.error
-
-
 @dataclass(frozen=True)
 class _Prepared:
     """A clip after the part of the work that threads share."""
@@ -110,6 +95,10 @@ class Predictor:
     path : path-like
         The model file.
     metadata : ModelMetadata
+    config : Config
+        How clips are read, with the model's own features.
+    min_confidence : float
+    channel : str
     sr : int
         Rate in Hz of the waveforms the features are computed of.
     labels : tuple of str
@@ -142,13 +131,17 @@ class Predictor:
     ) -> None:
         self.path = path
         self.metadata = metadata
-        self._config = metadata.adopt(config)
+        self.config = metadata.adopt(config)
         self._features = FEATURE_SETS[metadata.feature_set]
-        self._section = self._features.section(self._config)
+        self._section = self._features.section(self.config)
         self.sr = self._features.sr(self._section)
-        self._min_confidence = min_confidence
-        self._channel = channel
-        self._pool = _decoders(self._config.audio, channel) if isolate else None
+        self.min_confidence = min_confidence
+        self.channel = channel
+        self._pool = None
+        if isolate:
+            from speechemo_cli.audio.isolate import DecoderPool
+
+            self._pool = DecoderPool(self.config.audio, channel)
         self.labels = metadata.labels if labels is None else _in_order(labels, metadata.labels)
         self._columns = [metadata.labels.index(label) for label in self.labels]
         self._runtime, self.slow_because = runtimes.choose(runtime, path, metadata)
@@ -195,8 +188,8 @@ class Predictor:
         ConfigError
             A label the model does not know, or a channel or runtime that there is not.
         """
-        _one_of("runtime", runtime, runtimes.RUNTIMES)
-        _one_of("channel", channel, reader.CHANNELS)
+        _one_of("runtime", runtime, Runtime)
+        _one_of("channel", channel, Channel)
         path = model_file.PACKAGED if path is None else path
         return cls(
             path,
@@ -216,7 +209,7 @@ class Predictor:
             "model": model_file.shown(Path(self.path)),
             "version": metadata.version,
             "labels": list(self.labels),
-            "features": {"set": features.name, "sr": self.sr, **features.settings(self._config)},
+            "features": {"set": features.name, "sr": self.sr, **features.settings(self.config)},
             "temperature": metadata.temperature,
             "unlike": metadata.unlike,
             "runtime": self.runtime,
@@ -234,14 +227,14 @@ class Predictor:
     @overload
     def predict(  # type: ignore[overload-overlap]  # a str is an iterable of str, and meant as one path
         self, paths: str | os.PathLike[str]
-    ) -> Answer | Refusal | list[Answer | Refusal]: ...
+    ) -> Answer | ClipError | list[Answer | ClipError]: ...
 
     @overload
-    def predict(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Answer | Refusal]: ...
+    def predict(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Answer | ClipError]: ...
 
     def predict(
         self, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
-    ) -> Answer | Refusal | list[Answer | Refusal] | Iterator[Answer | Refusal]:
+    ) -> Answer | ClipError | list[Answer | ClipError] | Iterator[Answer | ClipError]:
         """Answer for one clip now, or for many in order, each as soon as its batch is through.
 
         Parameters
@@ -251,13 +244,13 @@ class Predictor:
 
         Returns
         -------
-        Answer or Refusal, or an iterator of them
+        Answer or ClipError, or an iterator of them
             With `channel="each"` one for each channel: of one file a list.
         """
         if not isinstance(paths, str | bytes | os.PathLike):
             return (item for items in self.predict_groups(map(os.fsdecode, paths)) for item in items)
         items = self.predict_one(paths)
-        return items if self._channel == "each" else items[0]
+        return items if self.channel == "each" else items[0]
 
     def timeline(self, path: str | os.PathLike[str], **options: Any) -> Timeline | list[Timeline]:
         """Follow the emotion through a recording of any length.
@@ -280,26 +273,21 @@ class Predictor:
         """
         from speechemo_cli.inference.timeline import timelines
 
-        options |= {"min_confidence": self._min_confidence, "config": self._config.audio}
-        found = timelines(self, path, channel=self._channel, **options)
-        return list(found) if self._channel == "each" else next(found)
+        options |= {"min_confidence": self.min_confidence, "config": self.config.audio}
+        found = timelines(self, path, channel=self.channel, **options)
+        return list(found) if self.channel == "each" else next(found)
 
-    def predict_groups(
-        self, clips: Iterable[str | tuple[str, bytes]], known: Known | None = None
-    ) -> Iterator[list[Answer | Refusal]]:
+    def predict_groups(self, clips: Iterable[str | tuple[str, bytes]]) -> Iterator[list[Answer | ClipError]]:
         """Answer as `predict` does, but keep the answers of a clip together.
 
         Parameters
         ----------
         clips : iterable of str or (str, bytes)
             Files, or a name and what a file of that name would hold.
-        known : callable, optional
-            `known(path)` gives answers of an earlier run by the SHA-256 of the content they were given
-            for: a clip that has not changed is not decoded again.
 
         Yields
         ------
-        list of Answer or Refusal
+        list of Answer or ClipError
             One list a clip, one answer a channel.
         """
         clips = iter(clips)
@@ -307,29 +295,27 @@ class Predictor:
         with ExitStack() as stack:
             if self._pool:
                 stack.enter_context(closing(self._pool))
-            run = stack.enter_context(_side_by_side(min(self._config.workers, len(batch))))
+            run = stack.enter_context(_side_by_side(min(self.config.workers, len(batch))))
             while batch:
-                yield from self._grouped(list(run(lambda clip: self._prepared(clip, known), batch)))
+                yield from self._grouped(list(run(self._prepared, batch)))
                 batch = list(islice(clips, BATCH))
 
-    def predict_batch(
-        self, clips: Sequence[str | tuple[str, bytes]], known: Known | None = None
-    ) -> list[list[Answer | Refusal]]:
+    def predict_batch(self, clips: Sequence[str | tuple[str, bytes]]) -> list[list[Answer | ClipError]]:
         """Answer as `predict_groups` does, in this thread, and keep the processes that decode."""
-        return list(self._grouped([self._prepared(clip, known) for clip in clips]))
+        return list(self._grouped([self._prepared(clip) for clip in clips]))
 
     def _grouped(
-        self, prepared: Sequence[Sequence[_Prepared | Answer | Refusal]]
-    ) -> Iterator[list[Answer | Refusal]]:
+        self, prepared: Sequence[Sequence[_Prepared | ClipError]]
+    ) -> Iterator[list[Answer | ClipError]]:
         answered = self._answers([item for items in prepared for item in items])
         for items in prepared:
             yield list(islice(answered, len(items)))
 
-    def predict_one(self, path: str | os.PathLike[str]) -> list[Answer | Refusal]:
+    def predict_one(self, path: str | os.PathLike[str]) -> list[Answer | ClipError]:
         """Answer for one clip in this thread: one answer a channel."""
         return list(self._answers(self._prepared(os.fsdecode(path))))
 
-    def predict_content(self, content: bytes, name: str = "-") -> list[Answer | Refusal]:
+    def predict_content(self, content: bytes, name: str = "-") -> list[Answer | ClipError]:
         """Answer for the bytes of an audio file.
 
         Parameters
@@ -341,7 +327,7 @@ class Predictor:
 
         Returns
         -------
-        list of Answer or Refusal
+        list of Answer or ClipError
             One answer a channel.
         """
         return list(self._answers(self._prepared((name, content))))
@@ -373,11 +359,11 @@ class Predictor:
             raise AudioError(f"samples of shape {samples.shape}, expected one dimension: mix the channels")
         if not (isinstance(sr, int | np.integer) and sr > 0):
             raise ConfigError(f"sr is {sr!r}, expected a positive number of samples a second")
-        check(samples, int(sr), self._config.audio)
+        check(samples, int(sr), self.config.audio)
         samples, offset = without_offset(samples)
-        check_warnings(offset, self._config.audio)
+        check_warnings(offset, self.config.audio)
         recording = reader.Recording(samples, int(sr), "", offset)
-        (answer,) = self._answers([self._with_features("", self._checked(recording))])
+        (answer,) = self._answers([self._with_features("", recording)])
         assert isinstance(answer, Answer)
         return answer
 
@@ -394,7 +380,7 @@ class Predictor:
         np.ndarray [shape=(windows, n_labels), dtype=float32]
             In the order of `labels`; rows sum to 1.
         """
-        with _side_by_side(min(self._config.workers, len(windows))) as run:
+        with _side_by_side(min(self.config.workers, len(windows))) as run:
             features = np.concatenate(list(run(self._compute, windows)))
         rows, _ = self._runtime.answer(features)
         return np.stack([self._chosen(row) for row in rows]).astype(np.float32)
@@ -409,43 +395,20 @@ class Predictor:
     def _read(self, path: str, content: bytes | None) -> list[reader.Recording]:
         if self._pool:
             return self._pool.read_channels(path, content)
-        return reader.read_channels(path, self._config.audio, self._channel, content)
+        return reader.read_channels(path, self.config.audio, self.channel, content)
 
-    def _prepared(
-        self, clip: str | tuple[str, bytes], known: Known | None = None
-    ) -> Sequence[_Prepared | Answer | Refusal]:
+    def _prepared(self, clip: str | tuple[str, bytes]) -> Sequence[_Prepared | ClipError]:
         path, content = (clip, None) if isinstance(clip, str) else clip
         try:
             with reader.clip_errors():
-                if known and (earlier := known(path)):
-                    content = reader.read_bytes(path) if content is None else content
-                    same = self._whole(earlier.get(hashlib.sha256(content).hexdigest(), ()), content)
-                    if same:
-                        return same
-                recordings = self._read(path, content)
-                return [self._with_features(path, self._checked(one)) for one in recordings]
+                return [self._with_features(path, one) for one in self._read(path, content)]
         except AudioError as error:
-            return [Refusal(path, str(error))]
+            return [ClipError(path, str(error))]
 
-    def _checked(self, recording: reader.Recording) -> reader.PreparedClip | reader.ClipError:
-        return reader.prepare(recording, self._config.audio, self.sr)
-
-    def _whole(self, earlier: Sequence[Answer], content: bytes) -> Sequence[Answer]:
-        """Return the earlier answers of a clip if no channel lacks one: it was refused, or never reached."""
-        if self._channel != "each" or not earlier:
-            return earlier
-        found = {answer.channel: answer for answer in earlier}
-        try:
-            names = reader.channels_of(content, self._config.audio)
-        except AudioError:
-            return ()
-        return [found[name] for name in names] if found.keys() == set(names) else ()
-
-    def _with_features(
-        self, path: str, prepared: reader.PreparedClip | reader.ClipError
-    ) -> _Prepared | Refusal:
-        if isinstance(prepared, reader.ClipError):
-            return Refusal(path, prepared.error, prepared.channel)
+    def _with_features(self, path: str, recording: reader.Recording) -> _Prepared | ClipError:
+        prepared = reader.prepare(path, recording, self.config.audio, self.sr)
+        if isinstance(prepared, ClipError):
+            return prepared
         longest_s = self.metadata.data.get("longest_s")
         long = longest_s and quality.long(prepared.duration_s, longest_s)
         # The samples have been of use: those of a whole batch would be gigabytes.
@@ -456,7 +419,7 @@ class Predictor:
         """Features of a waveform [shape=(1, dim)], as in training."""
         return self._features.compute(y, self._section, "")
 
-    def _answers(self, prepared: Sequence[_Prepared | Answer | Refusal]) -> Iterator[Answer | Refusal]:
+    def _answers(self, prepared: Sequence[_Prepared | ClipError]) -> Iterator[Answer | ClipError]:
         usable = [one.features for one in prepared if isinstance(one, _Prepared)]
         rows = iter(zip(*self._runtime.answer(np.concatenate(usable)), strict=True) if usable else ())
         for one in prepared:
@@ -466,7 +429,7 @@ class Predictor:
         probabilities = dict(zip(self.labels, self._chosen(row).tolist(), strict=True))
         label = max(probabilities, key=probabilities.__getitem__)
         confidence = probabilities[label]
-        if confidence < self._min_confidence:
+        if confidence < self.min_confidence:
             label = UNCERTAIN
         clip = prepared.clip
         return Answer(
@@ -505,12 +468,6 @@ def _side_by_side(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
         yield pool.map
 
 
-def _decoders(config: AudioConfig, channel: str) -> DecoderPool:
-    from speechemo_cli.audio.isolate import DecoderPool
-
-    return DecoderPool(config, channel)
-
-
 def _full_scale_at_1(y: NDArray[Any]) -> NDArray[np.float32]:
     """Scale integers as audio files do; the middle of unsigned ones is silence."""
     if y.dtype.kind not in "iu":
@@ -519,8 +476,8 @@ def _full_scale_at_1(y: NDArray[Any]) -> NDArray[np.float32]:
     return ((y - half * (y.dtype.kind == "u")) / half).astype(np.float32)
 
 
-def _one_of(name: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
+def _one_of(name: str, value: str, known: type[StrEnum]) -> None:
+    if value not in tuple(known):
         raise ConfigError(f"{name} is {value!r}, expected one of {', '.join(known)}")
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from speechemo_cli.errors import SCHEMA, ClipError
 from speechemo_cli.files import display_name
 
 if TYPE_CHECKING:
@@ -16,11 +17,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeIs
 
-    from speechemo_cli.config import Config
-    from speechemo_cli.inference.predictor import Answer, Predictor, Refusal
+    from speechemo_cli.inference.predictor import Answer, Predictor
     from speechemo_cli.inference.timeline import Timeline
 
-SCHEMA = 1
 # Rows of a table in a notebook. A recording of hours has thousands of segments.
 _MOST_ROWS = 30
 
@@ -75,12 +74,6 @@ def html_table(title: str, rows: Sequence[tuple[str, str, float | None]], notes:
     return f"<b>{safe(title)}</b><table>{body}</table>" + "<br>".join(map(safe, notes))
 
 
-def refused(item: Answer | Timeline | Refusal) -> TypeIs[Refusal]:
-    """Whether a clip got no answer."""
-    # By its field, not by its class, which would have to be imported to print a --help.
-    return hasattr(item, "error")
-
-
 class Style(NamedTuple):
     """What all records of a run share.
 
@@ -95,7 +88,9 @@ class Style(NamedTuple):
     top : int or None
         How many of the most probable labels to write; None for all, in the one order.
     key : str
-        Stands for the model and the options: an answer with another key is not taken up by --resume.
+        Stands for the model and the options: --resume does not keep an answer with another key.
+    command : str
+        `predict` or `timeline`.
     """
 
     model: str
@@ -103,23 +98,17 @@ class Style(NamedTuple):
     restricted: bool = False
     top: int | None = None
     key: str = ""
+    command: str = "predict"
 
     @classmethod
-    def of(
-        cls,
-        predictor: Predictor,
-        config: Config,
-        *,
-        min_confidence: float = 0.0,
-        channel: str = "mix",
-        top: int | None = None,
-    ) -> Style:
-        """Return the style of a predictor's records; the options are those it was opened with."""
+    def of(cls, predictor: Predictor, top: int | None = None) -> Style:
+        """Return the style of a predictor's records."""
         from speechemo_cli.models import model_file
 
         metadata, labels = predictor.metadata, predictor.labels
         model = metadata.litert or metadata.sha256
-        settings = [model, labels, min_confidence, channel, top, asdict(config.audio)]
+        options = (predictor.min_confidence, predictor.channel, top, asdict(predictor.config.audio))
+        settings = [model, labels, *options]
         key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
         return cls(model_file.shown(Path(predictor.path)), labels, labels != metadata.labels, top, key)
 
@@ -131,48 +120,42 @@ class Style(NamedTuple):
             found = {label: found[label] for label in best}
         return {label: round(p, 6) for label, p in found.items()}
 
-    def record(self, item: Answer | Timeline | Refusal) -> dict[str, Any]:
+    def record(self, item: Answer | Timeline | ClipError) -> dict[str, Any]:
         """Return a record as JSON has it."""
-        head = _head(item)
-        if refused(item):
-            return {**head, "status": "error", "error": item.error}
-        if hasattr(item, "segments"):
-            return {**head, **self._of_timeline(item), **self._restriction()}
-        record = {
-            **head,
-            "status": "ok",
-            "label": item.label,
-            "confidence": round(item.confidence, 6),
-            "probabilities": self.probabilities(item),
-            "duration_s": round(item.duration_s, 3),
-            "model": self.model,
-            "warnings": list(item.warnings),
-            "sha256": item.sha256,
-            "key": self.key,
-        }
-        return {**record, **self._restriction()}
+        if isinstance(item, ClipError):
+            return item.to_dict()
+        channel = {} if item.channel is None else {"channel": item.channel}
+        head = {"schema": SCHEMA, "path": str(item.path), **channel}  # a path may be one of numpy's strings
+        duration_s, shared = round(item.duration_s, 3), {"model": self.model, "warnings": list(item.warnings)}
+        if _is_timeline(item):
+            told = {
+                "duration_s": duration_s,
+                "segments": [_rounded(asdict(segment)) for segment in item.segments],
+                "summary": {label: _rounded(part) for label, part in item.summary.items()},
+                **shared,
+            }
+        else:
+            told = {
+                "label": item.label,
+                "confidence": round(item.confidence, 6),
+                "probabilities": self.probabilities(item),
+                "duration_s": duration_s,
+                **shared,
+                "sha256": item.sha256,
+                "key": self.key,
+            }
+        restriction = {"restricted_to": list(self.labels)} if self.restricted else {}
+        return {**head, "status": "ok", **told, **restriction}
 
-    def _of_timeline(self, item: Any) -> dict[str, Any]:
-        return {
-            "status": "ok",
-            "duration_s": round(item.duration_s, 3),
-            "segments": [_rounded(asdict(segment)) for segment in item.segments],
-            "summary": {label: _rounded(part) for label, part in item.summary.items()},
-            "model": self.model,
-            "warnings": list(item.warnings),
-        }
-
-    def document(self, name: str, records: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return all records as one document; `name` is `clips` or `recordings`."""
-        return {"schema": SCHEMA, "command": "predict", "model": self.model, name: records}
-
-    def _restriction(self) -> dict[str, Any]:
-        return {"restricted_to": list(self.labels)} if self.restricted else {}
+    def document(self, records: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return all records as one document."""
+        name = "clips" if self.command == "predict" else "recordings"
+        return {"schema": SCHEMA, "command": self.command, "model": self.model, name: records}
 
 
-def _head(item: Answer | Timeline | Refusal) -> dict[str, Any]:
-    channel = {} if item.channel is None else {"channel": item.channel}
-    return {"schema": SCHEMA, "path": str(item.path), **channel}  # not one of numpy's
+def _is_timeline(item: Answer | Timeline) -> TypeIs[Timeline]:
+    # By its field: to import its class takes too long for a --help.
+    return hasattr(item, "segments")
 
 
 def _rounded(values: dict[str, Any]) -> dict[str, Any]:

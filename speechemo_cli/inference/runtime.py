@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 # How far from 1 the sum of a softmax of a thousand labels may be in float32, by a wide margin.
 _TOLERANCE = 1e-3
-RUNTIMES = ("auto", "litert", "keras")
 
 
 class Runtime(Protocol):
@@ -32,7 +31,7 @@ class Runtime(Protocol):
     Attributes
     ----------
     name : str
-        One of `RUNTIMES`, but never `auto`.
+        One of `choices.Runtime`, but never `auto`.
     """
 
     name: str
@@ -137,7 +136,7 @@ def choose(wanted: str, path: str | os.PathLike[str], metadata: ModelMetadata) -
     Parameters
     ----------
     wanted : str
-        One of `RUNTIMES`.
+        One of `choices.Runtime`.
     path : path-like
         The `.keras` file.
     metadata : ModelMetadata

@@ -6,12 +6,13 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from speechemo_cli.choices import Version
 from speechemo_cli.errors import ConfigError
 
 if TYPE_CHECKING:
     from speechemo_cli.config import TrainConfig
 
-VERSIONS = ("v1", "v2", "v3")
+VERSIONS = tuple(Version)
 
 
 @dataclass(frozen=True)

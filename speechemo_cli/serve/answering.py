@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from speechemo_cli.errors import AudioError
+from speechemo_cli.errors import AudioError, ClipError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,28 +27,28 @@ class Answering:
     def __call__(self) -> Callable[[dict[str, Any]], dict[str, Any]]:
         """Return what answers a request: `path` to read, `name` to call it, `timeline` and `waveform`.
 
-        The answer is the document that `predict --format json` prints, with `--timeline` where `timeline`
-        is asked for; with `waveform` the lowest and highest samples of equal parts come with it.
+        The answer is the document that `predict --format json` prints, or `timeline` where that is asked
+        for; with `waveform` the lowest and highest samples of equal parts come with it.
         """
-        from speechemo_cli.inference.predictor import Predictor, Refusal
+        from speechemo_cli.inference.predictor import Predictor
         from speechemo_cli.inference.results import Style
         from speechemo_cli.inference.timeline import timeline
 
         predictor = Predictor.open(self.model, self.config)
-        style = Style.of(predictor, self.config)
+        style = Style.of(predictor)
 
         def answer(request: dict[str, Any]) -> dict[str, Any]:
             path, name = request["path"], request["name"]
             if not request["timeline"]:
                 (item,) = predictor.predict_one(path)
-                if isinstance(item, Refusal):
+                if isinstance(item, ClipError):
                     raise AudioError(item.error)
-                return style.document("clips", [style.record(replace(item, path=name))])
+                return style.document([style.record(replace(item, path=name))])
             found = timeline(predictor, path, config=self.config.audio)
             record = style.record(replace(found, path=name))
             if request["waveform"]:
                 record["waveform"] = _coarse(found.envelope)
-            return style.document("recordings", [record])
+            return style._replace(command="timeline").document([record])
 
         return answer
 

@@ -22,9 +22,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from speechemo_cli.errors import AudioError
+from speechemo_cli.errors import SCHEMA, AudioError
 from speechemo_cli.files import display_name, scratch_folder
-from speechemo_cli.inference.results import SCHEMA
 
 if TYPE_CHECKING:
     import socket

@@ -1,44 +1,42 @@
-"""What an earlier run answered, read back for `--resume`; anybody may have edited it."""
+"""What a previous run answered, loaded for `--resume`; anybody may have edited it."""
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from speechemo_cli.files import access_error
+from speechemo_cli.choices import Channel
+from speechemo_cli.errors import AudioError
+from speechemo_cli.files import access_error, atomic_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from speechemo_cli.cli.partial import PartialFile
+    from speechemo_cli.config import AudioConfig
     from speechemo_cli.inference.predictor import Answer
     from speechemo_cli.inference.results import Style
+
+    # By path and SHA-256; one answer a channel.
+    Previous = dict[str, dict[str, list[Answer]]]
 
 RESUMABLE = ("jsonl", "csv")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def read_back(lines: Iterable[str], format_: str, style: Style) -> dict[str, dict[str, list[Answer]]]:
-    """Take the answers of this style out of what was written, by path and SHA-256.
+def load_previous(lines: Iterable[str], format_: str, style: Style) -> Previous:
+    """Take the answers of this style out of what was written: the last one of each channel.
 
-    Parameters
-    ----------
-    lines : iterable of str
-    format_ : str
-        One of `RESUMABLE`.
-    style : Style
-        Answers with another key, of another model or with other options, are left alone; so is what
-        cannot be an answer.
-
-    Returns
-    -------
-    dict of str to dict of str to list of Answer
-        The last answer of each channel.
+    Those with another key, of another model or with other options, are left alone; so is what cannot be
+    an answer.
     """
-    found: dict[str, dict[str, list[Answer]]] = {}
+    found: Previous = {}
     for record in _records(lines, format_):
         if record.get("status") != "ok" or record.get("key") != style.key:
             continue
@@ -54,14 +52,58 @@ def read_back(lines: Iterable[str], format_: str, style: Style) -> dict[str, dic
     return found
 
 
-def lines_of(path: Path) -> list[str]:
-    """Read whole lines; one that was broken off is none.
+def merge_previous(file: PartialFile, format_: str, style: Style) -> Previous:
+    """Load what stands in FILE and what runs that were broken off left beside it.
 
-    Raises
-    ------
-    AccessError
-        It cannot be read.
+    That is kept under another name while this run writes over `FILE.partial`.
     """
+    places = [place for place in (file.path, file.kept, file.partial) if place.is_file()]
+    lines = [line for place in places for line in lines_of(place)]
+    if file.partial.stat().st_size:
+        with atomic_path(file.kept) as temp:
+            temp.write_bytes(os.fsencode("".join(lines)))
+    return load_previous(lines, format_, style)
+
+
+def unchanged(
+    path: str, content: bytes | None, previous: Mapping[str, list[Answer]], channel: str, config: AudioConfig
+) -> list[Answer]:
+    """Return the previous answers for a clip, if its content is the same and no channel lacks one.
+
+    Parameters
+    ----------
+    path : str
+    content : bytes or None
+        What the file holds, if it is no file.
+    previous : mapping of str to list of Answer
+        By SHA-256.
+    channel : {"mix", "left", "right", "each"}
+    config : AudioConfig
+
+    Returns
+    -------
+    list of Answer
+        Empty where the clip has to be answered, or cannot be read, which the predictor tells.
+    """
+    if not previous:
+        return []
+    from speechemo_cli.audio import reader
+
+    try:
+        with reader.clip_errors():
+            content = reader.read_bytes(path) if content is None else content
+            answers = previous.get(hashlib.sha256(content).hexdigest(), [])
+            if channel != Channel.each or not answers:
+                return answers
+            by_channel = {answer.channel: answer for answer in answers}
+            names = reader.channels_of(content, config)
+    except AudioError:
+        return []
+    return [by_channel[name] for name in names] if by_channel.keys() == set(names) else []
+
+
+def lines_of(path: Path) -> list[str]:
+    """Read whole lines; one that was broken off is none."""
     try:
         text = path.read_bytes().decode("utf-8", errors="surrogateescape")
     except OSError as error:

@@ -6,39 +6,59 @@ import io
 import json
 import os
 import sys
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
 from speechemo_cli.cli import signals
-from speechemo_cli.errors import ExitCode
+from speechemo_cli.errors import SCHEMA, ExitCode
 from speechemo_cli.files import access_error, display_name
-from speechemo_cli.formatting import counted, percent
-from speechemo_cli.inference.results import SCHEMA
 from speechemo_cli.processes import restore_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
 
-    from speechemo_cli.corpus.splits import Example
-    from speechemo_cli.evaluation.metrics import Scores
-    from speechemo_cli.features.extraction import Extraction
 
-_quiet = False
-_NOWHERE: tuple[str, int, int | None] = ("", 0, None)
-_reached = _NOWHERE
 # Takes a bar off the line where the cursor is; it is drawn again below what is written there.
 _EMPTY_LINE = "\r\x1b[2K"
-_over_bar = False
-_begun = ""
+# Terminals narrower than these show a short bar, and none: how much is done is worth more.
+_WIDE = 100
+_NARROW = 50
+
+
+@dataclass
+class Shown:
+    """What one run shows, and how far it has come."""
+
+    quiet: bool = False  # no notes and no progress
+    stage: str = ""
+    done: int = 0
+    total: int | None = None
+    over_bar: bool = False  # results go to a terminal that shows a bar
+    begun: str = ""  # a line of results that waits for its end, as a bar stands below
+
+
+_SHOWN: ContextVar[Shown] = ContextVar("shown")
+
+
+def begin(shown: Shown | None = None) -> Shown:
+    """Let this thread show what a run shows, by default a new one."""
+    shown = shown or Shown()
+    _SHOWN.set(shown)
+    return shown
+
+
+def _shown() -> Shown:
+    return _SHOWN.get(None) or begin()
 
 
 def set_quiet(quiet: bool) -> None:
-    """Silence notes and progress for the rest of the process."""
-    global _quiet
-    _quiet = quiet
+    """Silence notes and progress for the rest of the run."""
+    _shown().quiet = quiet
 
 
 def prepare_streams() -> None:
@@ -75,9 +95,9 @@ def write(text: str) -> None:
     AccessError
         It cannot be written: the disk behind a redirection is full.
     """
-    global _begun
-    if _over_bar:
-        lines, end, _begun = f"{_begun}{text}".rpartition("\n")
+    shown = _shown()
+    if shown.over_bar:
+        lines, end, shown.begun = f"{shown.begun}{text}".rpartition("\n")
         text = f"{_EMPTY_LINE}{lines}{end}" if end else ""
     try:
         sys.stdout.write(text)
@@ -109,7 +129,7 @@ def emit_json(command: str, document: Mapping[str, Any]) -> None:
 
 def note(text: str) -> None:
     """Say something to the person, on stderr."""
-    if not _quiet:
+    if not _shown().quiet:
         _to_stderr(_told(text))
 
 
@@ -156,16 +176,6 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
     """Lay out rows as text: the first column left, the others right, as wide as they need.
 
     Names in them may come from anywhere: what no terminal should get is written as escapes.
-
-    Parameters
-    ----------
-    columns : sequence of str
-    rows : sequence of sequence of str
-    title : str
-
-    Returns
-    -------
-    str
     """
     from rich.box import ASCII2, SIMPLE_HEAD
     from rich.console import Console
@@ -199,41 +209,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
     return "\n".join(line for line in lines if line) + "\n"
 
 
-def per_class_table(parts: Mapping[str, Scores]) -> str:
-    """Lay out precision and recall of every label, side by side for each part.
-
-    Parameters
-    ----------
-    parts : mapping of str to Scores
-        All with the same labels.
-    """
-    columns = ["label"]
-    for name in parts:
-        columns += [f"{name}: clips", "precision", "recall"]
-    labels = [score.label for score in next(iter(parts.values())).per_class]
-    rows = []
-    for i, label in enumerate(labels):
-        row = [label]
-        for scores in parts.values():
-            one = scores.per_class[i]
-            row += [str(one.n), percent(one.precision), percent(one.recall)]
-        rows.append(row)
-    return table(columns, rows)
-
-
-def confusion_table(scores: Scores, title: str) -> str:
-    """Lay out a confusion matrix: rows are the truth, columns the answers; the title says of whom it is."""
-    labels = [score.label for score in scores.per_class]
-    rows = [
-        [label, *(str(n) if n else "·" if draws_blocks() else "." for n in counts)]
-        for label, counts in zip(labels, scores.confusion, strict=True)
-    ]
-    return f"{title}\n" + table(["truth \\ answer", *labels], rows)
-
-
 def shows_progress() -> bool:
     """Whether somebody would see how far a command is."""
-    return not _quiet and (sys.stderr.isatty() or _in_notebook())
+    return not _shown().quiet and (sys.stderr.isatty() or _in_notebook())
 
 
 def _draws_bar() -> bool:
@@ -246,48 +224,48 @@ def _in_notebook() -> bool:
     return "JPY_PARENT_PID" in os.environ
 
 
-def reached() -> tuple[str, int, int | None]:
-    """Return how far the command has come: the stage, what of it is done, and how much there is to do."""
-    return _reached
-
-
 @contextmanager
 def progress(what: str, unit: str) -> Iterator[Callable[..., None]]:
     """Show a bar with rate and time left on stderr, if that is a terminal; lines in a notebook; else nothing.
 
-    Yields
-    ------
-    callable
-        `update(done, total, text="")`.
+    Yields `update(done, total, text="", stage=what)`.
     """
-    with _results_over_bar(), _bar(unit) as show:
+    shown = _shown()
+    with _results_over_bar(shown), _display(unit) as show:
 
         def update(done: int, total: int | None, text: str = "", stage: str = what) -> None:
-            global _reached
             signals.go_on()
-            _reached = (stage, done, total)
+            shown.stage, shown.done, shown.total = stage, done, total
             show(done, total, text, stage)
 
         show(0, None, "", what)
         yield update
-    global _reached
-    _reached = _NOWHERE  # the stage is done; one that is broken off comes by here no more
+    shown.stage = ""  # it is done; one that is broken off comes by here no more
+
+
+def _display(unit: str) -> AbstractContextManager[Callable[[int, int | None, str, str], None]]:
+    if not shows_progress():
+        return nullcontext(lambda *_: None)
+    if not _in_notebook():
+        return _bar(unit)
+    from speechemo_cli.progress import progress_lines
+
+    return nullcontext(progress_lines(say=lambda line: _to_stderr(_told(line))))
 
 
 @contextmanager
-def _results_over_bar() -> Iterator[None]:
+def _results_over_bar(shown: Shown) -> Iterator[None]:
     """Let results and a bar share a terminal."""
-    global _over_bar, _begun
     end = ""
-    _over_bar = _draws_bar() and on_terminal() and os.environ.get("TERM") != "dumb"
+    shown.over_bar = _draws_bar() and on_terminal() and os.environ.get("TERM") != "dumb"
     try:
         yield
     except BaseException:
         end = "\n"  # what comes now is no result
         raise
     finally:
-        _over_bar = False
-        begun, _begun = _begun, ""
+        shown.over_bar = False
+        begun, shown.begun = shown.begun, ""
         if begun:
             write(f"{begun}{end}")
 
@@ -300,61 +278,62 @@ def take_back_stderr() -> None:
         _to_stderr(f"{_EMPTY_LINE}\x1b[?25h", end="")  # an empty line, and the cursor that the bar hid
 
 
-def _bar(unit: str) -> AbstractContextManager[Callable[[int, int | None, str, str], None]]:
-    if not shows_progress():
-        return nullcontext(lambda *_: None)
-    if _in_notebook():
-        from speechemo_cli.progress import progress_lines
+@contextmanager
+def _bar(unit: str) -> Iterator[Callable[[int, int | None, str, str], None]]:
+    """Show a bar on stderr: what is being done, how much of it, at what pace, and the time left.
 
-        return nullcontext(progress_lines(say=lambda line: _to_stderr(_told(line))))
-    from speechemo_cli.cli import bar
+    It keeps to one line, whose end is left out where the terminal is narrow. Yields
+    `show(done, total, text, stage)`.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+    from rich.table import Column
+    from rich.text import Text
 
-    return bar.shown(unit, colour=colour(sys.stderr))
+    class Reached(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            return Text(_in_words(task, unit), no_wrap=True, overflow="ellipsis")
+
+    console = Console(stderr=True, no_color=not colour(sys.stderr))
+    width = 30 if console.width >= _WIDE else 10
+    bars = [BarColumn(bar_width=width, table_column=Column(no_wrap=True))] if console.width >= _NARROW else []
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        *bars,
+        Reached(table_column=Column(no_wrap=False)),
+        console=console,
+        transient=True,
+        redirect_stdout=False,  # rich would take results for remarks: to stderr, and wrapped
+    ) as bar:
+        task = bar.add_task("", total=None, skipped=0)
+        last, at = 0, ""
+
+        def show(done: int, total: int | None, text: str, stage: str) -> None:
+            nonlocal last, at
+            if done < last:
+                bar.reset(task, skipped=0)
+            elif stage != at:
+                # A stage whose work was kept by a previous run passes at once, and says nothing of the pace.
+                bar.update(task, skipped=bar.tasks[0].fields["skipped"] + max(0, done - last - 1))
+            last, at = done, stage
+            bar.update(task, completed=done, total=total, description=stage, text=text)
+
+        yield show
 
 
-def say_extraction(extraction: Extraction) -> None:
-    """Name every clip that failed or is odd, and every shard that was set aside."""
-    for odd in extraction.warnings:
-        warn(display_name(f"{odd.path}: {odd.warning}"))
-    for failure in extraction.failed:
-        warn(f"{display_name(failure.path)}: {failure.error}")
-    for shard in extraction.damaged:
-        warn(f"damaged, set aside and computed anew: {shard}")
-
-
-def say_near_copies(pairs: Sequence[tuple[Example, Example]]) -> None:
-    """Name the first few pairs of clips that are nearly the same recording, and count all."""
-    if pairs:
-        shown = (
-            f"{display_name(one.clip.path)} and {display_name(other.clip.path)}" for one, other in pairs[:3]
-        )
-        n = counted(len(pairs), "pair")
-        more = ", ..." if len(pairs) > 3 else ""
-        warn(f"{n} of clips are nearly the same recording, encoded anew or trimmed: {'; '.join(shown)}{more}")
-
-
-def say_uncalibrated() -> None:
-    """Say that confidences could not be corrected, where the version wants them to be."""
-    warn(
-        "confidences are left as they are: correcting them takes clips of at least two known speakers,"
-        " with two labels left whoever stays out"
-    )
-
-
-def warn_at_bound(temperature: float) -> None:
-    """Say that confidences are corrected as far as is allowed, and maybe not enough."""
-    warn(
-        f"the temperature stopped at its bound, {temperature:.2f}: the network knows too little of unseen"
-        " speakers for its confidences to be believed"
-    )
+def _in_words(task: Any, unit: str) -> str:
+    """Say it in words. The pace is the mean: clips come in batches, within which no time passes."""
+    parts = [f"{task.completed:.0f}/{'?' if task.total is None else f'{task.total:.0f}'}"]
+    worked = task.completed - task.fields["skipped"]
+    if worked and task.elapsed:
+        parts.append(f"{worked / task.elapsed:.1f} {unit}/s")
+        if task.total is not None:
+            left_s = (task.total - task.completed) * task.elapsed / worked
+            parts.append(str(timedelta(seconds=round(left_s))))
+    return "  ".join([*parts, *filter(None, [task.fields.get("text")])])
 
 
 def exit_for(failed: int, total: int) -> None:
-    """End with 3 where some clips failed and with 6 where all did.
-
-    Raises
-    ------
-    typer.Exit
-    """
+    """End with 3 where some clips failed and with 6 where all did."""
     if failed:
         raise typer.Exit(ExitCode.NO_INPUT if failed >= total else ExitCode.SOME_FAILED)
