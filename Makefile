@@ -74,7 +74,7 @@ LOCK := --universal --python-version 3.11 --upgrade --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
 lock: ## Resolve the dependencies anew, all and those of predict alone (needs uv)
-	uv pip compile pyproject.toml --group dev --extra onnx --extra serve $(LOCK) -o requirements.lock
+	uv pip compile pyproject.toml --group dev --extra onnx --extra serve --extra dask $(LOCK) -o requirements.lock
 	uv pip compile --group predict --constraints requirements.lock $(LOCK) -o requirements-predict.lock
 
 clean: ## Remove everything that was made here

@@ -49,7 +49,18 @@ COMMANDS = (
     "cache info",
     "cache clear",
 )
-HEAVY = ("tensorflow", "keras", "librosa", "scipy", "sklearn", "joblib", "matplotlib", "numpy", "soundfile")
+HEAVY = (
+    "tensorflow",
+    "keras",
+    "librosa",
+    "scipy",
+    "sklearn",
+    "joblib",
+    "matplotlib",
+    "distributed",
+    "numpy",
+    "soundfile",
+)
 
 Run = Callable[..., tuple[int, str, str]]
 

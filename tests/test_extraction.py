@@ -6,7 +6,7 @@ import dataclasses
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -233,22 +233,18 @@ def test_refused_clips_are_named_with_the_reason_and_the_others_are_done(
     assert len(stored(good, config, "mfcc")) == 4
 
 
-@pytest.mark.parametrize("where", ["here", "in workers"])
 def test_a_mistake_of_ours_costs_the_clip_it_is_made_at(
-    where: str, write_clip: WriteClip, config: Config, monkeypatch: pytest.MonkeyPatch, plant: Callable
+    write_clip: WriteClip, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clips = make_clips(write_clip, 8 if where == "here" else 30)
-    mistake = "if path.endswith('clip03.wav'): raise OverflowError('of ours\\n')"
-    if where == "here":
-        read = reader.read_channels
+    clips = make_clips(write_clip, 8)
+    read = reader.read_channels
 
-        def broken(path: str, *more: object) -> list[reader.Recording]:
-            exec(mistake, {"path": path})
-            return read(path, *more)
+    def broken(path: str, *more: Any) -> list[reader.Recording]:
+        if path.endswith("clip03.wav"):
+            raise OverflowError("of ours\n")
+        return read(path, *more)
 
-        monkeypatch.setattr(reader, "read_channels", broken)
-    else:
-        plant(mistake)
+    monkeypatch.setattr(reader, "read_channels", broken)
 
     report = extract(clips, config, ["mfcc"])
 
@@ -319,7 +315,7 @@ def test_what_a_killed_run_had_finished_is_not_computed_again(
 ) -> None:
     clips = make_clips(write_clip, 9)
     chunk = [Task(clip.path, sha256_file(clip.path), SETS) for clip in clips[:4]]
-    assert compute_chunk(chunk, config) == [Outcome(task.key) for task in chunk]
+    assert compute_chunk(chunk, config, "") == ([Outcome(task.key) for task in chunk], {})
     decoded.clear()
     report = extract(clips, config)
     assert (report.extracted, report.cached) == (5, 4)
@@ -470,7 +466,7 @@ def test_worker_processes_give_the_same_numbers_and_the_same_report(
         here, there = stored(good, config, name), stored(good, parallel, name)
         assert len(here) == len(there) == 30
         for file, entry in here.items():
-            np.testing.assert_allclose(entry.values, there[file].values, atol=1e-4)
+            np.testing.assert_array_equal(entry.values, there[file].values)
             assert entry.duration_s == there[file].duration_s
     assert extract(clips, parallel).cached == 30
 

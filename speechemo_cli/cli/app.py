@@ -31,11 +31,22 @@ COMMANDS = {name: panel for panel, names in _PANELS.items() for name in names}
 _OPTION_PANELS = {
     "Audio": ("channel", "strict"),
     "Output": ("format_", "output", "resume", "top", "plot", "predictions", "report"),
-    "Settings": ("calibrate", "seed", "store", "jobs", "config_file", "sets", "quiet"),
+    "Settings": (
+        "calibrate",
+        "seed",
+        "store",
+        "jobs",
+        "backend",
+        "scheduler",
+        "config_file",
+        "sets",
+        "quiet",
+    ),
 }
 _PANEL_OF = {name: panel for panel, names in _OPTION_PANELS.items() for name in names}
 # What a package is called where it is not called as it is imported.
 _DISTRIBUTIONS = {"sklearn": "scikit-learn", "ai_edge_litert": "ai-edge-litert"}
+_EXTRAS = {"distributed": "dask", "dask": "dask"}
 
 
 def application(arguments: Sequence[str] = ()) -> Any:
@@ -209,7 +220,10 @@ def _told(error: Exception) -> tuple[str, int]:
         and (missing := (error.name or "speechemo_cli").split(".")[0]) != "speechemo_cli"
     ):
         package = _DISTRIBUTIONS.get(missing, missing)
-        how = f"pip install speechemo brings all that it needs, pip install {package} this one"
+        if missing in _EXTRAS:
+            how = f"Run: pip install 'speechemo[{_EXTRAS[missing]}]'"
+        else:
+            how = f"pip install speechemo brings all that it needs, pip install {package} this one"
         return f"the package {package} is not installed, which this command needs. {how}", ExitCode.USAGE
     if isinstance(error, MemoryError):
         return "out of memory. Use fewer --jobs", ExitCode.INTERNAL

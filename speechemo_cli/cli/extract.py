@@ -49,6 +49,8 @@ def run(
     ] = None,
     store: options.Store = None,
     jobs: options.Jobs = None,
+    backend: options.BackendOption = options.Backend.loky,
+    scheduler: options.Scheduler = None,
     song: options.Song = None,
     label_from: options.LabelFrom = None,
     speaker_from: options.SpeakerFrom = None,
@@ -92,7 +94,7 @@ def run(
     if export is not None:
         result = _export(corpus, config, wanted, export, config_file)
     else:
-        with render.progress("extracting", "clips") as update:
+        with options.workers_of(backend, scheduler), render.progress("extracting", "clips") as update:
             result = extract(corpus, config, wanted, update, keep_keys=False)
     render.say_extraction(result)
     if options.is_table(format_):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,7 @@ from speechemo_cli.files import display_name, require_writable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from speechemo_cli.config import Config
     from speechemo_cli.corpus.clips import Clip
@@ -37,6 +39,13 @@ class PredictFormat(StrEnum):
     srt = "srt"
     audacity = "audacity"
     rttm = "rttm"
+
+
+class Backend(StrEnum):
+    """Whose workers compute."""
+
+    loky = "loky"
+    dask = "dask"
 
 
 class Runtime(StrEnum):
@@ -150,6 +159,14 @@ Jobs = Annotated[
     int | None,
     typer.Option("--jobs", "-j", metavar="N", show_default="one a core", help="Workers that read clips."),
 ]
+BackendOption = Annotated[
+    Backend,
+    typer.Option("--backend", help="Whose workers compute: processes here, or a dask cluster's."),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", show_default=False, help="With --backend dask: e.g. tcp://host:8786."),
+]
 Seed = Annotated[
     int | None, typer.Option(metavar="N", show_default="0", help="Seed of splits and trainings.")
 ]
@@ -193,6 +210,28 @@ DocumentFormat = Annotated[
     typer.Option("--format", "-f", show_default="table; json in a pipe", help="How to print the result."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
+
+
+def workers_of(backend: Backend, scheduler: str | None) -> AbstractContextManager[None]:
+    """Connect to the workers that were chosen.
+
+    Raises
+    ------
+    ConfigError
+        One option without the other, or a worker that does not fit.
+    AccessError
+        No such cluster.
+    """
+    if (backend is Backend.dask) != (scheduler is not None):
+        raise ConfigError(
+            "--backend dask and --scheduler go together",
+            "For example --backend dask --scheduler tcp://host:8786",
+        )
+    if scheduler is None:
+        return nullcontext()
+    from speechemo_cli import cluster
+
+    return cluster.connected(scheduler)
 
 
 def is_table(chosen: Format | None) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,9 +17,9 @@ from speechemo_cli.formatting import percent
 from speechemo_cli.inference.results import Style, refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-    from speechemo_cli.inference.predictor import Predictor
+    from speechemo_cli.inference.predictor import Answer, Predictor, Refusal
     from speechemo_cli.models.metadata import ModelMetadata
 
 # Of stdin, at a time.
@@ -141,6 +142,8 @@ def run(
     ] = None,
     strict: options.Strict = None,
     jobs: options.Jobs = None,
+    backend: options.BackendOption = options.Backend.loky,
+    scheduler: options.Scheduler = None,
     config_file: options.ConfigFile = None,
     sets: options.Sets = None,
     quiet: options.Quiet = False,
@@ -179,6 +182,10 @@ def run(
             "--plot and the formats srt and audacity are of one voice, --channel each is of every one",
             "Give --channel left, then --channel right",
         )
+    if scheduler is not None and (stream_ or timeline_):
+        raise ConfigError(
+            "--stream and --timeline answer here, --scheduler elsewhere", "Leave out --scheduler"
+        )
     found = None if stream_ else inputs.Inputs(clips, files_from)
     if found and of_one and (plot is not None or output is None or not outputs.is_folder(output)):
         found.require_one()
@@ -186,13 +193,16 @@ def run(
         config_file, sets, jobs=jobs, audio__strict=strict, audio__track=track, audio__raw_sr=raw
     )
     path = model_file.find(model, config.models)
+    chosen_how: dict[str, Any] = {
+        "runtime": runtime.value,
+        "min_confidence": min_confidence,
+        "labels": tuple(_named_labels(labels)) if labels is not None else None,
+        "channel": channel.value,
+    }
     predictor = Predictor.open(
         path,
         config,
-        runtime=runtime.value,
-        min_confidence=min_confidence,
-        labels=_named_labels(labels) if labels is not None else None,
-        channel=channel.value,
+        **chosen_how,
         isolate=found is None or not found.is_one_file(),  # a file that crashes a decoder costs no other
     )
     _say(predictor, path, min_confidence)
@@ -219,9 +229,17 @@ def run(
                 plot=plot,
             )
     else:
-        with outputs.sink(output, chosen, style, resume=resume, protect=read) as sink:
+        with (
+            options.workers_of(backend, scheduler),
+            outputs.sink(output, chosen, style, resume=resume, protect=read) as sink,
+        ):
             total = found.count() if render.shows_progress() else None
-            failed, n = _answer_all(predictor, found, sink, total)
+            answer = predictor.predict_groups
+            if scheduler is not None:
+                from speechemo_cli.inference import elsewhere
+
+                answer = partial(elsewhere.predict_groups, elsewhere.Model.of(path, config, **chosen_how))
+            failed, n = _answer_all(answer, found, sink, total)
     render.exit_for(failed + found.unreadable, n + found.unreadable)
 
 
@@ -276,7 +294,10 @@ def _named_labels(labels: str) -> list[str]:
 
 
 def _answer_all(
-    predictor: Predictor, found: Iterable[inputs.Input], sink: outputs.Sink, total: int | None
+    answer: Callable[..., Iterator[list[Answer | Refusal]]],
+    found: Iterable[inputs.Input],
+    sink: outputs.Sink,
+    total: int | None,
 ) -> tuple[int, int]:
     """Answer every clip; return how many records are no answers, and how many there are."""
     waiting: deque[inputs.Input] = deque()
@@ -289,7 +310,7 @@ def _answer_all(
 
     failed = n = done = 0
     with render.progress("listening", "clips") as update:
-        for items in predictor.predict_groups(clips(), sink.known):
+        for items in answer(clips(), sink.known):
             done += 1
             n += len(items)
             for item in items:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechemo_cli import features
+from speechemo_cli import features, processes
 from speechemo_cli.audio import reader
 from speechemo_cli.errors import AudioError
 from speechemo_cli.features import FEATURE_SETS, workers
 from speechemo_cli.features.store import FeatureStore
-from speechemo_cli.features.workers import Outcome, Task
+from speechemo_cli.features.workers import Outcome, Task, compute_chunk
 from speechemo_cli.files import require_writable, sha256_file
 
 if TYPE_CHECKING:
@@ -153,6 +155,11 @@ class _Job:
         self._failed: list[tuple[int, Failure]] = []
         self._odd: list[tuple[int, ClipWarning]] = []
         self._done = 0
+        # Chunks may be asked for by another thread than that which takes what came of them.
+        self._lock = threading.Lock()
+        self._thread = threading.get_ident()
+        self.elsewhere = workers.given()
+        self.n_workers = self.elsewhere or config.workers
         self._on_progress = on_progress or (lambda *_: None)
         self._advance(0)
 
@@ -164,27 +171,34 @@ class _Job:
         chunk: list[Task] = []
         paths = (clip.path for clip in self._clips)
         for i, (path, key) in enumerate(_hash_all(paths, self.config.workers)):
-            self.report.clips = i + 1
-            if key is None:
-                self._failed.append((i, Failure(path, _why_unreadable(path))))
-                self._advance(1)
-            elif key in self._under_way:
-                self._under_way[key].append((i, path))
-            elif key in self._refused or _short(key) in self._good:
-                self._settle(key, [(i, path)], n_copies=1)
-            elif lacking := tuple(name for name in self.feature_sets if not self._is_stored(name, key)):
-                self._under_way[key] = [(i, path)]
-                # Absolute: worker processes live on, and keep the working folder they were started in.
-                chunk.append(Task(str(Path(path).absolute()), key, lacking))
-                left = len(self._clips) - (i + 1)
-                if len(chunk) >= max(_SMALLEST_CHUNK, min(_SHARD_CLIPS, left // (4 * self.config.workers))):
-                    yield chunk
-                    chunk = []
-            else:
-                self.report.cached += 1
-                self._settle(key, [(i, path)], n_copies=0)
+            with self._lock:
+                task = self._task(i, path, key)
+            chunk += [task] if task else []
+            left = len(self._clips) - (i + 1)
+            if len(chunk) >= max(_SMALLEST_CHUNK, min(_SHARD_CLIPS, left // (4 * self.n_workers))):
+                yield chunk
+                chunk = []
         if chunk:
             yield chunk
+
+    def _task(self, i: int, path: str, key: str | None) -> Task | None:
+        """Return what is to be computed of a clip, if anything is."""
+        self.report.clips = i + 1
+        if key is None:
+            self._failed.append((i, Failure(path, _why_unreadable(path))))
+            self._advance(1)
+        elif key in self._under_way:
+            self._under_way[key].append((i, path))
+        elif key in self._refused or _short(key) in self._good:
+            self._settle(key, [(i, path)], n_copies=1)
+        elif lacking := tuple(name for name in self.feature_sets if not self._is_stored(name, key)):
+            self._under_way[key] = [(i, path)]
+            # Absolute: worker processes live on, and keep the working folder they were started in.
+            return Task(str(Path(path).absolute()), key, lacking)
+        else:
+            self.report.cached += 1
+            self._settle(key, [(i, path)], n_copies=0)
+        return None
 
     def _is_stored(self, feature_set: str, key: str) -> bool:
         place = self._stores[feature_set].place(key)
@@ -200,15 +214,16 @@ class _Job:
 
     def take(self, outcomes: list[Outcome]) -> None:
         """Count what a worker made of its chunk."""
-        for key, error, warnings in outcomes:
-            if error is not None:
-                self._refused[key] = error
-            else:
-                self.report.extracted += 1
-                if warnings:
-                    self._warnings[key] = warnings
-            clips = self._under_way.pop(key)
-            self._settle(key, clips, n_copies=len(clips) - 1)
+        with self._lock:
+            for key, error, warnings in outcomes:
+                if error is not None:
+                    self._refused[key] = error
+                else:
+                    self.report.extracted += 1
+                    if warnings:
+                        self._warnings[key] = warnings
+                clips = self._under_way.pop(key)
+                self._settle(key, clips, n_copies=len(clips) - 1)
 
     def _settle(self, key: str, clips: list[tuple[int, str]], n_copies: int) -> None:
         """Note what became of some clips of the same content; each copy of a refused one fails with it."""
@@ -225,11 +240,13 @@ class _Job:
 
     def _advance(self, n: int) -> None:
         self._done += n
-        self._on_progress(self._done, len(self._clips))
+        if threading.get_ident() == self._thread:
+            self._on_progress(self._done, len(self._clips))
 
     def finish(self) -> Extraction:
         """List what went wrong in the order of the clips."""
         report = self.report
+        self._advance(0)
         report.failed = [failure for _, failure in sorted(self._failed, key=itemgetter(0))]
         report.warnings = [warning for _, warning in sorted(self._odd, key=itemgetter(0))]
         report.damaged = [name for store in self._stores.values() for name in store.damaged]
@@ -275,24 +292,34 @@ def _why_unreadable(path: str) -> str:
 
 
 def _run(job: _Job) -> Generator[list[Outcome], None, None]:
-    """Compute in worker processes where there is enough to do, else here."""
+    """Compute on workers where there are several and enough to do, else here."""
     chunks = job.chunks()
     first: list[list[Task]] = []
     for chunk in chunks:
         first.append(chunk)
         if sum(map(len, first)) >= _WORTH_WORKERS:
             break
-    if first:
-        require_writable(Path(job.store))
-    if sum(map(len, first)) >= _WORTH_WORKERS and _has_processes():
-        yield from workers.run(chain(first, chunks), job.config)
-    else:
-        for chunk in chain(first, chunks):
-            yield workers.compute_chunk(chunk, job.config)
+    if not first:
+        return
+    require_writable(Path(job.store))
+    with ExitStack() as stack:
+        token = ""
+        if job.elsewhere:
+            file = tempfile.NamedTemporaryFile(prefix=".token-", dir=job.config.store)  # noqa: SIM115
+            token = stack.enter_context(file).name
+        given = job.config, token
+        if sum(map(len, first)) >= _WORTH_WORKERS and job.n_workers > 1 and _has_workers():
+            for chunk, result in workers.run(chain(first, chunks), compute_chunk, job.n_workers, *given):
+                outcomes, entries = result or ([Outcome(chunk[0].key, processes.CRASHED)], {})
+                workers.write(entries, job.config)
+                yield outcomes
+        else:
+            for chunk in chain(first, chunks):
+                yield compute_chunk(chunk, *given)[0]
 
 
-def _has_processes() -> bool:
-    """Whether the system has what worker processes are told by: some sandboxes lack shared semaphores."""
+def _has_workers() -> bool:
+    """Whether there can be any: some sandboxes lack the semaphores that processes share."""
     from joblib import effective_n_jobs
 
     return bool(effective_n_jobs(2) > 1)

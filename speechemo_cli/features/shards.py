@@ -145,14 +145,14 @@ class Shard:
             raise OutdatedError
         return header
 
-    def index(self) -> dict[str, IndexEntry]:
-        """Look up what it holds, without the values."""
+    def index(self) -> dict[str, tuple[float, tuple[str, ...]]]:
+        """Look up duration and warnings of what it holds, without the values."""
         keys, durations, warnings = (self._array(name) for name in ("keys", "durations", "warnings"))
         _require_hashes(keys)
         if not (np.isfinite(durations) & (durations >= 0)).all():
             raise DamagedError("durations below zero, or none")
         index = {
-            key.decode("ascii"): IndexEntry(self._path, duration, tuple(told.split("\n")) if told else ())
+            key.decode("ascii"): (duration, tuple(told.split("\n")) if told else ())
             for key, duration, told in zip(keys.tolist(), durations.tolist(), warnings.tolist(), strict=True)
         }
         if len(index) != len(keys):
@@ -171,10 +171,8 @@ class Shard:
             raise DamagedError("members do not fit together")
         starts = np.cumsum(lengths) - lengths
         return {
-            key: StoredFeatures(
-                values[start : start + length], place.duration_s, digest.decode("ascii"), place.warnings
-            )
-            for (key, place), digest, start, length in zip(
+            key: StoredFeatures(values[start : start + length], duration_s, digest.decode("ascii"), warnings)
+            for (key, (duration_s, warnings)), digest, start, length in zip(
                 index.items(), samples.tolist(), starts, lengths, strict=True
             )
         }

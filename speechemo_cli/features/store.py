@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from speechemo_cli.errors import AccessError
 from speechemo_cli.features import shards
+from speechemo_cli.features.index import Index
 from speechemo_cli.features.shards import (
     FORMAT,
     DamagedError,
@@ -41,7 +42,7 @@ class FeatureStore:
     dim: int | None
     header: dict[str, Any]
     damaged: list[str] = field(default_factory=list)
-    _places: dict[str, IndexEntry] = field(default_factory=dict)
+    _index: Index = field(default_factory=Index)
     _known: set[Path] = field(default_factory=set)
     _lost: set[Path] = field(default_factory=set)
 
@@ -87,7 +88,7 @@ class FeatureStore:
                     with reading(path) as shard:
                         if not self.fits(shard.header):
                             raise DamagedError("made under another config")
-                        self._places.update(shard.index())
+                        self._index.add(path, shard.index())
                 except (FileNotFoundError, OutdatedError):
                     pass
                 except DamagedError:
@@ -98,14 +99,14 @@ class FeatureStore:
         return {**header, "format": FORMAT} == self.header
 
     def __contains__(self, key: str) -> bool:
-        return key in self._places
+        return self.place(key) is not None
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._index)
 
     def place(self, key: str) -> IndexEntry | None:
         """Duration and warnings of an entry, without its values; None where it is missing."""
-        return self._places.get(key)
+        return self._index.get(key)
 
     def read(self, keys: Iterable[str]) -> dict[str, StoredFeatures]:
         """Read entries; a key that is missing, or whose shard turns out to be damaged, is left out.
@@ -131,8 +132,8 @@ class FeatureStore:
         """Read what can be read; return the shards that turned out to be damaged or gone."""
         wanted: dict[Path, set[str]] = {}
         for key in keys:
-            if key in self._places:
-                wanted.setdefault(self._places[key].shard, set()).add(key)
+            if place := self.place(key):
+                wanted.setdefault(place.shard, set()).add(key)
         lost = set()
         for path, inside in wanted.items():
             try:
@@ -148,7 +149,7 @@ class FeatureStore:
 
     def _look_again(self, lost: set[Path]) -> None:
         """Build the index anew, without the shards that were lost."""
-        self._places.clear()
+        self._index = Index()
         self._lost |= lost  # for good: where it cannot be set aside, it is still there
         self._known = set(self._lost)
         self.refresh()
@@ -179,8 +180,7 @@ class FeatureStore:
             # A `cache clear` has removed the empty folder just after it was found or made.
             self._write(path, entries, durable=durable)
         self._known.add(path)
-        for key, entry in entries.items():
-            self._places[key] = IndexEntry(path, entry.duration_s, entry.warnings)
+        self._index.add(path, {key: (entry.duration_s, entry.warnings) for key, entry in entries.items()})
 
     def _write(self, path: Path, entries: Mapping[str, StoredFeatures], *, durable: bool) -> None:
         with atomic_path(path, durable=durable) as temp, temp.open("wb") as handle:

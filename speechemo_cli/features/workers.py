@@ -1,49 +1,52 @@
-"""Chunks of clips computed in worker processes, which neither outlive their parent nor take it with them."""
+"""Chunks of clips computed by the workers of joblib's backend: processes here, or a cluster's."""
 
 from __future__ import annotations
 
 import atexit
 import os
-import signal
 import threading
-from collections import deque
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+import warnings
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import lru_cache
-from multiprocessing import resource_tracker
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from speechemo_cli import features, processes
 from speechemo_cli.audio import reader, samples
 from speechemo_cli.audio.isolate import DecoderPool
-from speechemo_cli.errors import AudioError
+from speechemo_cli.errors import AccessError, AudioError
 from speechemo_cli.features import conditions
 from speechemo_cli.features.shards import StoredFeatures
 from speechemo_cli.features.store import FeatureStore
-from speechemo_cli.files import remove_stale
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     import numpy as np
     from numpy.typing import NDArray
 
     from speechemo_cli.config import AudioConfig, Config
 
+    Sets = dict[str, dict[str, StoredFeatures]]
+
 # Chunks handed out for each worker: one in its hands, the others so that it need not wait for files to
 # be hashed.
 _AHEAD = 4
-# Read when a worker starts.
+# Nothing takes so long but a cluster that has lost its scheduler or all its workers.
+_SILENCE_S = 600.0
+# A process that has nothing to do ends after so long.
+_IDLE_S = 20
+# Read when a worker process starts.
 _ENVIRONMENT = {
     # By glibc: keep the memory of freed arrays for the next clip. By default it goes back to the system
     # each time, to be mapped anew page by page.
     **dict.fromkeys(["MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"], str(2**26)),
-    # By the libraries behind numpy's products: the cores are shared out among the workers already.
-    **dict.fromkeys([f"{name}_NUM_THREADS" for name in ("OMP", "OPENBLAS", "MKL", "BLIS")], "1"),
-    "VECLIB_MAXIMUM_THREADS": "1",
-    # By loky: no stack traces on stderr from a worker that dies.
+    # By loky: no stack traces on stderr from a worker that dies, no count of what a killed run left.
     "PYTHONFAULTHANDLER": "",
+    "PYTHONWARNINGS": "ignore::UserWarning:joblib.externals.loky.backend.resource_tracker",
+    # By Python, which else begins with what lies in the working folder: somebody else's recordings.
+    "PYTHONSAFEPATH": "1",
 }
 
 
@@ -63,186 +66,185 @@ class Outcome(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-def run(chunks: Iterable[list[Task]], config: Config) -> Iterator[list[Outcome]]:
-    """Compute chunks in `config.workers` processes, in any order.
+def given() -> int:
+    """Tell how many workers an active `joblib.parallel_config` gives; 0 where there is none."""
+    from joblib import effective_n_jobs
 
-    When a process dies (the system ran out of memory and chose it), what
-    was under way is computed again by one process alone. A clip that kills that one too, with nothing
-    else in its hands, is given up; then the others go on.
+    n = int(effective_n_jobs(None))
+    return n if n > 1 else 0
+
+
+def run(chunks: Iterable[Any], compute: Callable[..., Any], n: int, *arguments: Any) -> Iterator[Any]:
+    """Call `compute(chunk, *arguments)` for each chunk, on the workers of joblib's backend, in any order.
+
+    When a worker process dies (the system ran out of memory and chose it), what was under way is computed
+    again alone; a cluster does so by itself. A clip that kills its worker once more, with nothing else in
+    its hands, is given up.
 
     Parameters
     ----------
-    chunks : iterable of list of Task
-        Taken a few at a time.
-    config : Config
+    chunks : iterable of list
+        Taken a few at a time, by other threads.
+    compute : callable
+    n : int
+        Worker processes, where no `joblib.parallel_config` says otherwise.
+    *arguments
 
     Yields
     ------
-    list of Outcome
-        One list a chunk; more where a chunk was lost.
+    (list, object)
+        A chunk and what came of it; None for a chunk of one clip that killed its worker.
 
     Raises
     ------
     AccessError
-        The store cannot be written.
+        What a worker raised; or no worker has come to an end for ten minutes.
     """
+    from joblib import delayed
+
     waiting = iter(chunks)
-    while lost := (yield from _until_one_dies(waiting, config)):
-        yield from _one_by_one(lost, config)
+    under_way: dict[int, Any] = {}
 
+    def handed_out() -> Iterator[Any]:
+        for i, chunk in enumerate(waiting):
+            under_way[i] = chunk
+            yield delayed(_numbered)(i, compute, chunk, *arguments)
 
-def _until_one_dies(
-    chunks: Iterator[list[Task]], config: Config
-) -> Generator[list[Outcome], None, list[list[Task]]]:
-    """Compute chunks side by side; return those that were lost because a process died."""
-    lost: list[list[Task]] = []
-    under_way: dict[Future[list[Outcome]], list[Task]] = {}
-    with _processes(config.workers, config) as pool:
+    while True:
         try:
-            while True:
-                while not lost and len(under_way) < _AHEAD * config.workers:
-                    chunk = next(chunks, None)
-                    if chunk is None:
-                        break
-                    try:
-                        under_way[pool.submit(compute_chunk, chunk, config)] = chunk
-                    except BrokenProcessPool:
-                        lost.append(chunk)
-                if not under_way:
-                    return lost
-                for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                    chunk = under_way.pop(future)
-                    try:
-                        outcomes = future.result()
-                    except BrokenProcessPool:
-                        lost.append(chunk)
-                    else:
-                        yield outcomes
-        except Exception:
-            for future in under_way:
-                future.cancel()
-            raise
+            with closing(_parallel(handed_out(), n)) as results:
+                for i, result in results:
+                    yield under_way.pop(i), result
+            return
+        except BrokenProcessPool:
+            lost = list(under_way.values())
+            under_way.clear()
+        for chunk in lost:
+            yield from _alone(chunk, compute, n, *arguments)
 
 
-def _one_by_one(chunks: list[list[Task]], config: Config) -> Iterator[list[Outcome]]:
-    """Compute chunks in one process, and clip by clip those that it dies of."""
-    waiting = deque(chunks)
-    while waiting:
-        with _processes(1, config) as pool:
-            while waiting:
-                chunk = waiting.popleft()
-                try:
-                    outcomes = pool.submit(compute_chunk, chunk, config).result()
-                except BrokenProcessPool:
-                    if len(chunk) > 1:
-                        waiting.extendleft([task] for task in reversed(chunk))
-                    else:
-                        yield [Outcome(chunk[0].key, processes.CRASHED)]
-                    break
-                yield outcomes
+def _numbered(i: int, compute: Callable[..., Any], *arguments: Any) -> tuple[int, Any]:
+    return i, compute(*arguments)
 
 
-@contextmanager
-def _processes(n: int, config: Config) -> Iterator[Any]:
-    """Give a pool of processes; on Ctrl-C they are killed, on an error they finish what is in their hands."""
-    from joblib.externals.loky import ProcessPoolExecutor
+def _alone(chunk: Any, compute: Callable[..., Any], n: int, *arguments: Any) -> Iterator[Any]:
+    """Compute a chunk with nothing beside it, and clip by clip where a worker dies of it."""
+    from joblib import delayed
 
-    # loky's helper process counts what a killed run left, and would say so.
-    os.environ.setdefault(
-        "PYTHONWARNINGS", "ignore::UserWarning:joblib.externals.loky.backend.resource_tracker"
-    )
-    # Python begins with what lies in the working folder, which holds somebody else's recordings.
-    os.environ["PYTHONSAFEPATH"] = "1"
-    given = {name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()}
-    pool = ProcessPoolExecutor(n, initializer=_begin, initargs=(os.getpid(),), env=given)
-    killed: list[Any] = []
     try:
-        with _undisturbed():
-            pool.submit(os.getpid)  # the first task starts the processes
-        yield pool
-    except Exception:
-        raise
-    except BaseException:
-        # Not loky's own way of killing, whose thread stumbles over the work it takes back.
-        killed = list(pool._processes.values())
-        for process in killed:
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown()
-        for kind in features.FEATURE_SETS.values() if killed else ():
-            remove_stale(
-                FeatureStore.at(config.store, kind, config).folder, [process.pid for process in killed]
-            )
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Start processes that never hear Ctrl-C, and hear it oneself when they are started.
-
-    A terminal sends it to all of them, and the parent decides. One that came while the parent hands a
-    process its first message would have that complain of half of it.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    heard: list[int] = []
-    ours: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():  # the only one that handlers run in
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            ours[number] = signal.signal(number, lambda number, _: heard.append(number))
-    resource_tracker.ensure_running()  # where it has to start its process, it unblocks what is blocked
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        for replaced, handler in ours.items():
-            signal.signal(replaced, handler)
-    for pressed in heard:
-        if callable(ours[pressed]):
-            ours[pressed](pressed, None)
+        yield chunk, *_parallel([delayed(compute)(chunk, *arguments)], n)
+    except BrokenProcessPool:
+        if len(chunk) > 1:
+            for one in chunk:
+                yield from _alone([one], compute, n, *arguments)
         else:
-            signal.raise_signal(pressed)
+            yield chunk, None
+
+
+def _parallel(tasks: Iterable[Any], n: int) -> Generator[Any, None, None]:
+    from joblib import Parallel
+
+    parallel = Parallel(
+        # Of one, joblib makes this process.
+        n_jobs=None if given() else max(2, n),
+        return_as="generator_unordered",
+        batch_size=1,
+        pre_dispatch=f"{_AHEAD}*n_jobs",
+        timeout=_SILENCE_S,
+        initializer=_begin,
+        initargs=(os.getpid(),),
+        idle_worker_timeout=_IDLE_S,
+    )
+    with _environment(), warnings.catch_warnings(), ExitStack() as stack:
+        # It counts what was under way when it is broken off, or says that a worker was idle and ended.
+        warnings.filterwarnings("ignore", category=UserWarning, module="joblib")
+        with processes.undisturbed():
+            results = stack.enter_context(closing(parallel(tasks)))
+        try:
+            yield from results
+        except TimeoutError:
+            raise AccessError(
+                f"no worker has finished anything for {_SILENCE_S / 60:.0f} minutes",
+                "What is finished is kept: see to the cluster, and run it again",
+            ) from None
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in _ENVIRONMENT}
+    told = threading.excepthook
+
+    def tell(args: Any) -> None:
+        # Where its processes are killed, loky's thread stumbles over the work that is taken back.
+        if not (args.exc_type is KeyError and args.thread and args.thread.name == "ExecutorManagerThread"):
+            told(args)
+
+    os.environ.update({name: before[name] or value for name, value in _ENVIRONMENT.items()})
+    threading.excepthook = tell
+    try:
+        yield
+    finally:
+        threading.excepthook = told
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _begin(parent: int) -> None:
     """Prepare a worker process: it ends when its parent does.
 
-    A worker whose parent was killed would wait minutes for more, and keep the parent's pipes open.
+    A worker whose parent was killed would wait for more, and keep the parent's pipes open.
     """
     processes.end_with(parent)
-    # What it wrote is closed: taking its libraries apart at the end would only keep the parent waiting.
+    # What it wrote is closed: unloading its libraries at the end would only keep the parent waiting.
     atexit.register(os._exit, 0)
 
 
-def compute_chunk(chunk: list[Task], config: Config) -> list[Outcome]:
-    """Decode some clips, compute the sets they lack and write one shard a set. Runs in a worker process.
+def compute_chunk(chunk: list[Task], config: Config, token: str) -> tuple[list[Outcome], Sets]:
+    """Decode some clips, compute the sets they lack and write one shard a set. Runs on a worker.
 
     Parameters
     ----------
     chunk : list of Task
     config : Config
+    token : str
+        A file in the store. A worker that does not see it shares no disk, and writes nothing. Empty for
+        the processes of this machine.
 
     Returns
     -------
-    list of Outcome
+    outcomes : list of Outcome
         In the order of the chunk.
+    entries : dict
+        What is left to write: features by set and key.
     """
-    entries: dict[str, dict[str, StoredFeatures]] = {}
+    from threadpoolctl import threadpool_limits
+
+    entries: Sets = {}
     outcomes = []
-    for task in chunk:
-        try:
-            computed, warnings = _compute_clip(task, config)
-        except AudioError as error:
-            outcomes.append(Outcome(task.key, str(error)))
-            continue
-        for name, entry in computed.items():
-            entries.setdefault(name, {})[task.key] = entry
-        outcomes.append(Outcome(task.key, warnings=warnings))
+    # The workers share out the cores already; and sums come out the same on one core and on many.
+    with threadpool_limits(1):
+        for task in chunk:
+            try:
+                computed, warnings = _compute_clip(task, config)
+            except AudioError as error:
+                outcomes.append(Outcome(task.key, str(error)))
+                continue
+            for name, entry in computed.items():
+                entries.setdefault(name, {})[task.key] = entry
+            outcomes.append(Outcome(task.key, warnings=warnings))
+    if token and not Path(token).exists():
+        return outcomes, entries
+    write(entries, config)
+    return outcomes, {}
+
+
+def write(entries: Sets, config: Config) -> None:
+    """Write one shard a set."""
     for name, shard in entries.items():
         FeatureStore.at(config.store, features.feature_set(name), config).write(shard)
-    return outcomes
 
 
 @lru_cache(maxsize=1)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     Known = Callable[[str], Mapping[str, Sequence["Answer"]]]
 
 # Clips that go through the network together. Also what is in memory at a time.
-_BATCH = 64
+BATCH = 64
 # The answer where no label is probable enough.
 UNCERTAIN = "uncertain"
 _NO_SAMPLES = np.empty(0, np.float32)
@@ -303,17 +303,27 @@ class Predictor:
             One list a clip, one answer a channel.
         """
         clips = iter(clips)
-        batch = list(islice(clips, _BATCH))
+        batch = list(islice(clips, BATCH))
         with ExitStack() as stack:
             if self._pool:
                 stack.enter_context(closing(self._pool))
             run = stack.enter_context(_side_by_side(min(self._config.workers, len(batch))))
             while batch:
-                prepared = list(run(lambda clip: self._prepared(clip, known), batch))
-                answered = self._answers([item for items in prepared for item in items])
-                for items in prepared:
-                    yield list(islice(answered, len(items)))
-                batch = list(islice(clips, _BATCH))
+                yield from self._grouped(list(run(lambda clip: self._prepared(clip, known), batch)))
+                batch = list(islice(clips, BATCH))
+
+    def predict_batch(
+        self, clips: Sequence[str | tuple[str, bytes]], known: Known | None = None
+    ) -> list[list[Answer | Refusal]]:
+        """Answer as `predict_groups` does, in this thread, and keep the processes that decode."""
+        return list(self._grouped([self._prepared(clip, known) for clip in clips]))
+
+    def _grouped(
+        self, prepared: Sequence[Sequence[_Prepared | Answer | Refusal]]
+    ) -> Iterator[list[Answer | Refusal]]:
+        answered = self._answers([item for items in prepared for item in items])
+        for items in prepared:
+            yield list(islice(answered, len(items)))
 
     def predict_one(self, path: str | os.PathLike[str]) -> list[Answer | Refusal]:
         """Answer for one clip in this thread: one answer a channel."""

@@ -6,17 +6,14 @@ import asyncio
 import json
 import multiprocessing
 import os
-import signal
 import traceback
-from contextlib import contextmanager
-from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from speechemo_cli import processes
 from speechemo_cli.errors import AudioError, SpeechemoError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from multiprocessing.connection import Connection
 
     Request = dict[str, Any]
@@ -78,7 +75,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_main, args=(self._load, theirs, os.getpid()), daemon=True)
-        with _interrupts_blocked():
+        with processes.undisturbed():
             self._process.start()
         theirs.close()
         self._ready = False
@@ -122,20 +119,6 @@ class _Worker:
     def close(self) -> None:
         self._closed = True
         self._process.kill()
-
-
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Start processes that Ctrl-C does not reach: a terminal sends it to all, and the parent decides."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    resource_tracker.ensure_running()  # which the first start would do, and let interrupts through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _main(load: Load, requests: Connection, parent: int) -> None:
