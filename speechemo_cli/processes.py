@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,6 +37,38 @@ def _follow(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Start processes that Ctrl-C does not reach, and get it oneself when they are started.
+
+    A terminal sends it to all of them, and the parent decides. One that came while the parent hands a
+    process its first message would have that complain of half of it.
+    """
+    from multiprocessing import resource_tracker
+
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    received: list[int] = []
+    ours: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # the only one that handlers run in
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            ours[number] = signal.signal(number, lambda number, _: received.append(number))
+    resource_tracker.ensure_running()  # where it has to start its process, it unblocks what is blocked
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for replaced, handler in ours.items():
+            signal.signal(replaced, handler)
+    for pressed in received:
+        if callable(ours[pressed]):
+            ours[pressed](pressed, None)
+        else:
+            signal.raise_signal(pressed)
 
 
 @contextmanager
@@ -83,33 +114,3 @@ def restore_stderr() -> None:
     """Write to stderr again, where a block that drops it is not going to be ended."""
     if _kept is not None:
         os.dup2(_kept, _STDERR)
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Start processes that never receive Ctrl-C, and receive it oneself when they are started.
-
-    A terminal sends it to all of them, and the parent decides. One that came while the parent hands a
-    process its first message would have that complain of half of it.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    received: list[int] = []
-    ours: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():  # the only one that handlers run in
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            ours[number] = signal.signal(number, lambda number, _: received.append(number))
-    resource_tracker.ensure_running()  # where it has to start its process, it unblocks what is blocked
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        for replaced, handler in ours.items():
-            signal.signal(replaced, handler)
-    for pressed in received:
-        if callable(ours[pressed]):
-            ours[pressed](pressed, None)
-        else:
-            signal.raise_signal(pressed)

@@ -343,6 +343,7 @@ def test_extract_names_a_clip_that_kills_its_worker_twice_and_does_the_others(
     assert (report["extracted"], report["cached"]) == (58, 0)
     assert "Error" not in err
     assert err.count("crashed the decoder") == 2
+    assert len([line for line in err.splitlines() if line.startswith("warning: ")]) == 2
     assert list(temp.iterdir()) == []
     plant("pass")
     code, report, _ = extract(data, "--jobs", "2", "--features", "mfcc")
