@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 from speechemo_cli.errors import AccessError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterator
     from io import BufferedReader
 
 # The names this module gives while it writes: for which target, by which process, when.
-_TEMP = re.compile(r"\.speechemo-[0-9a-f]{12}\.(\d+)\.\d+\.tmp(\..*)?", re.DOTALL)
+_TEMP = re.compile(r"\.speechemo-[0-9a-f]{12}\.\d+\.\d+\.tmp(\..*)?", re.DOTALL)
 # A temporary file this old belongs to a process that was killed, not to one that is still writing.
 _STALE_AFTER_S = 3600.0
 
@@ -149,24 +149,16 @@ def _sweep_once(folder: Path) -> None:
         remove_stale(folder)
 
 
-def remove_stale(folder: Path, dead: Collection[int] = ()) -> None:
-    """Remove what killed processes left half written in a folder, where it is an hour old and may go.
-
-    Parameters
-    ----------
-    folder : Path
-    dead : collection of int
-        Processes that are known to have ended: what they left goes at once.
-    """
+def remove_stale(folder: Path) -> None:
+    """Remove what killed processes left half written in a folder, where it is an hour old and may go."""
     try:
         with os.scandir(folder) as listing:
-            left = [(entry, match) for entry in listing if (match := _TEMP.fullmatch(entry.name))]
+            left = [entry for entry in listing if _TEMP.fullmatch(entry.name)]
     except OSError:
         return
-    for entry, match in left:
+    for entry in left:
         try:
-            age_s = time.time() - entry.stat(follow_symlinks=False).st_mtime
-            if age_s <= _STALE_AFTER_S and int(match[1]) not in dead:
+            if time.time() - entry.stat(follow_symlinks=False).st_mtime <= _STALE_AFTER_S:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path)

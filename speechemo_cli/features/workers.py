@@ -198,7 +198,7 @@ def _begin(parent: int) -> None:
     A worker whose parent was killed would wait for more, and keep the parent's pipes open.
     """
     processes.end_with(parent)
-    # What it wrote is closed: taking its libraries apart at the end would only keep the parent waiting.
+    # What it wrote is closed: unloading its libraries at the end would only keep the parent waiting.
     atexit.register(os._exit, 0)
 
 
