@@ -91,7 +91,7 @@ def test_timeline_is_that_of_the_module_with_the_predictors_options(
 
     assert found == timeline(predictor, clip, window_s=1.0, hop_s=0.5, min_confidence=1.0)
     assert {one.label for one in found.segments} == {"uncertain"}
-    assert {step[2] for step in steps} == {"finding speech", "listening"}
+    assert {step[2] for step in steps} == {"finding speech", "predicting"}
     with pytest.raises(AudioError, match="no such file"):
         predictor.timeline("nowhere.wav")
 

@@ -19,7 +19,7 @@ def test_progress_lines_tell_each_tenth_once() -> None:
 def test_progress_lines_begin_anew_with_a_stage_and_name_it() -> None:
     said: list[str] = []
     on_progress = progress_lines(say=said.append)
-    for stage in ("finding speech", "listening"):
+    for stage in ("finding speech", "predicting"):
         for done in (0, 1, 2):
             on_progress(done, 2, stage)
 
@@ -34,7 +34,7 @@ def test_progress_lines_begin_anew_with_a_stage_and_name_it() -> None:
 def test_progress_lines_are_silent_where_the_end_is_not_known() -> None:
     said: list[str] = []
     on_progress = progress_lines(say=said.append)
-    on_progress(5, None, "listening")
-    on_progress(0, 0, "listening")
+    on_progress(5, None, "predicting")
+    on_progress(0, 0, "predicting")
 
     assert said == []

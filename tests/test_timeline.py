@@ -311,7 +311,7 @@ def test_progress_goes_to_the_end_twice(write_clip: WriteClip) -> None:
 
     timeline(Ear(), write_clip(y=said([("low", 5.0)])), on_progress=lambda *step: told.append(step))
 
-    for what in ("finding speech", "listening"):
+    for what in ("finding speech", "predicting"):
         done = [seconds for seconds, _, stage in told if stage == what]
         assert done == sorted(done)
         assert done[-1] == 5

@@ -97,7 +97,7 @@ def run(
 ) -> None:
     """Score a model file on the clips in DATA, or a version of the network by a protocol.
 
-    A model file is scored apart on the clips it was trained on, on other clips of the same speakers and
+    A model file is scored separately on the clips it was trained on, on other clips of the same speakers and
     on unseen speakers. With --version, networks are trained and tested fold by fold. With --train and
     --test, one is trained on some corpora and tested on others (--train A --train B --test C).
     """

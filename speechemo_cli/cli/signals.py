@@ -38,9 +38,9 @@ def watch(leave: Callable[[int], None]) -> None:
     ]
     if os.name == "posix":
         # Written to by the signal itself, whatever the interpreter is doing.
-        heard, said = os.pipe()
+        reading, said = os.pipe()
         os.set_blocking(said, False)
-        threading.Thread(target=_follow, args=(heard, watched, leave), daemon=True).start()
+        threading.Thread(target=_follow, args=(reading, watched, leave), daemon=True).start()
         signal.set_wakeup_fd(said, warn_on_full_buffer=False)
     for number in watched:
         signal.signal(number, _interrupt)
@@ -95,9 +95,9 @@ def _interrupt(number: int, _frame: object) -> None:
             raise KeyboardInterrupt
 
 
-def _follow(heard: int, watched: list[int], leave: Callable[[int], None]) -> None:
+def _follow(reading: int, watched: list[int], leave: Callable[[int], None]) -> None:
     number = 0
     while number not in watched:
-        number = os.read(heard, 1)[0]
-    select.select([heard], [], [], _GRACE_S)
+        number = os.read(reading, 1)[0]
+    select.select([reading], [], [], _GRACE_S)
     leave(number)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # long ones know the emotion better, the short ones where it begins and ends.
 _SCALES = (1.0, 1 / 2, 1 / 3)
 # The first and the last window of an utterance reach this share of a window beyond its ends and are
-# cut there: an emotion that is over soon would else be heard together with the next alone.
+# cut there: an emotion that is over soon would else be in one window with the next alone.
 _EDGE = 0.25
 # Frames that are given a label together; also how exactly a border is found.
 _CELL = 10

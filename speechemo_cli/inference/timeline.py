@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 # Windows that go through the network together, and are in memory at a time.
 _BATCH = 16
 # A longer pause ends an utterance: no window reaches across it. Runs of speech are a tenth of a second
-# longer than what was heard of them, so this is a third of a second of silence.
+# longer than what was taken of them, so this is a third of a second of silence.
 _UTTERANCE_PAUSE_S = 0.25
 # A pause of this length ends a segment, even if the next has the same label.
 _SEGMENT_PAUSE_S = 1.0
-# Silence around an utterance that is heard with it, as every clip has some.
+# Silence around an utterance that is taken with it, as every clip has some.
 _MARGIN_S = 0.1
 NO_SPEECH = "no speech found"
 
 
-class Listener(Protocol):
+class WindowPredictor(Protocol):
     """What a timeline needs of a `Predictor`."""
 
     sr: int
@@ -90,7 +90,7 @@ class Timeline(Result):
     summary : dict of str to dict
         For each label `speech_s`, the seconds of speech with it, and `share`, its share of all speech.
     warnings : tuple of str
-        Why the answers deserve doubt.
+        What is wrong with the recording.
     channel : str or None
         Which channel was listened to; None for the mean of all.
     envelope : np.ndarray [shape=(columns, 2), dtype=float32]
@@ -119,7 +119,7 @@ class Timeline(Result):
 
 
 def timelines(
-    predictor: Listener, path: str | os.PathLike[str], *, channel: str = "mix", **options: Any
+    predictor: WindowPredictor, path: str | os.PathLike[str], *, channel: str = "mix", **options: Any
 ) -> Iterator[Timeline]:
     """Give what `timeline` gives; with `channel="each"` for one channel after the other."""
     names = channel_names(path, options.get("config") or AudioConfig()) if channel == "each" else (channel,)
@@ -128,7 +128,7 @@ def timelines(
 
 
 def timeline(
-    predictor: Listener,
+    predictor: WindowPredictor,
     path: str | os.PathLike[str],
     *,
     window_s: float = 3.0,
@@ -160,7 +160,7 @@ def timeline(
     config : AudioConfig, optional
         The shortest recording to accept.
     on_progress : callable, optional
-        Called with (seconds done, seconds in all or None, "finding speech" or "listening").
+        Called with (seconds done, seconds in all or None, "finding speech" or "predicting").
 
     Returns
     -------
@@ -192,8 +192,8 @@ def timeline(
         utterances = vad.widen(utterances, _MARGIN_S, _MARGIN_S, len(sound.levels))
         windows = segmentation.plan(utterances, window, hop)
         with opened() as blocks:
-            stream = _counted(blocks, "listening", step)
-            rows = _listen(predictor, cut(stream, windows.spans * sound.frame_length))
+            stream = _counted(blocks, "predicting", step)
+            rows = _predict_windows(predictor, cut(stream, windows.spans * sound.frame_length))
         found = segmentation.stretches(runs, utterances, windows, rows, sound.levels, pause)
         found = segmentation.join_doubtful(found, min_confidence, pause)
         ends = (
@@ -232,7 +232,9 @@ def _counted(
         yield block
 
 
-def _listen(predictor: Listener, windows: Iterator[NDArray[np.float32]]) -> NDArray[np.float32]:
+def _predict_windows(
+    predictor: WindowPredictor, windows: Iterator[NDArray[np.float32]]
+) -> NDArray[np.float32]:
     """Return the probabilities of each window [shape=(windows, n_labels)]."""
     rows = []
     while batch := list(islice(windows, _BATCH)):
