@@ -26,8 +26,8 @@ def test_progress_lines_begin_anew_with_a_stage_and_name_it() -> None:
     assert said == [
         "finding speech: 1/2 (50 %)",
         "finding speech: 2/2 (100 %)",
-        "listening: 1/2 (50 %)",
-        "listening: 2/2 (100 %)",
+        "predicting: 1/2 (50 %)",
+        "predicting: 2/2 (100 %)",
     ]
 
 
