@@ -74,6 +74,7 @@ def test_block_runs_as_written(block: str, place: tuple[Path, dict[str, str]]) -
         capture_output=True,
         text=True,
         check=False,
+        timeout=300,  # none of them is one that goes on
     )
 
     assert done.returncode == 0, done.stderr
