@@ -284,16 +284,9 @@ def test_a_stopped_predict_keeps_its_answers_and_says_how_to_go_on(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("number", "command"),
-    [
-        (signal.SIGINT, ("train",)),
-        (signal.SIGINT, ("evaluate", "--protocol", "random-holdout")),
-        (signal.SIGKILL, ("train",)),
-    ],
-)
-def test_ctrl_c_in_the_import_of_tensorflow_is_heard(
-    command: tuple[str, ...], number: signal.Signals, temp: Path, start: Callable, corpus_folder: Path
+@pytest.mark.parametrize("command", [("train",), ("evaluate", "--protocol", "random-holdout")])
+def test_ctrl_c_in_the_import_of_tensorflow_ends_the_command(
+    command: tuple[str, ...], temp: Path, start: Callable, corpus_folder: Path
 ) -> None:
     """It takes seconds, and swallows the exception that Ctrl-C raises."""
     process = start(*command, corpus_folder, "--version", "v1", "--epochs", 100_000)
@@ -301,18 +294,14 @@ def test_ctrl_c_in_the_import_of_tensorflow_is_heard(
     time.sleep(0.5)
 
     began = time.monotonic()
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
 
     # A second or two; the loading of a library cannot be interrupted, and takes long on a busy machine.
     assert time.monotonic() - began < 20
-    if number == signal.SIGINT:
-        assert process.returncode == 130
-        assert err.splitlines()[-1].startswith("error: interrupted; what is finished is kept, run it again")
-        assert ("--resume" in err) == (command[0] == "train")
-    else:
-        assert list(temp.iterdir())
-        start("extract", corpus_folder, "--features", "mfcc").communicate()
+    assert process.returncode == 130
+    assert err.splitlines()[-1].startswith("error: interrupted; what is finished is kept, run it again")
+    assert ("--resume" in err) == (command[0] == "train")
     assert list(temp.iterdir()) == []
 
 
