@@ -406,8 +406,11 @@ def test_keras_and_matplotlib_need_no_home_either(
     done = unprivileged("train", corpus_folder, "--version", "v1", "--epochs", 2, env=env)
 
     assert done.returncode == 0
-    clips, *_ = done.stderr.splitlines()
-    assert clips == "ravdess: 240 clips"
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == [
+        "ravdess",
+        "  8 labels",
+        "  4 speakers",
+    ]
     assert Path("models/v1.png").exists()
     assert list((tmp_path / "temp").iterdir()) == []
     assert not [path for path in set(Path("/tmp").iterdir()) - before if path.name in (".keras", ".cache")]
