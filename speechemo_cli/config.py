@@ -19,7 +19,7 @@ from speechemo_cli.errors import ConfigError
 from speechemo_cli.files import display_name
 
 if typing.TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 ENV_PREFIX = "SPEECHEMO_"
 # Variables that steer the program rather than hold a config value.
@@ -31,10 +31,42 @@ MAX_SEED = 2**31 - 1
 # Characters of a value or a key that an error shows.
 _MOST_SHOWN = 100
 
+# By key: whether a value fits in its section, and how an error says what does. None is never checked.
+_RANGES: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
+    "data": (lambda v, _: isinstance(v, tuple) and v != () and all(v), "one path or more"),
+    "jobs": (lambda v, _: 0 <= v <= 1024, "0 (one a core) to 1024"),
+    "seed": (lambda v, _: 0 <= v <= MAX_SEED, f"0 to {MAX_SEED}"),
+    "audio.track": (lambda v, _: 0 <= v <= 99, "0 to 99"),
+    "audio.raw_sr": (lambda v, _: v == 0 or 8000 <= v <= 384000, "0, or 8000 to 384000"),
+    "audio.min_duration_s": (lambda v, _: v > 0, "a number above 0"),
+    "audio.max_duration_s": (lambda v, audio: v > audio.min_duration_s, "more than audio.min_duration_s"),
+    "mfcc.sr": (lambda v, _: 4000 <= v <= 192000, "a rate from 4000 to 192000 Hz"),
+    "mfcc.n_mels": (lambda v, _: 1 <= v <= 512, "1 to 512 bands"),
+    "mfcc.n_mfcc": (lambda v, mfcc: 1 <= v <= mfcc.n_mels, "1 to mfcc.n_mels coefficients"),
+    "mfcc.n_fft": (lambda v, _: 16 <= v <= 65536, "16 to 65536 samples"),
+    "mfcc.hop_length": (lambda v, mfcc: 1 <= v <= mfcc.n_fft, "1 to mfcc.n_fft"),
+    "augment.copies": (lambda v, _: 0 <= v <= 100, "0 to 100 copies of each clip"),
+    "train.epochs": (lambda v, _: v >= 1, "1 or more"),
+    "train.batch_size": (lambda v, _: v >= 1, "1 or more"),
+    "train.learning_rate": (lambda v, _: 0 < v <= 1, "above 0, at most 1"),
+    "train.dropout": (lambda v, _: 0 <= v < 1, "from 0 up to below 1"),
+    "train.test_share": (lambda v, _: 0 < v < 1, "a share between 0 and 1"),
+}
 
-def _require(condition: bool, key: str, value: object, expected: str) -> None:
-    if not condition:
-        raise ConfigError(f"{key} is {_shown(value)}, expected {expected}")
+
+class _Section:
+    """A part of the config that refuses values out of range when it is made."""
+
+    NAME = ""
+
+    def __post_init__(self) -> None:
+        for key, (fits, expected) in _RANGES.items():
+            section, _, name = key.rpartition(".")
+            if section != self.NAME:
+                continue
+            value = getattr(self, name)
+            if value is not None and not fits(value, self):
+                raise ConfigError(f"{key} is {_shown(value)}, expected {expected}")
 
 
 def _shown(value: object) -> str:
@@ -46,7 +78,7 @@ def _shown(value: object) -> str:
 
 
 @dataclass(frozen=True)
-class AudioConfig:
+class AudioConfig(_Section):
     """What a clip must be to be used. Durations in seconds.
 
     `strict` refuses clips that would be used with a warning: cut off, with a constant offset, with
@@ -55,61 +87,39 @@ class AudioConfig:
     samples; 0 expects a header.
     """
 
+    NAME = "audio"
     min_duration_s: float = 0.2
     max_duration_s: float = 600.0
     strict: bool = False
     track: int = 0
     raw_sr: int = 0
 
-    def __post_init__(self) -> None:
-        _require(0 <= self.track <= 99, "audio.track", self.track, "0 to 99")
-        _require(
-            self.raw_sr == 0 or 8000 <= self.raw_sr <= 384000,
-            "audio.raw_sr",
-            self.raw_sr,
-            "0, or 8000 to 384000",
-        )
-        _require(self.min_duration_s > 0, "audio.min_duration_s", self.min_duration_s, "a number above 0")
-        _require(
-            self.max_duration_s > self.min_duration_s,
-            "audio.max_duration_s",
-            self.max_duration_s,
-            "more than audio.min_duration_s",
-        )
-
 
 @dataclass(frozen=True)
-class MfccConfig:
+class MfccConfig(_Section):
     """Feature set `mfcc`. Names and defaults are librosa's, but for `n_mfcc`, which is the study's 40."""
 
+    NAME = "mfcc"
     sr: int = 22050
     n_mfcc: int = 40
     n_fft: int = 2048
     hop_length: int = 512
     n_mels: int = 128
 
-    def __post_init__(self) -> None:
-        _require(4000 <= self.sr <= 192000, "mfcc.sr", self.sr, "a rate from 4000 to 192000 Hz")
-        _require(1 <= self.n_mels <= 512, "mfcc.n_mels", self.n_mels, "1 to 512 bands")
-        _require(1 <= self.n_mfcc <= self.n_mels, "mfcc.n_mfcc", self.n_mfcc, "1 to mfcc.n_mels coefficients")
-        _require(16 <= self.n_fft <= 65536, "mfcc.n_fft", self.n_fft, "16 to 65536 samples")
-        _require(1 <= self.hop_length <= self.n_fft, "mfcc.hop_length", self.hop_length, "1 to mfcc.n_fft")
-
 
 @dataclass(frozen=True)
-class AugmentConfig:
+class AugmentConfig(_Section):
     """Augmented copies of each clip that v3 is trained on beside the clip itself."""
 
+    NAME = "augment"
     copies: int = 2
-
-    def __post_init__(self) -> None:
-        _require(0 <= self.copies <= 100, "augment.copies", self.copies, "0 to 100 copies of each clip")
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(_Section):
     """How a network is trained. None: what the version's own preset says."""
 
+    NAME = "train"
     epochs: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
@@ -118,29 +128,13 @@ class TrainConfig:
     split: Split = Split.both
     test_share: float = 0.2
 
-    def __post_init__(self) -> None:
-        _require(self.epochs is None or self.epochs >= 1, "train.epochs", self.epochs, "1 or more")
-        _require(
-            self.batch_size is None or self.batch_size >= 1, "train.batch_size", self.batch_size, "1 or more"
-        )
-        _require(
-            self.learning_rate is None or 0 < self.learning_rate <= 1,
-            "train.learning_rate",
-            self.learning_rate,
-            "above 0, at most 1",
-        )
-        _require(
-            self.dropout is None or 0 <= self.dropout < 1,
-            "train.dropout",
-            self.dropout,
-            "from 0 up to below 1",
-        )
-        _require(0 < self.test_share < 1, "train.test_share", self.test_share, "a share between 0 and 1")
+
+_SECTIONS: dict[str, Any] = {one.NAME: one for one in (AudioConfig, MfccConfig, AugmentConfig, TrainConfig)}
 
 
 @dataclass(frozen=True)
-class Config:
-    """Everything the four commands share.
+class Config(_Section):
+    """Everything that the commands share.
 
     Parameters
     ----------
@@ -175,16 +169,6 @@ class Config:
     mfcc: MfccConfig = field(default_factory=MfccConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-
-    def __post_init__(self) -> None:
-        _require(
-            isinstance(self.data, tuple) and bool(self.data) and all(self.data),
-            "data",
-            self.data,
-            "one path or more",
-        )
-        _require(0 <= self.jobs <= 1024, "jobs", self.jobs, "0 (one a core) to 1024")
-        _require(0 <= self.seed <= MAX_SEED, "seed", self.seed, f"0 to {MAX_SEED}")
 
     @property
     def workers(self) -> int:
@@ -227,7 +211,7 @@ class Config:
         ConfigError
             An unknown key, a value of the wrong kind, or one out of range.
         """
-        return resolve([(origin, flatten(values, origin))])[0]
+        return _resolve([(origin, flatten(values, origin))])[0]
 
 
 def keys() -> dict[str, Any]:
@@ -235,10 +219,16 @@ def keys() -> dict[str, Any]:
     return _flat(dataclasses.asdict(Config()))
 
 
+@lru_cache(maxsize=1)
+def _types() -> dict[str, Any]:
+    nested = {name: typing.get_type_hints(section) for name, section in _SECTIONS.items()}
+    return _flat({**typing.get_type_hints(Config), **nested})
+
+
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     flat = {}
     for name, value in values.items():
-        if isinstance(value, dict) and dataclasses.is_dataclass(_hints().get(name)):
+        if name in _SECTIONS and isinstance(value, dict):
             flat.update({f"{name}.{key}": inner for key, inner in value.items()})
         else:
             flat[name] = value
@@ -246,13 +236,7 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flatten(values: Mapping[str, Any], origin: str) -> dict[str, Any]:
-    """Flatten nested values and refuse keys that do not exist, naming the nearest one that does.
-
-    Raises
-    ------
-    ConfigError
-        An unknown key.
-    """
+    """Flatten nested values. A ConfigError names a key that does not exist, and the nearest one that does."""
     flat = _flat(values)
     for key in flat:
         if key not in _types():
@@ -268,104 +252,76 @@ def _nearest(key: str, known: Iterable[str]) -> str:
     return f"Did you mean {near[0]}?" if near else "`speechemo config` lists the keys"
 
 
-@lru_cache(maxsize=1)
-def _hints() -> dict[str, Any]:
-    return typing.get_type_hints(Config)
+def _whole(value: Any) -> int:
+    number = int(value)  # int(2.5) and int(True) would pass silently
+    cut = isinstance(value, float) and number != value
+    if isinstance(value, bool) or cut or not -(2**63) <= number < 2**63:
+        raise ValueError
+    return number
 
 
-@lru_cache(maxsize=1)
-def _types() -> dict[str, Any]:
-    flat = {}
-    for name, kind in _hints().items():
-        if dataclasses.is_dataclass(kind):
-            flat.update({f"{name}.{key}": inner for key, inner in typing.get_type_hints(kind).items()})
-        else:
-            flat[name] = kind
-    return flat
+def _finite(value: Any) -> float:
+    number = float(value)
+    if isinstance(value, bool) or not math.isfinite(number):
+        raise ValueError
+    return number
 
 
-def _coerce(key: str, value: Any, kind: Any, origin: str) -> Any:
-    """Give a value from a file, a variable or an option the type of its key."""
-    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    if types.NoneType in options:
-        if value is None or value in ("", "none"):
-            return None
-        kind = options[0]
-    if kind is Split:
-        if value not in tuple(Split):
-            raise ConfigError(f"{origin}: {key} is {_shown(value)}, expected one of {', '.join(Split)}")
-        return Split(value)
-    try:
-        return _as_kind(value, kind)
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
-        noun = _NOUNS[kind]
-        raise ConfigError(f"{origin}: {key} is {_shown(value)}, expected {noun}") from None
+def _bool(value: Any) -> bool:
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    return value if isinstance(value, bool) else words[value.lower()]
 
 
-_NOUNS: dict[Any, str] = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    str: "a text without NUL",
-    tuple[str, ...]: "a text or a list of texts, without NUL",
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError
+    return os.path.expanduser(value)  # noqa: PTH111 - every text is a path, and Path drops its last slash
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(map(_text, [value] if isinstance(value, str) else value))
+
+
+# By the type of a key: what reads a value from a file, a variable or an option, and what it expects.
+_READERS: dict[Any, tuple[Callable[[Any], Any], str]] = {
+    int: (_whole, "a whole number"),
+    float: (_finite, "a number"),
+    bool: (_bool, "true or false"),
+    str: (_text, "a text without NUL"),
+    tuple[str, ...]: (_texts, "a text or a list of texts, without NUL"),
+    Split: (Split, f"one of {', '.join(Split)}"),
 }
-_BOOL_WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
-def _as_kind(value: Any, kind: Any) -> Any:
-    if kind == tuple[str, ...]:
-        return tuple(_as_kind(one, str) for one in ([value] if isinstance(value, str) else value))
-    if kind is bool:
-        return value if isinstance(value, bool) else _BOOL_WORDS[value.lower()]
-    # int(2.5) and int(True) would pass silently, and str() takes anything.
-    if isinstance(value, bool) or (kind is str and not isinstance(value, str)):
-        raise TypeError
-    if kind is int and isinstance(value, float) and not value.is_integer():
-        raise ValueError
-    if kind is str:
-        if "\0" in value:
-            raise ValueError
-        return os.path.expanduser(value)  # noqa: PTH111 - every text is a path, and Path drops its last slash
-    result = kind(value)
-    if kind is float and not math.isfinite(result):
-        raise ValueError
-    if kind is int and not -(2**63) <= result < 2**63:
-        raise OverflowError
-    return result
+def _coerce(key: str, value: Any, origin: str) -> Any:
+    """Give a value the type of its key."""
+    kind = _types()[key]
+    if isinstance(kind, types.UnionType):
+        if value in (None, "", "none"):
+            return None
+        kind = typing.get_args(kind)[0]
+    read, expected = _READERS[kind]
+    try:
+        return read(value)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+        raise ConfigError(f"{origin}: {key} is {_shown(value)}, expected {expected}") from None
 
 
-def resolve(layers: list[tuple[str, Mapping[str, Any]]]) -> tuple[Config, dict[str, str]]:
-    """Lay flat values over the defaults, later layers over earlier ones.
-
-    Parameters
-    ----------
-    layers : list of (origin, values)
-        Values by flat key, with the words that say where they come from.
-
-    Returns
-    -------
-    config : Config
-    origins : dict
-        For every key, where its value comes from.
-
-    Raises
-    ------
-    ConfigError
-        A value of the wrong kind or out of range.
-    """
+def _resolve(layers: Iterable[tuple[str, Mapping[str, Any]]]) -> tuple[Config, dict[str, str]]:
+    """Lay flat values, each with its origin, over the defaults, later layers over earlier ones."""
     values = keys()
     origins = dict.fromkeys(values, "default")
     for origin, layer in layers:
         for key, value in layer.items():
-            values[key] = _coerce(key, value, _types()[key], origin)
+            values[key] = _coerce(key, value, origin)
             origins[key] = origin
-    sections: dict[str, dict[str, Any]] = {}
-    top: dict[str, Any] = {}
+    sections: dict[str, dict[str, Any]] = {name: {} for name in ("", *_SECTIONS)}
     for key, value in values.items():
         section, _, name = key.rpartition(".")
-        (sections.setdefault(section, {}) if section else top)[name] = value
+        sections[section][name] = value
+    top = sections.pop("")
     try:
-        config = Config(**top, **{name: _hints()[name](**inner) for name, inner in sections.items()})
+        config = Config(**top, **{name: _SECTIONS[name](**inner) for name, inner in sections.items()})
     except ConfigError as error:
         raise ConfigError(f"{_blame(error, origins)}: {error.message}") from None
     return config, origins
@@ -388,54 +344,23 @@ def load(
     *,
     file: Path | None = None,
     environ: Mapping[str, str] | None = None,
-    folder: Path | None = None,
 ) -> tuple[Config, dict[str, str]]:
-    """Resolve the config of a run: defaults < file < environment < options.
+    """Resolve the config of a run, and for every key where its value comes from.
 
-    Parameters
-    ----------
-    options : mapping, optional
-        Flat keys given on the command line.
-    file : Path, optional
-        The file to read instead of the ones in `folder`.
-    environ : mapping, optional
-        Environment variables; `SPEECHEMO_MFCC_N_MFCC` holds `mfcc.n_mfcc`.
-    folder : Path, optional
-        Where `speechemo.toml` or `pyproject.toml` is looked for; the working folder by default.
-
-    Returns
-    -------
-    config : Config
-    origins : dict
-        For every key, where its value comes from.
-
-    Raises
-    ------
-    ConfigError
-        An unknown key, a value of the wrong kind or out of range, or a file that is not TOML.
+    `options` are flat keys of the command line, `file` is read instead of the one in the working folder,
+    and `SPEECHEMO_MFCC_N_MFCC` in `environ` holds `mfcc.n_mfcc`. A ConfigError names an unknown key, a value
+    of the wrong kind or out of range, and a file that is not TOML.
     """
     environ = os.environ if environ is None else environ
-    layers: list[tuple[str, Mapping[str, Any]]] = []
     if file is None and environ.get("SPEECHEMO_CONFIG"):
         file = Path(environ["SPEECHEMO_CONFIG"])
-    found = _find_file(file, folder or Path())
-    if found is not None:
-        layers.append((display_name(found), _read_file(found)))
-    layers.extend(_from_environment(environ))
-    layers.append(("option", flatten(options or {}, "option")))
-    return resolve(layers)
-
-
-def _find_file(file: Path | None, folder: Path) -> Path | None:
-    if file is not None:
-        if not file.is_file():
-            raise ConfigError(f"config file {display_name(file)} does not exist")
-        return file
-    for name in ("speechemo.toml", "pyproject.toml"):
-        # Not Path.is_file, which may raise: what nobody named and cannot be seen is no config file.
-        if os.path.isfile(folder / name):  # noqa: PTH113
-            return folder / name
-    return None
+    if file is not None and not file.is_file():
+        raise ConfigError(f"config file {display_name(file)} does not exist")
+    # Not Path.is_file, which may raise: what nobody named and cannot be seen is no config file.
+    here = (Path(name) for name in ("speechemo.toml", "pyproject.toml") if os.path.isfile(name))  # noqa: PTH113
+    found = file or next(here, None)
+    in_file = [(display_name(found), _read_file(found))] if found else []
+    return _resolve([*in_file, *_from_environment(environ), ("option", flatten(options or {}, "option"))])
 
 
 def _read_file(file: Path) -> dict[str, Any]:
@@ -463,18 +388,12 @@ def _read_file(file: Path) -> dict[str, Any]:
     return flatten(document, origin)
 
 
-def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, Mapping[str, Any]]]:
+def _from_environment(environ: Mapping[str, str]) -> Iterable[tuple[str, Mapping[str, Any]]]:
     by_variable = {ENV_PREFIX + key.replace(".", "_").upper(): key for key in _types()}
-    layers: list[tuple[str, Mapping[str, Any]]] = []
     for variable, value in environ.items():
-        if (
-            not variable.startswith(ENV_PREFIX)
-            or variable in _ENV_RESERVED
-            or variable.startswith("SPEECHEMO_TEST_")
-        ):
+        if variable in by_variable:
+            yield f"environment {variable}", {by_variable[variable]: value}
+        elif variable.startswith("SPEECHEMO_TEST_") or variable in _ENV_RESERVED:
             continue
-        if variable not in by_variable:
-            hint = _nearest(variable, by_variable)
-            raise ConfigError(f"environment: unknown variable {variable}", hint)
-        layers.append((f"environment {variable}", {by_variable[variable]: value}))
-    return layers
+        elif variable.startswith(ENV_PREFIX):
+            raise ConfigError(f"environment: unknown variable {variable}", _nearest(variable, by_variable))

@@ -31,48 +31,21 @@ _STALE_AFTER_S = 3600.0
 def atomic_path(target: Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `target`; when the block ends well, it becomes `target`.
 
-    The temporary name keeps the suffix of `target`, because Keras and matplotlib choose the format
-    by it. A block that raises leaves `target` as it was and no temporary file behind; what a killed
-    process left goes when another one writes to the same folder, an hour later or more.
-
-    Parameters
-    ----------
-    target : Path
-        The file to make or replace. A symbolic link is followed: the file it points to is replaced.
-    durable : bool
-        Wait until the content is on the disk before the name appears. What can be computed again
-        (the store) goes without, which saves milliseconds a file.
-
-    Yields
-    ------
-    Path
-        Where to write.
-
-    Raises
-    ------
-    AccessError
-        The folder cannot be made or written, the disk is full, or `target` is a device or a pipe.
+    The temporary name keeps the suffix of `target`, because Keras and matplotlib choose the format by it.
+    A symbolic link is followed. A block that raises leaves `target` as it was and no temporary file behind;
+    what a killed process left goes when another one writes to the same folder, an hour later or more.
+    `durable` waits until the content is on the disk before the name appears: what can be computed again (the
+    store) goes without, which saves milliseconds a file. An AccessError says that the folder cannot be made
+    or written, the disk is full, or `target` is a device or a pipe.
     """
-    shown, target = target, Path(os.path.realpath(target))
-    temp = target.with_name(f"{_temp_stem(target)}.tmp{target.suffix}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep_once(target.parent)
+    with _beside(target, target.suffix) as (target, temp):
         refuse_devices(target)
         yield temp
         if durable:
-            with temp.open("rb+") as handle:
-                os.fsync(handle.fileno())
+            _flush(temp)
         if target.exists():
             shutil.copymode(target, temp)
         temp.replace(target)
-    except OSError as error:
-        raise access_error("write", shown, error) from error
-    finally:
-        try:
-            temp.unlink(missing_ok=True)
-        except OSError:
-            pass  # what went wrong has been said already
 
 
 @contextmanager
@@ -81,28 +54,19 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
     No system renames a folder over one with something in it, so an old one steps aside for a moment.
     Where a process is killed in that moment, the next one that writes `target` brings it back.
-
-    Raises
-    ------
-    AccessError
-        It cannot be written; what was there is as it was.
+    An AccessError says that it cannot be written; what was there is as it was.
     """
-    shown, target = target, Path(os.path.realpath(target))
-    stem = _temp_stem(target)
-    temp, aside = target.with_name(f"{stem}.tmp"), target.with_name(f"{stem}.old")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep_once(target.parent)
+    with _beside(target) as (target, temp):
         for old in target.parent.glob(f"{_temp_begin(target)}*.old"):
             if target.exists():
-                shutil.rmtree(old, ignore_errors=True)
+                _remove(old)
             else:
                 old.rename(target)
         yield temp
         for path in temp.rglob("*"):
             if path.is_file():
-                with path.open("rb+") as handle:
-                    os.fsync(handle.fileno())
+                _flush(path)
+        aside = temp.with_suffix(".old")
         try:
             if target.exists():
                 target.rename(aside)
@@ -111,23 +75,27 @@ def atomic_folder(target: Path) -> Iterator[Path]:
             if aside.exists() and not target.exists():
                 aside.rename(target)
             raise
-        shutil.rmtree(aside, ignore_errors=True)
+        _remove(aside)
+
+
+@contextmanager
+def _beside(target: Path, suffix: str = "") -> Iterator[tuple[Path, Path]]:
+    """Give what `target` leads to, and a temporary path beside it, of which nothing is left at the end."""
+    real = Path(os.path.realpath(target))
+    temp = real.with_name(f"{_temp_begin(real)}{os.getpid()}.{time.monotonic_ns()}.tmp{suffix}")
+    try:
+        real.parent.mkdir(parents=True, exist_ok=True)
+        if real.parent not in _swept:  # once: a run may write a hundred thousand files to it
+            _swept.add(real.parent)
+            remove_stale(real.parent)
+        yield real, temp
     except OSError as error:
-        raise access_error("write", shown, error) from error
+        raise access_error("write", target, error) from error
     finally:
-        shutil.rmtree(temp, ignore_errors=True)
+        _remove(temp)
 
 
-def refuse_devices(target: Path) -> None:
-    """Refuse to replace a device or a pipe: it would take /dev/null away from the whole system.
-
-    Raises
-    ------
-    OSError
-        `target` is one.
-    """
-    if target.exists() and not (target.is_file() or target.is_dir()):
-        raise OSError(errno.EINVAL, "not a regular file")
+_swept: set[Path] = set()
 
 
 def _temp_begin(target: Path) -> str:
@@ -135,18 +103,26 @@ def _temp_begin(target: Path) -> str:
     return f".speechemo-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]}."
 
 
-def _temp_stem(target: Path) -> str:
-    return f"{_temp_begin(target)}{os.getpid()}.{time.monotonic_ns()}"
+def _flush(path: Path) -> None:
+    with path.open("rb+") as handle:
+        os.fsync(handle.fileno())
 
 
-_swept: set[Path] = set()
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, as far as that is possible."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError:
+        pass  # it is another's, or another process was faster
 
 
-def _sweep_once(folder: Path) -> None:
-    """Sweep a folder this process has not swept yet: a run may write a hundred thousand files to it."""
-    if folder not in _swept:
-        _swept.add(folder)
-        remove_stale(folder)
+def refuse_devices(target: Path) -> None:
+    """Raise OSError where `target` is a device or a pipe: every program needs /dev/null as it is."""
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise OSError(errno.EINVAL, "not a regular file")
 
 
 def remove_stale(folder: Path) -> None:
@@ -158,14 +134,11 @@ def remove_stale(folder: Path) -> None:
         return
     for entry in left:
         try:
-            if time.time() - entry.stat(follow_symlinks=False).st_mtime <= _STALE_AFTER_S:
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path)
-            else:
-                Path(entry.path).unlink()
+            age_s = time.time() - entry.stat(follow_symlinks=False).st_mtime
         except OSError:
-            pass  # another process was faster
+            continue  # another process was faster
+        if age_s > _STALE_AFTER_S:
+            _remove(Path(entry.path))
 
 
 def access_error(verb: str, path: Path | str, error: OSError) -> AccessError:
@@ -180,13 +153,7 @@ def access_error(verb: str, path: Path | str, error: OSError) -> AccessError:
 
 
 def require_writable(folder: Path, n_bytes: int = 0) -> None:
-    """Fail now, not after an hour of work, if `folder` does not take so much.
-
-    Raises
-    ------
-    AccessError
-        The folder cannot be made, a file cannot be made in it, or there is no room for it.
-    """
+    """Make a folder, and raise AccessError now, not after an hour of work, if it does not take so much."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -197,16 +164,9 @@ def require_writable(folder: Path, n_bytes: int = 0) -> None:
 
 @contextmanager
 def open_regular(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
-    """Open a file for reading that somebody named, if it is a regular file.
+    """Open a file for reading that somebody named; an OSError, IsADirectoryError for a folder, says why not.
 
-    A FIFO that nobody writes to would block for ever, and a device may never end.
-
-    Raises
-    ------
-    IsADirectoryError
-        It is a folder.
-    OSError
-        It is no regular file, does not exist, or may not be read.
+    Only a regular file: a FIFO that nobody writes to would block for ever, and a device may never end.
     """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags)
@@ -225,20 +185,9 @@ def open_regular(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
 def open_locked(path: Path) -> int:
     """Open a regular file to write, made where it is missing, for this process alone until it ends.
 
-    Neither through a link nor waiting for a pipe's other end: anybody may have put it there. Where the
-    system or the disk has no locks, it is opened without one.
-
-    Returns
-    -------
-    int
-        The descriptor.
-
-    Raises
-    ------
-    BlockingIOError
-        Another process has it.
-    OSError
-        It cannot be opened or is no regular file.
+    Returns the descriptor. Neither through a link nor waiting for a pipe's other end: anybody may have put it
+    there. Where the system or the disk has no locks, it is opened without one. BlockingIOError says that
+    another process has it, OSError that it cannot be opened or is no regular file.
     """
     flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     descriptor = os.open(path, flags, 0o666)
@@ -260,13 +209,7 @@ def open_locked(path: Path) -> int:
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a regular file's content as 64 hexadecimal digits.
-
-    Raises
-    ------
-    OSError
-        As `open_regular`.
-    """
+    """SHA-256 of a regular file's content as 64 hexadecimal digits; an OSError as `open_regular` has it."""
     with open_regular(path) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 

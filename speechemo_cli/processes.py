@@ -23,20 +23,14 @@ _kept: int | None = None
 
 
 def end_with(parent: int) -> None:
-    """Let this process end when its parent does, however that ends.
+    """Let this process end when its parent, of that process id, does, however that ends."""
 
-    Parameters
-    ----------
-    parent : int
-        Process id.
-    """
-    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+    def follow() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
 
-
-def _follow(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
+    threading.Thread(target=follow, daemon=True).start()
 
 
 @contextmanager
@@ -80,8 +74,16 @@ def quiet_stderr() -> Iterator[None]:
     """
     global _n_quiet, _kept
     with _quieting:
-        if not _n_quiet:
-            _kept = _drop_stderr()
+        if not _n_quiet and sys.stderr is not None:
+            sys.stderr.flush()
+            try:
+                _kept = os.dup(_STDERR)
+            except OSError:
+                pass  # it is closed
+            else:
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, _STDERR)
+                os.close(nowhere)
         _n_quiet += 1
     try:
         yield
@@ -93,21 +95,6 @@ def quiet_stderr() -> Iterator[None]:
                 restore_stderr()
                 os.close(_kept)
                 _kept = None
-
-
-def _drop_stderr() -> int | None:
-    """Send stderr nowhere; return a descriptor of where it went, or None where it is closed."""
-    if sys.stderr is None:
-        return None
-    sys.stderr.flush()
-    try:
-        kept = os.dup(_STDERR)
-    except OSError:
-        return None
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, _STDERR)
-    os.close(nowhere)
-    return kept
 
 
 def restore_stderr() -> None:

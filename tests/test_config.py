@@ -231,14 +231,6 @@ def test_speechemo_toml_wins_over_pyproject_toml(tmp_path: Path) -> None:
     assert (cfg.seed, cfg.jobs) == (1, 0)
 
 
-def test_another_folder_can_be_asked(tmp_path: Path) -> None:
-    folder = tmp_path / "elsewhere"
-    folder.mkdir()
-    (folder / "speechemo.toml").write_text("seed = 9\n")
-    assert config.load(environ={}, folder=folder)[0].seed == 9
-    assert config.load(environ={})[0].seed == 0
-
-
 @pytest.mark.parametrize(
     "content", ["[tool.ruff]\nline-length = 110\n", "this is [ not TOML", '[project]\nname = "speechemo"\n']
 )
