@@ -14,7 +14,7 @@ import typer
 
 import speechemo_cli
 from speechemo_cli import files
-from speechemo_cli.cli import signals, terminal
+from speechemo_cli.cli import options, signals, terminal
 from speechemo_cli.errors import ExitCode, SpeechemoError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def application(arguments: Sequence[str] = ()) -> Any:
         if hasattr(module, "app"):
             app.add_typer(module.app, name=name, rich_help_panel=COMMANDS[name])
         else:
-            app.command(name, rich_help_panel=COMMANDS[name])(module.run)
+            app.command(name, rich_help_panel=COMMANDS[name])(options.grouped(module.run))
     command = typer.main.get_command(app)
     _arrange_help(command)
     return command

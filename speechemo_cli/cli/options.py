@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 from contextlib import nullcontext
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +18,7 @@ from speechemo_cli.errors import ConfigError
 from speechemo_cli.files import display_name, require_writable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from speechemo_cli.config import Config
@@ -35,6 +38,11 @@ def _no_nan(value: float) -> float:
     if math.isnan(value):
         raise ConfigError("--min-confidence is nan, expected a number from 0 to 1")
     return value
+
+
+def _set_quiet(quiet: bool) -> bool:
+    terminal.set_quiet(quiet)
+    return quiet
 
 
 def complete_models(incomplete: str) -> list[str]:
@@ -193,7 +201,64 @@ DocumentFormat = Annotated[
     choices.DocumentFormat | None,
     typer.Option("--format", "-f", show_default="table; json in a pipe", help="How to print the result."),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", callback=_set_quiet, help="No progress and no notes on stderr."),
+]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of every command that has a config; see `grouped`."""
+
+    config_file: ConfigFile = None
+    sets: Sets = None
+    quiet: Quiet = False
+
+    def config(self, **options: Any) -> Config:
+        """Resolve the config of this run from these options and others, as `resolve_config` takes them."""
+        return resolve_config(self.config_file, self.sets, **options)[0]
+
+
+@dataclass(frozen=True)
+class Answering:
+    """What predict, timeline and stream answer with, and how they read audio; see `grouped`."""
+
+    model: Model = None
+    runtime: Runtime = choices.Runtime.auto
+    channel: Channel = choices.Channel.mix
+    labels: Labels = None
+    min_confidence: MinConfidence = 0.0
+    track: Track = None
+    raw: Raw = None
+    strict: Strict = None
+
+    def in_config(self) -> dict[str, Any]:
+        """Return those that are settings, as `Settings.config` takes them."""
+        return {"audio__strict": self.strict, "audio__track": self.track, "audio__raw_sr": self.raw}
+
+
+def grouped(run: Callable[..., None]) -> Callable[..., None]:
+    """Let Typer, which knows no groups of options, take each field of a dataclass parameter for one."""
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, Any] = {}
+    for parameter in inspect.signature(run, eval_str=True).parameters.values():
+        group = parameter.annotation
+        if isinstance(group, type) and is_dataclass(group):
+            groups[parameter.name] = group
+            parameters += inspect.signature(group, eval_str=True).parameters.values()
+        else:
+            parameters.append(parameter)
+
+    @functools.wraps(run)
+    def call(**given: Any) -> None:
+        for name, group in groups.items():
+            given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
+        run(**given)
+
+    keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    call.__signature__ = inspect.Signature(keyword_only)  # type: ignore[attr-defined]
+    return call
 
 
 def workers_of(backend: choices.Backend, scheduler: str | None) -> AbstractContextManager[None]:

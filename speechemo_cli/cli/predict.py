@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import deque
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from speechemo_cli.choices import AnswerFormat, Backend, Channel, Runtime
+from speechemo_cli.choices import AnswerFormat, Backend
 from speechemo_cli.cli import inputs, options, outputs, terminal
 from speechemo_cli.cli.resume import RESUMABLE, unchanged
 from speechemo_cli.errors import ConfigError
@@ -39,8 +39,6 @@ def run(
         ),
     ] = None,
     files_from: options.FilesFrom = None,
-    model: options.Model = None,
-    runtime: options.Runtime = Runtime.auto,
     format_: Annotated[
         AnswerFormat | None,
         typer.Option(
@@ -54,19 +52,13 @@ def run(
             "--resume", help="Keep the answers in --output that this model gave for the same clips."
         ),
     ] = False,
-    channel: options.Channel = Channel.mix,
-    labels: options.Labels = None,
     top: options.Top = None,
-    min_confidence: options.MinConfidence = 0.0,
-    track: options.Track = None,
-    raw: options.Raw = None,
-    strict: options.Strict = None,
+    *,
+    asked: options.Answering,
     jobs: options.Jobs = None,
     backend: options.BackendOption = Backend.loky,
     scheduler: options.Scheduler = None,
-    config_file: options.ConfigFile = None,
-    sets: options.Sets = None,
-    quiet: options.Quiet = False,
+    settings: options.Settings,
 ) -> None:
     """Tell the emotion in each CLIP: label, confidence, and the probability of every label.
 
@@ -74,7 +66,6 @@ def run(
     their answer, and the exit code is 3 (6 if there is no answer at all). For recordings of any length:
     speechemo timeline.
     """
-    terminal.set_quiet(quiet)
     output = outputs.named(output)
     chosen = outputs.choose_format(format_, output, AnswerFormat)
     if resume and (output is None or chosen not in RESUMABLE):
@@ -82,19 +73,10 @@ def run(
             "--resume needs answers it can read again", "Give --output and --format jsonl or csv"
         )
     found = inputs.Inputs(clips or [], files_from)
-    config = options.build_config(
-        config_file, sets, jobs=jobs, audio__strict=strict, audio__track=track, audio__raw_sr=raw
-    )
-    predictor = open_predictor(
-        model,
-        config,
-        runtime=runtime,
-        labels=labels,
-        channel=channel,
-        min_confidence=min_confidence,
-        isolate=not found.is_one_file(),  # a file that crashes a decoder costs no other
-    )
-    read = [*files_of(predictor), *(clips or ()), files_from, config_file]
+    config = settings.config(jobs=jobs, **asked.in_config())
+    # A file that crashes a decoder costs no other.
+    predictor = open_predictor(asked, config, isolate=not found.is_one_file())
+    read = [*files_of(predictor), *(clips or ()), files_from, settings.config_file]
     with (
         options.workers_of(backend, scheduler),
         outputs.sink(output, chosen, Style.of(predictor, top), resume=resume, protect=read) as sink,
@@ -104,36 +86,38 @@ def run(
         if scheduler is not None:
             from speechemo_cli.inference import elsewhere
 
-            answer = partial(elsewhere.predict_groups, elsewhere.Model.of(predictor, config, runtime))
+            answer = partial(elsewhere.predict_groups, elsewhere.Model.of(predictor, config, asked.runtime))
         _answer_all(answer, predictor, found, sink, total)
     terminal.exit_for(sink.failed + found.unreadable, sink.n + found.unreadable)
 
 
-def open_predictor(
-    model: str | None,
-    config: Config,
-    *,
-    runtime: Runtime = Runtime.auto,
-    labels: str | None = None,
-    **given: Any,
-) -> Predictor:
+def open_predictor(asked: options.Answering, config: Config, *, isolate: bool) -> Predictor:
     """Open what --model names, and say which model answers, what that is worth, and what is odd about it.
 
-    Labels are one line of CSV: one that holds a comma stands in quotes. Further options are those of
-    `Predictor.open`.
+    Labels are one line of CSV: one that holds a comma stands in quotes.
     """
     import csv
 
     from speechemo_cli.inference.predictor import Predictor
     from speechemo_cli.models import model_file
 
-    named = labels and [label.strip() for label in next(csv.reader([labels], skipinitialspace=True))]
-    path = model_file.find(model, config.models)
-    predictor = Predictor.open(path, config, runtime=runtime, labels=named, **given)
+    path = model_file.find(asked.model, config.models)
+    labels = asked.labels and [
+        label.strip() for label in next(csv.reader([asked.labels], skipinitialspace=True))
+    ]
+    predictor = Predictor.open(
+        path,
+        config,
+        runtime=asked.runtime,
+        labels=labels,
+        channel=asked.channel,
+        min_confidence=asked.min_confidence,
+        isolate=isolate,
+    )
     terminal.note(f"model: {model_file.shown(path)} ({worth(predictor.metadata)})")
     if predictor.slow_because:
         terminal.note(f"{predictor.slow_because}: running it with Keras, which takes longer to start")
-    if given.get("min_confidence") and predictor.metadata.temperature is None:
+    if asked.min_confidence and predictor.metadata.temperature is None:
         terminal.warn(
             "this model's confidences were never corrected on unseen speakers, so --min-confidence may keep"
             " too much. Train it with --calibrate"

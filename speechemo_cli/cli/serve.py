@@ -27,9 +27,8 @@ def run(
         int, typer.Option(metavar="N", min=0, max=65535, help="Port to listen on; 0 for any free one.")
     ] = 8000,
     model: options.Model = None,
-    config_file: options.ConfigFile = None,
-    sets: options.Sets = None,
-    quiet: options.Quiet = False,
+    *,
+    settings: options.Settings,
 ) -> None:
     """Open a page on this machine to drop a file on, or to record with the microphone, until Ctrl-C.
 
@@ -52,8 +51,7 @@ def run(
     from speechemo_cli.serve.answering import Answering
     from speechemo_cli.serve.workers import WorkerPool
 
-    terminal.set_quiet(quiet)
-    config = options.build_config(config_file, sets)
+    config = settings.config()
     path = model_file.find(model, config.models)
     metadata = Predictor.open(path, config).metadata  # refused now, not at the first request
     facts = {

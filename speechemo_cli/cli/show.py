@@ -17,9 +17,8 @@ def run(
     clip: Annotated[str, typer.Argument(metavar="CLIP", help="An audio file of up to a minute.")],
     plot: Annotated[Path, typer.Option(metavar="FILE.png", help="Where the picture goes.")],
     model: options.Model = None,
-    config_file: options.ConfigFile = None,
-    sets: options.Sets = None,
-    quiet: options.Quiet = False,
+    *,
+    settings: options.Settings,
 ) -> None:
     """Draw a clip: waveform, speech, mel spectrogram, MFCCs, pitch, and the answer for it.
 
@@ -30,11 +29,10 @@ def run(
     from speechemo_cli.inference.predictor import Predictor
     from speechemo_cli.models import litert_file, model_file
 
-    terminal.set_quiet(quiet)
     options.check_output("--plot", plot, ".png")
-    config = options.build_config(config_file, sets)
+    config = settings.config()
     path = model_file.find(model, config.models)
-    protect({"--plot": [plot]}, [clip, path, litert_file.beside(path), config_file])
+    protect({"--plot": [plot]}, [clip, path, litert_file.beside(path), settings.config_file])
     (answer,) = Predictor.open(path, config).predict_one(clip)
     if isinstance(answer, ClipError):
         raise NoInputError(f"{display_name(clip)}: {answer.error}")

@@ -9,7 +9,7 @@ import math
 import os
 from typing import TYPE_CHECKING, Any
 
-from speechemo_cli.choices import Channel, Runtime
+from speechemo_cli.choices import Channel
 from speechemo_cli.cli import inputs, options, terminal
 from speechemo_cli.cli.predict import open_predictor
 from speechemo_cli.errors import ClipError, ConfigError
@@ -23,41 +23,16 @@ if TYPE_CHECKING:
 _LONGEST_LINE = 2**28
 
 
-def run(
-    model: options.Model = None,
-    runtime: options.Runtime = Runtime.auto,
-    channel: options.Channel = Channel.mix,
-    labels: options.Labels = None,
-    top: options.Top = None,
-    min_confidence: options.MinConfidence = 0.0,
-    track: options.Track = None,
-    raw: options.Raw = None,
-    strict: options.Strict = None,
-    config_file: options.ConfigFile = None,
-    sets: options.Sets = None,
-    quiet: options.Quiet = False,
-) -> None:
+def run(*, asked: options.Answering, top: options.Top = None, settings: options.Settings) -> None:
     """Answer each line on stdin at once by a line of JSON, until stdin ends: predict for other programs.
 
     A line is a path, or a JSON object with `path`, or with `audio` (a file's bytes in base64). Its `id`
     comes back in the answer. What cannot be answered gets a record with `status` "error", and the next
     line is read.
     """
-    terminal.set_quiet(quiet)
-    if channel is Channel.each:
+    if asked.channel is Channel.each:
         raise ConfigError("stream gives one answer a line, --channel each several", "Give left or right")
-    config = options.build_config(
-        config_file, sets, audio__strict=strict, audio__track=track, audio__raw_sr=raw
-    )
-    predictor = open_predictor(
-        model,
-        config,
-        runtime=runtime,
-        labels=labels,
-        channel=channel,
-        min_confidence=min_confidence,
-        isolate=True,
-    )
+    predictor = open_predictor(asked, settings.config(**asked.in_config()), isolate=True)
     answer_lines(predictor, Style.of(predictor, top))
 
 

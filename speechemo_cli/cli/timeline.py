@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from speechemo_cli.choices import Channel, Runtime, TimelineFormat
+from speechemo_cli.choices import Channel, TimelineFormat
 from speechemo_cli.cli import answers, inputs, options, outputs, terminal
 from speechemo_cli.cli.answers import Writer, csv_line, name
 from speechemo_cli.cli.predict import files_of, open_predictor
@@ -38,8 +38,6 @@ def run(
         ),
     ] = None,
     files_from: options.FilesFrom = None,
-    model: options.Model = None,
-    runtime: options.Runtime = Runtime.auto,
     format_: Annotated[
         TimelineFormat | None,
         typer.Option(
@@ -57,27 +55,20 @@ def run(
         Path | None,
         typer.Option(metavar="FILE.png", show_default=False, help="Draw the segments over the waveform."),
     ] = None,
-    channel: options.Channel = Channel.mix,
-    labels: options.Labels = None,
-    min_confidence: options.MinConfidence = 0.0,
-    track: options.Track = None,
-    raw: options.Raw = None,
-    strict: options.Strict = None,
+    *,
+    asked: options.Answering,
     jobs: options.Jobs = None,
-    config_file: options.ConfigFile = None,
-    sets: options.Sets = None,
-    quiet: options.Quiet = False,
+    settings: options.Settings,
 ) -> None:
     """Follow the emotion through each RECORDING: segments of speech, each with a label, and their shares.
 
     Exit codes and the order of the records are those of predict.
     """
-    terminal.set_quiet(quiet)
     options.check_output("--plot", plot, ".png")
     output = outputs.named(output)
     chosen = outputs.choose_format(format_, output, TimelineFormat)
     single = plot is not None or chosen in _SINGLE
-    if single and channel is Channel.each:
+    if single and asked.channel is Channel.each:
         raise ConfigError(
             "--plot and the formats srt and audacity are of one voice, --channel each is of every one",
             "Give --channel left, then --channel right",
@@ -85,18 +76,8 @@ def run(
     found = inputs.Inputs(recordings or [], files_from)
     if single and (plot is not None or output is None or not outputs.is_folder(output)):
         found.require_one()
-    config = options.build_config(
-        config_file, sets, jobs=jobs, audio__strict=strict, audio__track=track, audio__raw_sr=raw
-    )
-    predictor = open_predictor(
-        model,
-        config,
-        runtime=runtime,
-        labels=labels,
-        channel=channel,
-        min_confidence=min_confidence,
-        isolate=not found.is_one_file(),
-    )
+    config = settings.config(jobs=jobs, **asked.in_config())
+    predictor = open_predictor(asked, config, isolate=not found.is_one_file())
     from speechemo_cli.inference.timeline import timelines
 
     style = Style.of(predictor)._replace(command="timeline")
@@ -105,11 +86,11 @@ def run(
         predictor,
         window_s=window,
         hop_s=hop,
-        channel=channel,
-        min_confidence=min_confidence,
+        channel=asked.channel,
+        min_confidence=asked.min_confidence,
         config=config.audio,
     )
-    read = [*files_of(predictor), *(recordings or ()), files_from, config_file]
+    read = [*files_of(predictor), *(recordings or ()), files_from, settings.config_file]
     protect({"--plot": [plot], "--output": [Path(output) if output else None]}, read)
     with outputs.sink(output, chosen, style, resume=False, writers=WRITERS, protect=read) as sink:
         _follow_all(follow, found, sink, plot)
