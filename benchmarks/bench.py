@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from speechemo_cli.corpus.audio_files import iter_audio_files
+from speechemo_cli.corpus.clips import iter_audio_files
 from speechemo_cli.corpus.synthetic import write_corpus
 
 SPEECHEMO = [sys.executable, "-m", "speechemo_cli"]

@@ -18,8 +18,8 @@ from dataclasses import fields, replace
 import numpy as np
 
 from speechemo_cli.config import Config, TrainConfig
-from speechemo_cli.corpus.collection import find_all
 from speechemo_cli.corpus.known import RAVDESS
+from speechemo_cli.corpus.layouts import find_all
 from speechemo_cli.evaluation import conditions
 from speechemo_cli.evaluation.protocols import run_protocol
 from speechemo_cli.features import dataset

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import touch
 
-from speechemo_cli.corpus.audio_files import NotAudio, iter_audio_files
+from speechemo_cli.corpus.clips import NotAudio, iter_audio_files
 from speechemo_cli.errors import AccessError
 
 

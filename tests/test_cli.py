@@ -1363,12 +1363,12 @@ def test_ctrl_c_ends_with_130_and_keeps_the_old_model(
 
 
 def test_the_traceback_is_there_for_who_asks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from speechemo_cli.corpus import collection
+    from speechemo_cli.corpus import layouts
 
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(collection, "find_clips", broken)
+    monkeypatch.setattr(layouts, "find_clips", broken)
     monkeypatch.setenv("SPEECHEMO_DEBUG", "")  # --debug sets it, which must not outlive this test
 
     code, _, err = run("extract")

@@ -10,8 +10,9 @@ import pytest
 from conftest import actor_number, corpora, grid, labels, ravdess, seeds, speakers
 from hypothesis import given, settings
 
-from speechemo_cli.corpus.clips import Clip, clip_by_name
+from speechemo_cli.corpus.clips import Clip
 from speechemo_cli.corpus.folds import PROTOCOLS, Fold, folds
+from speechemo_cli.corpus.known import recognise
 from speechemo_cli.corpus.splits import Example, check_no_leakage, hold_out
 from speechemo_cli.errors import DataError, LeakError
 
@@ -300,9 +301,9 @@ def with_songs(actors: int = 6) -> list[Example]:
                 for manner in range(8):
                     intensity, statement, repetition = 1 + manner // 4, 1 + manner // 2 % 2, 1 + manner % 2
                     name = f"03-0{channel}-0{emotion}-0{intensity}-0{statement}-0{repetition}-{actor:02d}.wav"
-                    clip = clip_by_name(name)
-                    assert clip is not None
-                    examples.append(Example(clip, name))
+                    named = recognise(name)
+                    assert named is not None
+                    examples.append(Example(named.clip, name))
     return examples
 
 

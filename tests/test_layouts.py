@@ -63,7 +63,6 @@ def test_find_clips_leaves_sung_clips_out_and_counts_them_unless_asked_for(tmp_p
     corpus = find_clips(str(tmp_path))
     assert [clip.song for clip in corpus] == [False]
     assert corpus.skipped == {SUNG: 2}
-    assert corpus.unlabelled == 0
     with_song = find_clips(str(tmp_path), song=True)
     assert sorted(clip.song for clip in with_song) == [False, True, True]
     assert with_song.skipped == {}
@@ -94,7 +93,7 @@ def test_corpus_can_be_gone_through_again_and_again(tmp_path: Path, names: list[
     corpus = find_clips(str(tmp_path))
     assert tuple(corpus) == tuple(corpus) == corpus.clips
     assert len(corpus) == len(corpus.clips) == 2
-    assert corpus.skipped[NO_LABEL] == corpus.unlabelled == 1
+    assert corpus.skipped[NO_LABEL] == 1
     assert Path(corpus.examples[NO_LABEL]).name in ("other.wav", "c.wav")
 
 
@@ -120,7 +119,6 @@ def test_find_clips_takes_label_and_speaker_from_expressions(tmp_path: Path) -> 
         "P2-x/hmm_2.wav": ("hmm", "P2"),
     }
     assert corpus.skipped == {NOT_MATCHED: 1}
-    assert corpus.unlabelled == 1
 
 
 def test_find_clips_takes_expressions_before_names_and_folders(tmp_path: Path) -> None:

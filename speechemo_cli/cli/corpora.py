@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from speechemo_cli.config import Config
-    from speechemo_cli.corpus.collection import Collection
+    from speechemo_cli.corpus.clips import Collection
     from speechemo_cli.features.dataset import Dataset
     from speechemo_cli.features.extraction import Extraction
 
@@ -82,7 +82,7 @@ def find(
     read: Iterable[Path | None] = (),
 ) -> Collection:
     """Find the clips of DATA, and show corpus by corpus their labels and speakers, and what was left out."""
-    from speechemo_cli.corpus.collection import find_all
+    from speechemo_cli.corpus.layouts import find_all
 
     found = find_all(
         data or config.data, song=config.song, label_from=config.label_from, speaker_from=config.speaker_from
@@ -141,8 +141,7 @@ def to_dict(found: Collection, extraction: Extraction) -> dict[str, Any]:
 
 def exit_for(found: Collection, extraction: Extraction) -> None:
     """End as `terminal.exit_for` does, where clips failed, had no label, or cannot be reached."""
-    not_used = len(found.unreadable) + found.unlabelled
-    terminal.exit_for(len(extraction.failed) + not_used, len(found) + not_used)
+    terminal.exit_for(len(extraction.failed) + found.unusable, len(found) + found.unusable)
 
 
 def report_extraction(extraction: Extraction) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from speechemo_cli.config import Config
-    from speechemo_cli.corpus.collection import Collection
+    from speechemo_cli.corpus.clips import Collection
     from speechemo_cli.corpus.splits import Example
     from speechemo_cli.evaluation.groups import Group
     from speechemo_cli.evaluation.protocols import OnEpoch

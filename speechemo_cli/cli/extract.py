@@ -16,7 +16,7 @@ from speechemo_cli.formatting import counted
 
 if TYPE_CHECKING:
     from speechemo_cli.config import Config
-    from speechemo_cli.corpus.collection import Collection
+    from speechemo_cli.corpus.clips import Collection
     from speechemo_cli.features.extraction import Extraction
 
 
@@ -148,7 +148,7 @@ def _export(
 
 def _write_template(data: tuple[str, ...], template: Path) -> None:
     """List every recording, with the label and the speaker where the layout tells."""
-    from speechemo_cli.corpus.audio_files import iter_audio_files
+    from speechemo_cli.corpus.clips import iter_audio_files
     from speechemo_cli.corpus.layouts import find_clips
     from speechemo_cli.corpus.manifest import write_template
     from speechemo_cli.errors import DataError, NoInputError

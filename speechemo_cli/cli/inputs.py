@@ -101,7 +101,7 @@ class Inputs:
         listed = self._files_from
         if listed is not None and (listed == STDIN or not os.path.isfile(listed)):
             return None
-        from speechemo_cli.corpus.audio_files import iter_audio_files
+        from speechemo_cli.corpus.clips import iter_audio_files
 
         n = sum(1 for _ in _listed(listed)) if listed is not None else 0
         for clip in self._clips:
@@ -125,7 +125,7 @@ class Inputs:
 
     def _in_folder(self, folder: str, prefix: str) -> Iterator[Input]:
         """Find the audio files of a folder; what is left out is said at the end."""
-        from speechemo_cli.corpus.audio_files import NotAudio, iter_audio_files
+        from speechemo_cli.corpus.clips import NotAudio, iter_audio_files
         from speechemo_cli.corpus.known import SILENT
 
         passed_over, silent = NotAudio(), 0

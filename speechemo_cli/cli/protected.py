@@ -13,7 +13,7 @@ from speechemo_cli.files import display_name
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from speechemo_cli.corpus.collection import Collection
+    from speechemo_cli.corpus.clips import Collection
 
     Name = str | os.PathLike[str]
     Identities = dict[tuple[int, int], Name]

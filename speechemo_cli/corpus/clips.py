@@ -1,23 +1,104 @@
-"""Labelled clips: one, and all of a folder or a manifest."""
+"""Audio files below a folder; labelled clips, those of one corpus, and those of several."""
 
 from __future__ import annotations
 
+import os
+import re
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechemo_cli.corpus.known import Named, recognise
 from speechemo_cli.corpus.labels import MAX_LABELS, RESERVED, is_label, ordered
 from speechemo_cli.errors import DataError
-from speechemo_cli.files import display_name
+from speechemo_cli.files import access_error, display_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+# What phones, browsers, recorders and call centres write; a folder's other files are counted as skipped.
+AUDIO_SUFFIXES = frozenset(
+    {
+        *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".aif", ".aiff", ".aifc"),
+        *(".w64", ".caf", ".au", ".snd", ".sph"),
+        *(".m4a", ".aac", ".amr", ".weba", ".mka", ".wma", ".ac3", ".dts", ".spx", ".wv", ".tta", ".ape"),
+        *(".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".webm", ".mkv", ".avi", ".flv", ".ts", ".mpg", ".mpeg"),
+    }
+)
+ARCHIVE_SUFFIXES = (".zip", ".7z", ".rar", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
+LIST_SUFFIXES = (".csv", ".tsv")
 # Why an audio file is no clip though one was meant.
 NO_LABEL = "with no label that is known"
 NOT_MATCHED = "not matched by --label-from"
+
+
+@dataclass
+class NotAudio:
+    """What a search of a folder passed over so far.
+
+    Files that are not audio by their suffix, the first archive among them (empty: none), and folders that
+    may not be entered.
+    """
+
+    other: int = 0
+    archive: str = ""
+    unreadable: list[str] = field(default_factory=list)
+
+
+def iter_audio_files(root: str, passed_over: NotAudio | None = None) -> Iterator[str]:
+    """Yield the paths of the audio files below a folder, sorted folder by folder.
+
+    Symbolic links are followed, but no folder is entered twice, so a loop of links ends. Hidden
+    files and folders are passed over (macOS leaves `._clip.wav` beside each clip it unpacks).
+    Only the names of one folder are held at a time. `passed_over` is updated on the way.
+    AccessError: the folder itself cannot be read.
+    """
+    passed_over = NotAudio() if passed_over is None else passed_over
+    try:
+        os.scandir(root).close()
+    except OSError as error:
+        raise access_error("read", root, error) from error
+    seen: set[tuple[int, int]] = set()
+    # A list, not os.walk, which calls itself for each level and gives up at a thousand.
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            files, folders = _list_folder(folder)
+        except OSError:  # not to be entered, or deleted meanwhile
+            passed_over.unreadable.append(folder)
+            continue
+        waiting += [os.path.join(folder, name) for name in reversed(folders)]
+        for match in re.finditer(r"[^\0]+", files):
+            name = match[0]
+            if os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:
+                yield os.path.join(folder, name)
+            else:
+                passed_over.other += 1
+                if not passed_over.archive and name.lower().endswith(ARCHIVE_SUFFIXES):
+                    passed_over.archive = os.path.join(folder, name)
+
+
+def _list_folder(folder: str) -> tuple[str, list[str]]:
+    """Return the names of the files in a folder, joined by NUL, and those of its folders, each sorted.
+
+    One string takes a sixth of the memory of a list, and is held as long as a folder of very many files
+    is worked on.
+    """
+    files: list[str] = []
+    folders: list[str] = []
+    with os.scandir(folder) as listing:
+        for entry in listing:
+            if not entry.name.startswith("."):
+                # Of a link to itself, `entry.is_dir` raises OSError; of others, it asks the disk for nothing.
+                is_folder = os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+                (folders if is_folder else files).append(entry.name)
+    return "\0".join(sorted(files)), sorted(folders)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +130,7 @@ class Clip:
 
 
 def speaker_names(ids: Iterable[str]) -> dict[str, str]:
-    """Name speakers for display: without their corpus where all are of one.
-
-    Parameters
-    ----------
-    ids : iterable of str
-        As `Clip.speaker_id` has them.
-
-    Returns
-    -------
-    dict of str to str
-        By id.
-    """
+    """Return names for display by `Clip.speaker_id`: without the corpus where all are of one."""
     of_one = {one: one.partition("/") for one in ids}
     if len({corpus for corpus, _, _ in of_one.values()}) > 1:
         return {one: one for one in of_one}
@@ -68,31 +138,25 @@ def speaker_names(ids: Iterable[str]) -> dict[str, str]:
 
 
 class CorpusCounts:
-    """How many clips there are, and of which labels and speakers, by corpus.
+    """How many clips each label and each speaker has, by corpus (the empty name: that of the DATA).
 
-    Attributes
-    ----------
-    n : int
-    labels : dict of str to Counter
-        Clips of each label, by the name of the corpus (empty: that of the DATA).
-    speakers : dict of str to Counter
-        Likewise of each speaker; None counts the clips whose speaker is not known.
+    The speaker None counts the clips whose speaker is not known.
     """
 
     def __init__(self) -> None:
-        self.n = 0
         self.labels: dict[str, Counter[str]] = defaultdict(Counter)
         self.speakers: dict[str, Counter[str | None]] = defaultdict(Counter)
 
+    def __len__(self) -> int:
+        return sum(labels.total() for labels in self.labels.values())
+
     def add(self, clip: Clip, n: int = 1) -> None:
         """Count a clip, or some like it."""
-        self.n += n
         self.labels[clip.corpus][clip.label] += n
         self.speakers[clip.corpus][clip.speaker] += n
 
     def merge(self, other: CorpusCounts, name: str) -> None:
         """Add the counts of a DATA, those of no public corpus under a name."""
-        self.n += other.n
         for corpus in other.labels:
             self.labels[corpus or name].update(other.labels[corpus])
             self.speakers[corpus or name].update(other.speakers[corpus])
@@ -101,34 +165,11 @@ class CorpusCounts:
 class Corpus:
     """The labelled clips of a folder or a manifest.
 
-    Iterating looks for them anew, so that a hundred thousand need not be held; `clips` holds them.
-
-    Parameters
-    ----------
-    find : callable
-        Gives the clips, each time it is called.
-    counts : CorpusCounts
-        Of what `find` gave at the first look.
-    skipped : mapping of str to int
-        What was left out: how many files, by the reason.
-    unreadable : tuple of str
-        Folders that could not be looked into.
-    examples : mapping of str to str
-        A path of those that were left out, by the reason.
-    notes : tuple of str
-        What the person should know of how it was read.
-    names_read : bool
-        `find` has looked whether the names are those of a public corpus.
-
-    Attributes
-    ----------
-    unlabelled : int
-        Audio files among those left out that were meant to have a label, as far as can be told.
-
-    Raises
-    ------
-    DataError
-        A label is no label, or there are too many.
+    Iterating calls `find`, which looks for them anew, so that a hundred thousand need not be held; `clips`
+    holds them. `counts` are of the first search. `skipped` : how many files were left out, by the reason;
+    `examples` : the path of one of them, by the reason; `unreadable` : folders that could not be
+    read; `notes` : what the person should know of how the clips were read.
+    DataError: a label is no label, or there are too many.
     """
 
     def __init__(
@@ -140,7 +181,6 @@ class Corpus:
         examples: Mapping[str, str] | None = None,
         *,
         notes: tuple[str, ...] = (),
-        names_read: bool = False,
     ) -> None:
         self.counts = counts
         self.labels = ordered(label for labels in counts.labels.values() for label in labels)
@@ -148,8 +188,6 @@ class Corpus:
         self.unreadable = unreadable
         self.examples = examples or {}
         self.notes = notes
-        self.names_read = names_read
-        self.unlabelled = self.skipped.get(NO_LABEL, 0) + self.skipped.get(NOT_MATCHED, 0)
         self._find = find
         wrong = next((label for label in self.labels if not is_label(label)), None)
         if wrong is not None:
@@ -166,7 +204,7 @@ class Corpus:
             raise DataError(f"{len(self.labels)} labels, expected at most {MAX_LABELS}")
 
     def __len__(self) -> int:
-        return self.counts.n
+        return len(self.counts)
 
     def __iter__(self) -> Iterator[Clip]:
         return iter(self._find())
@@ -177,22 +215,70 @@ class Corpus:
         return tuple(self)
 
 
-def clip_by_name(path: str) -> Clip | None:
-    """Return the clip of a public corpus that a file is by its name; None where the name tells no label."""
-    told = recognise(path)
-    return None if told is None or told.left_out or told.label is None else named_clip(path, told)
+class Collection:
+    """The labelled clips of several corpora, each with the name of its corpus.
+
+    `parts` are the corpora by the DATA they were found in, `names` the names of those that are no public
+    ones. Iterating looks for the clips anew, as with `Corpus`; `clips` holds them.
+    """
+
+    def __init__(self, parts: dict[str, Corpus], names: dict[str, str] | None = None) -> None:
+        self.parts = parts
+        self._names = names or dict(zip(parts, corpus_names(list(parts)), strict=True))
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts.values()))
+
+    def __iter__(self) -> Iterator[Clip]:
+        for data, corpus in self.parts.items():
+            for clip in corpus:
+                yield clip if clip.corpus else replace(clip, corpus=self._names[data])
+
+    @cached_property
+    def clips(self) -> tuple[Clip, ...]:
+        """All of them."""
+        return tuple(self)
+
+    def only(self, data: Sequence[str]) -> Collection:
+        """Return what was found in some of the DATA, under the names it has here."""
+        places = {os.path.realpath(one) for one in data}
+        parts = {one: part for one, part in self.parts.items() if os.path.realpath(one) in places}
+        return Collection(parts, self._names)
+
+    def counts(self) -> CorpusCounts:
+        """Clips, labels and speakers by the name of the corpus."""
+        total = CorpusCounts()
+        for data, corpus in self.parts.items():
+            total.merge(corpus.counts, self._names[data])
+        return total
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """How many files were left out, by the reason."""
+        total: Counter[str] = Counter()
+        for corpus in self.parts.values():
+            total.update(corpus.skipped)
+        return dict(total)
+
+    @property
+    def unusable(self) -> int:
+        """How many folders could not be read, and files left out that were meant to have a label."""
+        unreadable = sum(len(corpus.unreadable) for corpus in self.parts.values())
+        return unreadable + self.skipped.get(NO_LABEL, 0) + self.skipped.get(NOT_MATCHED, 0)
 
 
-def named_clip(path: str, told: Named) -> Clip:
-    """Return the clip that a name tells; its label is empty where the name tells none."""
-    return Clip(
-        path,
-        told.label or "",
-        told.speaker,
-        told.gender,
-        told.intensity,
-        told.statement,
-        told.repetition,
-        told.song,
-        told.corpus,
-    )
+def corpus_names(data: Sequence[str]) -> list[str]:
+    """Name corpora after their folders or manifests. A name that is taken gets a number; none holds a `/`."""
+    names: list[str] = []
+    for one in data:
+        path = Path(os.path.normpath(Path(one).absolute()))
+        if path.name.lower() == "manifest.csv":
+            path = path.parent
+        is_list = path.suffix.lower() in LIST_SUFFIXES and not path.is_dir()
+        name = base = (path.stem if is_list else path.name) or "data"
+        n = 1
+        while name in names:
+            n += 1
+            name = f"{base}-{n}"
+        names.append(name)
+    return names

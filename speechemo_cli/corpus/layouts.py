@@ -1,4 +1,4 @@
-"""From a folder or a manifest to labelled clips, each decided by itself."""
+"""From folders and manifests to labelled clips: what names, folders and lists tell of each recording."""
 
 from __future__ import annotations
 
@@ -10,16 +10,27 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
 from speechemo_cli.corpus import manifest
-from speechemo_cli.corpus.audio_files import ARCHIVE_SUFFIXES, NotAudio, iter_audio_files
-from speechemo_cli.corpus.clips import NO_LABEL, NOT_MATCHED, Clip, Corpus, CorpusCounts, named_clip
-from speechemo_cli.corpus.folders import Place, read_folders
+from speechemo_cli.corpus.clips import (
+    ARCHIVE_SUFFIXES,
+    LIST_SUFFIXES,
+    NO_LABEL,
+    NOT_MATCHED,
+    Clip,
+    Collection,
+    Corpus,
+    CorpusCounts,
+    NotAudio,
+    iter_audio_files,
+)
 from speechemo_cli.corpus.known import RAVDESS, Named, hint_for, recognise
 from speechemo_cli.corpus.labels import canonical, emotion_in
 from speechemo_cli.errors import ConfigError, NoInputError
 from speechemo_cli.files import display_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    Parts = tuple[str, ...]
 
 # Why a file is no clip of this run, besides.
 SUNG = "sung (--song takes them along)"
@@ -28,54 +39,51 @@ _FOLDERS_SHOWN = 6
 _FILMED = (RAVDESS, "mead")  # corpora that hold the same speech as sound and as video
 
 
+def find_all(
+    data: Sequence[str], *, song: bool = False, label_from: str | None = None, speaker_from: str | None = None
+) -> Collection:
+    """Find the labelled clips of several DATA, each as `find_clips`; one that is named twice counts once."""
+    places = {os.path.realpath(one): one for one in reversed(data)}
+    return Collection(
+        {
+            one: find_clips(one, song=song, label_from=label_from, speaker_from=speaker_from)
+            for one in reversed(places.values())
+        }
+    )
+
+
 def find_clips(
     data: str, *, song: bool = False, label_from: str | None = None, speaker_from: str | None = None
 ) -> Corpus:
-    """Find the labelled clips of a folder or a CSV manifest.
+    """Find the labelled clips of a folder, a folder that holds `manifest.csv`, or a CSV manifest.
 
     In a folder each file is decided by itself: by its name, where it is that of a public corpus
-    (`known.CORPORA`); else by the folders and the words of its name (`folders.read_folders`). Where neither
-    tells a label, none is guessed. Manifest: as `manifest.read` takes it.
+    (`known.recognise`); else by the folders and the words of its name (`read_folders`). Where neither
+    tells a label, none is guessed. Manifest: as `manifest.read` takes it. `song` keeps sung clips.
 
-    Parameters
-    ----------
-    data : str
-        A folder, a folder that holds `manifest.csv`, or a CSV file.
-    song : bool
-        Keep RAVDESS's sung clips.
-    label_from, speaker_from : str, optional
-        Regular expressions, searched in the path below the folder, with `/`. What the group `label` or
-        `speaker` matches, else the first group, is the label or the speaker of the clip.
+    `label_from` and `speaker_from` are regular expressions, searched in the path below the folder, with `/`.
+    What the group `label` or `speaker` matches, else the first group, is the label or the speaker.
 
-    Raises
-    ------
-    NoInputError
-        Nothing is there, or nothing that carries a label.
-    DataError
-        The manifest lacks a column or a value.
-    ConfigError
-        An expression is none, or has no group.
+    NoInputError: nothing is there, or nothing that carries a label. DataError: the manifest lacks a column
+    or a value. ConfigError: an expression is none, or has no group.
     """
     if os.path.isdir(data):
         inside = os.path.join(data, "manifest.csv")
         if os.path.isfile(inside):
-            return _from_manifest(inside, song=song)
+            return _from_manifest(inside, song)
         return _FolderReader(
             data, song, _expression("--label-from", label_from), _expression("--speaker-from", speaker_from)
         ).read()
+    shown = display_name(data)
     if not os.path.exists(data):
-        raise NoInputError(
-            f"{display_name(data)} does not exist",
-            "Give the folder of your clips, or fetch RAVDESS: speechemo download ravdess",
-        )
-    if data.lower().endswith(manifest.SUFFIXES):
-        return _from_manifest(data, song=song)
+        hint = "Give the folder of your clips, or fetch RAVDESS: speechemo download ravdess"
+        raise NoInputError(f"{shown} does not exist", hint)
+    if data.lower().endswith(LIST_SUFFIXES):
+        return _from_manifest(data, song)
     if data.lower().endswith(ARCHIVE_SUFFIXES):
-        raise NoInputError(
-            f"{display_name(data)} is an archive, expected a folder or a CSV manifest", _unzip(data)
-        )
+        raise NoInputError(f"{shown} is an archive, expected a folder or a CSV manifest", _unzip(data))
     raise NoInputError(
-        f"{display_name(data)} is a file, expected a folder or a CSV manifest",
+        f"{shown} is a file, expected a folder or a CSV manifest",
         "For the emotion of one clip: speechemo predict CLIP",
     )
 
@@ -98,20 +106,48 @@ def _expression(option: str, text: str | None) -> re.Pattern[str] | None:
     return compiled
 
 
-_OWN = Clip("", "")
+def _from_manifest(file: str, song: bool) -> Corpus:
+    listed, notes = manifest.read(file)
+    clips = [_as_named(clip) for clip in listed if song or not clip.song]
+    if not clips:
+        raise NoInputError(f"{display_name(file)} lists sung clips alone", "--song takes them along")
+    counts = CorpusCounts()
+    for clip in clips:
+        counts.add(clip)
+    sung = len(listed) - len(clips)
+    return Corpus(lambda: clips, counts, {SUNG: sung} if sung else {}, notes=tuple(notes))
+
+
+def _as_named(clip: Clip) -> Clip:
+    """Add what the name of a listed file tells.
+
+    A file that is named as a public corpus names its own is that corpus's, and a speaker that the
+    list does not tell is told by its name. RAVDESS's names are never anybody else's.
+    """
+    named = None if clip.corpus else recognise(clip.path)
+    if named is None or named.left_out or not named.clip.label:
+        return clip
+    told = named.clip
+    if clip.speaker not in (None, told.speaker) and told.corpus != RAVDESS:
+        return clip
+    return replace(told, path=clip.path, label=clip.label, extra=clip.extra)
 
 
 class _Draft(NamedTuple):
-    """A clip as its name tells it, before the folders are read."""
+    """A clip as its name tells it, before the folders are read. Like ones are equal."""
 
-    clip: Clip  # at the first look without its path, so that like ones are equal; an empty label is not told
+    clip: Clip  # without its path; an empty label is not told
     folder: str  # below the data
     word: str | None  # the emotion in the name of a file of people's own
-    told: Named | None
+    named: Named | None
+
+    @property
+    def labelled_by_name(self) -> bool:
+        return self.named is not None and bool(self.named.clip.label)
 
 
 class _FolderReader:
-    """Reads a folder: a first look counts what there is, then what the folders mean is known."""
+    """Reads a folder: a first search counts what there is, then what the folders mean is known."""
 
     def __init__(
         self, data: str, song: bool, label_from: re.Pattern[str] | None, speaker_from: re.Pattern[str] | None
@@ -125,61 +161,57 @@ class _FolderReader:
         self._recordings: set[Named] = set()
 
     def read(self) -> Corpus:
-        """Look for the first time."""
+        """Search for the first time."""
         passed_over = NotAudio()
         counts, skipped, examples = CorpusCounts(), Counter[str](), dict[str, str]()
         # Of people's own clips and of videos like ones are counted together: the list of files is not held.
-        own: dict[str, Counter[_Draft]] = defaultdict(Counter)
-        videos = Counter[_Draft]()
+        own, videos = Counter[_Draft](), Counter[_Draft]()
         paths: dict[_Draft, str] = {}
         for path in iter_audio_files(self._data, passed_over):
             draft = self._draft(path)
             if isinstance(draft, str):
                 skipped[draft] += 1
                 examples.setdefault(draft, path)
-                continue
-            if draft.told is not None and draft.told.video:
+            elif draft.named is not None and draft.named.video:
                 videos[draft] += 1
-            elif draft.told is None or draft.told.label is None:
-                own[draft.folder][draft] += 1
+            elif not draft.labelled_by_name:
+                own[draft] += 1
                 paths.setdefault(draft, path)
             else:
                 counts.add(draft.clip)
-                if draft.told.corpus in _FILMED:
-                    self._recordings.add(draft.told)
-        self._places = read_folders({folder: _words(drafts) for folder, drafts in own.items()})
-        for drafts in (videos, *own.values()):
-            for draft, n in drafts.items():
-                clip = self._decide(draft)
-                if isinstance(clip, Clip):
-                    counts.add(clip, n)
-                else:
-                    skipped[clip] += n
-                    examples.setdefault(clip, paths.get(draft, ""))
-        for reason, n in (
-            ("not audio, by the suffix", passed_over.other),
-            ("folders that cannot be read", len(passed_over.unreadable)),
-        ):
-            skipped[reason] += n
-        if not counts.n:
-            raise self._nothing(skipped, own, passed_over, examples)
-        return Corpus(self._find, counts, +skipped, tuple(passed_over.unreadable), examples, names_read=True)
+                if draft.named is not None and draft.named.clip.corpus in _FILMED:
+                    self._recordings.add(draft.named)
+        words: dict[str, Counter[str | None]] = defaultdict(Counter)
+        for draft, n in own.items():
+            words[draft.folder][draft.word] += n
+        self._places = read_folders(words)
+        for draft, n in [*videos.items(), *own.items()]:
+            clip = self._decide(draft)
+            if isinstance(clip, Clip):
+                counts.add(clip, n)
+            else:
+                skipped[clip] += n
+                examples.setdefault(clip, paths.get(draft, ""))
+        skipped["not audio, by the suffix"] += passed_over.other
+        skipped["folders that cannot be read"] += len(passed_over.unreadable)
+        if not len(counts):
+            raise self._nothing(skipped, own, passed_over.archive, examples)
+        return Corpus(self._find, counts, +skipped, tuple(passed_over.unreadable), examples)
 
     def _find(self) -> Iterator[Clip]:
         for path in iter_audio_files(self._data):
-            draft = self._draft(path, path)
-            if not isinstance(draft, str):
-                clip = self._decide(draft, path)
-                if isinstance(clip, Clip):
-                    yield clip
+            draft = self._draft(path)
+            clip = draft if isinstance(draft, str) else self._decide(draft)
+            if isinstance(clip, Clip):
+                yield replace(clip, path=path)
 
-    def _draft(self, path: str, held: str = "") -> _Draft | str:
+    def _draft(self, path: str) -> _Draft | str:
         """Read a name; a text says why the file is left out."""
-        told = recognise(path)
-        if told is not None and (told.left_out or (told.song and not self._song)):
-            return told.left_out or SUNG
+        named = recognise(path)
+        if named is not None and (named.left_out or (named.clip.song and not self._song)):
+            return named.left_out or SUNG
         below = path[self._below :].replace(os.sep, "/")
-        clip = _OWN if told is None else named_clip(held, told)
+        clip = Clip("", "") if named is None else named.clip
         if self._label_from is not None:
             label = _group(self._label_from.search(below), "label")
             if not label:
@@ -189,47 +221,40 @@ class _FolderReader:
             speaker = _group(self._speaker_from.search(below), "speaker")
             clip = replace(clip, speaker=speaker or clip.speaker)
         folder, _, name = below.rpartition("/")
-        own = told is None or told.label is None
-        return _Draft(clip, folder, emotion_in(os.path.splitext(name)[0]) if own else None, told)
+        draft = _Draft(clip, folder, None, named)
+        return draft if draft.labelled_by_name else draft._replace(word=emotion_in(os.path.splitext(name)[0]))
 
-    def _decide(self, draft: _Draft, path: str = "") -> Clip | str:
+    def _decide(self, draft: _Draft) -> Clip | str:
         """Add what the folders tell; a text says why the file is left out."""
-        clip = draft.clip
-        if draft.told is not None and draft.told.label is not None:
-            return (
-                VIDEO_TOO
-                if draft.told.video and draft.told._replace(video=False) in self._recordings
-                else clip
-            )
+        clip, named = draft.clip, draft.named
+        if named is not None and draft.labelled_by_name:
+            return VIDEO_TOO if named.video and named._replace(video=False) in self._recordings else clip
         place = self._places.get(draft.folder, Place())
         label = clip.label or place.label or (draft.word if place.by_name else None)
         if not label:
             return NO_LABEL
-        speaker = place.speaker if clip.speaker is None and draft.told is None else clip.speaker
-        return replace(clip, path=path, label=label, speaker=speaker)
+        speaker = place.speaker if clip.speaker is None and named is None else clip.speaker
+        return replace(clip, label=label, speaker=speaker)
 
     def _nothing(
-        self,
-        skipped: Counter[str],
-        own: dict[str, Counter[_Draft]],
-        passed_over: NotAudio,
-        examples: dict[str, str],
+        self, skipped: Counter[str], own: Iterable[_Draft], archive: str, examples: dict[str, str]
     ) -> NoInputError:
         """Say why there is no clip, and how to tell the labels."""
         data = display_name(self._data)
-        told = ", ".join(f"{n} {reason}" for reason, n in skipped.items() if n) or "it is empty"
         if skipped[NOT_MATCHED]:
             below = display_name(examples[NOT_MATCHED][self._below :])
             return NoInputError(f"--label-from matches no path below {data}, the first is {below}")
-        if not own:
-            hint = _unzip(passed_over.archive) if passed_over.archive else ""
-            return NoInputError(
-                f"no labelled clip in {data} ({told})",
-                hint
-                or "Expected a public corpus, one folder a label, or a manifest.csv (path,label[,speaker]); "
-                "speechemo download ravdess gets a corpus",
+        folders = {draft.folder for draft in own}
+        if not folders:
+            left_out = ", ".join(f"{n} {reason}" for reason, n in skipped.items() if n) or "it is empty"
+            hint = (
+                "Expected a public corpus, one folder a label, or a manifest.csv (path,label[,speaker]); "
+                "speechemo download ravdess gets a corpus"
             )
-        columns = zip_longest(*(folder.split("/") for folder in own), fillvalue="")
+            return NoInputError(
+                f"no labelled clip in {data} ({left_out})", _unzip(archive) if archive else hint
+            )
+        columns = zip_longest(*(folder.split("/") for folder in folders), fillvalue="")
         levels = [sorted(set(names) - {""}) for names in columns]
         shown = "; ".join(
             f"level {depth}: {display_name(', '.join(names[:_FOLDERS_SHOWN]))}"
@@ -237,7 +262,7 @@ class _FolderReader:
             for depth, names in enumerate(levels, start=1)
             if names
         )
-        why = hint_for({draft.clip.corpus for drafts in own.values() for draft in drafts})
+        why = hint_for({draft.clip.corpus for draft in own})
         return NoInputError(
             f"no label is known for the {skipped[NO_LABEL]} audio files in {data}; "
             f"their folders: {shown or 'none'}",
@@ -247,26 +272,162 @@ class _FolderReader:
         )
 
 
-def _words(drafts: Counter[_Draft]) -> Counter[str | None]:
-    words = Counter[str | None]()
-    for draft, n in drafts.items():
-        words[draft.word] += n
-    return words
-
-
 def _group(match: re.Match[str] | None, name: str) -> str | None:
     if match is None:
         return None
-    return match.groupdict().get(name) if name in match.re.groupindex else match[1]
+    return match[name] if name in match.re.groupindex else match[1]
 
 
-def _from_manifest(file: str, *, song: bool) -> Corpus:
-    listed = manifest.read(file)
-    counts = CorpusCounts()
-    clips = [clip for clip in (Clip(**fields) for fields in listed.clips) if song or not clip.song]
-    for clip in clips:
-        counts.add(clip)
-    sung = len(listed.clips) - len(clips)
-    if not clips:
-        raise NoInputError(f"{display_name(file)} lists sung clips alone", "--song takes them along")
-    return Corpus(lambda: clips, counts, {SUNG: sung} if sung else {}, notes=tuple(listed.notes))
+# --- what the folders of people's own recordings mean
+
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+# Levels that say how recordings are kept or divided: neither labels nor speakers.
+_CONTAINERS = _set(
+    """
+    train training trainset val valid validation test testing testset dev devel eval evaluation male female
+    males females man men woman women boys girls m f gender audio audios wav wavs wave flac mp3 ogg speech
+    voice voices song data dataset datasets corpus clip clips recording recordings record records sample
+    samples sound sounds file files raw processed clean cleaned original originals all mono stereo resampled
+    converted emotion emotions label labels class classes sentences utterances actors speakers low medium
+    high normal strong weak mild noisy noise augmented aug phone telephone mobile mic microphone studio
+    office indoor outdoor close far left right young old adult adults child children kids elderly english
+    german french spanish italian chinese mandarin
+    """
+)
+# The same with a number: `session2`, `level_1`, `fold3`, `take 4`, `16k`. A number alone is no container.
+_NUMBERED = _set(
+    """
+    session ses sess level part fold split set batch day week round take rep repetition sentence statement
+    scene utterance script impro k khz hz kbps disc disk cd video
+    """
+)
+_DATE = re.compile(r"(?:19|20)\d\d[-_.]?[01]\d[-_.]?[0-3]\d.*")
+_SPEAKER = re.compile(
+    r"(?:speaker|spk|spkr|actor|actress|subject|subj|sub|participant|person|voice|talker|user|proband|id|s|p)"
+    r"[ _-]?\d+|(?:f|m|w|male|female|man|woman)[ _-]?\d+|\d{1,4}",
+    re.IGNORECASE,
+)
+# Folders beside labels whose clips have none.
+_UNLABELLED = _set(
+    """
+    unsorted unknown other others misc unlabelled unlabeled unlabel nolabel rest backup old tmp temp trash
+    xxx oth extra extras noise background silence
+    """
+)
+_FEW = 8
+_WORD = re.compile(r"[^\W\d_]+|\d+")
+
+
+class Place(NamedTuple):
+    """What a folder tells of the clips in it; `by_name`: the words of their names are the labels."""
+
+    label: str | None = None
+    by_name: bool = False
+    speaker: str | None = None
+
+
+def read_folders(folders: Mapping[str, Counter[str | None]]) -> dict[str, Place]:
+    """Find the level of labels and the level of speakers, and tell what each folder means.
+
+    Levels like `train`, `male`, `wav`, `session2` and such with one folder alone are passed over. The label
+    is the level that names the most emotions, or the files' names do; siblings of a label are labels, too.
+    The speaker is the one other level, or the one that looks like speakers.
+
+    `folders` : by path below the data, with `/`, how many clips have which emotion in their own name.
+    """
+    levels = {
+        folder: tuple(part for part in folder.split("/") if part and not _is_container(part))
+        for folder in folders
+    }
+    by_depth: dict[int, list[str]] = defaultdict(list)
+    for folder, parts in levels.items():
+        by_depth[len(parts)].append(folder)
+    groups = [_Group([(one, levels[one], folders[one]) for one in group]) for group in by_depth.values()]
+    # An unknown word is a label where a known one lies beside it, or where it is a label elsewhere.
+    beside = {parts[: g.label] for g in groups for parts in g.known_parts()}
+    accepted = {
+        part
+        for parts in levels.values()
+        for i, part in enumerate(parts)
+        if parts[:i] in beside and not _UNLABELLED.intersection(_words(part))
+    }
+    return {
+        folder: group.place(parts, beside, accepted) for group in groups for folder, parts, _ in group.members
+    }
+
+
+class _Group:
+    """The folders of one depth, containers left out."""
+
+    def __init__(self, members: list[tuple[str, Parts, Counter[str | None]]]) -> None:
+        self.members = members
+        total = sum(names.total() for _, _, names in members)
+        columns = [set(column) for column in zip(*(parts for _, parts, _ in members), strict=True)]
+        words = Counter[str | None]()
+        for _, _, names in members:
+            words.update(names)
+        told = total - words.pop(None, 0)
+        # (tells two labels or more, differs, share of the clips, level); -1 is the files' names.
+        choices = [(len(words) > 1, len(words) > 1, told / total, -1)] if told else []
+        for i, column in enumerate(columns):
+            known = {part: emotion_in(part) for part in column} if _names_labels(column) else {}
+            share = sum(names.total() for _, parts, names in members if known.get(parts[i])) / total
+            if share:
+                distinct = len({label for label in known.values() if label})
+                choices.append((distinct > 1, len(column) > 1, share, i))
+        self.label: int | None = max(choices)[3] if choices else None
+        self.speaker = self._speaker_level(columns, total)
+
+    def known_parts(self) -> Iterable[Parts]:
+        """Return the folders whose label is a known word."""
+        i = self.label
+        return [p for _, p, _ in self.members if i is not None and i >= 0 and emotion_in(p[i])]
+
+    def place(self, parts: Parts, beside: set[Parts], accepted: set[str]) -> Place:
+        """Read one folder."""
+        speaker = None if self.speaker is None else parts[self.speaker]
+        if self.label == -1:
+            return Place(None, True, speaker)
+        if self.label is not None:
+            word = parts[self.label]
+            label = emotion_in(word) or (canonical(word) if word in accepted else None)
+            return Place(label, False, speaker)
+        return next(
+            (Place(canonical(p)) for i, p in enumerate(parts) if parts[:i] in beside and p in accepted),
+            Place(),
+        )
+
+    def _speaker_level(self, columns: list[set[str]], total: int) -> int | None:
+        if self.label is None:
+            return None
+        others = [i for i in range(len(columns)) if i != self.label and not all(map(emotion_in, columns[i]))]
+        looks = [i for i in others if all(map(_SPEAKER.fullmatch, columns[i]))]
+        # A folder for each clip is no level of speakers; of a few clips nobody can tell.
+        rest = [i for i in others if len(columns[i]) > 1 and (len(columns[i]) < total or total <= _FEW)]
+        candidates = [i for i in looks if i in rest] or (rest if len(rest) == 1 else looks)
+        return candidates[0] if len(candidates) == 1 else None
+
+
+def _names_labels(column: set[str]) -> bool:
+    """Whether enough of a level's names are emotions: one name of ten speakers may be `Joy`."""
+    known = sum(emotion_in(part) is not None for part in column)
+    return known >= len(column) / 2 or (known >= 2 and known >= len(column) / 4)
+
+
+def _is_container(part: str) -> bool:
+    if _DATE.fullmatch(part):
+        return True
+    words = _words(part)
+    names = [word for word in words if not word.isdigit()]
+    if not names or not all(word in _CONTAINERS or word in _NUMBERED for word in names):
+        return False
+    # `f1`, `male2` and `voice 3` are speakers; `train_16k`, `actors_01-24` and `session2` are not.
+    return len(names) == len(words) or not _SPEAKER.fullmatch(part)
+
+
+def _words(part: str) -> list[str]:
+    return _WORD.findall(part.lower())

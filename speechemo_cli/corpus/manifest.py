@@ -10,6 +10,7 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from speechemo_cli.corpus.clips import Clip
 from speechemo_cli.corpus.labels import canonical
 from speechemo_cli.errors import ConfigError, DataError, NoInputError
 from speechemo_cli.files import access_error, atomic_path, display_name, open_regular
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-SUFFIXES = (".csv", ".tsv")
 # What columns are called; the first name of each is the field of a clip.
 _NAMES = (
     ("path", "file", "filename", "file_name", "filepath", "file_path", "wav", "audio", "audio_path", "clip"),
@@ -47,42 +47,17 @@ _READ: dict[str, Callable[[str], Any]] = {
 _MARKS = ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"), (codecs.BOM_UTF8, "utf-8"))
 
 
-class Manifest(NamedTuple):
-    """What a manifest lists.
-
-    Attributes
-    ----------
-    clips : list of dict
-        The fields of each clip, as of `clips.Clip`; further columns are in `extra`.
-    notes : list of str
-        What was not plain, for the person to know.
-    """
-
-    clips: list[dict[str, Any]]
-    notes: list[str]
-
-
 class _Row(NamedTuple):
     line: int
     values: dict[str, str]
 
 
-def read(file: str) -> Manifest:
-    """Read a manifest: a header, then a recording a row; `,` `;` `|` or tabs between values.
+def read(file: str) -> tuple[list[Clip], list[str]]:
+    """Read a manifest: its clips, and notes on what was not plain.
 
-    Parameters
-    ----------
-    file : str
-        Paths in it count from its folder.
-
-    Raises
-    ------
-    AccessError
-        It cannot be read.
-    DataError
-        A column or a value is missing, doubled or broken; the line is named.
-    NoInputError
-        It lists nothing, or only recordings that are not there.
+    A header, then a recording a row; `,` `;` `|` or tabs between values. Paths in it count from its folder.
+    AccessError: it cannot be read. DataError: a column or a value is missing, doubled or broken; the line is
+    named. NoInputError: it lists nothing, or only recordings that are not there.
     """
     notes: list[str] = []
     try:
@@ -104,33 +79,22 @@ def read(file: str) -> Manifest:
         clips = _clips(rows, columns, paths, notes)
     except DataError as error:
         raise DataError(f"{shown}{error.message}", error.hint) from None
-    if not any(os.path.exists(clip["path"]) for clip in clips):
+    if not any(os.path.exists(clip.path) for clip in clips):
         raise NoInputError(
             f"{shown} lists {len(clips)} recordings, and none is there;"
-            f" the first would be {display_name(clips[0]['path'])}",
+            f" the first would be {display_name(clips[0].path)}",
             "Paths count from the folder of the manifest",
         )
     if paths.prefix:
         notes.append(f"{display_name(paths.prefix)} is not there, the manifest's folder is taken for it")
-    return Manifest(clips, notes)
+    return clips, notes
 
 
 def write_template(file: Path, clips: Iterable[tuple[str, str, str]]) -> None:
-    """Write a manifest to fill in.
+    """Write a manifest to fill in, of (path, label, speaker), where empty is not known.
 
-    Parameters
-    ----------
-    file : Path
-        Paths are written as they count from its folder.
-    clips : iterable of (path, label, speaker)
-        Empty where it is not known.
-
-    Raises
-    ------
-    ConfigError
-        The file exists.
-    AccessError
-        It cannot be written.
+    Paths are written as they count from its folder. ConfigError: the file exists. AccessError: it cannot be
+    written.
     """
     if os.path.lexists(file):
         raise ConfigError(f"{display_name(file)} exists already, and stays as it is", "Give a new name")
@@ -232,8 +196,8 @@ def _require_values(rows: list[_Row]) -> None:
             )
 
 
-def _clips(rows: list[_Row], columns: list[str], paths: _Paths, notes: list[str]) -> list[dict[str, Any]]:
-    """Turn rows into the fields of clips; a recording that is listed again the same way counts once."""
+def _clips(rows: list[_Row], columns: list[str], paths: _Paths, notes: list[str]) -> list[Clip]:
+    """Turn rows into clips; a recording that is listed again the same way counts once."""
     read_as = {name: _READ[name] for name in columns if name in _READ}
     for name in list(read_as):
         try:
@@ -244,28 +208,28 @@ def _clips(rows: list[_Row], columns: list[str], paths: _Paths, notes: list[str]
     further = [
         name for name in columns if name and name not in (*read_as, "path", "label", "speaker", "corpus")
     ]
-    clips: dict[str, dict[str, Any]] = {}
+    clips: dict[str, Clip] = {}
     lines: dict[str, int] = {}
     for line, values in rows:
         if "/" in values.get("corpus", ""):
             raise DataError(f", line {line}: the name of a corpus holds a /", "Rename it")
-        clip = {
-            "path": paths.find(values["path"]),
-            "label": canonical(values["label"]),
-            "speaker": values.get("speaker") or None,
-            "corpus": values.get("corpus", ""),
-            "extra": tuple((name, values[name]) for name in further if values[name]),
+        clip = Clip(
+            path=paths.find(values["path"]),
+            label=canonical(values["label"]),
+            speaker=values.get("speaker") or None,
+            corpus=values.get("corpus", ""),
+            extra=tuple((name, values[name]) for name in further if values[name]),
             **{name: convert(values[name]) for name, convert in read_as.items()},
-        }
-        place = os.path.normpath(clip["path"])
+        )
+        place = os.path.normpath(clip.path)
         before = clips.setdefault(place, clip)
         first = lines.setdefault(place, line)
         for name in ("label", "speaker", "corpus"):
-            if clip[name] != before[name]:
+            here, there = getattr(clip, name), getattr(before, name)
+            if here != there:
                 raise DataError(
                     f", line {line}: {display_name(values['path'])} has the {name}"
-                    f" {display_name(clip[name] or 'unknown')}, in line {first}"
-                    f" {display_name(before[name] or 'unknown')}",
+                    f" {display_name(here or 'unknown')}, in line {first} {display_name(there or 'unknown')}",
                     "Keep the row that is right",
                 )
     if len(clips) < len(rows):
@@ -274,18 +238,9 @@ def _clips(rows: list[_Row], columns: list[str], paths: _Paths, notes: list[str]
 
 
 class _Paths:
-    """Find recordings under the names a manifest gives them, whatever system wrote it.
+    """Finds recordings under the names a manifest gives them, whatever system wrote it.
 
-    Parameters
-    ----------
-    folder : str
-    encoding : str
-    listed : list of str
-
-    Attributes
-    ----------
-    prefix : str
-        A folder that is not there and stands before the paths; empty where some are found without.
+    `prefix` is a folder that is not there and stands before the paths; empty where some are found without.
     """
 
     def __init__(self, folder: str, encoding: str, listed: list[str]) -> None:

@@ -24,8 +24,7 @@ from speechemo_cli.files import require_writable, sha256_file
 
 if TYPE_CHECKING:
     from speechemo_cli.config import Config
-    from speechemo_cli.corpus.clips import Clip, Corpus
-    from speechemo_cli.corpus.collection import Collection
+    from speechemo_cli.corpus.clips import Clip, Collection, Corpus
 
 # Clips a worker computes before it writes them as one shard: what a kill can lose, at most, a worker.
 _SHARD_CLIPS = 128

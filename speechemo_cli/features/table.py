@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from speechemo_cli.config import Config
-from speechemo_cli.corpus.collection import Collection, find_all
+from speechemo_cli.corpus.clips import Collection
+from speechemo_cli.corpus.layouts import find_all
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.features import dataset
 from speechemo_cli.files import atomic_path, display_name
