@@ -20,13 +20,13 @@ import pytest
 import soundfile
 from conftest import harmonic
 
-from speechemo_cli import cluster
 from speechemo_cli.config import Config
 from speechemo_cli.corpus.clips import Clip
 from speechemo_cli.errors import AccessError, ConfigError
 from speechemo_cli.features import feature_set
 from speechemo_cli.features.extraction import extract
 from speechemo_cli.features.store import FeatureStore, StoredFeatures
+from speechemo_cli.inference import cluster
 
 pytest.importorskip("distributed", reason="needs the extra dask")
 

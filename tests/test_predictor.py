@@ -261,7 +261,7 @@ def test_the_public_names_are_there_and_load_late() -> None:
 
 @pytest.mark.parametrize("runtime", ["litert", "keras"])
 def test_a_clip_unlike_the_training_is_answered_with_a_warning(
-    runtime: str, fast: Path, rng: np.random.Generator
+    runtime: str, fast: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     like, unlike = noisy(rng, 1.0, 22050), rng.standard_normal(22050).astype(np.float32) / 10
     metadata = model_file.read_metadata(fast)
@@ -272,8 +272,8 @@ def test_a_clip_unlike_the_training_is_answered_with_a_warning(
     limit = (near + far) / 2
 
     def answers(unlike_above: float | None) -> list[tuple[str, ...]]:
-        told = replace(metadata, unlike=unlike_above)
-        predictor = Predictor(fast, told, Config(), runtime=runtime)
+        monkeypatch.setattr(model_file, "read_metadata", lambda _: replace(metadata, unlike=unlike_above))
+        predictor = Predictor.open(fast, runtime=runtime)
         return [predictor.predict_samples(y, 22050).warnings for y in (like, unlike)]
 
     quiet, (warning,) = answers(limit)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speechemo_cli.inference.segmentation import Stretch, Windows, join_doubtful, plan, stretches
+from speechemo_cli.inference.segmentation import RawSegment, Windows, cut_by_label, merge_low_confidence, plan
 
 FLAT = np.full(10_000, -20.0, np.float32)
 
@@ -73,7 +73,7 @@ def answer(
         zeros = np.zeros(len(rows), np.int64)
         windows = Windows(np.stack([first, first + 100], axis=1), zeros, zeros)
         whole = np.array([[runs[0][0], runs[-1][1]]])
-    found = stretches(np.array(runs), whole, windows, one_hot(rows), levels, pause)
+    found = cut_by_label(np.array(runs), whole, windows, one_hot(rows), levels, pause)
     return [(one.first, one.last, int(one.probabilities.argmax())) for one in found]
 
 
@@ -115,7 +115,7 @@ def test_a_moment_of_another_label_is_no_change_and_a_longer_one_is() -> None:
         windows = np.arange(80) * 10
         zeros = np.zeros(80, np.int64)
         labels = [1 if 40 <= i < 40 + n else 0 for i in range(80)]
-        found = stretches(
+        found = cut_by_label(
             np.array([[0, 800]]),
             np.array([[0, 800]]),
             Windows(np.stack([windows, windows + 10], axis=1), zeros, zeros),
@@ -134,7 +134,7 @@ def test_probabilities_are_means_over_the_speech() -> None:
     rows = np.array([[0.6, 0.4], [0.9, 0.1]], np.float32)
     windows = Windows(runs, np.arange(2), np.zeros(2, np.int64))
 
-    (one,) = stretches(runs, runs, windows, rows, FLAT, pause=100)
+    (one,) = cut_by_label(runs, runs, windows, rows, FLAT, pause=100)
 
     assert one.speech == 400
     np.testing.assert_allclose(one.probabilities, [0.675, 0.325], atol=1e-6)
@@ -150,7 +150,7 @@ def test_whatever_is_answered_stretches_hold_all_speech_and_their_label_is_the_l
     rows = rng.dirichlet(np.full(4, 0.3), len(windows.spans)).astype(np.float32)
     levels = rng.normal(-40, 15, int(edges[-1]) + 5).astype(np.float32)
 
-    found = stretches(runs, runs, windows, rows, levels, pause=100)
+    found = cut_by_label(runs, runs, windows, rows, levels, pause=100)
 
     assert sum(one.speech for one in found) == (runs[:, 1] - runs[:, 0]).sum()
     assert found[0].first == runs[0, 0]
@@ -168,14 +168,14 @@ def test_whatever_is_answered_stretches_hold_all_speech_and_their_label_is_the_l
 
 
 def test_doubtful_neighbours_become_one_and_sure_ones_stay() -> None:
-    doubtful = Stretch(0, 100, np.array([0.6, 0.4]), 100)
-    other = Stretch(120, 220, np.array([0.3, 0.7]), 50)
-    sure = Stretch(230, 300, np.array([0.9, 0.1]), 70)
-    late = Stretch(500, 600, np.array([0.5, 0.5]), 100)
+    doubtful = RawSegment(0, 100, np.array([0.6, 0.4]), 100)
+    other = RawSegment(120, 220, np.array([0.3, 0.7]), 50)
+    sure = RawSegment(230, 300, np.array([0.9, 0.1]), 70)
+    late = RawSegment(500, 600, np.array([0.5, 0.5]), 100)
 
-    later = Stretch(610, 700, np.array([0.5, 0.5]), 90)
+    later = RawSegment(610, 700, np.array([0.5, 0.5]), 90)
 
-    joined = join_doubtful([doubtful, other, sure, late, later], 0.8, pause=50)
+    joined = merge_low_confidence([doubtful, other, sure, late, later], 0.8, pause=50)
 
     assert [(one.first, one.last, one.speech) for one in joined] == [
         (0, 220, 150),
@@ -183,6 +183,6 @@ def test_doubtful_neighbours_become_one_and_sure_ones_stay() -> None:
         (500, 700, 190),
     ]
     np.testing.assert_allclose(joined[0].probabilities, [0.5, 0.5])
-    assert len(join_doubtful([doubtful, other], 0.5, pause=50)) == 2
-    assert len(join_doubtful([doubtful, other], 0.8, pause=10)) == 2
-    assert join_doubtful([], 0.8, pause=10) == []
+    assert len(merge_low_confidence([doubtful, other], 0.5, pause=50)) == 2
+    assert len(merge_low_confidence([doubtful, other], 0.8, pause=10)) == 2
+    assert merge_low_confidence([], 0.8, pause=10) == []

@@ -12,14 +12,14 @@ from matplotlib import image
 
 from speechemo_cli.cli import app
 from speechemo_cli.errors import DataError
-from speechemo_cli.inference import clip_plot
+from speechemo_cli.inference import plots
 from speechemo_cli.inference.predictor import Answer, Predictor
 
 ANSWER = Answer("clip.wav", "sad", 0.75, {"sad": 0.75, "angry": 0.25}, 1.0, ("band-limited: as a telephone",))
 
 
 def drawn(y: np.ndarray, tmp_path: Path, answer: Answer = ANSWER) -> np.ndarray:
-    clip_plot.draw(y, answer, tmp_path / "clip.png")
+    plots.draw_clip(y, answer, tmp_path / "clip.png")
     return image.imread(tmp_path / "clip.png")
 
 
@@ -38,18 +38,18 @@ def test_show_draws_the_clip_and_answers_as_predict_does(
 
 
 def test_track_pitch_finds_that_of_speech_alone() -> None:
-    hum = 0.1 * np.sin(2 * np.pi * 500 * np.arange(clip_plot.SR) / clip_plot.SR)
-    y = np.concatenate([harmonic(1.0, clip_plot.SR, f0=140.0), hum]).astype(np.float32)
+    hum = 0.1 * np.sin(2 * np.pi * 500 * np.arange(plots.CLIP_SR) / plots.CLIP_SR)
+    y = np.concatenate([harmonic(1.0, plots.CLIP_SR, f0=140.0), hum]).astype(np.float32)
 
-    times, f0 = clip_plot.track_pitch(y, np.array([[0.1, 0.9]]))
+    times, f0 = plots.track_pitch(y, np.array([[0.1, 0.9]]))
 
     assert np.nanmedian(f0) == pytest.approx(140.0, rel=0.01)
     assert np.isnan(f0[(times < 0.1) | (times >= 0.9)]).all()
-    assert np.isnan(clip_plot.track_pitch(y, np.empty((0, 2)))[1]).all()
+    assert np.isnan(plots.track_pitch(y, np.empty((0, 2)))[1]).all()
 
 
 def test_show_draws_noise_and_any_name(tmp_path: Path, rng: np.random.Generator) -> None:
-    noise = rng.normal(0, 0.1, clip_plot.SR).astype(np.float32)
+    noise = rng.normal(0, 0.1, plots.CLIP_SR).astype(np.float32)
     odd = Answer("$x$_声\n.wav", "$a$", 1.0, {"$a$": 1.0, "b": 0.0}, 1.0)
 
     assert not np.array_equal(drawn(noise, tmp_path), drawn(noise, tmp_path, odd))
@@ -57,7 +57,7 @@ def test_show_draws_noise_and_any_name(tmp_path: Path, rng: np.random.Generator)
 
 def test_show_refuses_what_is_too_long_for_a_picture(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"lasts 61 s, expected up to 60 s\. .* speechemo timeline"):
-        clip_plot.draw(np.zeros(61 * clip_plot.SR, np.float32), ANSWER, tmp_path / "clip.png")
+        plots.draw_clip(np.zeros(61 * plots.CLIP_SR, np.float32), ANSWER, tmp_path / "clip.png")
     assert not (tmp_path / "clip.png").exists()
 
 

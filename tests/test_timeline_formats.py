@@ -91,12 +91,11 @@ def test_no_name_of_a_file_breaks_rttm(name: str) -> None:
     assert text.encode()
 
 
-def test_rttm_says_which_channel_and_takes_another_name() -> None:
+def test_to_rttm_says_which_channel() -> None:
     def channel(name: str | None) -> str:
         return to_rttm(replace(FOUND, channel=name)).split()[2]
 
     assert [channel(name) for name in (None, "left", "right", "3")] == ["1", "1", "2", "3"]
-    assert to_rttm(FOUND, "call 7").split()[1] == "call_7"
 
 
 def test_rows_go_under_their_columns_through_a_csv_file_and_back() -> None:

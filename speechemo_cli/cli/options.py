@@ -278,7 +278,7 @@ def workers_of(backend: choices.Backend, scheduler: str | None) -> AbstractConte
         )
     if scheduler is None:
         return nullcontext()
-    from speechemo_cli import cluster
+    from speechemo_cli.inference import cluster
 
     return cluster.connected(scheduler)
 

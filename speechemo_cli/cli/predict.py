@@ -84,9 +84,9 @@ def run(
         total = found.count() if terminal.shows_progress() else None
         answer = predictor.predict_groups
         if scheduler is not None:
-            from speechemo_cli.inference import elsewhere
+            from speechemo_cli.inference import cluster
 
-            answer = partial(elsewhere.predict_groups, elsewhere.Model.of(predictor, config, asked.runtime))
+            answer = partial(cluster.predict_groups, predictor, asked.runtime)
         _answer_all(answer, predictor, found, sink, total)
     terminal.exit_for(sink.failed + found.unreadable, sink.n + found.unreadable)
 

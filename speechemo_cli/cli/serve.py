@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -48,8 +49,7 @@ def run(
     from speechemo_cli.evaluation.model_card import licences
     from speechemo_cli.inference.predictor import Predictor
     from speechemo_cli.models import model_file
-    from speechemo_cli.serve.answering import Answering
-    from speechemo_cli.serve.workers import WorkerPool
+    from speechemo_cli.serve.workers import WorkerPool, load_model
 
     config = settings.config()
     path = model_file.find(model, config.models)
@@ -65,7 +65,8 @@ def run(
 
     async def answer() -> None:
         with _listen(host, port) as listening:
-            pool = WorkerPool(Answering(path, config), min(_MOST_WORKERS, config.workers), _TIMEOUT_S)
+            n = min(_MOST_WORKERS, config.workers)
+            pool = WorkerPool(partial(load_model, path, config), n, _TIMEOUT_S)
             terminal.note(f"serving on {_address(listening)} until Ctrl-C")
             if not ipaddress.ip_address(listening.getsockname()[0]).is_loopback:
                 terminal.warn("everybody who reaches this address may use it: there is no password")

@@ -25,7 +25,7 @@ def run(
     The answer is that of `speechemo predict`, for the mean of all channels.
     """
     from speechemo_cli.audio import reader
-    from speechemo_cli.inference import clip_plot
+    from speechemo_cli.inference import plots
     from speechemo_cli.inference.predictor import Predictor
     from speechemo_cli.models import litert_file, model_file
 
@@ -36,9 +36,9 @@ def run(
     (answer,) = Predictor.open(path, config).predict_one(clip)
     if isinstance(answer, ClipError):
         raise NoInputError(f"{display_name(clip)}: {answer.error}")
-    (loaded,) = reader.load_clip(clip, config.audio, "mix", clip_plot.SR)
+    (loaded,) = reader.load_clip(clip, config.audio, "mix", plots.CLIP_SR)
     assert isinstance(loaded, reader.PreparedClip)
-    clip_plot.draw(loaded.y, answer, plot)
+    plots.draw_clip(loaded.y, answer, plot)
     terminal.note(f"model: {model_file.shown(path)}; picture: {display_name(plot)}")
     for warning in answer.warnings:
         terminal.warn(warning)

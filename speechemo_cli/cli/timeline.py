@@ -104,7 +104,7 @@ def _follow_all(
     plot: Path | None,
 ) -> None:
     """Write the records of every recording, and draw them."""
-    from speechemo_cli.inference import timeline_plot
+    from speechemo_cli.inference import plots
 
     for recording in found:
         sink.reserve(recording)
@@ -122,7 +122,7 @@ def _follow_all(
                 items.append(ClipError(recording.path, str(error)))
         for item in items:
             if plot and not isinstance(item, ClipError):
-                timeline_plot.draw(item, plot)
+                plots.draw_timeline(item, plot)
                 terminal.note(f"timeline: {display_name(plot)}")
         sink.write(recording, items)
     sink.close()

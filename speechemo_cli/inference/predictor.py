@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
@@ -28,14 +28,18 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from speechemo_cli.inference.results import Style
     from speechemo_cli.inference.timeline import Timeline
     from speechemo_cli.models.metadata import ModelMetadata
+
+    # A file; or a name, and what a file of that name would hold.
+    ClipSource = str | tuple[str, bytes]
+    Items = list["Answer | ClipError"]
 
 # Clips that go through the network together. Also what is in memory at a time.
 BATCH = 64
 # The answer where no label is probable enough.
 UNCERTAIN = "uncertain"
-_NO_SAMPLES = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True, repr=False)
@@ -77,14 +81,28 @@ class Answer(Result):
         falling = sorted(self.probabilities.items(), key=lambda one: -one[1])
         return [(label, percent(p), p) for label, p in falling]
 
+    def _record(self, style: Style) -> dict[str, Any]:
+        return {
+            "label": self.label,
+            "confidence": round(self.confidence, 6),
+            "probabilities": style.probabilities(self),
+            "duration_s": round(self.duration_s, 3),
+            "model": style.model,
+            "warnings": list(self.warnings),
+            "sha256": self.sha256,
+            "key": style.key,
+        }
 
-@dataclass(frozen=True)
-class _Prepared:
-    """A clip after the part of the work that threads share."""
 
-    path: str
-    clip: reader.PreparedClip
+class _Prepared(NamedTuple):
+    """The features of a clip [shape=(1, dim)], and what else its answer needs."""
+
     features: NDArray[np.float32]
+    path: str
+    duration_s: float
+    warnings: tuple[str, ...]
+    channel: str | None
+    sha256: str
 
 
 class Predictor:
@@ -103,10 +121,10 @@ class Predictor:
         Rate in Hz of the waveforms the features are computed of.
     labels : tuple of str
         What it answers with, in the one order.
-    runtime : str
-        What runs the network: `litert` or `keras`.
+    runtime : {"litert", "keras"}
+        What runs the network.
     slow_because : str
-        Why it is not `litert`, where that was wished for; else empty.
+        Why it is not `litert`, where `auto` was asked for; else empty.
 
     Examples
     --------
@@ -122,12 +140,11 @@ class Predictor:
         path: str | os.PathLike[str],
         metadata: ModelMetadata,
         config: Config,
-        *,
-        runtime: str = "auto",
-        min_confidence: float = 0.0,
-        labels: Sequence[str] | None = None,
-        channel: str = "mix",
-        isolate: bool = False,
+        runtime: str,
+        min_confidence: float,
+        labels: Sequence[str] | None,
+        channel: str,
+        isolate: bool,
     ) -> None:
         self.path = path
         self.metadata = metadata
@@ -168,18 +185,16 @@ class Predictor:
         config : Config, optional
             How clips are read. The features are those the model was trained on, whatever it says.
         runtime : {"auto", "litert", "keras"}
-            What runs the network. `auto` takes the model's LiteRT file if it has one that belongs to
-            it, else Keras, and says why in `slow_because`.
+            `auto` takes the LiteRT file that belongs to the model, if there is one, else Keras.
         min_confidence : float
             Answers below this probability are `uncertain`.
         labels : sequence of str, optional
-            Answer with one of these alone; the probabilities of the others are left out and the rest
-            brought to a sum of 1.
+            Answer with one of these alone; their probabilities are brought to a sum of 1.
         channel : {"mix", "left", "right", "each"}
             The mean of all channels, one of two, or an answer for each.
         isolate : bool
-            Decode compressed clips of a list in processes of their own, as many as `config.workers`: a file
-            that crashes the decoder, or takes all memory, is refused like others.
+            Decode compressed clips of a list in up to `config.workers` other processes: a file that crashes
+            the decoder, or takes all memory, is refused like others.
 
         Raises
         ------
@@ -191,16 +206,8 @@ class Predictor:
         _one_of("runtime", runtime, Runtime)
         _one_of("channel", channel, Channel)
         path = model_file.PACKAGED if path is None else path
-        return cls(
-            path,
-            model_file.read_metadata(path),
-            config or Config(),
-            runtime=runtime,
-            min_confidence=min_confidence,
-            labels=labels,
-            channel=channel,
-            isolate=isolate,
-        )
+        metadata = model_file.read_metadata(path)
+        return cls(path, metadata, config or Config(), runtime, min_confidence, labels, channel, isolate)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what answers, with the keys of `speechemo model info --format json`, and the runtime."""
@@ -235,17 +242,9 @@ class Predictor:
     def predict(
         self, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
     ) -> Answer | ClipError | list[Answer | ClipError] | Iterator[Answer | ClipError]:
-        """Answer for one clip now, or for many in order, each as soon as its batch is through.
+        """Answer for one clip now, or for any number in order, each as soon as its batch is through.
 
-        Parameters
-        ----------
-        paths : path-like or iterable of path-like
-            One file, or any number, taken a batch at a time.
-
-        Returns
-        -------
-        Answer or ClipError, or an iterator of them
-            With `channel="each"` one for each channel: of one file a list.
+        With `channel="each"` there is one answer for each channel: of one file a list.
         """
         if not isinstance(paths, str | bytes | os.PathLike):
             return (item for items in self.predict_groups(map(os.fsdecode, paths)) for item in items)
@@ -253,23 +252,10 @@ class Predictor:
         return items if self.channel == "each" else items[0]
 
     def timeline(self, path: str | os.PathLike[str], **options: Any) -> Timeline | list[Timeline]:
-        """Follow the emotion through a recording of any length.
+        """Follow the emotion through a recording of any length; with `channel="each"` a list of timelines.
 
-        Parameters
-        ----------
-        path : path-like
-        **options
-            `window_s`, `hop_s` and `on_progress` of `inference.timeline.timeline`.
-
-        Returns
-        -------
-        Timeline
-            With `channel="each"` a list, one for each channel.
-
-        Raises
-        ------
-        AudioError
-            The recording cannot be read.
+        Options are `window_s`, `hop_s` and `on_progress` of `inference.timeline.timeline`. Raises AudioError
+        if the recording cannot be read.
         """
         from speechemo_cli.inference.timeline import timelines
 
@@ -277,63 +263,35 @@ class Predictor:
         found = timelines(self, path, channel=self.channel, **options)
         return list(found) if self.channel == "each" else next(found)
 
-    def predict_groups(self, clips: Iterable[str | tuple[str, bytes]]) -> Iterator[list[Answer | ClipError]]:
-        """Answer as `predict` does, but keep the answers of a clip together.
+    def predict_groups(self, clips: Iterable[ClipSource]) -> Iterator[Items]:
+        """Answer as `predict` does, but keep the answers of a clip together: a list for each clip.
 
-        Parameters
-        ----------
-        clips : iterable of str or (str, bytes)
-            Files, or a name and what a file of that name would hold.
-
-        Yields
-        ------
-        list of Answer or ClipError
-            One list a clip, one answer a channel.
+        Instead of a file, a clip may be a name and what a file of that name would hold.
         """
         clips = iter(clips)
         batch = list(islice(clips, BATCH))
         with ExitStack() as stack:
             if self._pool:
                 stack.enter_context(closing(self._pool))
-            run = stack.enter_context(_side_by_side(min(self.config.workers, len(batch))))
+            run = stack.enter_context(_mapping(min(self.config.workers, len(batch))))
             while batch:
-                yield from self._grouped(list(run(self._prepared, batch)))
+                yield from self._answers(list(run(self._prepared, batch)))
                 batch = list(islice(clips, BATCH))
 
-    def predict_batch(self, clips: Sequence[str | tuple[str, bytes]]) -> list[list[Answer | ClipError]]:
+    def predict_batch(self, clips: Sequence[ClipSource]) -> list[Items]:
         """Answer as `predict_groups` does, in this thread, and keep the processes that decode."""
-        return list(self._grouped([self._prepared(clip) for clip in clips]))
+        return self._answers([self._prepared(clip) for clip in clips])
 
-    def _grouped(
-        self, prepared: Sequence[Sequence[_Prepared | ClipError]]
-    ) -> Iterator[list[Answer | ClipError]]:
-        answered = self._answers([item for items in prepared for item in items])
-        for items in prepared:
-            yield list(islice(answered, len(items)))
-
-    def predict_one(self, path: str | os.PathLike[str]) -> list[Answer | ClipError]:
+    def predict_one(self, path: str | os.PathLike[str]) -> Items:
         """Answer for one clip in this thread: one answer a channel."""
-        return list(self._answers(self._prepared(os.fsdecode(path))))
+        return self.predict_batch([os.fsdecode(path)])[0]
 
-    def predict_content(self, content: bytes, name: str = "-") -> list[Answer | ClipError]:
-        """Answer for the bytes of an audio file.
-
-        Parameters
-        ----------
-        content : bytes
-            Of any format a file could have.
-        name : str
-            What the answer calls it.
-
-        Returns
-        -------
-        list of Answer or ClipError
-            One answer a channel.
-        """
-        return list(self._answers(self._prepared((name, content))))
+    def predict_content(self, content: bytes, name: str = "-") -> Items:
+        """Answer for the bytes of an audio file, which the answers call `name`: one answer a channel."""
+        return self.predict_batch([(name, content)])[0]
 
     def predict_samples(self, y: ArrayLike, sr: int) -> Answer:
-        """Answer for samples.
+        """Answer for samples; the path of the answer is empty.
 
         Parameters
         ----------
@@ -341,11 +299,6 @@ class Predictor:
             Mono samples: of floats, full scale is 1.0; of integers, what their type can hold.
         sr : int
             Their rate in Hz.
-
-        Returns
-        -------
-        Answer
-            With an empty path.
 
         Raises
         ------
@@ -363,24 +316,17 @@ class Predictor:
         samples, offset = without_offset(samples)
         check_warnings(offset, self.config.audio)
         recording = reader.Recording(samples, int(sr), "", offset)
-        (answer,) = self._answers([self._with_features("", recording)])
+        ((answer,),) = self._answers([[self._with_features("", recording)]])
         assert isinstance(answer, Answer)
         return answer
 
     def probabilities(self, windows: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Answer for waveforms at `sr` as they are, without any check: parts of a recording.
+        """Return a row of probabilities for each part of a recording [shape=(windows, n_labels)].
 
-        Parameters
-        ----------
-        windows : sequence of np.ndarray [shape=(n,), dtype=float32]
-            At least one.
-
-        Returns
-        -------
-        np.ndarray [shape=(windows, n_labels), dtype=float32]
-            In the order of `labels`; rows sum to 1.
+        The parts, at least one, are waveforms [shape=(n,)] at `sr` Hz and are not checked. Columns are in the
+        order of `labels`; rows sum to 1.
         """
-        with _side_by_side(min(self.config.workers, len(windows))) as run:
+        with _mapping(min(self.config.workers, len(windows))) as run:
             features = np.concatenate(list(run(self._compute, windows)))
         rows, _ = self._runtime.answer(features)
         return np.stack([self._chosen(row) for row in rows]).astype(np.float32)
@@ -392,73 +338,59 @@ class Predictor:
         # Where the network is sure that it is none of them, it says nothing of which.
         return chosen / total if total > 0 else np.full_like(chosen, 1 / len(chosen))
 
-    def _read(self, path: str, content: bytes | None) -> list[reader.Recording]:
-        if self._pool:
-            return self._pool.read_channels(path, content)
-        return reader.read_channels(path, self.config.audio, self.channel, content)
-
-    def _prepared(self, clip: str | tuple[str, bytes]) -> Sequence[_Prepared | ClipError]:
+    def _prepared(self, clip: ClipSource) -> Sequence[_Prepared | ClipError]:
         path, content = (clip, None) if isinstance(clip, str) else clip
         try:
             with reader.clip_errors():
-                return [self._with_features(path, one) for one in self._read(path, content)]
+                if self._pool:
+                    recordings = self._pool.read_channels(path, content)
+                else:
+                    recordings = reader.read_channels(path, self.config.audio, self.channel, content)
+                return [self._with_features(path, one) for one in recordings]
         except AudioError as error:
             return [ClipError(path, str(error))]
 
     def _with_features(self, path: str, recording: reader.Recording) -> _Prepared | ClipError:
-        prepared = reader.prepare(path, recording, self.config.audio, self.sr)
-        if isinstance(prepared, ClipError):
-            return prepared
+        clip = reader.prepare(path, recording, self.config.audio, self.sr)
+        if isinstance(clip, ClipError):
+            return clip
         longest_s = self.metadata.data.get("longest_s")
-        long = longest_s and quality.long(prepared.duration_s, longest_s)
-        # The samples have been of use: those of a whole batch would be gigabytes.
-        sound = prepared._replace(warnings=(*prepared.warnings, *filter(None, [long])), y=_NO_SAMPLES)
-        return _Prepared(path, sound, self._compute(prepared.y))
+        long = quality.long(clip.duration_s, longest_s) if longest_s else None
+        warnings = (*clip.warnings, long) if long else clip.warnings
+        return _Prepared(self._compute(clip.y), path, clip.duration_s, warnings, clip.channel, clip.sha256)
 
     def _compute(self, y: NDArray[np.float32]) -> NDArray[np.float32]:
         """Features of a waveform [shape=(1, dim)], as in training."""
         return self._features.compute(y, self._section, "")
 
-    def _answers(self, prepared: Sequence[_Prepared | ClipError]) -> Iterator[Answer | ClipError]:
-        usable = [one.features for one in prepared if isinstance(one, _Prepared)]
+    def _answers(self, groups: Sequence[Sequence[_Prepared | ClipError]]) -> list[Items]:
+        usable = [one.features for group in groups for one in group if isinstance(one, _Prepared)]
         rows = iter(zip(*self._runtime.answer(np.concatenate(usable)), strict=True) if usable else ())
-        for one in prepared:
-            yield self._answer(one, *next(rows)) if isinstance(one, _Prepared) else one
+        return [
+            [self._answer(one, *next(rows)) if isinstance(one, _Prepared) else one for one in group]
+            for group in groups
+        ]
 
-    def _answer(self, prepared: _Prepared, row: NDArray[np.float32], distance: float) -> Answer:
+    def _answer(self, clip: _Prepared, row: NDArray[np.float32], distance: float) -> Answer:
         probabilities = dict(zip(self.labels, self._chosen(row).tolist(), strict=True))
         label = max(probabilities, key=probabilities.__getitem__)
         confidence = probabilities[label]
         if confidence < self.min_confidence:
             label = UNCERTAIN
-        clip = prepared.clip
+        warnings, limit = clip.warnings, self.metadata.unlike
+        if limit is not None and distance > limit:
+            warnings += (
+                f"unlike the training: its features are {distance:.1f} from those of the training,"
+                f" whose own speakers stay below {limit:.1f}",
+            )
         return Answer(
-            prepared.path,
-            label,
-            confidence,
-            probabilities,
-            clip.duration_s,
-            (*clip.warnings, *self._unlike(float(distance))),
-            clip.channel,
-            clip.sha256,
-        )
-
-    def _unlike(self, distance: float) -> tuple[str, ...]:
-        """Say that a clip is unlike those of the training."""
-        if self.metadata.unlike is None or distance <= self.metadata.unlike:
-            return ()
-        return (
-            f"unlike the training: its features are {distance:.1f} from those of the training,"
-            f" whose own speakers stay below {self.metadata.unlike:.1f}",
+            clip.path, label, confidence, probabilities, clip.duration_s, warnings, clip.channel, clip.sha256
         )
 
 
 @contextmanager
-def _side_by_side(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """Give a `map` that works in threads, where there is work for more than one.
-
-    Decoding, resampling and the network leave the interpreter lock alone, so threads do.
-    """
+def _mapping(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """Give a `map` that works in threads: decoding, resampling and the network leave the interpreter lock."""
     if workers < 2:
         yield map
         return

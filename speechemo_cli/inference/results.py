@@ -15,10 +15,7 @@ from speechemo_cli.files import display_name
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from typing_extensions import TypeIs
-
     from speechemo_cli.inference.predictor import Answer, Predictor
-    from speechemo_cli.inference.timeline import Timeline
 
 # Rows of a table in a notebook. A recording of hours has thousands of segments.
 _MOST_ROWS = 30
@@ -33,8 +30,12 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record of docs/formats.md, without `model` and `key`, which are those of a run."""
-        record: dict[str, Any] = Style("", ()).record(self)  # type: ignore[arg-type]
+        record = Style("", ()).record(self)
         return {name: value for name, value in record.items() if name not in ("model", "key")}
+
+    def _record(self, style: Style) -> dict[str, Any]:
+        """Return what a record holds beside the fields of all records."""
+        raise NotImplementedError
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._title()}>"
@@ -53,7 +54,7 @@ class Result:
 
     def _rows(self) -> Sequence[tuple[str, str, float | None]]:
         """Return what stands in each row of its table, and the length of the bar: 0 to 1."""
-        return ()
+        raise NotImplementedError
 
 
 def html_table(title: str, rows: Sequence[tuple[str, str, float | None]], notes: Sequence[str] = ()) -> str:
@@ -66,11 +67,10 @@ def html_table(title: str, rows: Sequence[tuple[str, str, float | None]], notes:
         return html.escape(display_name(text))
 
     bar = '<div style="width: {:.0f}px; height: 0.8em; background: #0072b2"></div>'
-    lines = [
-        cell(safe(name)) + cell(safe(value)) + cell("" if share is None else bar.format(100 * share))
-        for name, value, share in rows
-    ]
-    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    body = "".join(
+        f"<tr>{cell(safe(name))}{cell(safe(value))}{cell('' if p is None else bar.format(100 * p))}</tr>"
+        for name, value, p in rows
+    )
     return f"<b>{safe(title)}</b><table>{body}</table>" + "<br>".join(map(safe, notes))
 
 
@@ -120,52 +120,20 @@ class Style(NamedTuple):
             found = {label: found[label] for label in best}
         return {label: round(p, 6) for label, p in found.items()}
 
-    def record(self, item: Answer | Timeline | ClipError) -> dict[str, Any]:
+    def record(self, item: Result | ClipError) -> dict[str, Any]:
         """Return a record as JSON has it."""
         if isinstance(item, ClipError):
             return item.to_dict()
-        channel = {} if item.channel is None else {"channel": item.channel}
-        head = {"schema": SCHEMA, "path": str(item.path), **channel}  # a path may be one of numpy's strings
-        duration_s, shared = round(item.duration_s, 3), {"model": self.model, "warnings": list(item.warnings)}
-        if _is_timeline(item):
-            told = {
-                "duration_s": duration_s,
-                "segments": [_rounded(asdict(segment)) for segment in item.segments],
-                "summary": {label: _rounded(part) for label, part in item.summary.items()},
-                **shared,
-            }
-        else:
-            told = {
-                "label": item.label,
-                "confidence": round(item.confidence, 6),
-                "probabilities": self.probabilities(item),
-                "duration_s": duration_s,
-                **shared,
-                "sha256": item.sha256,
-                "key": self.key,
-            }
-        restriction = {"restricted_to": list(self.labels)} if self.restricted else {}
-        return {**head, "status": "ok", **told, **restriction}
+        return {
+            "schema": SCHEMA,
+            "path": str(item.path),  # it may be one of numpy's strings
+            **({} if item.channel is None else {"channel": item.channel}),
+            "status": "ok",
+            **item._record(self),
+            **({"restricted_to": list(self.labels)} if self.restricted else {}),
+        }
 
     def document(self, records: list[dict[str, Any]]) -> dict[str, Any]:
         """Return all records as one document."""
         name = "clips" if self.command == "predict" else "recordings"
         return {"schema": SCHEMA, "command": self.command, "model": self.model, name: records}
-
-
-def _is_timeline(item: Answer | Timeline) -> TypeIs[Timeline]:
-    # By its field: to import its class takes too long for a --help.
-    return hasattr(item, "segments")
-
-
-def _rounded(values: dict[str, Any]) -> dict[str, Any]:
-    """Seconds to the millisecond, shares and probabilities to six places."""
-    out: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            out[key] = _rounded(value)
-        elif isinstance(value, float):
-            out[key] = round(value, 3 if key.endswith("_s") else 6)
-        else:
-            out[key] = value
-    return out

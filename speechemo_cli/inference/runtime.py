@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,45 +25,39 @@ if TYPE_CHECKING:
 _TOLERANCE = 1e-3
 
 
-class Runtime(Protocol):
-    """Answers for features.
-
-    Attributes
-    ----------
-    name : str
-        One of `choices.Runtime`, but never `auto`.
-    """
+class Runtime:
+    """Answers for features; `name` is one of `choices.Runtime`, but never `auto`."""
 
     name: str
+    source: str
 
     def answer(self, features: Rows) -> tuple[Rows, Rows]:
-        """Return the probabilities of some clips, and how far their features are from the training's.
+        """Return probabilities [shape=(clips, n_labels)] and distances [shape=(clips,)] for features.
 
-        Parameters
-        ----------
-        features : np.ndarray [shape=(clips, dim), dtype=float32]
-
-        Returns
-        -------
-        probabilities : np.ndarray [shape=(clips, n_labels), dtype=float32]
-        distances : np.ndarray [shape=(clips,), dtype=float32]
-            As `training.with_distance` has it.
-
-        Raises
-        ------
-        ModelFileError
-            The network cannot be run, or what comes out are no probabilities.
+        Features are float32 [shape=(clips, dim)]; the distances, from those of the training, are as
+        `training.with_distance` has them. Raises ModelFileError if the network cannot be run, or what comes
+        out are no probabilities.
         """
-        ...
+        rows, distances = self._run(features)
+        # What no softmax gives: weights that are numbers one by one can still make others.
+        if (
+            not np.all((rows >= 0) & (rows <= 1 + _TOLERANCE))  # NaN is neither
+            or np.abs(rows.sum(axis=1) - 1).max() > _TOLERANCE
+        ):
+            raise ModelFileError(f"{self.source} does not answer with probabilities", archive.HOSTILE)
+        return rows, distances[:, 0]
+
+    def _run(self, features: Rows) -> tuple[Rows, Rows]:
+        raise NotImplementedError
 
 
-class LiteRtRuntime:
-    """Runs the LiteRT file beside a model. Imports neither TensorFlow nor Keras."""
+class LiteRtRuntime(Runtime):
+    """Runs the LiteRT file beside a model, one clip after another. Imports neither TensorFlow nor Keras."""
 
     name = "litert"
 
     def __init__(self, content: bytes, source: str, dim: int, n_labels: int) -> None:
-        self._source = source
+        self.source = source
         try:
             self._network = LiteRtModel(content)
         except (ValueError, RuntimeError, MemoryError) as error:
@@ -74,18 +68,16 @@ class LiteRtRuntime:
                 f"the LiteRT file of {source} has inputs and outputs {received}, expected {expected}"
             )
 
-    def answer(self, features: Rows) -> tuple[Rows, Rows]:
-        """Run the network on one clip after another."""
+    def _run(self, features: Rows) -> tuple[Rows, Rows]:
         try:
-            outputs = [self._network.run(row[None]) for row in features]
+            rows, distances = zip(*(self._network.run(row[None]) for row in features), strict=True)
         except (ValueError, RuntimeError, MemoryError) as error:
             reason = _reason(error)
-            raise ModelFileError(f"LiteRT cannot run the LiteRT file of {self._source}: {reason}") from error
-        rows, distances = (np.concatenate(each) for each in zip(*outputs, strict=True))
-        return _probabilities(rows, self._source), distances[:, 0]
+            raise ModelFileError(f"LiteRT cannot run the LiteRT file of {self.source}: {reason}") from error
+        return np.concatenate(rows), np.concatenate(distances)
 
 
-class KerasRuntime:
+class KerasRuntime(Runtime):
     """Runs the model file itself. TensorFlow is imported for the first answer, not before."""
 
     name = "keras"
@@ -93,13 +85,12 @@ class KerasRuntime:
     def __init__(self, path: str | os.PathLike[str], metadata: ModelMetadata) -> None:
         # The first answer loads it: what would be refused is said now, and what is there now is loaded.
         self._checked = model_file.check(path)
-        self._source = display_name(path)
+        self.source = display_name(path)
         if self._checked.metadata.sha256 != metadata.sha256:
-            raise ModelFileError(f"{self._source} was replaced while it was read", "Run it again")
+            raise ModelFileError(f"{self.source} was replaced while it was read", "Run it again")
         self._network: Any = None
 
-    def answer(self, features: Rows) -> tuple[Rows, Rows]:
-        """Run the network on all of them at once."""
+    def _run(self, features: Rows) -> tuple[Rows, Rows]:
         from speechemo_cli.models import training
 
         if self._network is None:
@@ -108,8 +99,8 @@ class KerasRuntime:
         try:
             rows, distances = training.predict(self._network, features)
         except Exception as error:  # every backend of Keras raises errors of its own
-            raise ModelFileError(f"{self._source} cannot be run by Keras: {_reason(error)}") from error
-        return _probabilities(rows, self._source), distances[:, 0]
+            raise ModelFileError(f"{self.source} cannot be run by Keras: {_reason(error)}") from error
+        return rows, distances
 
 
 def _reason(error: Exception) -> str:
@@ -120,38 +111,11 @@ def _reason(error: Exception) -> str:
     return archive.short(" ".join(str(error).split()), 200)
 
 
-def _probabilities(rows: NDArray[np.float32], source: str) -> NDArray[np.float32]:
-    """Refuse what no softmax gives: weights that are numbers one by one can still make others."""
-    if (
-        not np.all((rows >= 0) & (rows <= 1 + _TOLERANCE))  # NaN is neither
-        or np.abs(rows.sum(axis=1) - 1).max() > _TOLERANCE
-    ):
-        raise ModelFileError(f"{source} does not answer with probabilities", archive.HOSTILE)
-    return rows
-
-
 def choose(wanted: str, path: str | os.PathLike[str], metadata: ModelMetadata) -> tuple[Runtime, str]:
-    """Return the runtime for a model, and why it is not the fast one where `auto` had to give way.
+    """Return the runtime for a model, and why it is not LiteRT where `auto` was `wanted`; else "".
 
-    Parameters
-    ----------
-    wanted : str
-        One of `choices.Runtime`.
-    path : path-like
-        The `.keras` file.
-    metadata : ModelMetadata
-
-    Returns
-    -------
-    runtime : Runtime
-    reason : str
-        Empty where there is nothing to say.
-
-    Raises
-    ------
-    ModelFileError
-        `litert` was asked for and there is no LiteRT file that belongs to the model, or no LiteRT; or the
-        file is not the one any more that the metadata was read from.
+    Raises ModelFileError if `litert` is wanted and there is no LiteRT file that belongs to the model, or no
+    LiteRT; or if the `.keras` file at `path` is not the one any more that the metadata was read from.
     """
     if wanted == "keras":
         return KerasRuntime(path, metadata), ""

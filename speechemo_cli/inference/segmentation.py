@@ -1,10 +1,9 @@
-"""Which parts of a recording to listen to, and how the answers become stretches with one label."""
+"""Which parts of a recording the model answers for, and how its answers become segments with one label."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from speechemo_cli.audio.vad import FRAMES_A_SECOND
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Long utterances are listened to in windows of three lengths, each at its own share of the hop: the
+# Long utterances are answered for in windows of three lengths, each at its own share of the hop: the
 # long ones know the emotion better, the short ones where it begins and ends.
 _SCALES = (1.0, 1 / 2, 1 / 3)
 # The first and the last window of an utterance reach this share of a window beyond its ends and are
@@ -26,41 +25,20 @@ _CELL = 10
 _CHANGE_COSTS_S = 0.5
 _PAUSE_S = 0.3
 _DIP_DB, _DIP_REACH_S, _MOST_OFF = 40.0, 0.3, 0.9
-# Frames whose neighbours are in memory together.
-_PART = 4096
 
 
-@dataclass(frozen=True)
-class Windows:
-    """What to listen to, in order of time.
+class Windows(NamedTuple):
+    """Parts of a recording, in order of time; a scale of 0 means the full length."""
 
-    Attributes
-    ----------
-    spans : np.ndarray [shape=(windows, 2), dtype=int64]
-        First frame of each and the one after its last.
-    utterance : np.ndarray [shape=(windows,), dtype=int64]
-        Which one it is of.
-    scale : np.ndarray [shape=(windows,), dtype=int64]
-        0 for windows of the full length.
-    """
-
-    spans: NDArray[np.int64]
-    utterance: NDArray[np.int64]
-    scale: NDArray[np.int64]
+    spans: NDArray[np.int64]  # [shape=(windows, 2)]: first frame of each and the one after its last
+    utterance: NDArray[np.int64]  # [shape=(windows,)]: which one it is of
+    scale: NDArray[np.int64]  # [shape=(windows,)]: index of _SCALES
 
 
-@dataclass(frozen=True)
-class Stretch:
-    """Consecutive speech that has one label.
+class RawSegment(NamedTuple):
+    """Frames from `first` up to `last`, of which `speech` are speech, with one label.
 
-    Attributes
-    ----------
-    first, last : int
-        Its first frame and the one after its last.
-    probabilities : np.ndarray [shape=(n_labels,), dtype=float64]
-        Their mean over its speech.
-    speech : int
-        Frames of speech in it.
+    The probabilities [shape=(n_labels,)] are the mean over the speech.
     """
 
     first: int
@@ -70,16 +48,9 @@ class Stretch:
 
 
 def plan(utterances: NDArray[np.int64], window: int, hop: int) -> Windows:
-    """Lay windows over utterances; none reaches from one into another.
+    """Lay windows over utterances [shape=(utterances, 2)]; none reaches from one into another.
 
-    An utterance that fits into one window is listened to as a whole, as a clip is.
-
-    Parameters
-    ----------
-    utterances : np.ndarray [shape=(utterances, 2), dtype=int64]
-        First frame of each and the one after its last, in order.
-    window, hop : int
-        Frames.
+    An utterance that fits into one window is one, as a clip is. All numbers are frames.
     """
     rows = []
     for which, (first, last) in enumerate(utterances.tolist()):
@@ -97,15 +68,15 @@ def plan(utterances: NDArray[np.int64], window: int, hop: int) -> Windows:
     return Windows(table[:, :2], table[:, 2], table[:, 3])
 
 
-def stretches(
+def cut_by_label(
     runs: NDArray[np.int64],
     utterances: NDArray[np.int64],
     windows: Windows,
     rows: NDArray[np.float32],
     levels: NDArray[np.float32],
     pause: int,
-) -> list[Stretch]:
-    """Cut speech into stretches with one label each.
+) -> list[RawSegment]:
+    """Cut speech into segments with one label each; pauses of more than `pause` frames end one too.
 
     The probabilities at any time are those of the windows around it. Of all ways to label the speech
     the one is taken that is right for most of the time, as far as the probabilities tell, where every
@@ -113,26 +84,11 @@ def stretches(
     pause (dynamic programming, as Viterbi's algorithm). So single odd windows change nothing, and
     borders lie in pauses where there is one near.
 
-    Parameters
-    ----------
-    runs : np.ndarray [shape=(runs, 2), dtype=int64]
-        Speech: first frame of each run and the one after its last. At least one.
-    utterances : np.ndarray [shape=(utterances, 2), dtype=int64]
-        As they were given to `plan`; each run lies in one.
-    windows : Windows
-    rows : np.ndarray [shape=(windows, n_labels), dtype=float32]
-        Probabilities of each window.
-    levels : np.ndarray [shape=(frames,), dtype=float32]
-        In dB.
-    pause : int
-        Stretches end at pauses of more frames, change or not.
-
-    Returns
-    -------
-    list of Stretch
+    `runs` are the speech [shape=(runs, 2)], at least one, each within one of the utterances of `plan`;
+    `rows` the probabilities of each window [shape=(windows, n_labels)]; `levels` in dB [shape=(frames,)].
     """
     cells = np.concatenate([_cells(first, last, levels) for first, last in runs.tolist()])
-    probabilities = _evidence(cells, utterances, windows, rows)
+    probabilities = _cell_probabilities(cells, utterances, windows, rows)
     seconds = (cells[:, 1] - cells[:, 0]) / FRAMES_A_SECOND
     gap = cells[1:, 0] - cells[:-1, 1]
     cost = _CHANGE_COSTS_S * np.exp(-gap / (_PAUSE_S * FRAMES_A_SECOND))
@@ -140,7 +96,7 @@ def stretches(
     path = _best_path(probabilities * seconds[:, None], cost)
     ends = np.flatnonzero((np.diff(path) != 0) | (gap > pause)) + 1
     return [
-        Stretch(
+        RawSegment(
             int(cells[first, 0]),
             int(cells[last - 1, 1]),
             np.average(probabilities[first:last], axis=0, weights=seconds[first:last]),
@@ -150,42 +106,30 @@ def stretches(
     ]
 
 
-def join_doubtful(found: list[Stretch], min_confidence: float, pause: int) -> list[Stretch]:
-    """Make one of neighbours that are both too doubtful for a label of their own.
-
-    Parameters
-    ----------
-    found : list of Stretch
-        In order.
-    min_confidence : float
-        The least probability that makes a label.
-    pause : int
-        The most frames between neighbours.
-    """
-    joined: list[Stretch] = []
+def merge_low_confidence(found: list[RawSegment], min_confidence: float, pause: int) -> list[RawSegment]:
+    """Make one of neighbours, up to `pause` frames from one another, that are both below the confidence."""
+    merged: list[RawSegment] = []
     for one in found:
-        doubtful = one.probabilities.max() < min_confidence
-        if joined and doubtful and one.first - joined[-1].last <= pause:
-            before = joined[-1]
-            if before.probabilities.max() < min_confidence:
-                speech = before.speech + one.speech
-                weighted = before.probabilities * before.speech + one.probabilities * one.speech
-                joined[-1] = Stretch(before.first, one.last, weighted / speech, speech)
-                continue
-        joined.append(one)
-    return joined
+        before = merged[-1] if merged else None
+        if (
+            before is not None
+            and one.first - before.last <= pause
+            and max(one.probabilities.max(), before.probabilities.max()) < min_confidence
+        ):
+            speech = before.speech + one.speech
+            weighted = before.probabilities * before.speech + one.probabilities * one.speech
+            merged[-1] = RawSegment(before.first, one.last, weighted / speech, speech)
+        else:
+            merged.append(one)
+    return merged
 
 
 def _dips(levels: NDArray[np.float32], frames: NDArray[np.int64]) -> NDArray[np.float32]:
     """By how many dB each of some frames is below the loudest on either side of it [shape=(n,)]."""
     reach = round(_DIP_REACH_S * FRAMES_A_SECOND)
-    dips = np.empty(len(frames), np.float32)
-    for first in range(0, len(frames), _PART):
-        at = frames[first : first + _PART]
-        near = levels[np.clip(at[:, None] + np.arange(-reach, reach + 1), 0, len(levels) - 1)]
-        loudest = np.minimum(near[:, :reach].max(axis=1), near[:, reach + 1 :].max(axis=1))
-        dips[first : first + _PART] = loudest - levels[at]
-    return dips
+    near = np.lib.stride_tricks.sliding_window_view(np.pad(levels, reach, mode="edge"), reach)
+    loudest = near.max(axis=1)
+    return np.asarray(np.minimum(loudest[frames], loudest[frames + reach + 1]) - levels[frames])
 
 
 def _cells(first: int, last: int, levels: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -198,10 +142,10 @@ def _cells(first: int, last: int, levels: NDArray[np.float32]) -> NDArray[np.int
     return np.stack([edges[:-1], edges[1:]], axis=1)
 
 
-def _evidence(
+def _cell_probabilities(
     cells: NDArray[np.int64], utterances: NDArray[np.int64], windows: Windows, rows: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    """Probabilities at each cell [shape=(cells, n_labels)]: between the centres of windows, in proportion."""
+    """Interpolate between the centres of windows [shape=(cells, n_labels)]: the mean over the scales."""
     middle = cells.mean(axis=1)
     total = np.zeros((len(cells), rows.shape[1]))
     scales = np.zeros((len(cells), 1))
@@ -219,18 +163,10 @@ def _evidence(
 
 
 def _best_path(gain: NDArray[np.float64], cost: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the label of each cell that gains most in all.
+    """Return the label of each cell that gains most in all [shape=(cells,)].
 
-    Parameters
-    ----------
-    gain : np.ndarray [shape=(cells, n_labels), dtype=float64]
-        Of each label in each cell.
-    cost : np.ndarray [shape=(cells - 1,), dtype=float64]
-        Of a change between each cell and the next.
-
-    Returns
-    -------
-    np.ndarray [shape=(cells,), dtype=int64]
+    `gain` is of each label in each cell [shape=(cells, n_labels)], `cost` of a change between each cell and
+    the next [shape=(cells - 1,)].
     """
     labels = np.arange(gain.shape[1])
     came_from = np.empty(gain.shape, np.int16)

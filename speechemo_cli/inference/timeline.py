@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from speechemo_cli.audio.blocks import Blocks
+    from speechemo_cli.inference.results import Style
 
 # Windows that go through the network together, and are in memory at a time.
 _BATCH = 16
@@ -39,19 +40,17 @@ NO_SPEECH = "no speech found"
 
 
 class WindowPredictor(Protocol):
-    """What a timeline needs of a `Predictor`."""
+    """What a timeline needs of a `Predictor`: `probabilities` gives a row [shape=(n_labels,)] a waveform."""
 
     sr: int
     labels: tuple[str, ...]
 
-    def probabilities(self, windows: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Return one row of probabilities a waveform [shape=(windows, n_labels)]."""
-        ...
+    def probabilities(self, windows: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a recording with one label.
+    """A part of a recording with one label.
 
     Attributes
     ----------
@@ -92,7 +91,7 @@ class Timeline(Result):
     warnings : tuple of str
         What is wrong with the recording.
     channel : str or None
-        Which channel was listened to; None for the mean of all.
+        Which channel this is of; None for the mean of all.
     envelope : np.ndarray [shape=(columns, 2), dtype=float32]
         Lowest and highest sample of up to 2000 equal parts of the recording.
     """
@@ -117,6 +116,26 @@ class Timeline(Result):
             for one in self.segments
         ]
 
+    def _record(self, style: Style) -> dict[str, Any]:
+        return {
+            "duration_s": round(self.duration_s, 3),
+            "segments": [_rounded(asdict(segment)) for segment in self.segments],
+            "summary": _rounded(self.summary),
+            "model": style.model,
+            "warnings": list(self.warnings),
+        }
+
+
+def _rounded(values: dict[str, Any]) -> dict[str, Any]:
+    """Seconds to the millisecond, shares and probabilities to six places."""
+    out = dict(values)
+    for key, value in values.items():
+        if isinstance(value, dict):
+            out[key] = _rounded(value)
+        elif isinstance(value, float):
+            out[key] = round(value, 3 if key.endswith("_s") else 6)
+    return out
+
 
 def timelines(
     predictor: WindowPredictor, path: str | os.PathLike[str], *, channel: str = "mix", **options: Any
@@ -138,10 +157,10 @@ def timeline(
     config: AudioConfig | None = None,
     on_progress: Callable[[int, int | None, str], None] | None = None,
 ) -> Timeline:
-    """Tell who sounds how, and when, in a recording of any length.
+    """Tell which emotion is in the voice, and when, in a recording of any length.
 
     It is read twice. The first time finds the speech by its energy. Pauses cut it into utterances, and
-    the second time the model listens to each: as a whole if it is no longer than a window, else to
+    the second time the model answers for each: as a whole if it is no longer than a window, else for
     windows that overlap. Memory does not grow but for some bytes a frame of 10 ms.
 
     Parameters
@@ -150,7 +169,7 @@ def timeline(
     path : path-like
         A regular file. `audio.max_duration_s` does not apply.
     window_s : float
-        The longest part that is listened to at once: 0.5 to 60.
+        The longest part that is answered for at once: 0.5 to 60.
     hop_s : float
         From one window to the next, within long utterances: 0.1 up to the window.
     channel : str
@@ -174,8 +193,12 @@ def timeline(
     ConfigError
         A window or hop that is out of bounds.
     """
-    _require(0.5 <= window_s <= 60, "window_s", window_s, "0.5 to 60 seconds")
-    _require(0.1 <= hop_s <= window_s, "hop_s", hop_s, f"0.1 to {window_s:g} seconds, which is the window")
+    for name, value, low, high, why in (
+        ("window_s", window_s, 0.5, 60.0, ""),
+        ("hop_s", hop_s, 0.1, window_s, ", which is the window"),
+    ):
+        if not low <= value <= high:
+            raise ConfigError(f"{name} is {value:g}, expected {low:g} to {high:g} seconds{why}")
     step = on_progress or (lambda *_: None)
     window, hop, pause = (round(s * vad.FRAMES_A_SECOND) for s in (window_s, hop_s, _SEGMENT_PAUSE_S))
 
@@ -183,25 +206,22 @@ def timeline(
         return open_blocks(path, predictor.sr, config or AudioConfig(), channel)
 
     with opened() as blocks:
-        sound = vad.measure(_counted(blocks, "finding speech", step), predictor.sr)
+        track = vad.measure(_counted(blocks, "finding speech", step), predictor.sr)
         duration_s, warnings = blocks.duration_s, blocks.warnings
-    runs = vad.detect_speech(sound.levels)
+    runs = vad.detect_speech(track.levels)
     segments: tuple[Segment, ...] = ()
     if len(runs):
         utterances = vad.join(runs, _UTTERANCE_PAUSE_S)
-        utterances = vad.widen(utterances, _MARGIN_S, _MARGIN_S, len(sound.levels))
+        utterances = vad.widen(utterances, _MARGIN_S, _MARGIN_S, len(track.levels))
         windows = segmentation.plan(utterances, window, hop)
         with opened() as blocks:
-            stream = _counted(blocks, "predicting", step)
-            rows = _predict_windows(predictor, cut(stream, windows.spans * sound.frame_length))
-        found = segmentation.stretches(runs, utterances, windows, rows, sound.levels, pause)
-        found = segmentation.join_doubtful(found, min_confidence, pause)
-        ends = (
-            np.array([(one.first, one.last) for one in found]) * sound.frame_length / predictor.sr
-        ).tolist()
+            waveforms = cut(_counted(blocks, "predicting", step), windows.spans * track.frame_length)
+            batches = iter(lambda: list(islice(waveforms, _BATCH)), [])
+            rows = np.concatenate([predictor.probabilities(batch) for batch in batches])
+        found = segmentation.cut_by_label(runs, utterances, windows, rows, track.levels, pause)
+        found = segmentation.merge_low_confidence(found, min_confidence, pause)
         segments = tuple(
-            _segment(one, start_s, min(end_s, duration_s), predictor.labels, min_confidence)
-            for one, (start_s, end_s) in zip(found, ends, strict=True)
+            _segment(one, predictor, track.frame_length, duration_s, min_confidence) for one in found
         )
     else:
         warnings = (*warnings, NO_SPEECH)
@@ -213,13 +233,8 @@ def timeline(
         _summary(segments, predictor.labels),
         warnings,
         None if channel == "mix" else channel,
-        sound.envelope,
+        track.envelope,
     )
-
-
-def _require(condition: bool, name: str, value: float, expected: str) -> None:
-    if not condition:
-        raise ConfigError(f"{name} is {value:g}, expected {expected}")
 
 
 def _counted(
@@ -232,29 +247,23 @@ def _counted(
         yield block
 
 
-def _predict_windows(
-    predictor: WindowPredictor, windows: Iterator[NDArray[np.float32]]
-) -> NDArray[np.float32]:
-    """Return the probabilities of each window [shape=(windows, n_labels)]."""
-    rows = []
-    while batch := list(islice(windows, _BATCH)):
-        rows.append(predictor.probabilities(batch))
-    return np.concatenate(rows)
-
-
 def _segment(
-    stretch: segmentation.Stretch, start_s: float, end_s: float, labels: Sequence[str], min_confidence: float
+    raw: segmentation.RawSegment,
+    predictor: WindowPredictor,
+    frame_length: int,
+    duration_s: float,
+    min_confidence: float,
 ) -> Segment:
-    probabilities = dict(zip(labels, stretch.probabilities.tolist(), strict=True))
+    probabilities = dict(zip(predictor.labels, raw.probabilities.tolist(), strict=True))
     label = max(probabilities, key=probabilities.__getitem__)
     confidence = probabilities[label]
     return Segment(
-        start_s,
-        end_s,
+        raw.first * frame_length / predictor.sr,
+        min(raw.last * frame_length / predictor.sr, duration_s),
         label if confidence >= min_confidence else UNCERTAIN,
         confidence,
         probabilities,
-        stretch.speech / (stretch.last - stretch.first),
+        raw.speech / (raw.last - raw.first),
     )
 
 

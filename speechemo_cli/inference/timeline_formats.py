@@ -16,13 +16,7 @@ _CHANNELS = {None: "1", "left": "1", "right": "2"}
 
 
 def to_srt(timeline: Timeline) -> str:
-    """Write subtitles (SubRip) that show the label and the confidence while somebody speaks.
-
-    Returns
-    -------
-    str
-        Empty where nobody speaks.
-    """
+    """Write subtitles (SubRip) that show the label and the confidence; empty where nobody speaks."""
     cues = [
         f"{number}\n{_clock(one.start_s)} --> {_clock(one.end_s)}\n"
         f"{_one_line(one.label).replace('-->', '->')} ({one.confidence:.0%})\n"
@@ -32,39 +26,21 @@ def to_srt(timeline: Timeline) -> str:
 
 
 def to_audacity(timeline: Timeline) -> str:
-    """Write a label track as Audacity imports it: start, end and label, with tabs between, in seconds.
-
-    Returns
-    -------
-    str
-        One line a segment.
-    """
+    """Write a label track as Audacity imports it: start and end in seconds, and label, with tabs between."""
     return "".join(
         f"{_exact(one.start_s):.3f}\t{_exact(one.end_s):.3f}\t{_one_line(one.label)}\n"
         for one in timeline.segments
     )
 
 
-def to_rttm(timeline: Timeline, file_id: str | None = None) -> str:
-    """Write NIST's Rich Transcription Time Marked format.
+def to_rttm(timeline: Timeline) -> str:
+    """Write NIST's Rich Transcription Time Marked format: one line a segment, ten fields each.
 
     RTTM knows no emotions, so each label stands where a speaker's name would: a `SPEAKER` line is the
     one kind of line that every reader of RTTM takes, and what scores who spoke when then scores who
     felt what when. The ninth field is the confidence. (NIST, RT-09 evaluation plan, appendix A.)
-
-    Parameters
-    ----------
-    timeline : Timeline
-    file_id : str, optional
-        What the file is called; else its name without folder and suffix. White space becomes `_`.
-
-    Returns
-    -------
-    str
-        One line a segment, ten fields each.
     """
-    name = PurePath(timeline.path).stem if file_id is None else file_id
-    name = _one_word(display_name(name))
+    name = _one_word(display_name(PurePath(timeline.path).stem))
     channel = _CHANNELS.get(timeline.channel) or timeline.channel
     lines = []
     for one in timeline.segments:
@@ -83,13 +59,7 @@ def columns(timeline: Timeline) -> list[str]:
 
 
 def rows(timeline: Timeline) -> list[list[str | float]]:
-    """Return one row a segment for a table, in the order of `columns`.
-
-    Returns
-    -------
-    list of list
-        Seconds to the millisecond, probabilities to six places.
-    """
+    """Return one row a segment, with seconds to the millisecond and probabilities to six places."""
     return [
         [
             timeline.path,

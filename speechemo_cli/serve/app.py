@@ -57,16 +57,8 @@ def create_app(
 ) -> ASGIApp:
     """Put the server together.
 
-    Parameters
-    ----------
-    pool : WorkerPool
-        Answers requests as `Answering` has it.
-    facts : dict
-        What `GET /health` tells beside the status: of the model, and what its answers are worth.
-    host : str
-        What the server was told to listen on: a name that requests may call it by.
-    on_error : callable
-        Told of what is a mistake of ours; who asked gets status 500.
+    `facts` are what `GET /health` tells beside the status; `host` is the name that the server was given,
+    which requests may call it by. `on_error` gets mistakes of ours; the request gets status 500.
     """
     page = resources.files(__package__).joinpath("page.html").read_text("utf-8")
     recorder = resources.files(__package__).joinpath("recorder.js").read_text("utf-8")
@@ -136,13 +128,7 @@ def _held() -> Iterator[tuple[BinaryIO, str]]:
 
 
 async def _receive(request: Request, file: BinaryIO) -> None:
-    """Write the body into a file as it comes.
-
-    Raises
-    ------
-    HTTPException
-        It is empty, too large, or too slow.
-    """
+    """Write the body into a file as it comes. Raises HTTPException if it is empty, too large, or too slow."""
     size = 0
     too_large = HTTPException(413, f"more than {LARGEST_BYTES} bytes. Cut it, or use speechemo predict")
     if int(request.headers.get("content-length", 0)) > LARGEST_BYTES:
@@ -233,7 +219,7 @@ class _Guard:
         await app(scope, receive, send_guarded)
 
     def _is_ours(self, host: str) -> bool:
-        """Whether a Host is a name of ours or an address, which nobody can point elsewhere."""
+        """Whether a Host is a name of ours or an address, which no other page can claim."""
         try:
             name = urlsplit(f"//{host}").hostname or ""
             return name in self._names or bool(ipaddress.ip_address(name))
@@ -259,18 +245,7 @@ class _Server(uvicorn.Server):
 async def serve(
     app: ASGIApp, pool: WorkerPool, listening: socket.socket, stopped: Callable[[], bool]
 ) -> None:
-    """Answer until it is stopped; requests that run then have a second to end.
-
-    Parameters
-    ----------
-    app : callable
-        Of `create_app`.
-    pool : WorkerPool
-        Closed in the end.
-    listening : socket
-    stopped : callable
-        Whether to stop.
-    """
+    """Answer until `stopped()`; requests that run then have a second to end. Closes the pool."""
     config = uvicorn.Config(
         app,
         http="h11",

@@ -7,49 +7,74 @@ import json
 import multiprocessing
 import os
 import traceback
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from speechemo_cli import processes
-from speechemo_cli.errors import AudioError, SpeechemoError
+from speechemo_cli.errors import AudioError, ClipError, SpeechemoError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.connection import Connection
+    from pathlib import Path
 
-    Request = dict[str, Any]
-    # Called once in each process. What it returns turns a request into an answer, both plain JSON.
-    Load = Callable[[], Callable[[Request], dict[str, Any]]]
+    from speechemo_cli.config import Config
+
+    # Turns a request into an answer, both plain JSON.
+    Answer = Callable[[dict[str, Any]], dict[str, Any]]
+    # Called once in each process, so it has to be picklable.
+    Load = Callable[[], Answer]
 
 # Keras takes its time, and so does a machine that is busy.
 _START_S = 120.0
+# Columns of the waveform that the page draws.
+_COLUMNS = 500
+
+
+def load_model(model: Path, config: Config) -> Answer:
+    """Return what answers a request: `path` to read, `name` to call it, `timeline` and `waveform`.
+
+    The answer is the document that `predict --format json` prints, or `timeline` where that is asked
+    for; with `waveform` the lowest and highest samples of up to 500 equal parts come with it.
+    """
+    from speechemo_cli.inference.predictor import Predictor
+    from speechemo_cli.inference.results import Style
+    from speechemo_cli.inference.timeline import timeline
+
+    predictor = Predictor.open(model, config)
+    style = Style.of(predictor)
+
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        path, name = request["path"], request["name"]
+        if not request["timeline"]:
+            (item,) = predictor.predict_one(path)
+            if isinstance(item, ClipError):
+                raise AudioError(item.error)
+            return style.document([style.record(replace(item, path=name))])
+        found = timeline(predictor, path, config=config.audio)
+        record = style.record(replace(found, path=name))
+        if request["waveform"]:
+            step = max(1, -(-len(found.envelope) // _COLUMNS))
+            parts = [found.envelope[i : i + step] for i in range(0, len(found.envelope), step)]
+            record["waveform"] = [[round(float(f), 4) for f in (part.min(), part.max())] for part in parts]
+        return style._replace(command="timeline").document([record])
+
+    return answer
 
 
 class WorkerPool:
-    """A few processes, each with its model loaded; `close` ends them.
-
-    Parameters
-    ----------
-    load : callable
-        Has to be picklable.
-    workers : int
-    timeout_s : float
-        How long an answer may take before its process is replaced.
-    """
+    """A few processes, which `load` as they start and are replaced when an answer takes `timeout_s`."""
 
     def __init__(self, load: Load, workers: int, timeout_s: float) -> None:
         self._idle = [_Worker(load, timeout_s) for _ in range(workers)]
         self._all = tuple(self._idle)
         self._free = asyncio.Semaphore(workers)
 
-    async def ask(self, request: Request) -> dict[str, Any]:
+    async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the answer of the next process that is free.
 
-        Raises
-        ------
-        AudioError
-            The clip was refused, took too long, or the process died of it.
-        RuntimeError
-            A mistake of ours, with the traceback of the process.
+        Raises AudioError if the clip was refused, took too long, or the process died of it, and RuntimeError
+        with the traceback of the process for a mistake of ours.
         """
         async with self._free:
             worker = self._idle.pop()
@@ -80,7 +105,7 @@ class _Worker:
         theirs.close()
         self._ready = False
 
-    def ask(self, request: Request) -> dict[str, Any]:
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         if not self._ready:
             try:
                 self._receive(_START_S)
@@ -127,7 +152,7 @@ def _main(load: Load, requests: Connection, parent: int) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)  # for what decoders print
     for stream in (1, 2):
         os.dup2(nowhere, stream)
-    answer: Callable[[Request], dict[str, Any]] | None = None
+    answer: Answer | None = None
     try:
         while True:
             try:
@@ -145,4 +170,4 @@ def _main(load: Load, requests: Connection, parent: int) -> None:
             if answer is None:
                 return
     except OSError:
-        return  # nobody listens any more
+        return  # nobody reads them any more

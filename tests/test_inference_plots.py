@@ -12,8 +12,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
 from speechemo_cli.errors import AccessError
+from speechemo_cli.inference.plots import draw_timeline as draw
 from speechemo_cli.inference.timeline import Segment, Timeline
-from speechemo_cli.inference.timeline_plot import draw
 
 ANGRY, SAD = "#d55e00", "#0072b2"
 
