@@ -43,12 +43,12 @@ print(time.perf_counter() - started)
 # What no answer can be had without: the samples, at the rate of v3's features.
 DECODE_LOOP = """
 import sys, time
-from speechemo_cli.audio import reader, samples
+from speechemo_cli.audio import reader
 from speechemo_cli.config import AudioConfig
 paths, config = sys.stdin.read().splitlines(), AudioConfig()
 def samples(path):
     recording = reader.read(path, config)
-    return samples.resample(recording.y, recording.sr, 16000)
+    return reader.resample(recording.y, recording.sr, 16000)
 samples(paths[0])
 started = time.perf_counter()
 for path in paths:

@@ -13,7 +13,7 @@ import atheris
 import seeds
 
 with atheris.instrument_imports(include=["speechemo_cli"]):
-    from speechemo_cli.audio import reader, samples
+    from speechemo_cli.audio import quality, reader
     from speechemo_cli.config import AudioConfig
     from speechemo_cli.errors import AudioError
 
@@ -32,7 +32,7 @@ def target(content: bytes) -> None:
     """Read a recording, its channels apart."""
     try:
         for recording in reader.read_channels("clip", CONFIG, "each", content):
-            samples.check(recording.y, recording.sr, CONFIG)
+            quality.check(recording.y, recording.sr, CONFIG)
             assert math.isfinite(float(recording.y.sum(dtype=float)))
             assert all(warning.isprintable() for warning in recording.warnings)
     except AudioError as error:

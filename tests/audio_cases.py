@@ -18,7 +18,7 @@ import soundfile
 from conftest import noisy
 
 from speechemo_cli.audio import reader
-from speechemo_cli.audio.blocks import open_blocks
+from speechemo_cli.audio.reader import Recording, open_blocks
 from speechemo_cli.config import AudioConfig
 
 SR = 16000
@@ -62,6 +62,12 @@ def encoded(y: np.ndarray, sr: int = SR, container: str = "WAV", subtype: str = 
     buffer = io.BytesIO()
     soundfile.write(buffer, y, sr, format=container, subtype=subtype)
     return buffer.getvalue()
+
+
+def decoded(content: bytes, config: AudioConfig | None = None) -> Recording:
+    """Decode what a file holds."""
+    (recording,) = reader.read_channels("clip", config or AudioConfig(), content=content)
+    return recording
 
 
 def read_both(content: bytes) -> tuple[np.ndarray, tuple[str, ...]]:

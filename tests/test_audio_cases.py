@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from audio_cases import CASES, NO_FILES, SR, Case, encoded, flac_promising, muxed, voice, write_all
+from audio_cases import CASES, NO_FILES, SR, Case, decoded, encoded, flac_promising, muxed, voice, write_all
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from speechemo_cli.audio import reader
-from speechemo_cli.audio.blocks import open_blocks
+from speechemo_cli.audio.reader import open_blocks
 from speechemo_cli.config import AudioConfig
 from speechemo_cli.errors import AudioError
 from speechemo_cli.files import display_name
@@ -207,22 +207,20 @@ def test_decode_in_pieces_gives_the_whole_to_the_last_bit(
 ) -> None:
     y = np.stack([voice(1.0, SR, 100 + 30 * i) for i in range(channels)], axis=1)
     content = encoded(y, SR, container, subtype)
-    whole, sr, _ = reader.decode(content, CONFIG)
+    whole = decoded(content)
     monkeypatch.setattr(reader, "PIECE", 5000)
 
-    in_pieces, _, _ = reader.decode(content, CONFIG)
-
-    np.testing.assert_array_equal(in_pieces["mix"], whole["mix"])
-    assert sr == SR
+    np.testing.assert_array_equal(decoded(content).y, whole.y)
+    assert whole.sr == SR
 
 
 def test_decode_stops_a_stream_of_unknown_length_at_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
     content = flac_promising(0, 1, SR)
     monkeypatch.setattr(reader, "PIECE", 400)
 
-    assert len(reader.decode(content, CONFIG)[0]["mix"]) == SR // 10
+    assert len(decoded(content).y) == SR // 10
     with pytest.raises(AudioError, match=r"is longer than 0\.05 s"):
-        reader.decode(content, AudioConfig(min_duration_s=0.04, max_duration_s=0.05))
+        decoded(content, AudioConfig(min_duration_s=0.04, max_duration_s=0.05))
 
 
 # --- what is around a clip
@@ -256,14 +254,15 @@ def test_read_hashes_what_it_decodes_though_the_file_changes(
     path = tmp_path / "clip.wav"
     path.write_bytes(encoded(voice()))
     whole = reader.read(path, CONFIG)
-    decode = reader.decode
+    read_bytes = reader.read_bytes
 
-    def change_first(*arguments):
+    def change_behind(*arguments):
+        content = read_bytes(*arguments)
         path.unlink()
         path.write_bytes(encoded(voice(2.0)))
-        return decode(*arguments)
+        return content
 
-    monkeypatch.setattr(reader, "decode", change_first)
+    monkeypatch.setattr(reader, "read_bytes", change_behind)
     again = reader.read(path, CONFIG)
 
     # The hash and the samples are those of one and the same content.

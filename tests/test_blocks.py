@@ -10,8 +10,7 @@ import pytest
 from conftest import harmonic
 
 from speechemo_cli.audio import reader
-from speechemo_cli.audio.blocks import channel_names, cut, open_blocks
-from speechemo_cli.audio.samples import resample
+from speechemo_cli.audio.reader import channel_names, cut, open_blocks, resample
 from speechemo_cli.config import AudioConfig
 from speechemo_cli.errors import AudioError
 
@@ -67,7 +66,7 @@ def test_blocks_of_a_channel_are_those_of_the_reader(write_clip: WriteClip) -> N
     y = np.stack([harmonic(1.5, 16000, 110), harmonic(1.5, 16000, 250)], axis=1)
     path = write_clip(y=y, subtype="FLOAT")
 
-    assert channel_names(path) == ("left", "right")
+    assert channel_names(path, CONFIG) == ("left", "right")
     np.testing.assert_array_equal(joined(path, 16000, "left"), y[:, 0])
     np.testing.assert_array_equal(joined(path, 16000, "right"), y[:, 1])
     np.testing.assert_allclose(joined(path, 16000), y.mean(axis=1), atol=1e-7)
@@ -76,7 +75,7 @@ def test_blocks_of_a_channel_are_those_of_the_reader(write_clip: WriteClip) -> N
 def test_channel_names_of_other_files_are_numbers(write_clip: WriteClip) -> None:
     three = write_clip("three.wav", y=np.stack([harmonic(0.5, 16000, 100 * f) for f in (1, 2, 3)], axis=1))
 
-    assert channel_names(three) == ("1", "2", "3")
+    assert channel_names(three, CONFIG) == ("1", "2", "3")
     assert np.abs(np.fft.rfft(joined(three, 16000, "2"))).argmax() / 0.5 == pytest.approx(200, abs=2)
     with pytest.raises(AudioError, match=r"^has 3 channels, no left one$"):
         joined(three, 16000, "left")

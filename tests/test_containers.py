@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from audio_cases import SR, encoded, in_16_bits, patched, voice
+from audio_cases import SR, decoded, encoded, in_16_bits, patched, voice
 from test_decode import pages
 
 from speechemo_cli.audio import reader
-from speechemo_cli.audio.containers import Part, ogg_link
-from speechemo_cli.audio.decode import AudioStream
+from speechemo_cli.audio.decode import AudioStream, _ogg_link
+from speechemo_cli.audio.wav_header import Part
 from speechemo_cli.config import AudioConfig
 from speechemo_cli.errors import AudioError
 
@@ -46,9 +46,9 @@ def test_refusal_takes_a_voice_for_one_and_noise_for_none(
     f0: float, sr: int, rng: np.random.Generator
 ) -> None:
     with pytest.raises(AudioError, match=r"^no header \(raw PCM\?\)"):
-        reader.decode(in_16_bits(voice(2.0, sr, f0)).tobytes(), AudioConfig())
+        decoded(in_16_bits(voice(2.0, sr, f0)).tobytes())
     with pytest.raises(AudioError, match=r"^not audio that can be read"):
-        reader.decode(rng.bytes(4 * sr), AudioConfig())
+        decoded(rng.bytes(4 * sr))
 
 
 def test_ogg_link_takes_streams_side_by_side_for_no_chain() -> None:
@@ -56,7 +56,7 @@ def test_ogg_link_takes_streams_side_by_side_for_no_chain() -> None:
     other = patched(whole[0], 14, "<I", 12345)
     side_by_side = b"".join([other, *whole[:-1], patched(whole[-1], 14, "<I", 12345), whole[-1]])
 
-    assert ogg_link(io.BytesIO(side_by_side), 0, len(side_by_side)) == (len(side_by_side), "")
+    assert _ogg_link(io.BytesIO(side_by_side), 0, len(side_by_side)) == (len(side_by_side), "")
 
 
 @pytest.mark.parametrize("n", [2**31 - 1, 2**63 - 1, -1, -(2**63)])
@@ -76,6 +76,6 @@ def test_part_ends_where_the_disk_fails() -> None:
                 raise OSError(5, "Input/output error")
             return super().read(n)
 
-    stream = AudioStream(Failing(encoded(voice())))
+    stream = AudioStream(Failing(encoded(voice())), AudioConfig())
     assert len(stream.read(10000)) == 10000
     assert len(stream.read(5000)) == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from audio_cases import SR, by_libsndfile, encoded, mp3, patched, read_both, voice, without_count
+from audio_cases import SR, by_libsndfile, decoded, encoded, mp3, patched, read_both, voice, without_count
 
 from speechemo_cli.audio import reader
 from speechemo_cli.config import AudioConfig
@@ -79,44 +79,43 @@ def test_joined_recordings_have_an_end() -> None:
 def test_flac_loses_its_damage_alone(harm: str, channels: int) -> None:
     y = np.stack([voice(4.0, f0=120.0 + i) for i in range(channels)], axis=1)
     content = bytearray(encoded(y, container="FLAC"))
-    whole = reader.decode(bytes(content), CONFIG)[0]["mix"]
+    whole = decoded(bytes(content)).y
     middle = len(content) // 2
     damaged = content[:middle] if harm == "cut" else content
     damaged[middle - 1] ^= 0xFF
 
-    heard, sr, warnings = reader.decode(bytes(damaged), CONFIG)
+    salvaged = decoded(bytes(damaged))
 
-    n = len(heard["mix"])
+    n, sr = len(salvaged.y), salvaged.sr
     # A voice that does not change takes as many bytes in each second; a frame of FLAC has 4,096 samples.
-    before = heard["mix"][: round(1.5 * sr)]
+    before = salvaged.y[: round(1.5 * sr)]
     np.testing.assert_array_equal(before, whole[: len(before)])
     if harm == "flipped":
         assert len(whole) - 2 * 4096 <= n < len(whole)
-        np.testing.assert_array_equal(heard["mix"][-sr:], whole[-sr:])
+        np.testing.assert_array_equal(salvaged.y[-sr:], whole[-sr:])
     else:
         assert 1.5 * sr < n < 2.5 * sr
-    assert warnings[-1].startswith("damaged: ")
+    assert salvaged.warnings[-1].startswith("damaged: ")
 
 
 @pytest.mark.parametrize("codec", ["VORBIS", "OPUS"])
 def test_ogg_that_was_cut_is_never_read_without_a_word(codec: str) -> None:
     whole = encoded(voice(4.0), SR, "OGG", codec)
-    assert reader.decode(whole, CONFIG)[2] == ()
+    assert decoded(whole).warnings == ()
     for share in np.arange(0.05, 1.0, 0.05):
         try:
-            heard, sr, warnings = reader.decode(whole[: int(share * len(whole))], CONFIG)
+            held = decoded(whole[: int(share * len(whole))])
         except AudioError:
             continue
-        held_s = len(heard["mix"]) / sr
-        assert warnings == (
-            f"truncated: the file ends within a page of its Ogg stream, after {held_s:.2f} s",
+        assert held.warnings == (
+            f"truncated: the file ends within a page of its Ogg stream, after {held.duration_s:.2f} s",
         )
 
 
 @pytest.mark.parametrize("n", [1, 26, 300, 70_000])
 def test_ogg_is_not_cut_by_what_follows_it(n: int) -> None:
     whole = encoded(voice(1.0), SR, "OGG", "VORBIS")
-    assert reader.decode(whole + bytes(n), CONFIG)[2] == ()
+    assert decoded(whole + bytes(n)).warnings == ()
 
 
 def pages(content: bytes) -> list[bytes]:

@@ -14,7 +14,7 @@ import soundfile
 from conftest import harmonic
 
 from speechemo_cli.audio import reader
-from speechemo_cli.audio.samples import resample
+from speechemo_cli.audio.reader import resample
 from speechemo_cli.config import AudioConfig, AugmentConfig, Config, MfccConfig
 from speechemo_cli.corpus.clips import Clip
 from speechemo_cli.errors import AccessError

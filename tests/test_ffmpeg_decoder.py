@@ -21,8 +21,9 @@ CONFIG = AudioConfig()
 
 def decoded(content: bytes, config: AudioConfig = CONFIG) -> tuple[np.ndarray, int, tuple[str, ...]]:
     """Samples of each channel [shape=(n, channels)], their rate, and the warnings."""
-    channels, sr, warnings = reader.decode(content, config, "each")
-    return np.stack(list(channels.values()), axis=1), sr, warnings
+    channels = reader.read_channels("clip", config, "each", content)
+    y = np.stack([channel.decoded for channel in channels], axis=1)
+    return y, channels[0].sr, channels[0].warnings
 
 
 def plainly_decoded(content: bytes) -> np.ndarray:
@@ -273,7 +274,7 @@ def test_packed_silence_of_many_minutes_is_refused_in_little_memory(codec: str, 
     tracemalloc.start()
     try:
         with pytest.raises(AudioError, match=r"^60\d s is longer than 600 s\. Cut it"):
-            reader.decode(content, CONFIG)
+            decoded(content)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

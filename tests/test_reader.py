@@ -16,7 +16,7 @@ import soundfile
 from audio_cases import by_libsndfile, encoded, voice
 from conftest import harmonic
 
-from speechemo_cli.audio import quality, reader, samples
+from speechemo_cli.audio import quality, reader
 from speechemo_cli.audio.reader import PreparedClip, read
 from speechemo_cli.config import AudioConfig
 from speechemo_cli.errors import AudioError, ClipError, ExitCode, ModelFileError
@@ -99,7 +99,7 @@ def test_read_refuses_a_clip_that_is_too_long_and_does_not_cut_it(write_clip: Wr
 def test_read_takes_for_silence_what_is_below_its_threshold_whatever_the_offset(
     dc: float, write_clip: WriteClip
 ) -> None:
-    wave = samples.SILENCE_PEAK * np.sin(2 * np.pi * 100 * np.arange(16000) / 16000)
+    wave = quality.SILENCE_PEAK * np.sin(2 * np.pi * 100 * np.arange(16000) / 16000)
     check_refused(write_clip(y=dc + 0.9 * wave, subtype="FLOAT"), "^silent")
     assert read(write_clip(y=dc + 1.1 * wave, subtype="FLOAT"), CONFIG).duration_s == 1.0
 
@@ -189,7 +189,7 @@ def test_load_clip_resamples_and_adds_the_warnings_of_its_quality(write_clip: Wr
     (clip,) = reader.load_clip(path, CONFIG, "mix", 16000)
 
     assert isinstance(clip, PreparedClip)
-    np.testing.assert_array_equal(clip.y, samples.resample(recording.y, 44100, 16000))
+    np.testing.assert_array_equal(clip.y, reader.resample(recording.y, 44100, 16000))
     assert clip[1:3] == (recording.duration_s, recording.sha256)
     assert clip.channel is None
     assert clip.warnings == quality.quality_warnings(recording.y, 44100)

@@ -1,113 +1,118 @@
-"""Which decoder a file needs, told by its content, and its sound as one stream.
-
-libsndfile reads plain samples and FLAC, FFmpeg everything else.
-"""
+"""What a file is by its content, and its sound as one stream of parts, whichever decoder each needs."""
 
 from __future__ import annotations
 
+import io
+import math
 import os
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+import re
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from speechemo_cli.audio import wav_header
-from speechemo_cli.audio.containers import (
-    Part,
-    kind_at,
-    next_flac,
-    ogg_link,
-    past_tags,
-    refusal,
-)
-from speechemo_cli.audio.wav_header import READ_BYTES, Pcm, Span, read_at
+from speechemo_cli.audio.decoders import Decoder, FFmpegDecoder, PcmDecoder, SndfileDecoder
+from speechemo_cli.audio.wav_header import READ_BYTES, Part, Pcm, past_padding, read_at
 from speechemo_cli.errors import AudioError, UnknownFormatError
+from speechemo_cli.files import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-# The telephone's rate to the highest that recorders have.
-LOWEST_SR, HIGHEST_SR = 8_000, 384_000
-MOST_CHANNELS = 32
+    from speechemo_cli.config import AudioConfig
+
 # Links of a chain of Ogg streams, or files that were joined.
 _MOST_PARTS = 2**10
 _MPEG_IN_WAV = (0x50, 0x55)
+# Uncorrelated channels have a mean with an n-th of their power. Below a tenth of that, they cancel each
+# other, as where the leads of a microphone are swapped; below a millionth, nothing is left of them.
+CANCELLED = 0.1
+CANCELLED_WHOLLY = 1e-6
+_HEAD_BYTES = 512
+_MOST_TAGS = 16
+_KINDS = re.compile(
+    rb"(?P<riff>(RIFF|RIFX|RF64|BW64)....WAVE)|(?P<aiff>FORM....AIF[FC])|(?P<w64>riff\x2e\x91\xcf\x11)"
+    rb"|(?P<caf>caff)|(?P<au>\.snd|dns\.)|(?P<nist>NIST_1A)|(?P<flac>fLaC)|(?P<ogg>OggS)",
+    re.DOTALL,
+)
 
 
-class Decoder(Protocol):
-    """What decodes a part of a file."""
-
-    sr: int
-    channels: int
-    frames: int | None
-    estimated_s: float
-    warnings: tuple[str, ...]
-
-    def read(self, n: int) -> NDArray[np.float32]:
-        """Decode the next `n` frames [shape=(n, channels)], fewer at the end."""
-
-    def check_end(self, held: int) -> tuple[str, ...]:
-        """Return warnings that can be told when all is read."""
-
-    def close(self) -> None:
-        """Let go of the file."""
+# MP4 and its relatives begin with a size, MPEG program streams with a start code.
+_BEGINS_WITH_0 = re.compile(rb"....(ftyp|wide|mdat|moov|free|skip|pnot)|\0\0\1\xba", re.DOTALL)
 
 
 class AudioStream:
     """The sound of a file: its parts one after the other, as long as they are of one rate.
 
-    Parameters
-    ----------
-    file : binary file
-        Read from its beginning, wherever it stands; its content decides the format.
-    track : int
-        Which of several sound tracks, from 1; 0 for the one with most speech.
-    raw_sr : int
-        Rate in Hz of a file without a header: 16-bit mono samples. 0 for a file with one.
-    suffix : str
-        Of the file's name: it decides nothing but the words for what cannot be read.
-
-    Attributes
-    ----------
-    sr, channels : int
-    frames : int or None
-        By the header; None where it does not say.
-    estimated_s : float
-        About how long it lasts; 0 where nothing is known.
-    warnings : tuple of str
-        What is wrong with the file; complete when the last frame was read.
-
-    Raises
-    ------
-    AudioError
-        Not audio, or of a format, codec, rate or number of channels that is not read.
+    `file` is read from its beginning, wherever it stands. The config says which of several sound tracks, and
+    the rate of a file without a header; `suffix` decides nothing but the words for what cannot be read.
+    `frames` and `estimated_s` are those of the first part, `held` counts the frames that were read, and
+    `warnings` are complete when the last one was. An AudioError is raised for what is not audio, or of a
+    format, codec, rate or number of channels that is not read.
     """
 
-    def __init__(self, file: BinaryIO, track: int = 0, raw_sr: int = 0, suffix: str = "") -> None:
+    def __init__(self, file: BinaryIO, config: AudioConfig, suffix: str = "") -> None:
         self.warnings: tuple[str, ...] = ()
-        self._parts = _raw(file, raw_sr) if raw_sr else _parts(file, track, suffix)
-        self._held = self._part_held = self._read_parts = 0
+        self.held = 0
+        self._parts = _raw(file, config.raw_sr) if config.raw_sr else _parts(file, config.track, suffix)
+        self._left_parts = _MOST_PARTS
         self._ended = False
-        self._decoder = _checked(next(self._parts))
+        self._decoder = next(self._parts)
+        self._decoder.check_supported()
         self.sr, self.channels = self._decoder.sr, self._decoder.channels
         self.frames, self.estimated_s = self._decoder.frames, self._decoder.estimated_s
+        self.names = ("left", "right") if self.channels == 2 else tuple(map(str, range(1, self.channels + 1)))
 
     def read(self, n: int) -> NDArray[np.float32]:
-        """Decode the next `n` frames, fewer at the end.
-
-        Returns
-        -------
-        np.ndarray [shape=(n, channels), dtype=float32]
-        """
+        """Decode the next `n` frames [shape=(n, channels)], fewer at the end."""
         found = [np.empty((0, self.channels), np.float32)]
         while n and not self._ended:
             found.append(self._decoder.read(n))
-            self._part_held += len(found[-1])
+            self.held += len(found[-1])
             n -= len(found[-1])
             self._ended = n > 0 and not self._next()
         return found[1] if len(found) == 2 else np.concatenate(found)
+
+    def mono(self, names: tuple[str, ...], n: int) -> Iterator[list[NDArray[np.float32]]]:
+        """Yield `n` samples of each channel of those names, fewer at the end; `mix` is the mean of all.
+
+        There is a warning in the end if the mean has lost what was in the channels. An AudioError is raised
+        if nothing is left of it, or if there is no such channel.
+        """
+        mixed = self.channels > 1 and "mix" in names
+        mean_power = channel_power = 0.0
+        while len(y := self.read(n)):
+            block = [self._channel(y, name) for name in names]
+            if mixed:
+                with np.errstate(invalid="ignore", over="ignore"):
+                    mean_power += float(np.vdot(block[0], block[0]))
+                    channel_power += float(np.vdot(y, y) / self.channels)
+            yield block
+        if 0.0 < channel_power < math.inf and self.channels * mean_power < CANCELLED * channel_power:
+            if mean_power < CANCELLED_WHOLLY * channel_power:
+                raise AudioError("silent: the channels cancel each other out", "Use one of them alone")
+            lost_db = 10 * math.log10(channel_power / mean_power)
+            self.warnings += (f"channels cancel: their mean is {lost_db:.0f} dB below them",)
+
+    def _channel(self, y: NDArray[np.float32], name: str) -> NDArray[np.float32]:
+        if self.channels == 1 and name == "mix":
+            return np.ascontiguousarray(y[:, 0])
+        if name != "mix":
+            if name not in self.names:
+                raise AudioError(f"has {self.channels} channel{'s' * (self.channels > 1)}, no {name} one")
+            return np.ascontiguousarray(y[:, self.names.index(name)])
+        # What `y.mean(axis=1)` gives, channel after channel, in a tenth of the time. Infinities of both signs
+        # make NaN, which is refused in its place.
+        with np.errstate(invalid="ignore", over="ignore"):
+            total = y[:, 0].copy()
+            for i in range(1, self.channels):
+                total += y[:, i]
+            total /= np.float32(self.channels)
+        return total
 
     def close(self) -> None:
         """Let go of the file."""
@@ -115,49 +120,68 @@ class AudioStream:
 
     def _next(self) -> bool:
         """Go on to the next part of the file, if there is one to be read."""
-        self.warnings += self._decoder.warnings
-        self.warnings += self._decoder.check_end(self._part_held)
+        self.warnings += self._decoder.warnings()
         self._decoder.close()
-        self._held += self._part_held
-        self._read_parts += 1
-        self._part_held = 0
-        after = f"after {self._held / self.sr:.2f} s"
-        if self._read_parts >= _MOST_PARTS:
+        self._left_parts -= 1
+        after = f"after {self.held / self.sr:.2f} s"
+        if not self._left_parts:
             self.warnings += (f"not all read: more follow {after}, which are {_MOST_PARTS} recordings",)
+            return False
+        try:
+            decoder = next(self._parts, None)
+        except AudioError as error:
+            self.warnings += (
+                f"not all read: {after} a recording follows that is not read ({error.message})",
+            )
+            return False
+        if decoder is None:
+            return False
+        if (decoder.channels, decoder.sr) != (self.channels, self.sr):
+            self.warnings += (f"not all read: {after} a recording of {decoder} follows",)
+            return False
+        self._decoder = decoder
+        return True
+
+
+@contextmanager
+def open_stream(
+    source: str | os.PathLike[str] | bytes, config: AudioConfig, path: str | os.PathLike[str] = ""
+) -> Iterator[AudioStream]:
+    """Open the sound of a file, or of what a file of that path holds."""
+    with ExitStack() as stack:
+        file: BinaryIO
+        if isinstance(source, bytes):
+            file = io.BytesIO(source)
         else:
-            try:
-                decoder = next(self._parts, None)
-                if decoder is not None and (decoder.channels, decoder.sr) == (self.channels, self.sr):
-                    self._decoder = decoder
-                    return True
-                if decoder is not None:
-                    what = f"{decoder.channels} channel{'s' * (decoder.channels > 1)} at {decoder.sr} Hz"
-                    self.warnings += (f"not all read: {after} a recording of {what} follows",)
-            except AudioError as error:
-                self.warnings += (
-                    f"not all read: {after} a recording follows that is not read ({error.message})",
-                )
-        return False
+            path = source
+            with file_errors():
+                file = stack.enter_context(open_regular(source))
+        if not file.seek(0, os.SEEK_END):
+            raise AudioError("empty file")
+        yield stack.enter_context(closing(AudioStream(file, config, Path(path).suffix)))
 
 
-def truncation(promised_s: float, held_s: float) -> tuple[str, ...]:
-    """Return the warning for a file that holds less than its header promises, or more, if it does."""
-    if abs(promised_s - held_s) <= 0.01:
-        return ()
-    seconds = f"promises {promised_s:.2f} s, the file holds {held_s:.2f} s"
-    if promised_s > held_s:
-        return (f"truncated: the header {seconds}",)
-    return (f"stale header: it {seconds}, all of which is read",)
+@contextmanager
+def file_errors() -> Iterator[None]:
+    """Say what is wrong with a file that cannot be opened or read, as an AudioError."""
+    try:
+        yield
+    except IsADirectoryError:
+        raise AudioError("a folder, not a clip") from None
+    except FileNotFoundError:
+        raise AudioError("no such file") from None
+    except OSError as error:
+        raise AudioError((error.strerror or str(error)).lower()) from None
+    except ValueError:
+        raise AudioError("not a possible file name") from None
 
 
 def is_plain(file: BinaryIO) -> bool:
     """Whether a file holds plain samples, which nothing decodes."""
-    at = past_tags(file)
-    kind = kind_at(file, at)
-    if kind not in wav_header.KINDS:
-        return False
-    found = wav_header.find(file, kind, at, file.seek(0, os.SEEK_END))
-    return found is not None and found.pcm is not None
+    at = _past_tags(file)
+    kind = _kind_at(file, at)
+    found = kind in wav_header.KINDS and wav_header.find(file, kind, at, file.seek(0, os.SEEK_END))
+    return bool(found and found.pcm)
 
 
 # --- the parts of a file
@@ -166,45 +190,37 @@ def is_plain(file: BinaryIO) -> bool:
 def _parts(file: BinaryIO, track: int, suffix: str) -> Iterator[Decoder]:
     """Open one part of a file after another: links of a chain, files that were joined."""
     end = file.seek(0, os.SEEK_END)
-    at = past_tags(file)
-    kind = first = kind_at(file, at)
+    at = _past_tags(file)
+    kind = first = _kind_at(file, at)
     if kind is None:
         try:
-            yield _with_ffmpeg(file, at, end, track)
+            yield FFmpegDecoder(Part(file, at, end), track)
         except UnknownFormatError:
-            raise AudioError(*refusal(file, suffix.lower())) from None
+            raise AudioError(*_refusal(file, suffix.lower())) from None
         return
     while kind is not None and kind == first and at < end:
         if kind == "ogg":
-            behind, cut = ogg_link(file, at, end)
+            behind, cut = _ogg_link(file, at, end)
             # Of Vorbis FFmpeg 8 adds samples at the end, or loses some.
             if read_at(file, at + 28, 7) == b"\x01vorbis":
                 yield SndfileDecoder(Part(file, at, behind), cut)
             else:
-                yield _with_ffmpeg(file, at, behind, track, cut)
+                yield FFmpegDecoder(Part(file, at, behind), track, cut)
         elif kind in wav_header.KINDS and (found := wav_header.find(file, kind, at, end)):
             behind = found.behind
             if found.pcm is None:
                 yield _coded(file, at, end, found, track)
             else:
                 for span in found.spans:
-                    yield PcmDecoder(file, found.pcm, span)
+                    yield PcmDecoder(Part(file, span.start, span.start + span.held), found.pcm, span.promised)
         elif kind == "flac":
-            behind = next_flac(file, at + 4, end)
+            behind = _next_flac(file, at + 4, end)
             yield SndfileDecoder(Part(file, at, behind))
         else:
-            yield _with_ffmpeg(file, at, end, track)
+            yield FFmpegDecoder(Part(file, at, end), track)
             return
-        at = past_tags(file, behind)
-        kind = kind_at(file, at)
-
-
-def _with_ffmpeg(
-    file: BinaryIO, at: int, end: int, track: int, cut: str = "", header: bytes = b""
-) -> Decoder:
-    from speechemo_cli.audio.ffmpeg_decoder import FFmpegDecoder
-
-    return FFmpegDecoder(Part(file, at, end, header), track, cut)
+        at = _past_tags(file, behind)
+        kind = _kind_at(file, at)
 
 
 def _coded(file: BinaryIO, at: int, end: int, found: wav_header.Found, track: int) -> Decoder:
@@ -212,145 +228,118 @@ def _coded(file: BinaryIO, at: int, end: int, found: wav_header.Found, track: in
     start, held, promised = found.spans[0]
     cut = f"holds {held} of {promised} bytes of sound" if promised and promised > held else ""
     if found.tag in _MPEG_IN_WAV:
-        return _with_ffmpeg(file, start, start + held, track)
+        return FFmpegDecoder(Part(file, start, start + held), track)
     if found.tag:  # behind a header that does not count the samples, whatever theirs says
-        return _with_ffmpeg(file, start, start + held, track, cut, found.header)
-    return _with_ffmpeg(file, at, end, track)
+        return FFmpegDecoder(Part(file, start, start + held, found.header), track, cut)
+    return FFmpegDecoder(Part(file, at, end), track)
 
 
 def _raw(file: BinaryIO, sr: int) -> Iterator[Decoder]:
-    n = file.seek(0, os.SEEK_END) // 2 * 2
-    yield PcmDecoder(file, Pcm("PCM_16", "LITTLE", sr, 1), Span(0, n, n))
+    yield PcmDecoder(Part(file, 0, file.seek(0, os.SEEK_END)), Pcm("PCM_16", "LITTLE", sr, 1), None)
 
 
-def _checked(decoder: Decoder) -> Decoder:
-    if not LOWEST_SR <= decoder.sr <= HIGHEST_SR:
-        raise AudioError(f"a rate of {decoder.sr} Hz, expected {LOWEST_SR} to {HIGHEST_SR} Hz")
-    if decoder.channels > MOST_CHANNELS:
-        raise AudioError(f"{decoder.channels} channels, expected {MOST_CHANNELS} at most")
-    return decoder
+def _past_tags(file: BinaryIO, at: int = 0) -> int:
+    """Return where a file begins behind tags that players write before anything, and behind padding."""
+    for _ in range(_MOST_TAGS):
+        head = read_at(file, at, 10)
+        if head.startswith(b"ID3") and len(head) == 10:
+            # Four times seven bits, and a footer that repeats the header.
+            at += 10 + sum((byte & 127) << 7 * (3 - i) for i, byte in enumerate(head[6:]))
+            at += 10 * (head[5] >> 4 & 1)
+        elif head.startswith(b"TAG"):
+            at += 128
+        elif head.startswith(b"APETAGEX"):
+            at += 32 + int.from_bytes(read_at(file, at + 12, 4), "little")
+        elif head[:1] in (b"\0", b"\r", b"\n") and not _BEGINS_WITH_0.match(head):
+            at = past_padding(file, at)
+        else:
+            break
+    return at
 
 
-# --- libsndfile
+def _kind_at(file: BinaryIO, at: int) -> str | None:
+    """Return what begins at a byte: a name of `_KINDS`; None where nothing known does."""
+    match = _KINDS.match(read_at(file, at, 16))
+    return match and match.lastgroup
 
 
-@contextmanager
-def _sndfile_errors() -> Iterator[None]:
-    """Say what is wrong with audio that libsndfile refuses, as an AudioError."""
-    import soundfile
-
-    try:
-        yield
-    except soundfile.LibsndfileError as error:
-        reason = str(error.error_string).rstrip(".").lower()
-        raise AudioError(f"not audio that can be read ({reason})") from None
-    except (RuntimeError, ValueError, MemoryError) as error:
-        raise AudioError(f"cannot be decoded ({type(error).__name__})") from None
+_FLAC = re.compile(rb"fLaC[\0\x80]\0\0\x22")
+_PAGE = re.compile(rb"OggS\0([\0-\x07])", re.DOTALL)
 
 
-class PcmDecoder:
-    """Plain samples, which libsndfile gets without their header."""
+def _ogg_link(file: BinaryIO, at: int, end: int) -> tuple[int, str]:
+    """Return where a link of a chain of Ogg streams ends, and in what the file ends that it should not.
 
-    estimated_s = 0.0
-    warnings: tuple[str, ...] = ()
-
-    def __init__(self, file: BinaryIO, pcm: Pcm, span: Span) -> None:
-        import soundfile
-
-        self.sr, self.channels = pcm.sr, pcm.channels
-        if not pcm.channels:
-            raise AudioError("not audio that can be read (no channels)")
-        _checked(self)
-        self.frames: int | None = span.held // pcm.frame_bytes
-        self._left = span.held // pcm.frame_bytes
-        self._promised = self._left if span.promised is None else span.promised // pcm.frame_bytes
-        part = Part(file, span.start, span.start + span.held)
-        with _sndfile_errors():
-            self._file = soundfile.SoundFile(
-                part, "r", pcm.sr, pcm.channels, pcm.subtype, pcm.endian, "RAW", closefd=False
-            )
-        self._file.seekable = lambda: False  # after each read soundfile would seek to where it is
-        self._is_16 = pcm.subtype == "PCM_16"
-
-    def read(self, n: int) -> NDArray[np.float32]:
-        """Decode the next `n` frames [shape=(n, channels)], fewer at the end."""
-        n = min(n, self._left)
-        self._left -= n
-        with _sndfile_errors():
-            if not self._is_16:
-                y: NDArray[np.float32] = self._file.read(n, "float32", always_2d=True)
-                return y
-            # The same numbers as dtype="float32", in a tenth less time.
-            y = self._file.read(n, "int16", always_2d=True).astype(np.float32)
-            y *= np.float32(2.0**-15)
-            return y
-
-    def check_end(self, held: int) -> tuple[str, ...]:
-        """Return the warning for a header that counts more samples than there are, or fewer."""
-        return truncation(self._promised / self.sr, held / self.sr) if held else ()
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._file.close()
+    A link ends before the first page that begins a stream after others did not (RFC 3533).
+    """
+    begun, last, start = False, b"", at
+    while start < end:
+        found = read_at(file, start, READ_BYTES + 5)
+        for match in _PAGE.finditer(found):
+            if match.start() >= READ_BYTES:
+                break
+            flags = match[1][0]
+            if begun and flags & 2:
+                return start + match.start(), ""
+            begun = begun or not flags & 2
+            page = start + match.start()
+            last = read_at(file, page, 27 + 255)
+        start += READ_BYTES
+    if len(last) < 27 or page + 27 + last[26] + sum(last[27 : 27 + last[26]]) > end:
+        return end, "ends within a page of its Ogg stream"
+    return end, "" if last[5] & 4 else "ends before its Ogg stream does"
 
 
-class SndfileDecoder:
-    """FLAC and Vorbis by libsndfile; from the first damage on by FFmpeg, which loses less."""
+def _next_flac(file: BinaryIO, at: int, end: int) -> int:
+    """Return where the next FLAC stream of a file begins, or its end."""
+    while at < end and (found := read_at(file, at, READ_BYTES + 7)):
+        if match := _FLAC.search(found):
+            return at + match.start()
+        at += READ_BYTES
+    return end
 
-    estimated_s = 0.0
 
-    def __init__(self, file: Part, cut: str = "") -> None:
-        import soundfile
+# --- what is no audio
 
-        self.warnings: tuple[str, ...] = ()
-        self._given, self._cut, self._held = file, cut, 0
-        self._salvage: Decoder | None = None
-        self.frames: int | None = None
-        try:
-            with _sndfile_errors():
-                self._file = soundfile.SoundFile(file, closefd=False)
-            self._file.seekable = lambda: False
-            self.sr, self.channels = self._file.samplerate, self._file.channels
-            # For streams that do not say libsndfile has 2**63 - 1, or a guess of what an endless file holds.
-            self.frames = self._file.frames if self._file.frames < 2**50 else None
-        except AudioError:
-            self._salvage = self._salvaged()
-            self.sr, self.channels = self._salvage.sr, self._salvage.channels
+_OTHERS = (
+    (b"version https://git-lfs.github.com/", "a Git LFS pointer", "Run git lfs pull"),
+    (b"\x1fC\xb6u", "a WebM recording without its beginning", "Join its parts: cat PART1 PART2 > WHOLE"),
+    (b"PK\3\4", "a zip archive", "Unzip it"),
+    (b"%PDF", "a PDF", ""),
+    (b"MATLAB", "a MATLAB file", ""),
+    (b"Creative Voice File", "a VOC file", "Convert it to WAV"),
+    (b"\x89PNG", "a picture", ""),
+    (b"\xff\xd8\xff", "a picture", ""),
+)
 
-    def read(self, n: int) -> NDArray[np.float32]:
-        """Decode the next `n` frames [shape=(n, channels)], fewer at the end."""
-        if self._salvage is None:
-            wanted = n if self.frames is None else min(n, self.frames - self._held)
-            try:
-                with _sndfile_errors():
-                    y: NDArray[np.float32] = self._file.read(wanted, "float32", always_2d=True)
-                self._held += len(y)
-                return y
-            except AudioError:
-                self._salvage = self._salvaged()
-        return self._salvage.read(n)
 
-    def _salvaged(self) -> Decoder:
-        """Open it once more with FFmpeg, and pass over what has been read."""
-        from speechemo_cli.audio.ffmpeg_decoder import FFmpegDecoder
+# Suffixes of files without a header, and what makes a WAV of them.
+_HEADERLESS = {
+    **dict.fromkeys((".pcm", ".raw", ".sln16"), "ffmpeg -f s16le -ar 16000 -ac 1 -i FILE clip.wav"),
+    ".sln": "ffmpeg -f s16le -ar 8000 -ac 1 -i FILE clip.wav",
+    ".gsm": "ffmpeg -f gsm -i FILE clip.wav",
+    ".g722": "ffmpeg -f g722 -i FILE clip.wav",
+    ".vox": "sox -t vox -r 8000 FILE clip.wav",
+    **dict.fromkeys((".ulaw", ".ul", ".mulaw", ".pcmu"), "ffmpeg -f mulaw -ar 8000 -i FILE clip.wav"),
+    **dict.fromkeys((".alaw", ".al", ".pcma"), "ffmpeg -f alaw -ar 8000 -i FILE clip.wav"),
+}
 
-        decoder = FFmpegDecoder(self._given)
-        left = self._held
-        while left and len(y := decoder.read(min(left, READ_BYTES))):
-            left -= len(y)
-        return decoder
 
-    def check_end(self, held: int) -> tuple[str, ...]:
-        """Return what is wrong: a stream that was cut, or damaged."""
-        if self._cut:
-            return (f"truncated: the file {self._cut}, after {held / self.sr:.2f} s",)
-        if self._salvage is None:
-            return () if self.frames is None else truncation(self.frames / self.sr, held / self.sr)
-        if self.frames:
-            return (f"damaged: {held / self.sr:.2f} of {self.frames / self.sr:.2f} s can be decoded",)
-        return self._salvage.warnings or ("damaged: a part of its sound may be wrong",)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        if self._salvage is not None:
-            self._salvage.close()
+def _refusal(file: BinaryIO, suffix: str) -> tuple[str, str]:
+    """Name what is no audio as far as its bytes and the suffix of its name tell, and a way out."""
+    head = read_at(file, 0, READ_BYTES)
+    for mark, name, hint in _OTHERS:
+        if head.startswith(mark):
+            return f"not audio that can be read (it is {name})", hint
+    first = head[:_HEAD_BYTES]
+    if first.isascii() and first.decode("ascii").replace("\n", " ").replace("\r", " ").isprintable():
+        return "not audio that can be read (it is text)", ""
+    y = np.frombuffer(head[: len(head) // 2 * 2], "<i2").astype(np.float64)
+    # Neighbouring samples of a voice are alike; bytes that are no samples are not.
+    alike = float(np.dot(y[1:], y[:-1])) > 0.5 * float(np.dot(y, y)) > 0
+    if suffix in _HEADERLESS or (alike and not _BEGINS_WITH_0.match(first)):
+        line = _HEADERLESS.get(suffix, _HEADERLESS[".pcm"])
+        rate = re.search(r"s16le -ar (\d+)", line)
+        raw = f"Say its rate, --raw {rate[1]}, or convert it" if rate else "Convert it"
+        return "no header (raw PCM?)", f"{raw}: {line}"
+    return "not audio that can be read (format not recognised)", ""

@@ -147,13 +147,10 @@ def _ask(process: subprocess.Popen[bytes], request: bytes, content: bytes) -> li
         raise RuntimeError(answer["broken"])
     if "error" in answer:
         return AudioError(answer["error"])
-    return [_received(one, process.stdout) for one in answer["recordings"]]
-
-
-def _received(one: dict[str, Any], samples: IO[bytes]) -> Recording:
-    y, decoded = (None if n is None else _array(samples, n) for n in (one.pop("n"), one.pop("n_decoded")))
-    assert y is not None
-    return Recording(y, decoded=decoded, **{**one, "warnings": tuple(one["warnings"])})
+    return [
+        Recording(_array(process.stdout, n), sr, sha256, tuple(warnings), channel, offset)
+        for n, sr, sha256, warnings, channel, offset in answer["recordings"]
+    ]
 
 
 def _array(samples: IO[bytes], n: int) -> Any:
@@ -204,15 +201,6 @@ def _answered(request: dict[str, Any], content: bytes) -> tuple[dict[str, Any], 
     except Exception:
         return {"broken": traceback.format_exc()}, []
     told = [
-        {
-            "sr": one.sr,
-            "sha256": one.sha256,
-            "warnings": one.warnings,
-            "channel": one.channel,
-            "n": len(one.y),
-            "n_decoded": None if one.decoded is None else len(one.decoded),
-        }
-        for one in recordings
+        (len(one.decoded), one.sr, one.sha256, one.warnings, one.channel, one.offset) for one in recordings
     ]
-    arrays = [y for one in recordings for y in (one.y, one.decoded) if y is not None]
-    return {"recordings": told}, arrays
+    return {"recordings": told}, [one.decoded for one in recordings]

@@ -1,7 +1,7 @@
-"""Quality warnings: what is wrong with a recording, in words and numbers.
+"""What is wrong with a recording: what it is refused for, and quality warnings, in words and numbers.
 
-Every limit was set on the 1,200 spoken RAVDESS clips of 20 actors (48 kHz, 2.9-5.3 s), none of which gets a
-warning, and on damaged versions of every twelfth of them: all numbers below were measured there.
+Every limit of a warning was set on the 1,200 spoken RAVDESS clips of 20 actors (48 kHz, 2.9-5.3 s), none of
+which gets one, and on damaged versions of every twelfth of them: all numbers below were measured there.
 """
 
 from __future__ import annotations
@@ -11,9 +11,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from speechemo_cli.errors import AudioError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from speechemo_cli.config import AudioConfig
+
+# Float files may go above full scale, and some programs write integers as floats. Beyond this it is
+# no sound, and its power would overflow.
+LOUDEST_PEAK = 1e6
+# Below this peak (-80 dB of full scale, after DC is taken out) there is no voice. RAVDESS's
+# quietest clip peaks at 0.007.
+SILENCE_PEAK = 1e-4
+# A mean this far from zero, as a share of the peak around it, is an offset of the recorder. RAVDESS clips
+# have 0.3 % at most, half a step of eight bits is 2 % of a peak of 0.2. One of 5 % moves the packaged
+# model's probabilities by up to 19 points, one of 100 % changes half of its answers.
+OFFSET_SHARE = 0.03
+OFFSET_SUSPECTED = 0.05
 # A clip is clipped if this share of its samples was cut off. RAVDESS clips have 0.0024 % at most on their
 # highest and lowest values. Raised over full scale by 3 dB they lose 0.09 % in the median, by 6 dB 0.6 %
 # (97 of 100 are found), by 12 dB at least 1 %.
@@ -77,26 +92,88 @@ LOWEST_EDGE_HZ = 3000.0
 _SAFE_PEAKS = (1e-6, 1e6)
 
 
+def check(y: NDArray[np.float32], sr: int, config: AudioConfig) -> None:
+    """Raise AudioError for samples [shape=(n,)] that say nothing about a voice.
+
+    Those are too few or too many for the config, not finite, absurdly large, or silent.
+    """
+    check_shortest(y.size, sr, config)
+    check_longest(y.size, sr, config)
+    low, high = check_finite(y, sr)
+    # Half the range bounds the peak around any DC offset.
+    if (high - low) / 2 < SILENCE_PEAK:
+        raise AudioError(f"silent (peak below {SILENCE_PEAK:g} of full scale)")
+
+
+def check_shortest(n: int, sr: int, config: AudioConfig) -> None:
+    """Raise AudioError for a recording of no samples, or shorter than `config.min_duration_s`."""
+    if n == 0:
+        raise AudioError("no samples")
+    if n / sr < config.min_duration_s:
+        # With so many digits that it is not rounded up to its bound.
+        texts = (f"{n / sr:.{digits}f}" for digits in range(3, 10))
+        shown = next((text for text in texts if float(text) < config.min_duration_s), f"{n / sr:g}")
+        raise AudioError(f"{shown} s is shorter than {config.min_duration_s:g} s")
+
+
+def check_longest(n: int, sr: int, config: AudioConfig, estimated_s: float = 0.0) -> None:
+    """Raise AudioError for a recording of `n` samples or more that is longer than `config.max_duration_s`."""
+    if n / sr > config.max_duration_s:
+        raise AudioError(
+            f"{max(n / sr, estimated_s):.0f} s is longer than {config.max_duration_s:g} s",
+            "Cut it, raise audio.max_duration_s, or follow it: speechemo timeline RECORDING",
+        )
+
+
+def check_finite(y: NDArray[np.float32], sr: int, before: int = 0) -> tuple[float, float]:
+    """Return the lowest and the highest sample; raise AudioError for NaN, infinity and absurdly large ones.
+
+    `before` is the number of samples of the recording that came before `y` [shape=(n,)], n > 0.
+    """
+    low, high = float(y.min()), float(y.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        first = int(np.argmin(np.isfinite(y)))
+        what = "NaN" if np.isnan(y[first]) else "infinity"
+        raise AudioError(f"contains {what} at {(before + first) / sr:.3f} s")
+    if max(-low, high) > LOUDEST_PEAK:
+        raise AudioError(f"samples of up to {max(-low, high):.3g}, expected 1 at full scale")
+    return low, high
+
+
+def check_warnings(warnings: tuple[str, ...], config: AudioConfig) -> None:
+    """Raise AudioError if there is a warning and `config.strict`."""
+    if warnings and config.strict:
+        raise AudioError("; ".join(warnings), "--no-strict takes it all the same")
+
+
+def offset(y: NDArray[np.float32]) -> float:
+    """Return the constant that a faulty recorder has added to each sample; 0 where there is none."""
+    # Some of the samples tell whether it is worth looking at them all: 3 % of a voice's peak are 9 % of its
+    # RMS or more.
+    some = y[::61]
+    with np.errstate(invalid="ignore", over="ignore"):
+        total, power = float(np.dot(some, np.ones_like(some))), float(np.dot(some, some))
+        if total**2 <= OFFSET_SUSPECTED**2 * len(some) * power:
+            return 0.0
+        mean = float(y.mean(dtype=np.float64))
+    return mean if is_offset(mean, float(y.min()), float(y.max())) else 0.0
+
+
+def is_offset(mean: float, low: float, high: float) -> bool:
+    """Whether samples of this mean and this range have an offset; a constant is silence and has none."""
+    if not (math.isfinite(high - low) and high > low):
+        return False
+    # Less than a step of 16 bits is how some programs round.
+    return abs(mean) >= max(2.0**-15, OFFSET_SHARE * max(high - mean, mean - low))
+
+
 def quality_warnings(y: NDArray[np.float32], sr: int) -> tuple[str, ...]:
-    """Say what makes a recording a bad witness. Takes 0.15 ms for a clip of 3.5 s at 48 kHz.
+    """Say what is wrong with a recording, with the numbers. Takes 0.15 ms for a clip of 3.5 s at 48 kHz.
 
-    Clipping is seen where the cut left equal samples: in what a recorder wrote, also turned down or in
-    8 bits, but not after resampling or lossy coding, unless that overshot full scale.
+    `y` [shape=(n,)] are finite mono samples at the file's own rate (8-192 kHz), full scale at 1.0. Clipping
+    is seen where the cut left equal samples: in what a recorder wrote, also turned down or in 8 bits, but
+    not after resampling or lossy coding, unless that overshot full scale.
 
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n,), dtype=float32]
-        Finite mono samples at the file's own rate, full scale at 1.0.
-    sr : int
-        Rate in Hz, 8-192 kHz.
-
-    Returns
-    -------
-    tuple of str
-        One line each, with the number that was measured. Empty for a good recording.
-
-    Examples
-    --------
     >>> quality_warnings(np.zeros(8000, np.float32), 16000)
     ('silent: every sample is the same', 'short: 0.5 s')
     """
@@ -124,25 +201,14 @@ def quality_warnings(y: NDArray[np.float32], sr: int) -> tuple[str, ...]:
     return (
         *_clipped(y, low, high, mean, scale),
         *_quiet(scale * peak),
-        *_silence(len(speech) / len(blocks), y.size / sr),
+        *_mostly_silence(len(speech) / len(blocks), y.size / sr),
         *short,
         *_band_limited(blocks, speech, sr),
     )
 
 
 def long(duration_s: float, longest_s: float) -> str | None:
-    """Say that a clip is longer than any of those a model was trained on.
-
-    Parameters
-    ----------
-    duration_s, longest_s : float
-        Length of the clip, and of the longest clip of the training.
-
-    Returns
-    -------
-    str or None
-        None also where both are the same to the tenth of a second that is shown.
-    """
+    """Say that a clip is longer than the longest of the training, if it is by a tenth of a second."""
     if round(duration_s, 1) <= round(longest_s, 1):
         return None
     return f"long: {duration_s:.1f} s, longer than any clip the model was trained on ({longest_s:.1f} s)"
@@ -162,16 +228,7 @@ def _block_means(blocks: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _clipped(y: NDArray[np.float32], low: float, high: float, mean: float, scale: float) -> tuple[str, ...]:
-    """Warn unless the loudest samples are those of the voice.
-
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n,), dtype=float32]
-    low, high, mean : float
-        Of `y`.
-    scale : float
-        What `y` was divided by.
-    """
+    """Warn unless the loudest samples are those of the voice; `scale` is what `y` was divided by."""
     reach = max(high - mean, mean - low)
     top = scale * max(-low, high)
     cut = _on_extreme(y, low, mean, reach) + _on_extreme(y, high, mean, reach)
@@ -189,13 +246,7 @@ def _clipped(y: NDArray[np.float32], low: float, high: float, mean: float, scale
 def _on_extreme(y: NDArray[np.float32], extreme: float, mean: float, reach: float) -> int:
     """Count the samples on the lowest or highest value, if they are too many for a wave that turned there.
 
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n,), dtype=float32]
-    extreme, mean : float
-        Of `y`.
-    reach : float
-        How far `y` goes from its mean.
+    `reach` is how far `y` goes from its mean.
     """
     # On one side of a lopsided recording the extreme may be its silence.
     if abs(extreme - mean) < reach / 2:
@@ -214,31 +265,25 @@ def _on_extreme(y: NDArray[np.float32], extreme: float, mean: float, reach: floa
 
 
 def _quiet(peak: float) -> tuple[str, ...]:
-    """Warn unless there is more than noise."""
     level = _decibels(peak)
     return (f"very quiet: peak at {level:.0f} dB of full scale",) if level < QUIET_PEAK_DB else ()
 
 
-def _silence(share: float, duration_s: float) -> tuple[str, ...]:
-    """Warn unless enough is said."""
+def _mostly_silence(share: float, duration_s: float) -> tuple[str, ...]:
     if share >= SPEECH_SHARE:
         return ()
     return (f"mostly silence: speech in {100 * share:.0f} % of {duration_s:.1f} s",)
 
 
 def _short(n: int, sr: int) -> tuple[str, ...]:
-    """Warn unless the clip is long enough; the tenths are rounded down, so never 1.0 s."""
+    # The tenths are rounded down, so never 1.0 s.
     return (f"short: {10 * n // sr / 10:.1f} s",) if n < SHORT_S * sr else ()
 
 
 def _speech(blocks: NDArray[np.float32], means: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Positions of the blocks where somebody speaks.
+    """Positions of the blocks [shape=(blocks, samples)] where somebody speaks.
 
-    Parameters
-    ----------
-    blocks : np.ndarray [shape=(blocks, samples)]
-    means : np.ndarray [shape=(blocks,)]
-        Taken out of each block: no offset, drift or rumble is speech.
+    The mean of each is taken out: no offset, drift or rumble is speech.
     """
     power = np.vecdot(blocks, blocks) / blocks.shape[1] - means * means
     ordered = np.sort(power)
@@ -250,16 +295,7 @@ def _speech(blocks: NDArray[np.float32], means: NDArray[np.float32]) -> NDArray[
 
 
 def _band_limited(blocks: NDArray[np.float32], speech: NDArray[np.intp], sr: int) -> tuple[str, ...]:
-    """Warn unless the voice's high frequencies were recorded.
-
-    Parameters
-    ----------
-    blocks : np.ndarray [shape=(blocks, samples)]
-        Their spectra have a bin each 100 Hz.
-    speech : np.ndarray [shape=(n,), dtype=int]
-        Which of the blocks to look at.
-    sr : int
-    """
+    """Warn unless the voice's high frequencies were recorded, which the blocks with speech tell."""
     if sr <= NARROW_SR:
         return (_limited_to(sr / 2),)
     if not speech.size:
@@ -279,7 +315,6 @@ def _band_limited(blocks: NDArray[np.float32], speech: NDArray[np.intp], sr: int
 
 
 def _limited_to(hz: float) -> str:
-    """Word a band limit."""
     like = ", as on a telephone" if hz >= LOWEST_EDGE_HZ else ""
     return f"band-limited: nothing above {hz / 1000:.1f} kHz{like}"
 
@@ -292,10 +327,8 @@ def _spectra(frames: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _decibels(amplitude: float) -> float:
-    """Level of an amplitude, 1 at 0 dB."""
     return 20.0 * math.log10(amplitude)
 
 
 def _power(decibels: float) -> float:
-    """Ratio of powers."""
     return math.pow(10.0, decibels / 10.0)

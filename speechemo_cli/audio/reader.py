@@ -1,9 +1,9 @@
-"""Read clips whole: decoded, checked and resampled."""
+"""Read clips whole, checked and resampled, and recordings of any length in blocks."""
 
 from __future__ import annotations
 
 import hashlib
-import io
+import math
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,25 +12,30 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from speechemo_cli.audio import quality, samples
-from speechemo_cli.audio.blocks import MonoBlocks, file_errors, opened
+from speechemo_cli.audio import quality
+from speechemo_cli.audio.decode import AudioStream, file_errors, open_stream
 from speechemo_cli.errors import AudioError, ClipError, SpeechemoError
 from speechemo_cli.files import display_name, open_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
-    from speechemo_cli.audio.decode import AudioStream
     from speechemo_cli.config import AudioConfig
 
 # Samples of all channels that are decoded at once: half a minute of stereo.
 PIECE = 2**22
+BLOCK_S = 1.0
+# Numbers decoded for a block at most, whatever rate and number of channels a header claims.
+_LARGEST_BLOCK = 2**20
+# Samples of all channels to hold at most, 1 GiB of them: ten minutes of 5.1 at 48 kHz, four hours of
+# mono at 16 kHz. FLAC packs silence into a thousandth of it.
+MOST_SAMPLES = 2**28
 # Files larger than this have to show a header that can be used before they are read.
 _LARGE_BYTES = 2**26
 # MOST_SAMPLES of the widest kind, and a little more for names and pictures.
-LARGEST_BYTES = 8 * samples.MOST_SAMPLES + 2**26
+LARGEST_BYTES = 8 * MOST_SAMPLES + 2**26
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Recording:
 
     Attributes
     ----------
-    y : np.ndarray [shape=(n,), dtype=float32]
+    decoded : np.ndarray [shape=(n,), dtype=float32]
         Mono samples, full scale at 1.0.
     sr : int
         Samples a second, as in the file.
@@ -49,17 +54,21 @@ class Recording:
         What is wrong with the recording.
     channel : str or None
         Which of the file's channels this is; None for their mean.
-    decoded : np.ndarray or None [shape=(n,), dtype=float32]
-        The samples as they were decoded, where a constant offset has been taken out of `y`; None where
-        `y` holds them.
+    offset : float
+        The constant that a faulty recorder has added to each sample.
     """
 
-    y: NDArray[np.float32]
+    decoded: NDArray[np.float32]
     sr: int
     sha256: str
     warnings: tuple[str, ...] = ()
     channel: str | None = None
-    decoded: NDArray[np.float32] | None = None
+    offset: float = 0.0
+
+    @cached_property
+    def y(self) -> NDArray[np.float32]:
+        """The samples without the offset [shape=(n,)]."""
+        return self.decoded - np.float32(self.offset) if self.offset else self.decoded
 
     @cached_property
     def samples_sha256(self) -> str:
@@ -68,15 +77,14 @@ class Recording:
         SHA-256 of the rate (Hz, 8 bytes) and the mono samples (float32), both little-endian. Samples of
         16 bits are the same numbers in a file of 24 or 32 bits.
         """
-        y = self.y if self.decoded is None else self.decoded
         digest = hashlib.sha256(self.sr.to_bytes(8, "little"))
-        digest.update(np.ascontiguousarray(y, "<f4").data)
+        digest.update(np.ascontiguousarray(self.decoded, "<f4").data)
         return digest.hexdigest()
 
     @property
     def duration_s(self) -> float:
         """Length in seconds."""
-        return len(self.y) / self.sr
+        return len(self.decoded) / self.sr
 
 
 class PreparedClip(NamedTuple):
@@ -100,6 +108,9 @@ class PreparedClip(NamedTuple):
     sha256: str
     warnings: tuple[str, ...]
     channel: str | None
+
+
+# --- clips, whole
 
 
 @contextmanager
@@ -126,9 +137,7 @@ def clip_errors() -> Iterator[None]:
         raise AudioError(display_name(f"internal error: {type(error).__name__}: {error}")[:200]) from error
 
 
-def load_clip(
-    path: str, config: AudioConfig, channel: str, sr: int, content: bytes | None = None
-) -> list[PreparedClip | ClipError]:
+def load_clip(path: str, config: AudioConfig, channel: str, sr: int) -> list[PreparedClip | ClipError]:
     """Read a clip, check it and resample it, each of its channels for itself.
 
     Parameters
@@ -138,8 +147,6 @@ def load_clip(
     channel : {"mix", "left", "right", "each"}
     sr : int
         Rate in Hz of the samples to return.
-    content : bytes, optional
-        What the file holds, if it is no file.
 
     Raises
     ------
@@ -147,17 +154,17 @@ def load_clip(
         As `read_channels` and `clip_errors`.
     """
     with clip_errors():
-        return [prepare(path, one, config, sr) for one in read_channels(path, config, channel, content)]
+        return [prepare(path, one, config, sr) for one in read_channels(path, config, channel)]
 
 
 def prepare(path: str, recording: Recording, config: AudioConfig, sr: int) -> PreparedClip | ClipError:
     """Check a decoded recording and resample it to `sr` Hz."""
     try:
-        samples.check(recording.y, recording.sr, config)
+        quality.check(recording.y, recording.sr, config)
     except AudioError as error:
         return ClipError(path, str(error), recording.channel)
     return PreparedClip(
-        samples.resample(recording.y, recording.sr, sr),
+        resample(recording.y, recording.sr, sr),
         recording.duration_s,
         recording.sha256,
         (*recording.warnings, *quality.quality_warnings(recording.y, recording.sr)),
@@ -182,14 +189,14 @@ def read(path: str | os.PathLike[str], config: AudioConfig) -> Recording:
         too long, silent, or with samples that are not finite or absurdly large.
     """
     (recording,) = read_channels(path, config)
-    samples.check(recording.y, recording.sr, config)
+    quality.check(recording.y, recording.sr, config)
     return recording
 
 
 def read_channels(
     path: str | os.PathLike[str], config: AudioConfig, channel: str = "mix", content: bytes | None = None
 ) -> list[Recording]:
-    """Decode a clip and separate its channels. What they hold is left to `samples.check`.
+    """Decode a clip and separate its channels. What they hold is left to `quality.check`.
 
     Parameters
     ----------
@@ -208,21 +215,47 @@ def read_channels(
     Raises
     ------
     AudioError
-        As `read`, but for what `samples.check` refuses; or there is no such channel; or there is a
-        warning and `config.strict`.
+        As `read`, but for what `quality.check` refuses; or too many samples, no such channel, or channels
+        of which nothing is left when they are mixed; or there is a warning and `config.strict`.
     """
     content = read_bytes(path, config) if content is None else content
     if len(content) > LARGEST_BYTES:
         raise AudioError(f"more than {LARGEST_BYTES} bytes")
-    signals, sr, warnings = decode(content, config, channel, path)
-    digest = hashlib.sha256(content).hexdigest()
-    recordings = []
-    for name, decoded in signals.items():
-        y, offset = samples.without_offset(decoded)
-        samples.check_warnings((*warnings, *offset), config)
-        which = None if name == "mix" else name
-        recordings.append(Recording(y, sr, digest, (*warnings, *offset), which, decoded if offset else None))
-    return recordings
+    with open_stream(content, config, path) as stream:
+        _check_length(stream.frames or 0, stream, config)
+        names = stream.names if channel == "each" else (channel,)
+        blocks = []
+        for block in stream.mono(names, max(1, PIECE // stream.channels)):
+            _check_length(stream.held, stream, config)
+            blocks.append(block)
+    sha256 = hashlib.sha256(content).hexdigest()
+    return [
+        as_recording(
+            _joined([block[i] for block in blocks]), stream.sr, config, stream.warnings, sha256, name
+        )
+        for i, name in enumerate(names)
+    ]
+
+
+def as_recording(
+    y: NDArray[np.float32],
+    sr: int,
+    config: AudioConfig,
+    warnings: tuple[str, ...] = (),
+    sha256: str = "",
+    channel: str = "mix",
+) -> Recording:
+    """Take samples [shape=(n,)] at `sr` Hz for a recording, and an offset out of them.
+
+    Raises
+    ------
+    AudioError
+        There is a warning and `config.strict`.
+    """
+    if offset := quality.offset(y):
+        warnings += (f"offset: {offset:+.2g} of full scale was on every sample, and is taken out",)
+    quality.check_warnings(warnings, config)
+    return Recording(y, sr, sha256, warnings, None if channel == "mix" else channel, offset)
 
 
 def read_bytes(path: str | os.PathLike[str], config: AudioConfig | None = None) -> bytes:
@@ -242,71 +275,189 @@ def read_bytes(path: str | os.PathLike[str], config: AudioConfig | None = None) 
     with file_errors(), open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > _LARGE_BYTES and config is not None:
-            with opened(file, config) as stream:
-                _check_promise(stream, config)
-            file.seek(0)
+            with open_stream(path, config) as stream:
+                _check_length(stream.frames or 0, stream, config)
         if size > LARGEST_BYTES:
             raise AudioError(f"{size} bytes, expected {LARGEST_BYTES} at most")
         return file.read()
-
-
-def channels_of(content: bytes, config: AudioConfig) -> tuple[str, ...]:
-    """Return what the channels of a file are called; only its beginning is decoded.
-
-    Raises
-    ------
-    AudioError
-        Not audio.
-    """
-    with opened(io.BytesIO(content), config) as stream:
-        return samples.channel_names(stream.channels)
-
-
-def decode(
-    content: bytes, config: AudioConfig, channel: str = "mix", path: str | os.PathLike[str] = ""
-) -> tuple[dict[str, NDArray[np.float32]], int, tuple[str, ...]]:
-    """Decode a file's bytes to samples.
-
-    Parameters
-    ----------
-    content : bytes
-    config : AudioConfig
-    channel : {"mix", "left", "right", "each"}
-    path : path-like
-        For the words about a file that cannot be read.
-
-    Returns
-    -------
-    signals : dict of str to np.ndarray [shape=(n,), dtype=float32]
-        By the name of the channel, or `mix`.
-    sr : int
-    warnings : tuple of str
-
-    Raises
-    ------
-    AudioError
-        Not audio that is read, longer than `config.max_duration_s`, too many samples, no such channel,
-        or channels of which nothing is left when they are mixed.
-    """
-    with opened(io.BytesIO(content), config, path) as stream:
-        _check_promise(stream, config)
-        names = samples.channel_names(stream.channels) if channel == "each" else (channel,)
-        signals: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
-        mono = MonoBlocks(stream, names, max(1, PIECE // stream.channels))
-        for block in mono:
-            samples.check_longest(mono.held, stream.sr, config, stream.estimated_s)
-            samples.check_samples_held(mono.held, stream.sr, stream.channels)
-            for name, y in zip(names, block, strict=True):
-                signals[name].append(y)
-        return {name: _joined(parts) for name, parts in signals.items()}, stream.sr, mono.warnings
 
 
 def _joined(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
     return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.float32), *parts])
 
 
-def _check_promise(stream: AudioStream, config: AudioConfig) -> None:
-    """Refuse what a header promises if it is too much."""
-    if stream.frames is not None:
-        samples.check_longest(stream.frames, stream.sr, config)
-        samples.check_samples_held(stream.frames, stream.sr, stream.channels)
+def _check_length(n: int, stream: AudioStream, config: AudioConfig) -> None:
+    """Refuse a stream of `n` samples a channel or more if that is too much."""
+    quality.check_longest(n, stream.sr, config, stream.estimated_s)
+    if n * stream.channels > MOST_SAMPLES:
+        raise AudioError(
+            f"{n / stream.sr:.0f} s of {stream.channels} channel{'s' * (stream.channels > 1)}"
+            f" at {stream.sr} Hz, expected {MOST_SAMPLES} samples at most",
+            "Convert it to one channel at 16 kHz",
+        )
+
+
+def resample(y: NDArray[np.float32], sr: int, target: int) -> NDArray[np.float32]:
+    """Resample as `librosa.load(sr=target)` does: soxr at high quality.
+
+    Parameters
+    ----------
+    y : np.ndarray [shape=(n,), dtype=float32]
+    sr, target : int
+        Rates in Hz.
+
+    Returns
+    -------
+    np.ndarray [shape=(ceil(n * target / sr),), dtype=float32]
+    """
+    if sr == target:
+        return y
+    import soxr
+
+    n = math.ceil(len(y) * (target / sr))
+    out: NDArray[np.float32] = soxr.resample(y, sr, target, quality="HQ")
+    return out[:n] if len(out) >= n else np.pad(out, (0, n - len(out)))
+
+
+# --- recordings of any length, in blocks
+
+
+def channel_names(source: str | os.PathLike[str] | bytes, config: AudioConfig) -> tuple[str, ...]:
+    """Return what the channels of a file are called: `left` and `right`, or their numbers from 1.
+
+    Parameters
+    ----------
+    source : path-like or bytes
+        A file, or what it holds; only its beginning is decoded.
+    config : AudioConfig
+
+    Raises
+    ------
+    AudioError
+        As `open_blocks`.
+    """
+    with open_stream(source, config) as stream:
+        return stream.names
+
+
+class Blocks:
+    """A recording that is being read. Go through it once.
+
+    Attributes
+    ----------
+    promised_s : float or None
+        Length in seconds as the header has it; None where it does not say.
+    """
+
+    def __init__(self, stream: AudioStream, target_sr: int, config: AudioConfig, channel: str) -> None:
+        self.promised_s = None if stream.frames is None else stream.frames / stream.sr
+        self._stream, self._target_sr, self._config, self._channel = stream, target_sr, config, channel
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds of what was read so far."""
+        return self._stream.held / self._stream.sr
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong with the recording; complete after the last block."""
+        return self._stream.warnings
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        """Yield mono samples [shape=(n,), dtype=float32] that follow one another without a joint.
+
+        One after the other they are what `read` and `resample` make of the whole file.
+
+        Raises
+        ------
+        AudioError
+            No samples, too short, not finite or absurdly large, or no such channel. After the last block,
+            if the channels leave nothing of each other, or if there is a warning and `config.strict`.
+        """
+        import soxr
+
+        stream, sr, target_sr = self._stream, self._stream.sr, self._target_sr
+        resampler = None
+        if sr != target_sr:
+            resampler = soxr.ResampleStream(sr, target_sr, 1, dtype="float32", quality="HQ")
+        low, high, total, given = math.inf, -math.inf, 0.0, 0
+        n = max(1, min(round(BLOCK_S * sr), _LARGEST_BLOCK // stream.channels))
+        for (y,) in stream.mono((self._channel,), n):
+            lowest, highest = quality.check_finite(y, sr, stream.held - len(y))
+            low, high = min(low, lowest), max(high, highest)
+            total += float(y.sum(dtype=np.float64))
+            out = resampler.resample_chunk(y) if resampler else y
+            given += len(out)
+            if len(out):
+                yield out
+        left = math.ceil(stream.held * (target_sr / sr)) - given
+        if resampler and left > 0:
+            out = resampler.resample_chunk(np.empty(0, np.float32), last=True)[:left]
+            yield np.pad(out, (0, left - len(out)))
+        mean = total / max(stream.held, 1)
+        if quality.is_offset(mean, low, high):
+            stream.warnings += (
+                f"offset: {mean:+.2g} of full scale is on every sample, which spoils answers",
+            )
+        quality.check_shortest(stream.held, sr, self._config)
+        quality.check_warnings(self.warnings, self._config)
+
+
+@contextmanager
+def open_blocks(
+    path: str | os.PathLike[str], target_sr: int, config: AudioConfig, channel: str = "mix"
+) -> Iterator[Blocks]:
+    """Open a recording to read it in blocks.
+
+    Parameters
+    ----------
+    path : path-like
+        A regular file; its content decides the format, not its name.
+    target_sr : int
+        Rate in Hz of the samples to yield.
+    config : AudioConfig
+        The shortest duration to accept. The longest does not apply: nothing is held that grows.
+    channel : str
+        `mix` for the mean of all channels, or one of `channel_names(path)`: `left` and `right` of two.
+
+    Raises
+    ------
+    AudioError
+        No such file, not a regular file, no permission, empty, or not audio. What the samples are
+        refused for is raised when they are read.
+    """
+    with open_stream(path, config) as stream:
+        yield Blocks(stream, target_sr, config, channel)
+
+
+def cut(blocks: Iterable[NDArray[np.float32]], spans: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+    """Cut pieces out of samples that stream by, holding no more of them than the pieces still to come need.
+
+    Parameters
+    ----------
+    blocks : iterable of np.ndarray [shape=(n,), dtype=float32]
+        Samples that follow one another. They are asked for until the last piece is cut.
+    spans : np.ndarray [shape=(pieces, 2), dtype=int64]
+        First sample of each piece and the one after its last, in order of the first. They may overlap.
+
+    Yields
+    ------
+    np.ndarray [shape=(n,), dtype=float32]
+        Each piece, in order.
+
+    Raises
+    ------
+    AudioError
+        The samples end before the last piece does.
+    """
+    held, start, done = np.empty(0, np.float32), 0, 0
+    for block in blocks:
+        held = np.concatenate([held, block])
+        while spans[done, 1] <= start + len(held):
+            yield held[spans[done, 0] - start : spans[done, 1] - start].copy()
+            done += 1
+            if done == len(spans):
+                return
+        past = min(len(held), max(0, int(spans[done, 0]) - start))
+        held, start = held[past:].copy(), start + past
+    raise AudioError("changed while it was being read")

@@ -7,9 +7,11 @@ walked here; libsndfile gets the samples alone.
 from __future__ import annotations
 
 import codecs
+import io
+import os
 import re
 import struct
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,6 +128,50 @@ def past_padding(file: BinaryIO, at: int, padding: bytes = b"\0\r\n", most: int 
         if rest or not found:
             break
     return at
+
+
+class Part(io.RawIOBase):
+    """Some bytes of a file, behind a header of our own, as a file. An error of the disk is an end."""
+
+    def __init__(self, file: BinaryIO, start: int, end: int, header: bytes = b"") -> None:
+        self._file, self._start, self._header = file, start, header
+        self.size = len(header) + max(0, end - start)
+        self._at = 0
+
+    def tell(self) -> int:
+        """Return where the next byte is read."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go anywhere but before the first byte: a header may send a decoder there."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.size}[whence]
+        self._at = min(max(0, base + offset), 2**62)
+        return self._at
+
+    def read(self, n: int = -1) -> bytes:
+        """Read up to `n` bytes."""
+        left = max(0, self.size - self._at)
+        n = left if n < 0 else min(n, left)
+        found = self._header[self._at : self._at + n]
+        place = self._at + len(found) - len(self._header)
+        if len(found) < n:
+            found += read_at(self._file, self._start + place, n - len(found))
+        self._at += len(found)
+        return found
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer as far as there is something; return how far."""
+        found = self.read(len(buffer))
+        buffer[: len(found)] = found
+        return len(found)
+
+    def readable(self) -> bool:
+        """Say that it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Say that any place can be read."""
+        return True
 
 
 def find(file: BinaryIO, kind: str, at: int, end: int) -> Found | None:

@@ -96,7 +96,7 @@ def unchanged(
             if channel != Channel.each or not answers:
                 return answers
             by_channel = {answer.channel: answer for answer in answers}
-            names = reader.channels_of(content, config)
+            names = reader.channel_names(content, config)
     except AudioError:
         return []
     return [by_channel[name] for name in names] if by_channel.keys() == set(names) else []

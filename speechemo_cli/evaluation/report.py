@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from speechemo_cli.audio import reader, samples
+from speechemo_cli.audio import reader
 from speechemo_cli.config import AudioConfig
 from speechemo_cli.corpus.clips import speaker_names
 from speechemo_cli.errors import AudioError
@@ -161,6 +161,6 @@ def _data_uri(path: str) -> tuple[str, str]:
         return "", error.message
     y = recording.y[: _PLAYED_S * recording.sr]
     out = io.BytesIO()
-    y = samples.resample(y, recording.sr, _PLAYED_SR).clip(-1, 1)
+    y = reader.resample(y, recording.sr, _PLAYED_SR).clip(-1, 1)
     soundfile.write(out, y, _PLAYED_SR, format="OGG", subtype="OPUS")
     return f"data:audio/ogg;base64,{base64.b64encode(out.getvalue()).decode('ascii')}", ""

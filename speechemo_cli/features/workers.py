@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from speechemo_cli import features, processes
-from speechemo_cli.audio import reader, samples
+from speechemo_cli.audio import quality, reader
 from speechemo_cli.audio.isolate import DecoderPool
 from speechemo_cli.errors import AccessError, AudioError
 from speechemo_cli.features import conditions
@@ -257,7 +257,7 @@ def _decoders(audio: AudioConfig) -> DecoderPool:
 def _compute_clip(task: Task, config: Config) -> tuple[dict[str, StoredFeatures], tuple[str, ...]]:
     """Return the sets that a clip lacked, by their names, and its warnings."""
     (recording,) = _decoders(config.audio).read_channels(task.path)
-    samples.check(recording.y, recording.sr, config.audio)
+    quality.check(recording.y, recording.sr, config.audio)
     if recording.sha256 != task.key:
         raise AudioError("changed while it was being read")
     about = recording.duration_s, recording.samples_sha256, recording.warnings
@@ -277,6 +277,4 @@ def compute(recording: reader.Recording, feature_set: str, config: Config) -> ND
     y = recording.y
     if kind.condition:
         y = conditions.apply(kind.condition, y, recording.sr, recording.samples_sha256)
-    return kind.compute(
-        samples.resample(y, recording.sr, kind.sr(section)), section, recording.samples_sha256
-    )
+    return kind.compute(reader.resample(y, recording.sr, kind.sr(section)), section, recording.samples_sha256)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 
 from speechemo_cli.audio import quality, reader
-from speechemo_cli.audio.samples import check, check_warnings, without_offset
 from speechemo_cli.choices import Channel, Runtime
 from speechemo_cli.config import Config
 from speechemo_cli.errors import AudioError, ClipError, ConfigError
@@ -312,10 +311,8 @@ class Predictor:
             raise AudioError(f"samples of shape {samples.shape}, expected one dimension: mix the channels")
         if not (isinstance(sr, int | np.integer) and sr > 0):
             raise ConfigError(f"sr is {sr!r}, expected a positive number of samples a second")
-        check(samples, int(sr), self.config.audio)
-        samples, offset = without_offset(samples)
-        check_warnings(offset, self.config.audio)
-        recording = reader.Recording(samples, int(sr), "", offset)
+        quality.check(samples, int(sr), self.config.audio)
+        recording = reader.as_recording(samples, int(sr), self.config.audio)
         ((answer,),) = self._answers([[self._with_features("", recording)]])
         assert isinstance(answer, Answer)
         return answer

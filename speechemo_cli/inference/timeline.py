@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from speechemo_cli.audio import vad
-from speechemo_cli.audio.blocks import channel_names, cut, open_blocks
+from speechemo_cli.audio.reader import channel_names, cut, open_blocks
 from speechemo_cli.config import AudioConfig
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.formatting import counted, percent
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from speechemo_cli.audio.blocks import Blocks
+    from speechemo_cli.audio.reader import Blocks
     from speechemo_cli.inference.results import Style
 
 # Windows that go through the network together, and are in memory at a time.
@@ -173,7 +173,7 @@ def timeline(
     hop_s : float
         From one window to the next, within long utterances: 0.1 up to the window.
     channel : str
-        `mix` for the mean of all channels, or one of `blocks.channel_names(path)`.
+        `mix` for the mean of all channels, or one of `reader.channel_names(path)`.
     min_confidence : float
         Segments below this confidence are `uncertain`.
     config : AudioConfig, optional
