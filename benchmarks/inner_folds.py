@@ -20,9 +20,9 @@ import numpy as np
 from speechemo_cli.config import Config, TrainConfig
 from speechemo_cli.corpus.known import RAVDESS
 from speechemo_cli.corpus.layouts import find_all
-from speechemo_cli.evaluation import conditions
 from speechemo_cli.evaluation.protocols import run_protocol
 from speechemo_cli.features import dataset
+from speechemo_cli.features.augment import condition_sets
 from speechemo_cli.models import v3
 
 
@@ -53,7 +53,7 @@ def main() -> None:
         data=tuple(given.data), store=given.store, song=given.song, train=TrainConfig(calibrate=False)
     )
     config = replace(config, augment=replace(config.augment, copies=given.copies))
-    sets = conditions.feature_sets("whisper") if given.conditions else ()
+    sets = condition_sets("whisper") if given.conditions else ()
     clips = find_all(config.data, song=config.song).clips
     data = dataset.load(clips, config, "whisper", others=(*v3.PRESET.others, *sets))
     kept_out = {f"{RAVDESS}/{actor}" for actor in given.keep_out.split(",")}

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from speechemo_cli.config import Config as Config
     from speechemo_cli.errors import ClipError as ClipError
     from speechemo_cli.errors import SpeechemoError as SpeechemoError
-    from speechemo_cli.features.table import FeatureTable as FeatureTable
-    from speechemo_cli.features.table import load_features as load_features
+    from speechemo_cli.features.dataset import FeatureTable as FeatureTable
+    from speechemo_cli.features.dataset import load_features as load_features
     from speechemo_cli.inference.predictor import Answer as Answer
     from speechemo_cli.inference.predictor import Predictor as Predictor
     from speechemo_cli.inference.timeline import Timeline as Timeline
@@ -25,11 +25,11 @@ _HOME = {
     "Answer": "inference.predictor",
     "ClipError": "errors",
     "Config": "config",
-    "FeatureTable": "features.table",
+    "FeatureTable": "features.dataset",
     "Predictor": "inference.predictor",
     "SpeechemoError": "errors",
     "Timeline": "inference.timeline",
-    "load_features": "features.table",
+    "load_features": "features.dataset",
     "progress_lines": "progress",
 }
 __all__ = ["__version__", *_HOME]

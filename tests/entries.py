@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from speechemo_cli.config import Config, MfccConfig
-from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.features.store import FeatureStore, StoredFeatures
 
 DIM = 3
 CONFIG = Config(mfcc=MfccConfig(n_mfcc=DIM))
-MFCC = FEATURE_SETS["mfcc"]
 
 
 def key_of(i: int) -> str:
@@ -37,11 +36,15 @@ def entries_of(numbers: Iterable[int]) -> dict[str, StoredFeatures]:
 
 
 def open_store(root: Path, config: Config = CONFIG) -> FeatureStore:
-    return FeatureStore.open(root, MFCC, config)
+    return FeatureStore.open("mfcc", replace(config, store=str(root)))
 
 
 def shards(root: Path) -> list[Path]:
     return sorted(path for path in root.glob("*/*.npz") if not path.name.startswith("."))
+
+
+def held(store: FeatureStore, numbers: Iterable[int]) -> list[int]:
+    return [i for i in numbers if store.find(key_of(i))]
 
 
 def assert_same(found: dict[str, StoredFeatures], expected: dict[str, StoredFeatures]) -> None:

@@ -25,7 +25,7 @@ from conftest import Fitted
 from speechemo_cli.cli import app, options
 from speechemo_cli.corpus.labels import EMOTIONS
 from speechemo_cli.errors import AccessError
-from speechemo_cli.features.conditions import CONDITIONS
+from speechemo_cli.features.augment import CONDITIONS
 from speechemo_cli.formatting import percent
 
 COMMANDS = (

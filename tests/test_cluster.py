@@ -23,7 +23,6 @@ from conftest import harmonic
 from speechemo_cli.config import Config
 from speechemo_cli.corpus.clips import Clip
 from speechemo_cli.errors import AccessError, ConfigError
-from speechemo_cli.features import feature_set
 from speechemo_cli.features.extraction import extract
 from speechemo_cli.features.store import FeatureStore, StoredFeatures
 from speechemo_cli.inference import cluster
@@ -110,7 +109,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
 def stored(clips: list[Clip], store: str) -> dict[str, StoredFeatures]:
     from speechemo_cli.files import sha256_file
 
-    found = FeatureStore.open(store, feature_set("mfcc"), Config())
+    found = FeatureStore.open("mfcc", Config(store=store))
     return found.read(sha256_file(clip.path) for clip in clips)
 
 

@@ -18,7 +18,8 @@ from speechemo_cli.audio.reader import resample
 from speechemo_cli.config import AudioConfig, AugmentConfig, Config, MfccConfig
 from speechemo_cli.corpus.clips import Clip
 from speechemo_cli.errors import AccessError
-from speechemo_cli.features import FEATURE_SETS, conditions, feature_set, workers
+from speechemo_cli.features import FEATURE_SETS, workers
+from speechemo_cli.features.augment import apply_condition
 from speechemo_cli.features.extraction import extract
 from speechemo_cli.features.store import FeatureStore, StoredFeatures
 from speechemo_cli.features.workers import Outcome, Task, compute, compute_chunk
@@ -60,7 +61,7 @@ def make_clips(write_clip: WriteClip, n: int, label: str = "angry") -> list[Clip
 
 def stored(clips: list[Clip], config: Config, name: str) -> dict[str, StoredFeatures]:
     """What the store holds, by the name of the clip."""
-    store = FeatureStore.open(config.store, feature_set(name), config)
+    store = FeatureStore.open(name, config)
     keys = {Path(clip.path).name: sha256_file(clip.path) for clip in clips}
     entries = store.read(keys.values())
     return {file: entries[key] for file, key in keys.items() if key in entries}
@@ -106,7 +107,7 @@ def test_features_under_a_condition_are_those_of_the_changed_clip(write_clip: Wr
 
     features = compute(recording, "mfcc@telephone", config)
 
-    y = conditions.apply("telephone", recording.y, 44100, recording.samples_sha256)
+    y = apply_condition("telephone", recording.y, 44100, recording.samples_sha256)
     changed = dataclasses.replace(recording, y=y)
     np.testing.assert_array_equal(features, compute(changed, "mfcc", config))
     assert not np.allclose(features, compute(recording, "mfcc", config))

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from speechemo_cli.audio import reader
 from speechemo_cli.config import Config
 from speechemo_cli.errors import ConfigError, NoInputError
-from speechemo_cli.features.table import FeatureTable, load_features
+from speechemo_cli.features.dataset import FeatureTable, load_features
 from speechemo_cli.features.workers import compute
 
 

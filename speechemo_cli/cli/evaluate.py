@@ -198,7 +198,7 @@ def _model_file(
 ) -> None:
     started = time.perf_counter()
     from speechemo_cli.evaluation import holdout, results
-    from speechemo_cli.features import conditions
+    from speechemo_cli.features.augment import condition_sets
     from speechemo_cli.models import litert_file, model_file
 
     path = model_file.find(model, config.models)
@@ -208,7 +208,7 @@ def _model_file(
         f"model: {model_file.shown(path)}"
         f" ({metadata.version}, {metadata.epochs} epochs, seed {metadata.seed})"
     )
-    others = conditions.feature_sets(metadata.feature_set) if with_conditions else ()
+    others = condition_sets(metadata.feature_set) if with_conditions else ()
     corpus, clips = corpora.load_data(
         metadata.adopt(config),
         metadata.feature_set,
@@ -257,11 +257,11 @@ def _by_protocol(
     started = time.perf_counter()
     from speechemo_cli.corpus.folds import RANDOM_HOLDOUT_DRAWS
     from speechemo_cli.evaluation import protocols
-    from speechemo_cli.features import conditions
+    from speechemo_cli.features.augment import condition_sets
 
     require_writable(Path(config.runs))
     preset = protocols.preset_of(version, config)
-    others = (*preset.others, *(conditions.feature_sets(preset.feature_set) if with_conditions else ()))
+    others = (*preset.others, *(condition_sets(preset.feature_set) if with_conditions else ()))
     corpus, clips = corpora.load_data(config, preset.feature_set, others, **files.protection())
     step = RANDOM_HOLDOUT_DRAWS if protocol == "random-holdout" else 1  # each draw has a seed of its own
     results = _by_seed(seeds, step, config, partial(protocols.run_protocol, version, protocol, clips))

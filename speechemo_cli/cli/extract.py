@@ -133,14 +133,14 @@ def run(
 def _export(
     corpus: Collection, config: Config, wanted: tuple[str, ...], path: Path, config_file: Path | None
 ) -> Extraction:
-    from speechemo_cli.features import table
+    from speechemo_cli.features import dataset
 
     if len(wanted) > 1:
         raise ConfigError(f"--export writes one feature set, --features are {', '.join(wanted)}")
-    options.check_output("--export", path, table.check_path(path).suffix)
+    options.check_output("--export", path, dataset.check_table_path(path).suffix)
     protect({"--export": [path]}, [*files_of(corpus), config_file])
     with terminal.progress("extracting", "clips") as update:
-        found = table.load_features(corpus, wanted[0], config, update)
+        found = dataset.load_features(corpus, wanted[0], config, update)
     found.save(path)
     terminal.note(f"features: {display_name(path)} ({counted(len(found.y), 'clip')})")
     return found.extraction

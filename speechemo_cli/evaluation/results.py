@@ -10,7 +10,7 @@ import numpy as np
 
 from speechemo_cli.evaluation.groups import Group, by_group
 from speechemo_cli.evaluation.metrics import METRICS, Scores, reliability, score
-from speechemo_cli.features.conditions import CONDITIONS
+from speechemo_cli.features.augment import CONDITIONS
 from speechemo_cli.formatting import UNSEEN, counted
 
 if TYPE_CHECKING:

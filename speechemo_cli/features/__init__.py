@@ -95,7 +95,7 @@ def feature_set(name: str) -> FeatureSet:
     ----------
     name : str
         One of `FEATURE_SETS`, or `whisper@telephone` for the same of clips under a condition
-        (`conditions.CONDITIONS`).
+        (`augment.CONDITIONS`).
     """
     kind, _, condition = name.partition("@")
     return replace(FEATURE_SETS[kind], name=name, condition=condition) if condition else FEATURE_SETS[kind]

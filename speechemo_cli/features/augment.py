@@ -1,14 +1,22 @@
-"""Augmented copies of a clip: other speeds, rooms, microphones, lines and noises, from its waveform."""
+"""Changed recordings of a clip, made from its samples at any rate.
+
+Augmented copies for training: other speeds, rooms, microphones, lines and noises. And recording conditions
+to test a network under: louder, noisy, through a telephone, with a pause inside.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from speechemo_cli.audio import vad
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     Samples = NDArray[np.float32]
@@ -25,30 +33,20 @@ _TELEPHONE_SR = 8000
 # What soundfile encodes and decodes again: the codecs of telephone lines, then those of music and calls.
 _LINES = (("WAV", "ULAW"), ("WAV", "ALAW"), ("WAV", "GSM610"))
 _CODECS = (("MP3", "MPEG_LAYER_III"), ("OGG", "VORBIS"))  # Opus takes seven times as long
+# Of the MP3 file: wideband speech, as voice messages and podcasts have it.
+_MP3_SR = 16000
+# libsndfile goes from 160 (0) to 8 kbit/s (1) at this rate, so this is 32.
+_MP3_32K = (160 - 32) / (160 - 8)
+_PAUSE_S = 2.0
 
 
 def augmented_copy(y: Samples, sr: int, key: str, number: int) -> Samples:
-    """Return one augmented copy of a clip.
+    """Return one augmented copy of a clip, of another length where the speed was changed.
 
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n,), dtype=float32]
-        Mono samples.
-    sr : int
-        Their rate in Hz.
-    key : str
-        Hash of the clip's content. With `number` it decides everything that is drawn, so that a copy
-        is the same whenever and wherever it is computed.
-    number : int
-        Which copy, from 1 on.
-
-    Returns
-    -------
-    np.ndarray [shape=(m,), dtype=float32]
-        Of another length where the speed was changed.
+    The hash of the clip's content (`key`) and the number of the copy, from 1 on, decide everything that is
+    drawn, so that a copy is the same whenever and wherever it is computed.
     """
-    seed = hashlib.sha256(f"{key} {number}".encode()).digest()
-    rng = np.random.default_rng(np.frombuffer(seed, np.uint32))
+    rng = _rng(f"{key} {number}")
     y = change_speed(y, sr, rng.uniform(*_SPEEDS))
     if rng.random() < _MICROPHONE_SHARE:
         y = microphone(y, sr, rng)
@@ -64,6 +62,11 @@ def augmented_copy(y: Samples, sr: int, key: str, number: int) -> Samples:
     if rng.random() < _CODEC_SHARE:
         y = codec(y, sr, _CODECS[rng.integers(len(_CODECS))], rng.uniform(0.5, 0.95))
     return y
+
+
+def _rng(drawn_from: str) -> np.random.Generator:
+    seed = hashlib.sha256(drawn_from.encode()).digest()
+    return np.random.default_rng(np.frombuffer(seed, np.uint32))
 
 
 def change_speed(y: Samples, sr: int, factor: float) -> Samples:
@@ -88,20 +91,9 @@ def speech_power(y: Samples, sr: int) -> float:
 
 
 def add_noise(y: Samples, sr: int, snr_db: float, exponent: float, rng: np.random.Generator) -> Samples:
-    """Add noise whose power falls with the frequency to an exponent: 0 is white, 1 pink, 2 brown.
+    """Add noise whose power falls with frequency as 1 / f**exponent: 0 is white, 1 pink, 2 brown.
 
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n,), dtype=float32]
-    sr : int
-    snr_db : float
-        Ratio of the power of the speech (`speech_power`) to that of the noise.
-    exponent : float
-    rng : np.random.Generator
-
-    Returns
-    -------
-    np.ndarray [shape=(n,), dtype=float32]
+    `snr_db` is the ratio of the power of the speech (`speech_power`) to that of the noise.
     """
     spectrum = np.fft.rfft(rng.standard_normal(_fast_length(len(y)), dtype=np.float32))
     # Flat below 50 Hz: no speech is there, and it would hold most of the power.
@@ -113,21 +105,7 @@ def add_noise(y: Samples, sr: int, snr_db: float, exponent: float, rng: np.rando
 
 
 def room(y: Samples, sr: int, rt60_s: float, direct: float, rng: np.random.Generator) -> Samples:
-    """Add the echo of a room: noise that decays by 60 dB in `rt60_s` seconds.
-
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n,), dtype=float32]
-    sr : int
-    rt60_s : float
-    direct : float
-        Energy of the direct sound, in parts of the energy of the echo.
-    rng : np.random.Generator
-
-    Returns
-    -------
-    np.ndarray [shape=(n,), dtype=float32]
-    """
+    """Add the echo of a room: noise that decays by 60 dB in `rt60_s`, and has 1 / `direct` of y's energy."""
     n = max(2, round(rt60_s * sr))
     response = rng.standard_normal(n) * 10 ** (-3.0 * np.arange(n) / n)
     response *= 1.0 / np.sqrt(np.square(response).sum())
@@ -155,21 +133,10 @@ def overdrive(y: Samples, gain_db: float) -> Samples:
 def telephone(
     y: Samples, sr: int, low_hz: float, high_hz: float, line: tuple[str, str] = ("WAV", "ULAW")
 ) -> Samples:
-    """Send a clip through a telephone: a narrow band at 8 kHz, and the codec of the line.
+    """Send a clip through a telephone: a narrow band at 8 kHz, and the codec of the line, G.711 by default.
 
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n,), dtype=float32]
-    sr : int
-    low_hz, high_hz : float
-        Edges of the band; 300 and 3400 are those of ITU-T G.712.
-    line : (str, str)
-        Format and subtype of soundfile that encodes it: G.711 by default.
-
-    Returns
-    -------
-    np.ndarray [shape=(m,), dtype=float32]
-        At `sr` again.
+    The edges of the band are those of ITU-T G.712 at 300 and 3400 Hz; `line` is a format and subtype of
+    soundfile. What comes back is at `sr` again.
     """
     import soxr
 
@@ -178,31 +145,19 @@ def telephone(
     band = 1.0 / (1.0 + (low_hz / np.maximum(hz, 1.0)) ** 8) / (1.0 + (hz / high_hz) ** 16)
     narrow = np.fft.irfft(np.fft.rfft(y, length) * np.sqrt(band), length)[: len(y)].astype(np.float32)
     down = soxr.resample(narrow, sr, _TELEPHONE_SR, quality="HQ")
-    up: Samples = soxr.resample(_through(_full_scale(down), _TELEPHONE_SR, line), _TELEPHONE_SR, sr, "HQ")
+    up: Samples = soxr.resample(codec(down, _TELEPHONE_SR, line), _TELEPHONE_SR, sr, quality="HQ")
     return up
 
 
-def codec(y: Samples, sr: int, kind: tuple[str, str], compression: float) -> Samples:
-    """Encode a clip with losses and decode it again.
-
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n,), dtype=float32]
-    sr : int
-    kind : (str, str)
-        Format and subtype of soundfile.
-    compression : float
-        From 0 (little) to 1 (much), as soundfile's `compression_level`.
-    """
-    return _through(_full_scale(y), sr, kind, compression)
-
-
-def _through(y: Samples, sr: int, kind: tuple[str, str], compression: float | None = None) -> Samples:
+def codec(y: Samples, sr: int, kind: tuple[str, str], compression: float | None = None) -> Samples:
+    """Encode a clip and decode it again; `kind` and `compression` (0 little, 1 much) are soundfile's."""
     import soundfile
 
     how: dict[str, object] = {} if compression is None else {"compression_level": compression}
     if kind[0] == "MP3":
         how["bitrate_mode"] = "CONSTANT"
+    # The level that codecs are made for: a peak of 0.5.
+    y = y * np.float32(0.5 / max(float(np.abs(y).max()), 1e-6))
     buffer = io.BytesIO()
     soundfile.write(buffer, y, sr, format=kind[0], subtype=kind[1], **how)
     buffer.seek(0)
@@ -210,12 +165,72 @@ def _through(y: Samples, sr: int, kind: tuple[str, str], compression: float | No
     return decoded
 
 
-def _full_scale(y: Samples) -> Samples:
-    """Bring a clip to the level that codecs are made for: a peak of 0.5."""
-    return y * np.float32(0.5 / max(float(np.abs(y).max()), 1e-6))
-
-
 def _fast_length(n: int) -> int:
     """Round up to a length that an FFT is fast for: a few times a power of two."""
     step = 1 << max(0, n.bit_length() - 4)
     return -(-n // step) * step
+
+
+def _softer(y: Samples) -> Samples:
+    # With the 16 bits of the usual file, which is what being softer costs.
+    rounded = np.round(y * np.float32(10 ** (-20 / 20) * 2**15)) / np.float32(2**15)
+    return np.asarray(rounded, np.float32)
+
+
+def _mp3(y: Samples, sr: int) -> Samples:
+    import soxr
+
+    low = soxr.resample(y, sr, _MP3_SR, quality="HQ")
+    decoded = codec(low, _MP3_SR, ("MP3", "MPEG_LAYER_III"), _MP3_32K)
+    back: Samples = soxr.resample(decoded, _MP3_SR, sr, quality="HQ")
+    return back
+
+
+def insert_pause(y: Samples, sr: int, rng: np.random.Generator) -> Samples:
+    """Put a pause of two seconds, with noise like that of the recording's silence, into its speech.
+
+    It goes where the middle half of the speech is quietest, so that it cuts no vowel.
+    """
+    track = vad.measure([y], sr)
+    runs = vad.detect_speech(track.levels)
+    first, last = (runs[0, 0], runs[-1, 1]) if len(runs) else (0, len(track.levels))
+    quarter = (last - first) // 4
+    middle = track.levels[first + quarter : max(last - quarter, first + quarter + 1)]
+    at = int(first + quarter + np.argmin(np.convolve(middle, np.ones(5), "same"))) if len(middle) else 0
+    noise_db = np.sort(track.levels)[len(track.levels) // 20] if len(track.levels) else -100.0
+    noise = rng.standard_normal(round(_PAUSE_S * sr), dtype=np.float32) * np.float32(10 ** (noise_db / 20))
+    cut = at * track.frame_length
+    return np.concatenate([y[:cut], noise, y[cut:]])
+
+
+class Condition(NamedTuple):
+    """A way in which a recording may differ from those that a network was trained on.
+
+    `apply` is `(y, sr, rng) -> y`: mono samples at any rate, full scale at 1.0.
+    """
+
+    title: str
+    apply: Callable[[Samples, int, np.random.Generator], Samples]
+
+
+CONDITIONS: dict[str, Condition] = {
+    "louder": Condition("30 dB louder", lambda y, _sr, _rng: np.float32(10 ** (30 / 20)) * y),
+    "softer": Condition("20 dB softer, 16 bits", lambda y, _sr, _rng: _softer(y)),
+    "noise-20db": Condition("pink noise, 20 dB", lambda y, sr, rng: add_noise(y, sr, 20.0, 1.0, rng)),
+    "noise-10db": Condition("pink noise, 10 dB", lambda y, sr, rng: add_noise(y, sr, 10.0, 1.0, rng)),
+    "telephone": Condition("telephone, G.711", lambda y, sr, _rng: telephone(y, sr, 300.0, 3400.0)),
+    "room": Condition("room, RT60 0.5 s", lambda y, sr, rng: room(y, sr, 0.5, 1.0, rng)),
+    "mp3": Condition("MP3, 32 kbit/s", lambda y, sr, _rng: _mp3(y, sr)),
+    "pause": Condition("pause of 2 s inside", insert_pause),
+}
+
+
+def condition_sets(feature_set: str) -> tuple[str, ...]:
+    """Names of the sets that hold the features of clips under each condition."""
+    return tuple(f"{feature_set}@{name}" for name in CONDITIONS)
+
+
+def apply_condition(name: str, y: Samples, sr: int, key: str) -> Samples:
+    """Make another recording of a clip; what is random is drawn from the hash of its content (`key`)."""
+    changed = CONDITIONS[name].apply(y, sr, _rng(f"{key} {name}"))
+    return np.ascontiguousarray(changed, np.float32)

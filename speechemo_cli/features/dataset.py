@@ -1,52 +1,46 @@
-"""From labelled clips to arrays: extract what is missing, keep distinct recordings, read them back."""
+"""From labelled clips to arrays: extract what is missing, keep distinct recordings, read them back.
+
+Also as a table for other tools: scikit-learn, pandas, spreadsheets.
+"""
 
 from __future__ import annotations
 
+import csv
+import os
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from speechemo_cli import features
+from speechemo_cli.config import Config
+from speechemo_cli.corpus.clips import Collection
 from speechemo_cli.corpus.known import RAVDESS
 from speechemo_cli.corpus.labels import ordered
+from speechemo_cli.corpus.layouts import find_all
 from speechemo_cli.corpus.splits import Example, distinct
-from speechemo_cli.errors import ClipError, DataError, NoInputError, StoreError
+from speechemo_cli.errors import ClipError, ConfigError, DataError, NoInputError, StoreError
 from speechemo_cli.features.extraction import Extraction, OnProgress, extract
-from speechemo_cli.features.store import FeatureStore
-from speechemo_cli.files import display_name
+from speechemo_cli.features.store import FeatureStore, StoredFeatures
+from speechemo_cli.files import atomic_path, display_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from speechemo_cli.config import Config
     from speechemo_cli.corpus.clips import Clip
     from speechemo_cli.corpus.splits import Positions
-    from speechemo_cli.features.shards import StoredFeatures
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labelled features of distinct recordings.
+    """Labelled features of distinct recordings: `x` [shape=(clips, ...)] and `targets` [shape=(clips,)].
 
-    Attributes
-    ----------
-    examples : tuple of Example
-    x : np.ndarray [shape=(clips, ...), dtype=float32]
-    targets : np.ndarray [shape=(clips,), dtype=int64]
-        Positions in `labels`.
-    labels : tuple of str
-    extraction : Extraction
-        What had to be computed for it, with the clips that failed.
-    durations_s : np.ndarray [shape=(clips,), dtype=float64]
-        Of the recordings, in seconds.
-    others : dict of str to np.ndarray [shape=(clips, rows, dim), dtype=float32]
-        Further feature sets of the same clips.
-    near_copies : tuple of (Example, Example)
-        Pairs of clips that are nearly the same recording, also with those the set was loaded `beside`.
+    Targets are positions in `labels`; `others` holds further feature sets of the same clips [shape=(clips,
+    rows, dim)]. `near_copies` are pairs of clips that are nearly the same recording, also with those the
+    set was loaded `beside`.
     """
 
     examples: tuple[Example, ...]
@@ -118,41 +112,27 @@ def load(
 ) -> Dataset:
     """Bring the features of some clips into memory, extracting what the store lacks.
 
-    Parameters
-    ----------
-    clips : sequence of Clip
-    config : Config
-    feature_set : str
-        A set of one row a clip.
-    labels : sequence of str, optional
-        The label list to count positions in; by default the labels that occur.
-    others : sequence of str
-        Further sets of the same clips: augmented copies, other recording conditions.
-    on_progress : callable, optional
-        Called with (clips done, clips).
-    beside : Dataset, optional
-        Of the same features: look for near copies there too.
+    `feature_set` has one row a clip; `others` are further sets of the same clips: augmented copies, other
+    recording conditions. Targets count in `labels`, by default those that occur. Near copies are looked for
+    among the clips of `beside` too.
 
-    Raises
-    ------
-    NoInputError
-        Not one clip can be used.
-    DataError
-        A clip's label is not in `labels`.
-    StoreError
-        Shards are damaged, and cannot be set aside.
+    It raises a NoInputError where not one clip can be used, a DataError for a clip whose label is not in
+    `labels`, and a StoreError where damaged shards cannot be renamed.
     """
     sets = (feature_set, *others)
     known = tuple(labels) if labels is not None else ordered(clip.label for clip in clips)
     foreign = ordered({clip.label for clip in clips} - set(known))
     if foreign:
         raise DataError(f"clips are labelled {', '.join(foreign)}, expected {', '.join(known)}")
-    extraction, stored, n_lost = _extract_and_read(clips, config, sets, on_progress)
-    if n_lost:
-        # Damage in values shows only now. The shard is quarantined, so its clips are computed anew.
-        damaged = extraction.damaged
+    damaged: dict[str, None] = {}
+    # Damage in values shows only when they are read. The shard has another name then, so that the second
+    # time its clips are computed anew.
+    for _ in range(2):
         extraction, stored, n_lost = _extract_and_read(clips, config, sets, on_progress)
-        extraction.damaged = list(dict.fromkeys([*damaged, *extraction.damaged]))
+        damaged |= dict.fromkeys(extraction.damaged)
+        extraction.damaged = list(damaged)
+        if not n_lost:
+            break
     if n_lost:
         raise StoreError(
             f"{n_lost} clips could not be read back from {display_name(config.store)}"
@@ -164,9 +144,9 @@ def load(
     if labels is None:  # a label whose clips all failed is none
         known = ordered(example.clip.label for example in examples)
     x = np.concatenate([entry.values for entry in entries])
-    kin, rows = examples, x
+    compared, rows = examples, x
     if beside is not None:
-        kin, rows = [*examples, *beside.examples], np.concatenate([x, beside.x])
+        compared, rows = [*examples, *beside.examples], np.concatenate([x, beside.x])
     return Dataset(
         examples=tuple(examples),
         x=x,
@@ -177,7 +157,7 @@ def load(
         others={
             name: np.stack([stored[name][example.sha256].values for example in examples]) for name in others
         },
-        near_copies=tuple((kin[i], kin[j]) for i, j in near_copies(rows, feature_set)),
+        near_copies=tuple((compared[i], compared[j]) for i, j in near_copies(rows, feature_set)),
     )
 
 
@@ -195,15 +175,8 @@ _BLOCK = 1024
 def near_copies(x: NDArray[np.float32], feature_set: str) -> list[tuple[int, int]]:
     """Find clips whose features are so near that they are the same recording: encoded anew, or trimmed.
 
-    Parameters
-    ----------
-    x : np.ndarray [shape=(clips, dim), dtype=float32]
-    feature_set : str
-
-    Returns
-    -------
-    list of (int, int)
-        Positions, the lower first. None where so many clips would take too long.
+    It gives positions in `x` [shape=(clips, dim)], the lower first; none where so many clips would take too
+    long.
     """
     if len(x) ** 2 * x.shape[1] > _MAX_PRODUCTS:
         return []
@@ -226,7 +199,7 @@ def _extract_and_read(
     wanted = set(extraction.keys.values())
     stored, n_lost = {}, 0
     for name in sets:
-        store = FeatureStore.open(config.store, features.feature_set(name), config)
+        store = FeatureStore.open(name, config)
         stored[name] = store.read(wanted)
         extraction.damaged += [shard for shard in store.damaged if shard not in extraction.damaged]
         n_lost = max(n_lost, len(wanted) - len(stored[name]))
@@ -250,3 +223,134 @@ def _distinct(
             f"the first, {display_name(first.path)}: {first.error}"
         )
     return examples
+
+
+# The sets with one row a clip; `augment` has several, of altered copies.
+_SETS = ("mfcc", "whisper")
+_SUFFIXES = (".csv", ".npz", ".parquet")
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """Features of distinct labelled clips, one row each.
+
+    Attributes
+    ----------
+    feature_set : str
+    X : np.ndarray [shape=(clips, dim), dtype=float32]
+    y : np.ndarray [shape=(clips,), dtype=str]
+        Labels.
+    speakers : np.ndarray [shape=(clips,), dtype=str]
+        Corpus and speaker, as `ravdess/03`: the groups of a cross-validation. Clips of unknown speakers are
+        one group, the empty name, so that training and test never share one of them.
+    paths, corpora : np.ndarray [shape=(clips,), dtype=str]
+    extraction : Extraction
+        What had to be computed; under `failed` the clips that could not be used.
+    """
+
+    feature_set: str
+    X: NDArray[np.float32]
+    y: NDArray[np.str_]
+    speakers: NDArray[np.str_]
+    paths: NDArray[np.str_]
+    corpora: NDArray[np.str_]
+    extraction: Extraction
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a .csv, .npz or .parquet, whole or not at all, as docs/python.md describes them.
+
+        Raises
+        ------
+        ConfigError
+            As `check_table_path`.
+        AccessError
+            It cannot be written.
+        """
+        path = check_table_path(path)
+        texts = {"path": self.paths, "label": self.y, "speaker": self.speakers, "corpus": self.corpora}
+        names = [f"{self.feature_set}_{i}" for i in range(self.X.shape[1])]
+        with atomic_path(path) as temp:
+            if path.suffix == ".npz":
+                np.savez(
+                    temp, X=self.X, y=self.y, speakers=self.speakers, paths=self.paths, corpora=self.corpora
+                )
+            elif path.suffix == ".csv":
+                with temp.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+                    writer = csv.writer(file, lineterminator="\n")
+                    writer.writerow([*texts, *names])
+                    for *head, row in zip(*texts.values(), self.X, strict=True):
+                        # Nine digits give back the same float32.
+                        writer.writerow([*head, *(f"{value:.9g}" for value in row.tolist())])
+            else:
+                from pyarrow import parquet, table
+
+                # Parquet is UTF-8: bytes of a name that are none become escapes.
+                columns = {name: [*map(display_name, values.tolist())] for name, values in texts.items()}
+                parquet.write_table(table(columns | dict(zip(names, self.X.T, strict=True))), temp)
+
+
+def check_table_path(path: str | os.PathLike[str]) -> Path:
+    """Refuse a name that does not end in .csv, .npz or .parquet, or needs a package that is missing."""
+    path = Path(path)
+    if path.suffix not in _SUFFIXES:
+        raise ConfigError(f"the file of features is {display_name(path)}, expected {' or '.join(_SUFFIXES)}")
+    if path.suffix == ".parquet":
+        try:
+            import pyarrow.parquet  # noqa: F401
+        except ImportError:
+            raise ConfigError(
+                "the package pyarrow is not installed, which .parquet needs",
+                "pip install pyarrow, or write .csv or .npz",
+            ) from None
+    return path
+
+
+def load_features(
+    data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Collection,
+    feature_set: str = "whisper",
+    config: Config | None = None,
+    on_progress: OnProgress | None = None,
+) -> FeatureTable:
+    """Load the features of all labelled clips of a corpus, computing what the store lacks.
+
+    Parameters
+    ----------
+    data : path-like, sequence of path-like, or Collection
+        Folders and manifests, as DATA of the commands.
+    feature_set : {"whisper", "mfcc"}
+    config : Config, optional
+        Where the store is, how clips are found and read.
+    on_progress : callable, optional
+        Called with (clips done, clips).
+
+    Raises
+    ------
+    NoInputError
+        There is no clip that can be used.
+    ConfigError
+        No such feature set.
+    StoreError, AccessError
+        The store cannot be used.
+    """
+    if feature_set not in _SETS:
+        raise ConfigError(f"the feature set is {feature_set!r}, expected {' or '.join(_SETS)}")
+    config = config or Config()
+    if not isinstance(data, Collection):
+        folders = [data] if isinstance(data, str | os.PathLike) else data
+        data = find_all(
+            [os.fspath(one) for one in folders],
+            song=config.song,
+            label_from=config.label_from,
+            speaker_from=config.speaker_from,
+        )
+    found = load(data.clips, config, feature_set, on_progress=on_progress)
+    clips = [example.clip for example in found.examples]
+    return FeatureTable(
+        feature_set,
+        X=found.x,
+        y=np.array([clip.label for clip in clips]),
+        speakers=np.array([clip.speaker_id or "" for clip in clips]),
+        paths=np.array([clip.path for clip in clips]),
+        corpora=found.corpora,
+        extraction=found.extraction,
+    )

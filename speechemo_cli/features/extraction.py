@@ -14,8 +14,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechemo_cli import features, processes
+from speechemo_cli import processes
 from speechemo_cli.audio import reader
+from speechemo_cli.config import AudioConfig
 from speechemo_cli.errors import AudioError, ClipError
 from speechemo_cli.features import FEATURE_SETS, workers
 from speechemo_cli.features.store import FeatureStore
@@ -47,22 +48,10 @@ class QualityWarning:
 class Extraction:
     """What an extraction did.
 
-    Attributes
-    ----------
-    clips : int
-        Labelled clips asked for.
-    extracted, cached : int
-        Distinct recordings computed now, and found in the store.
-    duplicates : int
-        Clips whose content is that of another clip, byte for byte; after `dataset.load` also those
-        whose decoded samples are.
-    failed : list of ClipError
-    quality_warnings : list of QualityWarning
-    damaged : list of str
-        Shards of the store that were set aside.
-    keys : dict of str to str
-        Hash of the file's content by path, for every clip that did not fail; empty where it was not
-        asked for.
+    `extracted` and `cached` count distinct recordings, computed now and found in the store; `duplicates`
+    count clips whose content is that of another clip, byte for byte, after `dataset.load` also those whose
+    decoded samples are. `damaged` names shards of the store, and `keys` has the hash of the file's content
+    by path for every clip that did not fail.
     """
 
     clips: int = 0
@@ -86,29 +75,16 @@ def extract(
 ) -> Extraction:
     """Bring the features of every clip into the store. What is there already is not computed again.
 
-    Parameters
-    ----------
-    clips : Collection, Corpus or sequence of Clip
-        Gone through once.
-    config : Config
-    feature_sets : sequence of str
-        Names of the sets to fill; each clip is decoded once for all of them.
-    on_progress : callable, optional
-        Called with (clips done, clips to do).
-    keep_keys : bool
-        Tell the content hash of every clip. Without, memory hardly grows with the clips.
-
-    Raises
-    ------
-    AccessError
-        The store cannot be read or written.
+    Clips are gone through once, and each is decoded once for all sets. `on_progress` is called with (clips
+    done, clips to do). Without `keep_keys`, memory hardly grows with the clips. It raises an AccessError
+    where the store cannot be read or written.
     """
     started = time.perf_counter()
     job = _Job(clips, config, tuple(feature_sets), on_progress, keep_keys=keep_keys)
     # Closed at once when the progress raises: no worker goes on while the error is being told.
-    with closing(_run(job)) as run:
-        for outcomes in run:
-            job.take(outcomes)
+    with closing(job.run()) as outcomes:
+        for some in outcomes:
+            job.take(some)
     report = job.finish()
     report.seconds = time.perf_counter() - started
     return report
@@ -129,19 +105,16 @@ class _Job:
         *,
         keep_keys: bool,
     ) -> None:
-        self.store = config.store
-        self.config = replace(config, store=str(Path(config.store).absolute()))
-        self.feature_sets = feature_sets
-        self.report = Extraction()
         self._clips = clips
+        self._config = config
         self._keep_keys = keep_keys
-        self._stores = {
-            name: FeatureStore.open(config.store, features.feature_set(name), config) for name in feature_sets
-        }
+        self._on_progress = on_progress or (lambda *_: None)
+        self._report = Extraction()
+        self._stores = {name: FeatureStore.open(name, config) for name in feature_sets}
         self._good: set[bytes] = set()
         self._warnings: dict[str, tuple[str, ...]] = {}
         self._refused: dict[str, str] = {}
-        # The clips that wait for an outcome, by their content; and what befell others, with their place.
+        # The clips that wait for an outcome, by their content; and what became of others, with their place.
         self._under_way: dict[str, list[tuple[int, str]]] = {}
         self._failed: list[tuple[int, ClipError]] = []
         self._odd: list[tuple[int, QualityWarning]] = []
@@ -149,24 +122,47 @@ class _Job:
         # Chunks may be asked for by another thread than that which takes what came of them.
         self._lock = threading.Lock()
         self._thread = threading.get_ident()
-        self.elsewhere = workers.given()
-        self.n_workers = self.elsewhere or config.workers
-        self._on_progress = on_progress or (lambda *_: None)
+        self._elsewhere = workers.given()
+        self._n_workers = self._elsewhere or config.workers
         self._advance(0)
 
-    def chunks(self) -> Iterator[list[Task]]:
+    def run(self) -> Generator[list[Outcome], None, None]:
+        """Compute on workers where there are several and enough to do, else here."""
+        chunks = self._chunks()
+        first = list(islice(chunks, _WORTH_WORKERS // _SMALLEST_CHUNK))
+        if not first:
+            return
+        require_writable(Path(self._config.store))
+        # Absolute: worker processes live on, and keep the working folder they were started in.
+        config = replace(self._config, store=str(Path(self._config.store).absolute()))
+        chunks = chain(first, chunks)
+        with ExitStack() as stack:
+            token = ""
+            if self._elsewhere:
+                file = tempfile.NamedTemporaryFile(prefix=".token-", dir=config.store)  # noqa: SIM115
+                token = stack.enter_context(file).name
+            if sum(map(len, first)) >= _WORTH_WORKERS and self._n_workers > 1 and _has_workers():
+                for chunk, result in workers.run(chunks, compute_chunk, self._n_workers, config, token):
+                    outcomes, entries = result or ([Outcome(chunk[0].key, processes.CRASHED)], {})
+                    workers.write(entries, config)
+                    yield outcomes
+            else:
+                for chunk in chunks:
+                    yield compute_chunk(chunk, config, token)[0]
+
+    def _chunks(self) -> Iterator[list[Task]]:
         """Hash file after file and hand out those whose features are missing.
 
         Chunks get smaller towards the end, so that the workers finish together.
         """
         chunk: list[Task] = []
         paths = (clip.path for clip in self._clips)
-        for i, (path, key) in enumerate(_hash_all(paths, self.config.workers)):
+        for i, (path, key) in enumerate(_hash_all(paths, self._config.workers)):
             with self._lock:
                 task = self._task(i, path, key)
             chunk += [task] if task else []
             left = len(self._clips) - (i + 1)
-            if len(chunk) >= max(_SMALLEST_CHUNK, min(_SHARD_CLIPS, left // (4 * self.n_workers))):
+            if len(chunk) >= max(_SMALLEST_CHUNK, min(_SHARD_CLIPS, left // (4 * self._n_workers))):
                 yield chunk
                 chunk = []
         if chunk:
@@ -174,7 +170,7 @@ class _Job:
 
     def _task(self, i: int, path: str, key: str | None) -> Task | None:
         """Return what is to be computed of a clip, if anything is."""
-        self.report.clips = i + 1
+        self._report.clips = i + 1
         if key is None:
             self._failed.append((i, ClipError(path, _why_unreadable(path))))
             self._advance(1)
@@ -182,25 +178,24 @@ class _Job:
             self._under_way[key].append((i, path))
         elif key in self._refused or _short(key) in self._good:
             self._settle(key, [(i, path)], n_copies=1)
-        elif lacking := tuple(name for name in self.feature_sets if not self._is_stored(name, key)):
+        elif lacking := tuple(name for name in self._stores if not self._is_stored(name, key)):
             self._under_way[key] = [(i, path)]
-            # Absolute: worker processes live on, and keep the working folder they were started in.
             return Task(str(Path(path).absolute()), key, lacking)
         else:
-            self.report.cached += 1
+            self._report.cached += 1
             self._settle(key, [(i, path)], n_copies=0)
         return None
 
     def _is_stored(self, feature_set: str, key: str) -> bool:
-        place = self._stores[feature_set].place(key)
-        limits = self.config.audio
+        found = self._stores[feature_set].find(key)
+        limits = self._config.audio
         # The limits are no part of the store's key, so a clip they refuse now is read again, and refused.
-        if place is None or not limits.min_duration_s <= place.duration_s <= limits.max_duration_s:
+        if found is None or not limits.min_duration_s <= found.duration_s <= limits.max_duration_s:
             return False
-        if place.warnings and limits.strict:
+        if found.warnings and limits.strict:
             return False
-        if place.warnings:
-            self._warnings[key] = place.warnings
+        if found.warnings:
+            self._warnings[key] = found.warnings
         return True
 
     def take(self, outcomes: list[Outcome]) -> None:
@@ -210,7 +205,7 @@ class _Job:
                 if error is not None:
                     self._refused[key] = error
                 else:
-                    self.report.extracted += 1
+                    self._report.extracted += 1
                     if warnings:
                         self._warnings[key] = warnings
                 clips = self._under_way.pop(key)
@@ -222,11 +217,11 @@ class _Job:
             self._failed += [(i, ClipError(path, self._refused[key])) for i, path in clips]
         else:
             self._good.add(_short(key))
-            self.report.duplicates += n_copies
-            told = self._warnings.get(key, ())
-            self._odd += [(i, QualityWarning(path, warning)) for i, path in clips for warning in told]
+            self._report.duplicates += n_copies
+            warnings = self._warnings.get(key, ())
+            self._odd += [(i, QualityWarning(path, warning)) for i, path in clips for warning in warnings]
             if self._keep_keys:
-                self.report.keys.update((path, key) for _, path in clips)
+                self._report.keys.update((path, key) for _, path in clips)
         self._advance(len(clips))
 
     def _advance(self, n: int) -> None:
@@ -236,7 +231,7 @@ class _Job:
 
     def finish(self) -> Extraction:
         """List what went wrong in the order of the clips."""
-        report = self.report
+        report = self._report
         self._advance(0)
         report.failed = [error for _, error in sorted(self._failed, key=itemgetter(0))]
         report.quality_warnings = [warning for _, warning in sorted(self._odd, key=itemgetter(0))]
@@ -272,41 +267,12 @@ def _hash_all(paths: Iterable[str], threads: int) -> Iterator[tuple[str, str | N
 
 def _why_unreadable(path: str) -> str:
     """Ask the reader, which knows the words for every kind of unreadable file."""
-    from speechemo_cli.config import AudioConfig
-
     try:
         with reader.clip_errors():
             reader.read(path, AudioConfig())
     except AudioError as error:
         return str(error)
     return "changed while it was being read"
-
-
-def _run(job: _Job) -> Generator[list[Outcome], None, None]:
-    """Compute on workers where there are several and enough to do, else here."""
-    chunks = job.chunks()
-    first: list[list[Task]] = []
-    for chunk in chunks:
-        first.append(chunk)
-        if sum(map(len, first)) >= _WORTH_WORKERS:
-            break
-    if not first:
-        return
-    require_writable(Path(job.store))
-    with ExitStack() as stack:
-        token = ""
-        if job.elsewhere:
-            file = tempfile.NamedTemporaryFile(prefix=".token-", dir=job.config.store)  # noqa: SIM115
-            token = stack.enter_context(file).name
-        given = job.config, token
-        if sum(map(len, first)) >= _WORTH_WORKERS and job.n_workers > 1 and _has_workers():
-            for chunk, result in workers.run(chain(first, chunks), compute_chunk, job.n_workers, *given):
-                outcomes, entries = result or ([Outcome(chunk[0].key, processes.CRASHED)], {})
-                workers.write(entries, job.config)
-                yield outcomes
-        else:
-            for chunk in chain(first, chunks):
-                yield compute_chunk(chunk, *given)[0]
 
 
 def _has_workers() -> bool:

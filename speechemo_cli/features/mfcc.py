@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from speechemo_cli.features.spectrum import mel_bank, mel_spectrogram
+from speechemo_cli.features.spectrum import mel_spectrogram
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,13 +40,8 @@ def compute(y: NDArray[np.float32], sr: int, config: MfccConfig) -> NDArray[np.f
     np.ndarray [shape=(1, n_mfcc), dtype=float32]
         One frame for the whole clip.
     """
-    bank = mel_bank(sr, config.n_fft, config.n_mels)
     mel = mel_spectrogram(
-        y,
-        bank,
-        n_fft=config.n_fft,
-        hop_length=config.hop_length,
-        pad_mode="constant",
+        y, sr, n_fft=config.n_fft, hop_length=config.hop_length, n_mels=config.n_mels, pad_mode="constant"
     )
     decibel = np.log(np.maximum(mel, AMIN))
     decibel *= np.float32(10.0 / np.log(10.0))  # numpy's log10 takes twice the time

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
@@ -37,20 +36,10 @@ def mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def mel_filter_bank(sr: int, n_fft: int, n_mels: int) -> NDArray[np.float32]:
-    """Triangular filters of equal area from 0 to sr / 2, as `librosa.filters.mel` makes them.
+    """Triangular filters of equal area from 0 to sr / 2, as `librosa.filters.mel` [shape=(n_mels, bins)].
 
     It is made here because importing `librosa.filters` takes a second in every worker process; a
     test holds the two against each other.
-
-    Parameters
-    ----------
-    sr : int
-        Sample rate in Hz.
-    n_fft, n_mels : int
-
-    Returns
-    -------
-    np.ndarray [shape=(n_mels, 1 + n_fft // 2), dtype=float32]
     """
     bins = np.fft.rfftfreq(n_fft, 1.0 / sr)
     edges = mel_to_hz(np.linspace(0.0, hz_to_mel(np.array(sr / 2)), n_mels + 2))
@@ -62,29 +51,9 @@ def mel_filter_bank(sr: int, n_fft: int, n_mels: int) -> NDArray[np.float32]:
     return filters
 
 
-@dataclass(frozen=True)
-class MelBank:
-    """A filter bank, cut into blocks of neighbouring filters with the bins they reach.
-
-    Attributes
-    ----------
-    n_mels : int
-    bands : tuple of (rows, bins, block)
-        `block` [shape=(bins, rows), dtype=float32] is the part of the bank that is not zero.
-    """
-
-    n_mels: int
-    bands: tuple[tuple[slice, slice, NDArray[np.float32]], ...]
-
-    def apply(self, power: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-        """Sum power [shape=(frames, bins)] to mel bands [shape=(frames, n_mels)], into `out`."""
-        for rows, bins, block in self.bands:
-            np.matmul(power[:, bins], block, out=out[:, rows])
-
-
 @lru_cache(maxsize=8)
-def mel_bank(sr: int, n_fft: int, n_mels: int) -> MelBank:
-    """Prepare `mel_filter_bank` for multiplication."""
+def _bands(sr: int, n_fft: int, n_mels: int) -> list[tuple[slice, slice, NDArray[np.float32]]]:
+    """Cut a filter bank into blocks of neighbouring filters: rows, bins, and block [shape=(bins, rows)]."""
     filters = mel_filter_bank(sr, n_fft, n_mels)
     bands = []
     for first in range(0, n_mels, _BLOCK_FILTERS):
@@ -92,7 +61,7 @@ def mel_bank(sr: int, n_fft: int, n_mels: int) -> MelBank:
         used = np.flatnonzero(filters[rows].any(axis=0))
         bins = slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 1)
         bands.append((rows, bins, np.ascontiguousarray(filters[rows, bins].T)))
-    return MelBank(n_mels, tuple(bands))
+    return bands
 
 
 @lru_cache(maxsize=8)
@@ -105,28 +74,18 @@ def hann_window(n: int) -> NDArray[np.float32]:
 
 def mel_spectrogram(
     y: NDArray[np.float32],
-    bank: MelBank,
+    sr: int,
     *,
     n_fft: int,
     hop_length: int,
+    n_mels: int,
     pad_mode: Literal["constant", "reflect"],
 ) -> NDArray[np.float32]:
-    """Mel power spectrogram, equal to `librosa.feature.melspectrogram(center=True)`.
+    """Mel power spectrogram of `y` [shape=(n,)], as `librosa.feature.melspectrogram(center=True)`.
 
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n,), dtype=float32]
-    bank : MelBank
-    n_fft, hop_length : int
-        Samples.
-    pad_mode : str
-        What stands before the first and after the last sample. `reflect` needs more than
-        `n_fft // 2` samples; a shorter clip is padded with zeros.
-
-    Returns
-    -------
-    np.ndarray [shape=(1 + n // hop_length, n_mels), dtype=float32]
-        Frames first, unlike librosa.
+    Frames come first, unlike librosa's: [shape=(1 + n // hop_length, n_mels)]. `pad_mode` says what stands
+    before the first and after the last sample; `reflect` needs more than `n_fft // 2` samples, and a shorter
+    clip is padded with zeros.
     """
     half = n_fft // 2
     padded = _scratch("padded", (len(y) + 2 * half,))
@@ -136,7 +95,7 @@ def mel_spectrogram(
     padded[half + len(y) :] = y[-2 : -half - 2 : -1] if reflect else 0.0
     frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]
     window = hann_window(n_fft)
-    mel = np.empty((len(frames), bank.n_mels), np.float32)
+    mel = np.empty((len(frames), n_mels), np.float32)
     for start in range(0, len(frames), _BLOCK_FRAMES):
         n = min(_BLOCK_FRAMES, len(frames) - start)
         windowed = _scratch("windowed", (n, n_fft))
@@ -146,7 +105,8 @@ def mel_spectrogram(
         spectrum = np.fft.rfft(windowed)
         np.square(spectrum.view(np.float32).reshape(n, half + 1, 2), out=squares)
         np.add(squares[:, :, 0], squares[:, :, 1], out=power)
-        bank.apply(power, mel[start : start + n])
+        for rows, bins, block in _bands(sr, n_fft, n_mels):
+            np.matmul(power[:, bins], block, out=mel[start : start + n, rows])
     return mel
 
 
@@ -154,7 +114,7 @@ _buffers = threading.local()
 
 
 def _scratch(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return an array for intermediate values, in memory that this thread uses again and again.
+    """Return an array in memory that this thread uses again and again.
 
     Fresh arrays of this size are mapped by the system page by page, which takes longer than the
     arithmetic on them.

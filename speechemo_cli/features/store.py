@@ -1,31 +1,240 @@
-"""The feature store: immutable `.npz` shards keyed by the content of the clips."""
+"""The feature store: immutable `.npz` shards, each of plain arrays, keyed by the content of the clips."""
 
 from __future__ import annotations
 
+import errno
+import io
+import json
+import os
+import re
 import uuid
+import zipfile
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from speechemo_cli.errors import AccessError
-from speechemo_cli.features import shards
-from speechemo_cli.features.index import Index
-from speechemo_cli.features.shards import (
-    FORMAT,
-    DamagedError,
-    IndexEntry,
-    OutdatedError,
-    StoredFeatures,
-    reading,
-)
-from speechemo_cli.files import atomic_path, display_name, remove_stale
+import numpy as np
+
+from speechemo_cli import features
+from speechemo_cli.errors import AccessError, StoreError
+from speechemo_cli.files import access_error, atomic_path, display_name, open_regular, remove_stale
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from numpy.typing import NDArray
 
     from speechemo_cli.config import Config
-    from speechemo_cli.features import FeatureSet
+
+FORMAT = 2
+# The names that the store gives its shards. Nothing else in its folders is ever touched.
+SHARD = re.compile(r"[0-9a-f]{32}\.npz")
+# The members of a shard: their types, as numpy spells them, and numbers of dimensions.
+_MEMBERS = {
+    "header": (r"U\d+", 0),
+    "keys": ("S64", 1),
+    "samples": ("S64", 1),
+    "lengths": ("i8", 1),
+    "durations": ("f4", 1),
+    "warnings": (r"U\d+", 1),
+    "values": ("f4", 2),
+}
+_HEADER = {"format": int, "feature_set": str, "version": int, "config": dict}
+_HEX_DIGITS = b"0123456789abcdef"
+# An OSError about the content comes from zipfile, without a number, or from the system that was sent to a
+# place before the file's begin. The others are about a pipe, a socket, a folder or a link to itself.
+_NO_SHARD = (None, errno.EINVAL, errno.ENXIO, errno.EISDIR, errno.ELOOP)
+# Shape and type of a plain array take 128 bytes; much more is nothing that was written here.
+_MOST_DESCRIPTION_BYTES = 1000
+
+
+@dataclass(frozen=True)
+class StoredFeatures:
+    """What the store keeps of one clip.
+
+    `values` [shape=(frames, dim)] are read-only where they come out of the store. `duration_s` is the
+    clip's before any trimming, `samples_sha256` the hash of its decoded samples, as `reader.Recording`
+    has it. `warnings` of the reader are lines of text, none of them empty.
+    """
+
+    values: NDArray[np.float32]
+    duration_s: float
+    samples_sha256: str
+    warnings: tuple[str, ...] = ()
+
+
+class IndexEntry(NamedTuple):
+    """Where an entry lies, and what is known of it without reading its values."""
+
+    shard: Path
+    duration_s: float
+    warnings: tuple[str, ...]
+
+
+class DamagedError(Exception):
+    """A shard that cannot be what was written."""
+
+
+class OutdatedError(Exception):
+    """A shard of an older format: whole, but without something that is needed now."""
+
+
+class Shard:
+    """A shard open for reading; `header` has its format, feature set, version and config.
+
+    A member is read whole, so that its checksum is always compared, and never unpickled. It is stored
+    as it is, so nothing in a shard can be larger than its file, whatever it says of itself.
+    """
+
+    def __init__(self, path: Path, handle: IO[bytes]) -> None:
+        self.size_bytes = os.fstat(handle.fileno()).st_size
+        self._archive = zipfile.ZipFile(handle)
+        members = self._archive.infolist()
+        packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+        if packed or sum(max(member.file_size, member.compress_size) for member in members) > self.size_bytes:
+            raise DamagedError("members larger than the file")
+        # Of its format first: an older one has other members, and is not damaged for that.
+        self.header: dict[str, Any] = json.loads(str(self._array("header")))
+        if self.header["format"] > FORMAT:
+            raise StoreError(
+                f"{display_name(path)} was written by a newer version",
+                "Update speechemo, or give another folder with --store",
+            )
+        sound = all(type(self.header[name]) is kind for name, kind in _HEADER.items())
+        if not sound or any(isinstance(value, dict | list) for value in self.header["config"].values()):
+            raise DamagedError("the header makes no sense")
+        if self.header["format"] < FORMAT:
+            raise OutdatedError
+        if [member.filename for member in members] != [f"{name}.npy" for name in _MEMBERS]:
+            raise DamagedError("not the members of a shard")
+
+    def _array(self, name: str) -> NDArray[Any]:
+        content = self._archive.read(f"{name}.npy")
+        stream = io.BytesIO(content)
+        if np.lib.format.read_magic(stream) != (1, 0):
+            raise DamagedError(f"{name} is no array")
+        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(
+            stream, max_header_size=_MOST_DESCRIPTION_BYTES
+        )
+        kind, n_dimensions = _MEMBERS[name]
+        if not (dtype.isnative and re.fullmatch(kind, dtype.str[1:]) and len(shape) == n_dimensions):
+            raise DamagedError(f"{name} is another kind of array")
+        # Refuses a shape that is not that of all the bytes.
+        flat = np.frombuffer(content, dtype, offset=stream.tell())
+        return flat.reshape(shape, order="F" if fortran_order else "C")
+
+    def index(self) -> dict[str, tuple[float, tuple[str, ...]]]:
+        """Read durations and warnings by key, without the values."""
+        keys, durations, warnings = (self._array(name) for name in ("keys", "durations", "warnings"))
+        _require_hashes(keys)
+        if not (np.isfinite(durations) & (durations >= 0)).all():
+            raise DamagedError("durations below zero, or none")
+        index = {
+            key.decode("ascii"): (duration, tuple(lines.split("\n")) if lines else ())
+            for key, duration, lines in zip(keys.tolist(), durations.tolist(), warnings.tolist(), strict=True)
+        }
+        if len(index) != len(keys):
+            raise DamagedError("a key stands there twice")
+        return index
+
+    def entries(self, dim: int | None) -> dict[str, StoredFeatures]:
+        """Read everything in it; `dim` None takes any width."""
+        index, lengths, values = self.index(), self._array("lengths"), self._array("values")
+        samples = self._array("samples")
+        _require_hashes(samples)
+        n_frames, width = values.shape
+        # Each by itself first: the sum of lengths that lie may wrap around to what it should be.
+        fits = len(index) == len(lengths) == len(samples) and not ((lengths < 0) | (lengths > n_frames)).any()
+        if not fits or lengths.sum() != n_frames or width != (dim or width):
+            raise DamagedError("members do not fit together")
+        starts = np.cumsum(lengths) - lengths
+        return {
+            key: StoredFeatures(values[start : start + length], duration_s, digest.decode("ascii"), warnings)
+            for (key, (duration_s, warnings)), digest, start, length in zip(
+                index.items(), samples.tolist(), starts, lengths, strict=True
+            )
+        }
+
+
+def _require_hashes(hashes: NDArray[Any]) -> None:
+    if hashes.tobytes().translate(None, _HEX_DIGITS):
+        raise DamagedError("keys are no SHA-256")
+
+
+@contextmanager
+def open_shard(path: Path) -> Iterator[Shard]:
+    """Open a shard; whatever is wrong with its content, also when it is read later, is a `DamagedError`.
+
+    What numpy and zipfile raise for cut, flipped, foreign and lying files has no common root: some
+    ten types from `BadZipFile` to `NotImplementedError` have been seen. No damage are an older format
+    (`OutdatedError`), a newer one (`StoreError`), a MemoryError (nothing larger than the file is asked
+    for), a FileNotFoundError (another process has merged the shard away) and any other OSError, which
+    becomes an `AccessError`.
+    """
+    try:
+        with open_regular(path) as handle:
+            yield Shard(path, handle)
+    except (StoreError, FileNotFoundError, MemoryError, DamagedError, OutdatedError):
+        raise
+    except OSError as error:
+        if error.errno in _NO_SHARD:
+            raise DamagedError(str(error)) from error
+        raise access_error("read", path, error) from error
+    except Exception as error:
+        raise DamagedError(f"{type(error).__name__}: {error}") from error
+
+
+def list_named(folder: Path, names: re.Pattern[str] = SHARD) -> list[Path]:
+    """List what a folder holds under such names, by default shards; nothing where it is missing."""
+    try:
+        return sorted(path for path in folder.iterdir() if names.fullmatch(path.name))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise access_error("read", folder, error) from error
+
+
+class Index:
+    """Entries by the hash of the clips' content, forty bytes each: there may be ten million.
+
+    Of two with the same key the later one counts.
+    """
+
+    def __init__(self) -> None:
+        # Sorted by the first; each lies in one piece, or every search would copy it.
+        self._columns: tuple[NDArray[Any], ...] = tuple(np.empty(0, kind) for kind in ("S32", "i4", "f4"))
+        self._new: list[tuple[NDArray[Any], ...]] = []
+        self._shards: list[Path] = []
+        # Few clips have any.
+        self._warnings: dict[str, tuple[str, ...]] = {}
+
+    def add(self, shard: Path, entries: Mapping[str, tuple[float, tuple[str, ...]]]) -> None:
+        """Take in what a shard holds, as `Shard.index` has it."""
+        keys = np.frombuffer(bytes.fromhex("".join(entries)), "S32")
+        durations = np.array([duration_s for duration_s, _ in entries.values()], np.float32)
+        self._new.append((keys, np.full(len(keys), len(self._shards), np.int32), durations))
+        self._shards.append(shard)
+        self._warnings |= {key: warnings for key, (_, warnings) in entries.items() if warnings}
+
+    def _sort_new(self) -> None:
+        columns = [np.concatenate(parts) for parts in zip(self._columns, *self._new, strict=True)]
+        self._new.clear()
+        order = np.argsort(columns[0], kind="stable")
+        keys = columns[0][order]
+        last = order[np.append(keys[1:] != keys[:-1], True)]
+        self._columns = tuple(column[last] for column in columns)
+
+    def get(self, key: str) -> IndexEntry | None:
+        """Return where an entry lies, or None."""
+        if self._new:
+            self._sort_new()
+        keys, shards, durations = self._columns
+        wanted = bytes.fromhex(key).rstrip(b"\0")  # as numpy gives its strings
+        at = np.searchsorted(keys, np.bytes_(wanted))
+        if at == len(keys) or keys[at] != wanted:
+            return None
+        return IndexEntry(self._shards[shards[at]], float(durations[at]), self._warnings.get(key, ()))
 
 
 @dataclass
@@ -34,7 +243,7 @@ class FeatureStore:
 
     A shard is written whole under a temporary name and renamed, and never changed afterwards. Each
     writer makes shards of its own, so any number of processes may read and write without a lock. A
-    shard whose content is damaged is set aside under another name and listed in `damaged`; its clips
+    shard whose content is damaged gets another name and is listed in `damaged`; its clips
     count as missing. So do those of a shard of an older format, which is passed over.
     """
 
@@ -47,45 +256,39 @@ class FeatureStore:
     _lost: set[Path] = field(default_factory=set)
 
     @classmethod
-    def open(cls, root: str | os.PathLike[str], feature_set: FeatureSet, config: Config) -> FeatureStore:
-        """Open (or begin) the part of the store that holds a feature set under this config.
+    def open(cls, feature_set: str, config: Config) -> FeatureStore:
+        """Open (or begin) the part of `config.store` that holds a feature set under this config.
 
-        What killed writers left half written goes, once it is an hour old.
-
-        Raises
-        ------
-        AccessError
-            The folder exists and cannot be read.
-        StoreError
-            A shard was written by a newer version.
+        What killed writers left half written is removed, once it is an hour old. It raises an AccessError
+        where the folder cannot be read, and a StoreError where a newer version wrote a shard.
         """
-        store = cls.at(root, feature_set, config)
+        store = cls.for_writing(feature_set, config)
         remove_stale(store.folder)
         store.refresh()
         return store
 
     @classmethod
-    def at(cls, root: str | os.PathLike[str], feature_set: FeatureSet, config: Config) -> FeatureStore:
-        """Return the same part without looking what is in it: enough for a worker that only writes."""
-        section = feature_set.section(config)
+    def for_writing(cls, feature_set: str, config: Config) -> FeatureStore:
+        """Return the same part without looking what is in it."""
+        kind = features.feature_set(feature_set)
         header = {
             "format": FORMAT,
-            "feature_set": feature_set.name,
-            "version": feature_set.version,
-            "config": feature_set.settings(config),
+            "feature_set": kind.name,
+            "version": kind.version,
+            "config": kind.settings(config),
         }
-        folder = Path(root) / f"{feature_set.name}-{feature_set.fingerprint(config)}"
-        return cls(folder, feature_set.dim(section), header)
+        folder = Path(config.store) / f"{kind.name}-{kind.fingerprint(config)}"
+        return cls(folder, kind.dim(kind.section(config)), header)
 
     def refresh(self) -> None:
         """Take in the shards that have appeared since the last look."""
         # Again until nothing is new: where a shard is gone that was listed, another process has merged
         # it into one that was perhaps not there yet.
-        while new := [path for path in shards.listed(self.folder) if path not in self._known]:
+        while new := [path for path in list_named(self.folder) if path not in self._known]:
             for path in new:
                 self._known.add(path)
                 try:
-                    with reading(path) as shard:
+                    with open_shard(path) as shard:
                         if not self.fits(shard.header):
                             raise DamagedError("made under another config")
                         self._index.add(path, shard.index())
@@ -98,33 +301,23 @@ class FeatureStore:
         """Whether a shard with this header holds what this part of the store is for."""
         return {**header, "format": FORMAT} == self.header
 
-    def __contains__(self, key: str) -> bool:
-        return self.place(key) is not None
-
-    def __len__(self) -> int:
-        return len(self._index)
-
-    def place(self, key: str) -> IndexEntry | None:
+    def find(self, key: str) -> IndexEntry | None:
         """Duration and warnings of an entry, without its values; None where it is missing."""
         return self._index.get(key)
 
     def read(self, keys: Iterable[str]) -> dict[str, StoredFeatures]:
-        """Read entries; a key that is missing, or whose shard turns out to be damaged, is left out.
+        """Read the entries of some clips, given the SHA-256 of their content.
 
-        Parameters
-        ----------
-        keys : iterable of str
-            SHA-256 of the clips' content.
-
-        Returns
-        -------
-        dict of str to StoredFeatures
+        A key that is missing, or whose shard turns out to be damaged, is left out.
         """
         entries: dict[str, StoredFeatures] = {}
         missing = set(keys)
         # Once more after a shard was lost: another one may hold the same clips.
         while lost := self._read_into(entries, missing):
-            self._look_again(lost)
+            self._index = Index()
+            self._lost |= lost  # for good: where it cannot be renamed, it is still there
+            self._known = set(self._lost)
+            self.refresh()
             missing -= entries.keys()
         return entries
 
@@ -132,12 +325,12 @@ class FeatureStore:
         """Read what can be read; return the shards that turned out to be damaged or gone."""
         wanted: dict[Path, set[str]] = {}
         for key in keys:
-            if place := self.place(key):
-                wanted.setdefault(place.shard, set()).add(key)
+            if found := self.find(key):
+                wanted.setdefault(found.shard, set()).add(key)
         lost = set()
         for path, inside in wanted.items():
             try:
-                with reading(path) as shard:
+                with open_shard(path) as shard:
                     read = shard.entries(self.dim)
                 entries.update({key: entry for key, entry in read.items() if key in inside})
             except FileNotFoundError:
@@ -147,27 +340,12 @@ class FeatureStore:
                 lost.add(path)
         return lost
 
-    def _look_again(self, lost: set[Path]) -> None:
-        """Build the index anew, without the shards that were lost."""
-        self._index = Index()
-        self._lost |= lost  # for good: where it cannot be set aside, it is still there
-        self._known = set(self._lost)
-        self.refresh()
-
     def write(self, entries: Mapping[str, StoredFeatures], *, durable: bool = False) -> None:
-        """Write entries as one shard of their own.
+        """Write entries, by the SHA-256 of the clips' content, as one shard of their own.
 
-        Parameters
-        ----------
-        entries : mapping of str to StoredFeatures
-            By the SHA-256 of the clips' content.
-        durable : bool
-            Wait for the disk. A cache that is computed again if the power fails need not.
-
-        Raises
-        ------
-        AccessError
-            The folder cannot be written or the disk is full; the store is as it was.
+        With `durable` it waits for the disk; a cache that is computed again if the power fails need
+        not. Where the folder cannot be written or the disk is full it raises an AccessError, and the
+        store is as it was.
         """
         if not entries:
             return
@@ -183,8 +361,18 @@ class FeatureStore:
         self._index.add(path, {key: (entry.duration_s, entry.warnings) for key, entry in entries.items()})
 
     def _write(self, path: Path, entries: Mapping[str, StoredFeatures], *, durable: bool) -> None:
+        items = list(entries.values())
         with atomic_path(path, durable=durable) as temp, temp.open("wb") as handle:
-            shards.write(handle, self.header, entries)
+            np.savez(
+                handle,
+                header=np.array(json.dumps(self.header, sort_keys=True)),
+                keys=np.array(list(entries), dtype="S64"),
+                samples=np.array([entry.samples_sha256 for entry in items], dtype="S64"),
+                lengths=np.array([len(entry.values) for entry in items], dtype=np.int64),
+                durations=np.array([entry.duration_s for entry in items], dtype=np.float32),
+                warnings=np.array(["\n".join(entry.warnings) for entry in items], dtype=np.str_),
+                values=np.concatenate([entry.values for entry in items]).astype(np.float32, copy=False),
+            )
 
     def quarantine(self, path: Path) -> None:
         """Give a damaged shard another name, so that nobody looks into it again."""

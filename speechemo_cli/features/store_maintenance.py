@@ -5,18 +5,21 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from speechemo_cli.features import shards
-from speechemo_cli.features.shards import DamagedError, OutdatedError, StoredFeatures, reading
-from speechemo_cli.features.store import FeatureStore
+from speechemo_cli.features.store import (
+    DamagedError,
+    FeatureStore,
+    OutdatedError,
+    StoredFeatures,
+    list_named,
+    open_shard,
+)
 from speechemo_cli.files import access_error, display_name, remove_stale
-
-if TYPE_CHECKING:
-    import os
 
 # The names that the store gives. Nothing else in it is ever touched.
 _FOLDER = re.compile(r"[a-z0-9]+-[0-9a-f]{12}")
+_SHARD_OR_DAMAGED = re.compile(r"[0-9a-f]{32}\.npz(\.damaged)?")
 
 
 @dataclass(frozen=True)
@@ -33,43 +36,21 @@ class SetInfo:
     outdated: int
 
 
-def _folders(root: str | os.PathLike[str]) -> list[Path]:
-    try:
-        return sorted(path for path in Path(root).iterdir() if path.is_dir() and _FOLDER.fullmatch(path.name))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise access_error("read", Path(root), error) from error
+def _folders(root: str) -> list[Path]:
+    return [path for path in list_named(Path(root), _FOLDER) if path.is_dir()]
 
 
-def inspect(root: str | os.PathLike[str], *, verify: bool = False) -> list[SetInfo]:
-    """Describe every set in the store.
-
-    Parameters
-    ----------
-    root : path-like
-        Folder of the store.
-    verify : bool
-        Read every value, so that the checksum of each shard is checked.
-
-    Returns
-    -------
-    list of SetInfo
-
-    Raises
-    ------
-    AccessError
-        The folder cannot be read.
-    """
+def inspect(root: str, *, verify: bool = False) -> list[SetInfo]:
+    """Describe every set in the store; `verify` reads every value, so that each checksum is compared."""
     infos = []
     for folder in _folders(root):
         keys: set[str] = set()
         header: dict[str, Any] = {}
         damaged, outdated, size_bytes = [], 0, 0
-        paths = shards.listed(folder)
+        paths = list_named(folder)
         for path in paths:
             try:
-                with reading(path) as shard:
+                with open_shard(path) as shard:
                     size_bytes += shard.size_bytes
                     header = shard.header
                     keys.update(shard.entries(None) if verify else shard.index())
@@ -79,51 +60,39 @@ def inspect(root: str | os.PathLike[str], *, verify: bool = False) -> list[SetIn
                 outdated += 1
             except DamagedError:
                 damaged.append(display_name(path))
-        name = header.get("feature_set", folder.name.rpartition("-")[0])
         infos.append(
             SetInfo(
-                display_name(folder),
-                display_name(name),
-                header.get("config", {}),
-                len(keys),
-                len(paths),
-                size_bytes,
-                tuple(damaged),
-                outdated,
+                folder=display_name(folder),
+                feature_set=display_name(header.get("feature_set", folder.name.rpartition("-")[0])),
+                config=header.get("config", {}),
+                clips=len(keys),
+                shards=len(paths),
+                size_bytes=size_bytes,
+                damaged=tuple(damaged),
+                outdated=outdated,
             )
         )
     return infos
 
 
 class Compacted(NamedTuple):
-    """How many shards there were and are, and which were set aside because they are damaged."""
+    """How many shards there were and are, and which got another name because they are damaged."""
 
     before: int
     after: int
     damaged: tuple[str, ...]
 
 
-def compact(root: str | os.PathLike[str], *, shard_bytes: int = 64 * 2**20) -> Compacted:
+def compact(root: str, *, shard_bytes: int = 64 * 2**20) -> Compacted:
     """Merge small shards into larger ones; the old ones go only after the new ones are on the disk.
 
-    Every value is read for it; a damaged shard is set aside, as everywhere.
-
-    Parameters
-    ----------
-    root : path-like
-        Folder of the store.
-    shard_bytes : int
-        Size to fill a shard up to.
-
-    Raises
-    ------
-    AccessError
-        The folder cannot be read or written; no entry is lost.
+    Every value is read for it; a damaged shard gets another name, as everywhere. Where the folder cannot
+    be read or written it raises an AccessError, and no entry is lost.
     """
     before = after = 0
     damaged: list[str] = []
     for folder in _folders(root):
-        paths = shards.listed(folder)
+        paths = list_named(folder)
         before += len(paths)
         store = FeatureStore(folder, None, {})
         pending: dict[str, StoredFeatures] = {}
@@ -131,10 +100,10 @@ def compact(root: str | os.PathLike[str], *, shard_bytes: int = 64 * 2**20) -> C
         seen: set[str] = set()
         for path in paths:
             try:
-                with reading(path) as shard:
+                with open_shard(path) as shard:
                     store.header = store.header or shard.header
                     if not store.fits(shard.header):
-                        continue  # not to be mixed; where its config is used, it is set aside
+                        continue  # not to be mixed; where its config is used, it counts as damaged
                     read = shard.entries(store.dim)
             except (FileNotFoundError, OutdatedError):
                 continue
@@ -150,7 +119,7 @@ def compact(root: str | os.PathLike[str], *, shard_bytes: int = 64 * 2**20) -> C
                 _swap(store, pending, done)
                 pending, done = {}, []
         _swap(store, pending, done)
-        after += len(shards.listed(folder))
+        after += len(list_named(folder))
         damaged += store.damaged
     return Compacted(before, after, tuple(damaged))
 
@@ -170,20 +139,15 @@ def _remove(path: Path) -> None:
         raise access_error("remove", path, error) from error
 
 
-def clear(root: str | os.PathLike[str]) -> int:
+def clear(root: str) -> int:
     """Remove every shard, whole or damaged, and nothing else; return how many went.
 
     A folder under the name of a shard is none, and stays with what is in it.
-
-    Raises
-    ------
-    AccessError
-        A shard cannot be removed.
     """
     removed = 0
     for folder in _folders(root):
         remove_stale(folder)
-        for path in shards.listed(folder, shards.WHOLE, shards.QUARANTINED):
+        for path in list_named(folder, _SHARD_OR_DAMAGED):
             if path.is_symlink() or not path.is_dir():
                 _remove(path)
                 removed += 1

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from speechemo_cli.features.augment import augmented_copy
-from speechemo_cli.features.spectrum import mel_bank, mel_spectrogram
+from speechemo_cli.features.spectrum import mel_spectrogram
 from speechemo_cli.litert import LiteRtModel
 
 if TYPE_CHECKING:
@@ -117,8 +117,7 @@ def mel_power(y: Array) -> Array:
     np.ndarray [shape=(n // 160, 80), dtype=float32]
         Power; one frame at least.
     """
-    bank = mel_bank(SR, N_FFT, N_MELS)
-    power = mel_spectrogram(y, bank, n_fft=N_FFT, hop_length=HOP_LENGTH, pad_mode="reflect")
+    power = mel_spectrogram(y, SR, n_fft=N_FFT, hop_length=HOP_LENGTH, n_mels=N_MELS, pad_mode="reflect")
     return power[: max(1, len(y) // HOP_LENGTH)]
 
 

@@ -16,9 +16,8 @@ from speechemo_cli import features, processes
 from speechemo_cli.audio import quality, reader
 from speechemo_cli.audio.isolate import DecoderPool
 from speechemo_cli.errors import AccessError, AudioError
-from speechemo_cli.features import conditions
-from speechemo_cli.features.shards import StoredFeatures
-from speechemo_cli.features.store import FeatureStore
+from speechemo_cli.features.augment import apply_condition
+from speechemo_cli.features.store import FeatureStore, StoredFeatures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -81,24 +80,10 @@ def run(chunks: Iterable[Any], compute: Callable[..., Any], n: int, *arguments: 
     again alone; a cluster does so by itself. A clip that kills its worker once more, with nothing else in
     its hands, is given up.
 
-    Parameters
-    ----------
-    chunks : iterable of list
-        Taken a few at a time, by other threads.
-    compute : callable
-    n : int
-        Worker processes, where no `joblib.parallel_config` says otherwise.
-    *arguments
-
-    Yields
-    ------
-    (list, object)
-        A chunk and what came of it; None for a chunk of one clip that killed its worker.
-
-    Raises
-    ------
-    AccessError
-        What a worker raised; or no worker has come to an end for ten minutes.
+    `chunks` are taken a few at a time, by other threads; `n` worker processes compute them, where no
+    `joblib.parallel_config` says otherwise. What comes back is the chunk and its result, None for a chunk of
+    one clip that killed its worker. It raises what a worker raised, and an AccessError where no worker has
+    finished anything for ten minutes.
     """
     from joblib import delayed
 
@@ -205,20 +190,9 @@ def _begin(parent: int) -> None:
 def compute_chunk(chunk: list[Task], config: Config, token: str) -> tuple[list[Outcome], Sets]:
     """Decode some clips, compute the sets they lack and write one shard a set. Runs on a worker.
 
-    Parameters
-    ----------
-    chunk : list of Task
-    config : Config
-    token : str
-        A file in the store. A worker that does not see it shares no disk, and writes nothing. Empty for
-        the processes of this machine.
-
-    Returns
-    -------
-    outcomes : list of Outcome
-        In the order of the chunk.
-    entries : dict
-        What is left to write: features by set and key.
+    Outcomes are in the order of the chunk. `token` is a file in the store: a worker that does not see it
+    shares no disk, and returns the features by set and key, still to be written. It is empty for the
+    processes of this machine.
     """
     from threadpoolctl import threadpool_limits
 
@@ -244,7 +218,7 @@ def compute_chunk(chunk: list[Task], config: Config, token: str) -> tuple[list[O
 def write(entries: Sets, config: Config) -> None:
     """Write one shard a set."""
     for name, shard in entries.items():
-        FeatureStore.at(config.store, features.feature_set(name), config).write(shard)
+        FeatureStore.for_writing(name, config).write(shard)
 
 
 @lru_cache(maxsize=1)
@@ -266,15 +240,9 @@ def _compute_clip(task: Task, config: Config) -> tuple[dict[str, StoredFeatures]
 
 
 def compute(recording: reader.Recording, feature_set: str, config: Config) -> NDArray[np.float32]:
-    """Compute one feature set of a decoded clip.
-
-    Returns
-    -------
-    np.ndarray [shape=(frames, dim), dtype=float32]
-    """
+    """Compute one feature set of a decoded clip [shape=(frames, dim)]."""
     kind = features.feature_set(feature_set)
-    section = kind.section(config)
-    y = recording.y
+    section, y, key = kind.section(config), recording.y, recording.samples_sha256
     if kind.condition:
-        y = conditions.apply(kind.condition, y, recording.sr, recording.samples_sha256)
-    return kind.compute(reader.resample(y, recording.sr, kind.sr(section)), section, recording.samples_sha256)
+        y = apply_condition(kind.condition, y, recording.sr, key)
+    return kind.compute(reader.resample(y, recording.sr, kind.sr(section)), section, key)
