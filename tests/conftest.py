@@ -380,7 +380,7 @@ def model_with_litert(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str
     from functools import cache
 
     from speechemo_cli.features import FEATURE_SETS
-    from speechemo_cli.models import litert_file, model_file, training, version_module
+    from speechemo_cli.models import model_file, training, version_module
     from speechemo_cli.models.metadata import ModelMetadata
 
     @cache
@@ -398,7 +398,7 @@ def model_with_litert(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str
         metadata = ModelMetadata(
             version, EMOTIONS, features.name, features.version, config.to_dict(), seed=0, epochs=1
         )
-        sha256 = litert_file.write(training.with_distance(network), litert_file.beside(path))
+        sha256 = model_file.write_litert(training.with_distance(network), model_file.litert_path(path))
         metadata = replace(metadata, litert=sha256)
         model_file.save(network, metadata, path)
         return path

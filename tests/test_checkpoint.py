@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 
 from speechemo_cli.errors import AccessError
-from speechemo_cli.models import checkpoint, training, v3
-from speechemo_cli.models.checkpoint import Checkpoint
+from speechemo_cli.models import training, v3
 from speechemo_cli.models.keras_backend import load_keras
-from speechemo_cli.models.training import Rows
+from speechemo_cli.models.training import Checkpoint, Rows
 
 PATH = Path("runs/state.npz")
 PRESET = replace(v3.PRESET, epochs=3, batch_size=8)
@@ -159,7 +158,7 @@ def test_it_writes_no_more_often_than_asked_and_counts_the_time_before_a_break(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: now[0]))
     model = compiled()
     kept = Checkpoint(PATH, every_s=20)
 

@@ -562,7 +562,7 @@ def test_a_killed_training_is_gone_on_with_or_given_up_and_both_are_said(
     workdir: Path, corpus_folder: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from speechemo_cli.evaluation import training_cache
-    from speechemo_cli.models.checkpoint import Checkpoint
+    from speechemo_cli.models.training import Checkpoint
 
     done: list[int] = []
 

@@ -12,7 +12,7 @@ from conftest import harmonic
 from speechemo_cli.config import Config, MfccConfig
 from speechemo_cli.corpus.synthetic import synthesise, voice_of
 from speechemo_cli.export import frontend
-from speechemo_cli.export.encoder import packaged_encoder
+from speechemo_cli.export.frontend import packaged_encoder
 from speechemo_cli.features import FEATURE_SETS, whisper
 from speechemo_cli.models import training
 from speechemo_cli.models.keras_backend import load_keras

@@ -15,7 +15,7 @@ from speechemo_cli.evaluation import holdout, training_cache
 from speechemo_cli.evaluation.calibration import apply_temperature
 from speechemo_cli.features.dataset import Dataset
 from speechemo_cli.models import training
-from speechemo_cli.models.checkpoint import Checkpoint
+from speechemo_cli.models.training import Checkpoint
 
 
 def test_split_both_measures_known_and_new_voices_side_by_side(rng: np.random.Generator) -> None:

@@ -18,7 +18,7 @@ from speechemo_cli.cli import app
 from speechemo_cli.config import Config
 from speechemo_cli.errors import ModelFileError
 from speechemo_cli.features import FEATURE_SETS
-from speechemo_cli.models import VERSIONS, archive, model_file, training, version_module, weights
+from speechemo_cli.models import VERSIONS, archive, model_file, training, version_module
 from speechemo_cli.models.keras_backend import load_keras
 from speechemo_cli.models.metadata import ModelMetadata
 
@@ -266,7 +266,7 @@ def test_flipped_bytes_in_the_frame_of_the_weights_are_refused_or_harmless(good:
     # Superblock and groups come first, arrays last.
     for damaged in hostile.flipped(content[:20_000], 200):
         try:
-            weights.read(damaged + content[20_000:])
+            archive.read_weights(damaged + content[20_000:])
         except archive.UnfitError:
             refused += 1
     assert refused > 10

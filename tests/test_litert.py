@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from speechemo_cli.litert import LiteRtModel
-from speechemo_cli.models import litert_file
+from speechemo_cli.models import model_file
 from speechemo_cli.models.keras_backend import load_keras
 
 
@@ -28,7 +28,7 @@ def network() -> Any:
 def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     """The network, and its LiteRT file."""
     path = tmp_path_factory.mktemp("litert") / "network.tflite"
-    litert_file.write(network(), path)
+    model_file.write_litert(network(), path)
     return network(), path
 
 

@@ -18,7 +18,7 @@ from speechemo_cli.cli import app
 from speechemo_cli.errors import AccessError, ModelFileError
 from speechemo_cli.inference.predictor import Predictor
 from speechemo_cli.inference.runtime import choose
-from speechemo_cli.models import VERSIONS, litert_file, model_file, training
+from speechemo_cli.models import VERSIONS, model_file, training
 
 Model = Callable[[str], Path]
 
@@ -26,7 +26,7 @@ Model = Callable[[str], Path]
 @pytest.fixture
 def own(model_with_litert: Model) -> Path:
     """A v1 with its LiteRT file that a test may spoil."""
-    for file in (model_with_litert("v1"), litert_file.beside(model_with_litert("v1"))):
+    for file in (model_with_litert("v1"), model_file.litert_path(model_with_litert("v1"))):
         shutil.copy(file, file.name)
     return Path("v1.keras")
 
@@ -87,15 +87,15 @@ def test_it_is_read_as_the_very_bytes_that_the_metadata_name(model_with_litert: 
     path = model_with_litert("v1")
     metadata = model_file.inspect(path)
 
-    content = litert_file.read(path, metadata)
+    content = model_file.read_litert(path, metadata)
 
     assert content == path.with_suffix(".tflite").read_bytes()
     assert hashlib.sha256(content).hexdigest() == metadata.litert
 
 
 def test_its_name_is_the_models_whatever_dots_are_in_it() -> None:
-    assert litert_file.beside(Path("models/v3.keras")) == Path("models/v3.tflite")
-    assert litert_file.beside(Path("my.best.v3.keras")) == Path("my.best.v3.tflite")
+    assert model_file.litert_path(Path("models/v3.keras")) == Path("models/v3.tflite")
+    assert model_file.litert_path(Path("my.best.v3.keras")) == Path("my.best.v3.tflite")
 
 
 def change_a_byte(file: Path) -> None:
@@ -137,24 +137,24 @@ def make_a_fifo(file: Path) -> None:
 def test_a_litert_file_that_is_not_what_it_was_is_refused(
     own: Path, spoil: Callable[[Path], Any], reason: str
 ) -> None:
-    spoil(litert_file.beside(own))
+    spoil(model_file.litert_path(own))
 
     with pytest.raises(ModelFileError, match=reason):
-        litert_file.read(own, model_file.inspect(own))
+        model_file.read_litert(own, model_file.inspect(own))
 
 
 def test_the_litert_file_of_another_model_is_refused(own: Path, model_with_litert: Model) -> None:
-    shutil.copy(litert_file.beside(model_with_litert("v2")), litert_file.beside(own))
+    shutil.copy(model_file.litert_path(model_with_litert("v2")), model_file.litert_path(own))
 
     with pytest.raises(ModelFileError, match="does not belong to"):
-        litert_file.read(own, model_file.inspect(own))
+        model_file.read_litert(own, model_file.inspect(own))
 
 
 def test_a_model_that_was_saved_without_one_has_none_whatever_is_beside_it(own: Path) -> None:
     metadata = replace(model_file.inspect(own), litert=None)
 
     with pytest.raises(ModelFileError, match=r"v1\.keras has no LiteRT file\. Train it again"):
-        litert_file.read(own, metadata)
+        model_file.read_litert(own, metadata)
 
 
 # --- how it is written ---------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def export_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
 def test_write_returns_the_hash_of_the_file_and_says_nothing(
     network: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    digest = litert_file.write(network, Path("new/v1.tflite"))
+    digest = model_file.write_litert(network, Path("new/v1.tflite"))
 
     assert digest == hashlib.sha256(Path("new/v1.tflite").read_bytes()).hexdigest()
     assert names("new") == ["v1.tflite"]
@@ -199,7 +199,7 @@ def test_write_leaves_the_old_file_where_litert_does_not_take_the_new_one(
     Path("new/v1.tflite").write_bytes(b"the old one")
 
     with pytest.raises(ModelFileError, match=r"cannot be converted to LiteRT: .*not a valid Flatbuffer"):
-        litert_file.write(network, Path("new/v1.tflite"))
+        model_file.write_litert(network, Path("new/v1.tflite"))
 
     assert Path("new/v1.tflite").read_bytes() == b"the old one"
     assert names("new") == ["v1.tflite"]
@@ -209,7 +209,7 @@ def test_write_leaves_the_old_file_where_litert_does_not_take_the_new_one(
 def test_write_leaves_the_old_file_on_a_full_disk(
     own: Path, network: Any, export_as: Callable[[bytes], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = litert_file.beside(own).read_bytes()
+    before = model_file.litert_path(own).read_bytes()
     export_as(before)
 
     def full(*_: object) -> None:
@@ -217,9 +217,9 @@ def test_write_leaves_the_old_file_on_a_full_disk(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(AccessError, match=r"cannot write v1\.tflite: no space left on device"):
-        litert_file.write(network, litert_file.beside(own))
+        model_file.write_litert(network, model_file.litert_path(own))
 
-    assert litert_file.beside(own).read_bytes() == before
+    assert model_file.litert_path(own).read_bytes() == before
     assert names() == ["v1.keras", "v1.tflite"]
 
 

@@ -17,7 +17,7 @@ from conftest import built
 from speechemo_cli.config import Config, MfccConfig
 from speechemo_cli.errors import AccessError, ModelFileError
 from speechemo_cli.files import scratch_folder
-from speechemo_cli.models import model_file, training, weights
+from speechemo_cli.models import archive, model_file, training
 from speechemo_cli.models.metadata import ModelMetadata
 
 LABELS = ("neutral", "happy", "angry")
@@ -252,13 +252,13 @@ def test_results_that_are_no_numbers_are_not_saved(network, saved: Path) -> None
 def test_what_was_checked_is_loaded_whatever_happens_to_the_file_meanwhile(
     network, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assign = weights.assign
+    assign = archive.assign
 
     def exchanged(*arguments: object) -> None:
         saved.write_bytes(b"of an attacker")
         assign(*arguments)
 
-    monkeypatch.setattr(weights, "assign", exchanged)
+    monkeypatch.setattr(archive, "assign", exchanged)
     loaded, _ = model_file.load(saved)
 
     assert saved.read_bytes() == b"of an attacker"

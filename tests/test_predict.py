@@ -22,7 +22,7 @@ from speechemo_cli.audio import reader
 from speechemo_cli.cli import app, options, outputs
 from speechemo_cli.corpus.labels import EMOTIONS
 from speechemo_cli.features import mfcc
-from speechemo_cli.models import litert_file, model_file
+from speechemo_cli.models import model_file
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -31,7 +31,7 @@ Run = Callable[..., tuple[int, str, str]]
 def _model(model_with_litert: Callable[[str], Path], _clean_environment: None) -> None:
     """A v1 with its LiteRT file in models/, which answers; a test may spoil it."""
     Path("models").mkdir()
-    for file in (model_with_litert("v1"), litert_file.beside(model_with_litert("v1"))):
+    for file in (model_with_litert("v1"), model_file.litert_path(model_with_litert("v1"))):
         shutil.copy(file, Path("models") / file.name)
 
 
@@ -223,7 +223,7 @@ def everything(output: str) -> list[bytes]:
 def test_resume_keeps_no_answer_to_another_question(
     option: list[str], clips: list[str], run: Run, heard: list[int], model_with_litert: Callable[[str], Path]
 ) -> None:
-    for file in (model_with_litert("v2"), litert_file.beside(model_with_litert("v2"))):
+    for file in (model_with_litert("v2"), model_file.litert_path(model_with_litert("v2"))):
         shutil.copy(file, f"other{file.suffix}")
     run(clips[0], "-o", "out.jsonl")
     before = in_file("out.jsonl")

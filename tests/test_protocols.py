@@ -19,7 +19,7 @@ from speechemo_cli.evaluation.calibration import apply_temperature, fit_temperat
 from speechemo_cli.evaluation.results import ProtocolResult, over_seeds
 from speechemo_cli.features.dataset import Dataset
 from speechemo_cli.models import training
-from speechemo_cli.models.checkpoint import Checkpoint
+from speechemo_cli.models.training import Checkpoint
 
 
 # The larger ones differ in their folds alone, which test_folds.py looks at.

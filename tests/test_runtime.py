@@ -19,7 +19,7 @@ import pytest
 from speechemo_cli.errors import ModelFileError
 from speechemo_cli.inference.runtime import LiteRtRuntime, Runtime, choose
 from speechemo_cli.litert import LiteRtModel
-from speechemo_cli.models import litert_file, model_file, training
+from speechemo_cli.models import model_file, training
 
 Model = Callable[[str], Path]
 HEAVY = ("tensorflow", "keras", "librosa", "numba", "scipy", "sklearn", "joblib", "matplotlib")
@@ -28,14 +28,14 @@ HEAVY = ("tensorflow", "keras", "librosa", "numba", "scipy", "sklearn", "joblib"
 @pytest.fixture
 def own(model_with_litert: Model) -> Path:
     """A v1 with its LiteRT file that a test may spoil."""
-    for file in (model_with_litert("v1"), litert_file.beside(model_with_litert("v1"))):
+    for file in (model_with_litert("v1"), model_file.litert_path(model_with_litert("v1"))):
         shutil.copy(file, file.name)
     return Path("v1.keras")
 
 
 def opened(path: Path) -> LiteRtRuntime:
     """A fresh interpreter."""
-    return LiteRtRuntime(litert_file.beside(path).read_bytes(), path.name, 40, 8)
+    return LiteRtRuntime(model_file.litert_path(path).read_bytes(), path.name, 40, 8)
 
 
 def features_of(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -53,7 +53,7 @@ def test_auto_takes_the_litert_file_and_has_nothing_to_say(own: Path) -> None:
 
 
 def test_auto_falls_back_and_says_why(own: Path) -> None:
-    litert_file.beside(own).unlink()
+    model_file.litert_path(own).unlink()
 
     runtime, reason = choose("auto", own, model_file.inspect(own))
 
@@ -64,14 +64,14 @@ def test_auto_falls_back_and_says_why(own: Path) -> None:
 def test_who_asks_for_litert_gets_it_or_an_error(own: Path) -> None:
     assert choose("litert", own, model_file.inspect(own))[0].name == "litert"
 
-    litert_file.beside(own).write_bytes(b"of another model")
+    model_file.litert_path(own).write_bytes(b"of another model")
 
     with pytest.raises(ModelFileError, match=r"v1\.tflite does not belong to v1\.keras\. Train it again"):
         choose("litert", own, model_file.inspect(own))
 
 
 def test_keras_asks_for_no_litert_file(own: Path) -> None:
-    litert_file.beside(own).unlink()
+    model_file.litert_path(own).unlink()
 
     runtime, reason = choose("keras", own, replace(model_file.inspect(own), litert=None))
 
@@ -97,9 +97,9 @@ def test_a_litert_file_of_rubbish_that_the_metadata_do_name_is_refused_in_one_li
     own: Path, content: bytes | None, capfd: pytest.CaptureFixture[str]
 ) -> None:
     if content is None:
-        whole = litert_file.beside(own).read_bytes()
+        whole = model_file.litert_path(own).read_bytes()
         content = whole[: len(whole) // 2]
-    litert_file.beside(own).write_bytes(content)
+    model_file.litert_path(own).write_bytes(content)
     metadata = replace(model_file.inspect(own), litert=hashlib.sha256(content).hexdigest())
 
     with pytest.raises(ModelFileError, match=r"^LiteRT refuses the LiteRT file of v1\.keras: .+") as refused:
@@ -113,7 +113,7 @@ def test_a_litert_file_of_rubbish_that_the_metadata_do_name_is_refused_in_one_li
 
 @pytest.mark.parametrize(("dim", "n_labels"), [(40, 3), (39, 8)])
 def test_a_litert_file_of_other_shapes_is_refused(own: Path, dim: int, n_labels: int) -> None:
-    content = litert_file.beside(own).read_bytes()
+    content = model_file.litert_path(own).read_bytes()
 
     with pytest.raises(ModelFileError) as refused:
         LiteRtRuntime(content, "v1.keras", dim, n_labels)
@@ -279,7 +279,7 @@ def test_what_was_checked_answers_whatever_happens_to_the_file_before_the_first_
 def test_a_file_that_is_replaced_while_it_is_read_is_refused(own: Path, wanted: str) -> None:
     metadata = model_file.read_metadata(own)
     relabelled(own, [f"other {i}" for i in range(8)])
-    litert_file.beside(own).write_bytes(b"the LiteRT file of the other")
+    model_file.litert_path(own).write_bytes(b"the LiteRT file of the other")
 
     with pytest.raises(ModelFileError, match=r"v1\.keras was replaced while it was read\. Run it again"):
         choose(wanted, own, metadata)

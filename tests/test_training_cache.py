@@ -18,7 +18,7 @@ from speechemo_cli.evaluation import training_cache
 from speechemo_cli.evaluation.training_cache import CachedTraining
 from speechemo_cli.features.dataset import Dataset
 from speechemo_cli.models import v1, v2, v3
-from speechemo_cli.models.checkpoint import TrainingState
+from speechemo_cli.models.training import TrainingState
 
 TRAIN = np.arange(18)
 FINISHED = TrainingState(

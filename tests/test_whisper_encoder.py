@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from speechemo_cli.corpus.synthetic import synthesise, voice_of
-from speechemo_cli.export.encoder import packaged_encoder
+from speechemo_cli.export.frontend import packaged_encoder
 from speechemo_cli.features import whisper
 from speechemo_cli.files import sha256_file
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from speechemo_cli.corpus.labels import EMOTIONS
 from speechemo_cli.corpus.synthetic import synthesise, voice_of
-from speechemo_cli.export.encoder import packaged_encoder
+from speechemo_cli.export.frontend import packaged_encoder
 from speechemo_cli.features import whisper
 from speechemo_cli.files import atomic_path, sha256_file
 from speechemo_cli.litert import LiteRtModel

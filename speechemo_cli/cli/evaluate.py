@@ -199,7 +199,7 @@ def _model_file(
     started = time.perf_counter()
     from speechemo_cli.evaluation import holdout, results
     from speechemo_cli.features.augment import condition_sets
-    from speechemo_cli.models import litert_file, model_file
+    from speechemo_cli.models import model_file
 
     path = model_file.find(model, config.models)
     checked = model_file.check(path)
@@ -214,7 +214,7 @@ def _model_file(
         metadata.feature_set,
         others,
         metadata.labels,
-        **files.protection(path, litert_file.beside(path)),
+        **files.protection(path, model_file.litert_path(path)),
     )
     result = holdout.score_model(checked.load(), metadata, clips)
     if files.plot:

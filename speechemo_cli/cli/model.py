@@ -51,12 +51,12 @@ def card(
     """Write the model card: data, results with intervals, limits and licence, in Markdown."""
     from speechemo_cli.evaluation import model_card, plots
     from speechemo_cli.files import atomic_path
-    from speechemo_cli.models import litert_file, model_file
+    from speechemo_cli.models import model_file
 
     options.check_output("--output", output, ".md")
     options.check_output("--plot", plot, ".png")
     source = _path(model, config_file)
-    protect({"--output": [output], "--plot": [plot]}, [source, litert_file.beside(source), config_file])
+    protect({"--output": [output], "--plot": [plot]}, [source, model_file.litert_path(source), config_file])
     text = model_card.markdown(source)
     if plot:
         measured = model_file.inspect(source).results.get("cross_validated")

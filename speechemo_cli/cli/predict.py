@@ -127,10 +127,10 @@ def open_predictor(asked: options.Answering, config: Config, *, isolate: bool) -
 
 def files_of(predictor: Predictor) -> list[Path]:
     """Return the model file and the LiteRT file beside it."""
-    from speechemo_cli.models import litert_file
+    from speechemo_cli.models import model_file
 
     path = Path(predictor.path)
-    return [path, litert_file.beside(path)]
+    return [path, model_file.litert_path(path)]
 
 
 def _answer_all(

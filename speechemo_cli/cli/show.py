@@ -27,12 +27,12 @@ def run(
     from speechemo_cli.audio import reader
     from speechemo_cli.inference import plots
     from speechemo_cli.inference.predictor import Predictor
-    from speechemo_cli.models import litert_file, model_file
+    from speechemo_cli.models import model_file
 
     options.check_output("--plot", plot, ".png")
     config = settings.config()
     path = model_file.find(model, config.models)
-    protect({"--plot": [plot]}, [clip, path, litert_file.beside(path), settings.config_file])
+    protect({"--plot": [plot]}, [clip, path, model_file.litert_path(path), settings.config_file])
     (answer,) = Predictor.open(path, config).predict_one(clip)
     if isinstance(answer, ClipError):
         raise NoInputError(f"{display_name(clip)}: {answer.error}")

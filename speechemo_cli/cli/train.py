@@ -78,7 +78,7 @@ def run(
     """
     started = time.perf_counter()
     from speechemo_cli.evaluation import holdout, protocols
-    from speechemo_cli.models import litert_file, model_file
+    from speechemo_cli.models import model_file
 
     terminal.set_quiet(quiet)
     config = options.build_config(
@@ -103,7 +103,7 @@ def run(
     require_writable(Path(config.runs))
     preset = protocols.preset_of(version.value, config)
     model_file.require_moderate(preset.feature_set, config)
-    written = [path, litert_file.beside(path), path.with_suffix(".png")]
+    written = [path, model_file.litert_path(path), path.with_suffix(".png")]
     corpus, clips = corpora.load_data(
         config,
         preset.feature_set,
@@ -158,13 +158,13 @@ def run(
 def _write(result: HoldoutResult, path: Path, history: Path | None) -> tuple[list[Path], Exception | None]:
     """Write the files of a training: those that are complete, and what went wrong with the next."""
     from speechemo_cli.evaluation import plots
-    from speechemo_cli.models import litert_file, model_file, training
+    from speechemo_cli.models import model_file, training
 
-    metadata, litert = replace(result.metadata, results=result.to_dict()), litert_file.beside(path)
+    metadata, litert = replace(result.metadata, results=result.to_dict()), model_file.litert_path(path)
     curve, files = path.with_suffix(".png"), []
     try:
         try:
-            sha256 = litert_file.write(training.with_distance(result.model), litert)
+            sha256 = model_file.write_litert(training.with_distance(result.model), litert)
             metadata = replace(metadata, litert=sha256)
             files.append(litert)
         except (AccessError, ModelFileError) as error:

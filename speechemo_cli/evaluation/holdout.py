@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from speechemo_cli.config import Config
     from speechemo_cli.corpus.splits import Positions
     from speechemo_cli.features.dataset import Dataset
-    from speechemo_cli.models.checkpoint import Checkpoint
+    from speechemo_cli.models.training import Checkpoint
 
 
 @dataclass(frozen=True)

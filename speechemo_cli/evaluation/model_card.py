@@ -11,7 +11,7 @@ from speechemo_cli.errors import ModelFileError
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.files import display_name, sha256_file
 from speechemo_cli.formatting import TITLES, interval, measure, percent
-from speechemo_cli.models import litert_file, model_file
+from speechemo_cli.models import model_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -135,7 +135,7 @@ def _litert(path: Path, metadata: ModelMetadata) -> dict[str, Any] | None:
         return None
     problem = ""
     try:
-        litert_file.read(path, metadata)
+        model_file.read_litert(path, metadata)
     except ModelFileError as error:
         problem = error.message
     return {"sha256": metadata.litert, "usable": not problem, "problem": problem}

@@ -18,7 +18,7 @@ from speechemo_cli.evaluation.metrics import score
 from speechemo_cli.evaluation.results import FoldResult, ProtocolResult
 from speechemo_cli.evaluation.training_cache import CachedTraining
 from speechemo_cli.models import Preset, training, version_module
-from speechemo_cli.models.checkpoint import TrainingState
+from speechemo_cli.models.training import TrainingState
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.features.dataset import clip_weights
 from speechemo_cli.models import Preset, version_module
-from speechemo_cli.models.checkpoint import Checkpoint, TrainingState
+from speechemo_cli.models.training import Checkpoint, TrainingState
 
 if TYPE_CHECKING:
     from speechemo_cli.config import Config

@@ -3,49 +3,43 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+import re
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from speechemo_cli.errors import ConfigError, ModelFileError, SpeechemoError
-from speechemo_cli.export import description, formats
-from speechemo_cli.export.formats import Source
-from speechemo_cli.files import access_error, atomic_folder, atomic_path, display_name
+from speechemo_cli.export.formats import FORMATS, INPUT, Source
+from speechemo_cli.files import access_error, atomic_folder, atomic_path, display_name, sha256_file
 from speechemo_cli.models import model_file
 from speechemo_cli.processes import quiet_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
+    Samples = NDArray[np.float32]
+    Integers = NDArray[np.int16]
+
+SCHEMA = 1
 SUFFIXES = {"litert": ".tflite", "onnx": ".onnx"}
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """What was written."""
 
-    Attributes
-    ----------
-    path : Path
-        The file, or the folder of a SavedModel.
-    description : Path
-        The JSON beside it.
-    size_bytes : int
-        Of all files but the JSON.
-    difference : float
-        The largest between a probability of the exported model and the source's own.
-    checked : int
-        Signals that were compared.
-    """
-
-    path: Path
-    description: Path
-    size_bytes: int
-    difference: float
-    checked: int
+    path: Path  # the file, or the folder of a SavedModel
+    description: Path  # the JSON beside it
+    size_bytes: int  # of all files but the JSON
+    difference: float  # the largest between a probability of the exported model and the source's own
+    checked: int  # signals that were compared
 
 
 def default_output(model: Path, format_: str) -> Path:
@@ -59,24 +53,15 @@ def description_beside(output: Path) -> Path:
 
 
 def check(output: Path, format_: str) -> None:
-    """Refuse, before the work, what could not be exported in the end.
+    """Refuse (ConfigError), before the work, what could not be exported in the end.
 
-    Parameters
-    ----------
-    output : Path
-    format_ : str
-        One of `choices.ExportFormat`.
-
-    Raises
-    ------
-    ConfigError
-        A package is missing, Keras does not run on TensorFlow, or `output` is there and nothing that
-        this export may replace.
+    A package is missing, Keras does not run on TensorFlow, or `output` is there and nothing that this
+    export may replace.
     """
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     if backend != "tensorflow":
         raise ConfigError(f"KERAS_BACKEND is {backend!r}, expected tensorflow", "Only TensorFlow exports")
-    for package in formats.PACKAGES[format_]:
+    for package in FORMATS[format_].packages:
         if importlib.util.find_spec(package.replace("-", "_")) is None:
             extra = "'speechemo[onnx]'" if format_ == "onnx" else package
             raise ConfigError(f"{format_} needs the package {package}", f"Run: pip install {extra}")
@@ -99,12 +84,8 @@ def _is_saved_model(folder: Path) -> bool:
         names = {path.name for path in folder.iterdir()}
     except OSError as error:
         raise access_error("read", folder, error) from error
-    return not names or {"saved_model.pb"} <= names <= {
-        "saved_model.pb",
-        "variables",
-        "assets",
-        "fingerprint.pb",
-    }
+    known = {"saved_model.pb", "variables", "assets", "fingerprint.pb"}
+    return not names or {"saved_model.pb"} <= names <= known
 
 
 def write(
@@ -112,35 +93,20 @@ def write(
 ) -> Exported:
     """Export a model file, and check the export against it.
 
-    Parameters
-    ----------
-    model : Path
-        The `.keras` file.
-    output : Path
-        With the suffix of the format; for `savedmodel` a folder. What is there is replaced, and the
-        JSON beside it too, once everything is written and right.
-    format_ : {"litert", "onnx", "savedmodel"}
-    on_progress : callable, optional
-        Called with (steps done, steps, what comes next).
+    What is at `output` (for `savedmodel` a folder) is replaced, and the JSON beside it too, once everything
+    is written and right. `on_progress` is called with the steps done, all steps, and what comes next.
 
-    Raises
-    ------
-    ConfigError
-        As `check`.
-    ModelFileError
-        As `model_file.load`, or it cannot be exported, or what was exported answers otherwise.
-    AccessError
-        It cannot be written; what was there is as it was.
+    Raises as `check` and `model_file.load` do; ModelFileError where it cannot be exported or what was
+    exported answers otherwise; AccessError where it cannot be written: what was there is as it was.
     """
     step = on_progress or (lambda *_: None)
     check(output, format_)
     step(0, 3, "loading")
-    network, metadata = model_file.load(model)
-    source = Source(model, network, metadata)
-    vectors = description.signals(source.sr)
+    source = Source(model)
+    vectors = signals(source.sr)
     # The shortest waveform there is, and a longer one, which the JSON has no room for.
-    extremes = [description.voice(source.sr, n) for n in (source.shortest, 4 * source.sr)]
-    waveforms = [vector.waveform() for vector in (*vectors, *extremes)]
+    extremes = (_voice(source.sr, n) for n in (source.shortest, 4 * source.sr))
+    waveforms = [_waveform(y) for y in (*(samples for _, samples in vectors.values()), *extremes)]
     expected = [source.answer(y) for y in waveforms]
     beside = description_beside(output)
     replacing = atomic_folder if format_ == "savedmodel" else atomic_path
@@ -148,10 +114,10 @@ def write(
         step(1, 3, "converting")
         try:
             with quiet_stderr():
-                formats.CONVERT[format_](source, temp)
+                FORMATS[format_].convert(source, temp)
             step(2, 3, "checking")
             with quiet_stderr():
-                answer = formats.OPEN[format_](temp)
+                answer = FORMATS[format_].open(temp)
                 received = [answer(y[None])[0] for y in waveforms]
         except (OSError, SpeechemoError):
             raise
@@ -164,9 +130,145 @@ def write(
                 f"what was exported to {format_} does not answer as {model_file.shown(model)}: "
                 f"probabilities differ by {difference:.2g}, expected at most {source.tolerance:g}"
             )
-        written = description.files(temp, output.name)
-        document = description.describe(source, format_, written, list(zip(vectors, expected, strict=False)))
-        page.write_text(description.as_json(document), encoding="utf-8", newline="\n")
+        files = _files(temp, output.name)
+        answered = [
+            {
+                "name": name,
+                "formula": formula,
+                "n": len(samples),
+                "scale": 32768,
+                "samples": samples.tolist(),
+                "probabilities": [round(float(p), 7) for p in probabilities],
+            }
+            for (name, (formula, samples)), probabilities in zip(vectors.items(), expected, strict=False)
+        ]
+        document = {**_describe(source, format_, files), "test_vectors": answered}
+        page.write_text(_as_json(document), encoding="utf-8", newline="\n")
         step(3, 3, "")
-    size_bytes = sum(file["size_bytes"] for file in written)
-    return Exported(output, beside, size_bytes, difference, len(expected))
+    return Exported(output, beside, sum(file["size_bytes"] for file in files), difference, len(expected))
+
+
+# --- the JSON beside it: how to ask it, and what it answers for three signals -------------------------
+
+
+def _files(written: Path, name: str) -> list[dict[str, Any]]:
+    """Name, size and hash of what was written, by the names it is going to have beside the JSON."""
+    paths = sorted(path for path in written.rglob("*") if path.is_file()) if written.is_dir() else [written]
+    return [
+        {
+            "name": (Path(name) / path.relative_to(written)).as_posix(),
+            "size_bytes": path.stat().st_size,
+            "sha256": sha256_file(path),
+        }
+        for path in paths
+    ]
+
+
+def _describe(source: Source, format_: str, files: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the fields of docs/export.md, without the signals."""
+    about = source.metadata
+    return {
+        "schema": SCHEMA,
+        "format": format_,
+        "files": files,
+        "sample_rate": source.sr,
+        "input": {
+            "name": INPUT,
+            "shape": [1, None],
+            "dtype": "float32",
+            "range": "mono, full scale at 1.0",
+            "shortest": source.shortest,
+        },
+        "output": {"name": FORMATS[format_].output, "shape": [1, len(about.labels)], "dtype": "float32"},
+        "signature": FORMATS[format_].signature,
+        "labels": list(about.labels),
+        "calibration": {"temperature": about.temperature, "included": True},
+        "features": {
+            "set": about.feature_set,
+            "version": about.feature_version,
+            "included": True,
+            **source.features.settings(source.config),
+        },
+        "source": {
+            "model": display_name(source.path.name),
+            "sha256": sha256_file(source.path),
+            "version": about.version,
+            "versions": about.versions,
+        },
+        "versions": {
+            **model_file.library_versions(),
+            **{package: _version(package) for package in FORMATS[format_].packages},
+        },
+        "tolerance": source.tolerance,
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # the same module under another name, such as onnxruntime-gpu
+        return "unknown"
+
+
+def _as_json(document: dict[str, Any]) -> str:
+    """Lay out the JSON for people too: indented, but every list of plain values on one line."""
+    text = r'"(?:[^"\\]|\\.)*"'
+    one_line = rf'{text}|\[(?:{text}|[^][{{}}"])*\]'
+    indented = json.dumps(document, indent=2)
+    return re.sub(one_line, lambda found: json.dumps(json.loads(found[0])), indented) + "\n"
+
+
+def signals(sr: int) -> dict[str, tuple[str, Integers]]:
+    """Make the three signals that go into the JSON, 1.8 s together: formulas and samples by name."""
+    return {
+        "voice": (
+            "0.25 sin(pi i / n) sum(sin(2 pi 140 k i / sr) / k for k = 1...5) + noise / 1000: "
+            "a buzz that swells and fades in what the signal `noise` is",
+            _voice(sr, sr // 2),
+        ),
+        "glide": (
+            "0.3 sin(2 pi (200 t + 600 t^2)), t = (i - n // 5) / sr, for n // 5 <= i < n - n // 5, else 0: "
+            "a rising tone in silence",
+            _glide(sr, sr * 7 // 10),
+        ),
+        "noise": (
+            "s(i) = (1103515245 s(i - 1) + 12345) mod 2^31, s(-1) = 1; s(i) // 65536 - 16384 is the integer",
+            _noise(sr * 6 // 10),
+        ),
+    }
+
+
+def _voice(sr: int, n: int) -> Integers:
+    """Make `n` samples of a buzz of five harmonics that swells and fades in faint noise.
+
+    Between the harmonics of a buzz without noise there is nothing but the last digits of float32, which
+    every FFT rounds in its own way, and the logarithm of their silence differs.
+    """
+    t = np.arange(n) / sr
+    swell = 0.25 * np.sin(np.pi * np.arange(n) / n)
+    buzz = swell * sum(np.sin(2 * np.pi * 140 * k * t) / k for k in range(1, 6))
+    return _integers(1e-3 * _waveform(_noise(n)) + buzz)
+
+
+def _glide(sr: int, n: int) -> Integers:
+    first = n // 5
+    t = (np.arange(n) - first) / sr
+    sounds = (t >= 0) & (np.arange(n) < n - first)
+    return _integers(np.where(sounds, 0.3 * np.sin(2 * np.pi * (200 * t + 600 * t * t)), 0.0))
+
+
+def _noise(n: int) -> Integers:
+    state, values = 1, []
+    for _ in range(n):
+        state = (1103515245 * state + 12345) % 2**31
+        values.append(state // 2**16 - 16384)
+    return np.array(values, np.int16)
+
+
+def _integers(y: NDArray[np.float64]) -> Integers:
+    return np.round(32768 * y).astype(np.int16)
+
+
+def _waveform(samples: Integers) -> Samples:
+    """Return samples with full scale at 1.0."""
+    return samples.astype(np.float32) / np.float32(32768)

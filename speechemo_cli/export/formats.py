@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from speechemo_cli.config import Config
 from speechemo_cli.export import frontend
 from speechemo_cli.features import FEATURE_SETS
-from speechemo_cli.models import training
+from speechemo_cli.models import model_file, training
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,73 +18,36 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from speechemo_cli.features import FeatureSet
-    from speechemo_cli.models.metadata import ModelMetadata
-
     Samples = NDArray[np.float32]
     Answer = Callable[[Samples], Samples]
 
 INPUT = "waveform"
 # What Keras calls the only output of a model, and TensorFlow the way to call it.
-OUTPUT = "output_0"
-SIGNATURE = "serving_default"
-ONNX_OUTPUT = "probabilities"
+_OUTPUT = "output_0"
+_SIGNATURE = "serving_default"
+_ONNX_OUTPUT = "probabilities"
 # The latest that tf2onnx 1.17 writes is 18.
 _OPSET = 17
 
 # How far an exported probability may be from the model's own. Whisper's encoder rounds to 8 bits on the way,
 # which makes steps of differences in the last digit: samples changed by a millionth of themselves moved the
 # model's own answer by up to 0.016, another runtime moved it by up to 0.026 (docs/export.md).
-TOLERANCES = {"mfcc": 1e-3, "whisper": 0.05}
-
-# What has to be installed, by pip's names. TensorFlow is, or there would be no model.
-PACKAGES = {
-    "litert": ("ai-edge-litert",),
-    "onnx": ("tf2onnx", "onnx", "onnxruntime"),
-    "savedmodel": (),
-}
+_TOLERANCES = {"mfcc": 1e-3, "whisper": 0.05}
 
 
-@dataclass(frozen=True)
 class Source:
-    """The model that is exported.
+    """The model that is exported, and the features its network reads; `model_file.load` raises."""
 
-    Attributes
-    ----------
-    path : Path
-        Its `.keras` file.
-    network : keras.Model
-    metadata : ModelMetadata
-    """
-
-    path: Path
-    network: Any
-    metadata: ModelMetadata
-
-    @property
-    def config(self) -> Config:
-        """With the features of the card."""
-        return self.metadata.adopt(Config())
-
-    @property
-    def features(self) -> FeatureSet:
-        """What its network reads."""
-        return FEATURE_SETS[self.metadata.feature_set]
-
-    @property
-    def sr(self) -> int:
-        """Rate in Hz of the samples that it takes."""
-        return self.features.sr(self.features.section(self.config))
-
-    @property
-    def shortest(self) -> int:
-        """Samples of the shortest waveform: one less could not be mirrored at its ends."""
-        return self.features.shortest(self.features.section(self.config))
-
-    @property
-    def tolerance(self) -> float:
-        """How far an exported probability may be from the model's own."""
-        return TOLERANCES[self.metadata.feature_set]
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.network, self.metadata = model_file.load(path)
+        self.config = self.metadata.resolved_config()
+        self.features = FEATURE_SETS[self.metadata.feature_set]
+        self._section = self.features.section(self.config)
+        # Rate in Hz of the samples that it takes, and how many the shortest waveform has: one less could not
+        # be mirrored at its ends.
+        self.sr, self.shortest = self.features.sr(self._section), self.features.shortest(self._section)
+        self.tolerance = _TOLERANCES[self.metadata.feature_set]
 
     def waveform_model(self, *, quantised: bool = True) -> Any:
         """Put the front end before the network."""
@@ -95,12 +57,21 @@ class Source:
 
     def answer(self, y: Samples) -> Samples:
         """Answer as `predict` does it: features, network."""
-        features = self.features.compute(y, self.features.section(self.config), "")
-        row: Samples = training.predict(self.network, features)[0]
+        row: Samples = training.predict(self.network, self.features.compute(y, self._section, ""))[0]
         return row
 
 
-def to_litert(source: Source, path: Path) -> None:
+# --- how each is made ---------------------------------------------------------------------------------
+
+
+def _waveform_spec() -> Any:
+    import tensorflow as tf
+
+    # Told no shape, Keras would declare room for several waveforms, of which the front end reads one.
+    return tf.TensorSpec((1, None), tf.float32, name=INPUT)
+
+
+def _to_litert(source: Source, path: Path) -> None:
     """Write a LiteRT file; that of Whisper's encoder in 8 bits, as the one that `predict` runs."""
     import tensorflow as tf
 
@@ -111,15 +82,13 @@ def to_litert(source: Source, path: Path) -> None:
     )
 
 
-def to_savedmodel(source: Source, path: Path) -> None:
-    """Write the folder of a TensorFlow SavedModel."""
-    # Told no shape, Keras would declare room for several waveforms, of which the front end reads one.
+def _to_savedmodel(source: Source, path: Path) -> None:
     source.waveform_model().export(
         path, format="tf_saved_model", verbose=False, input_signature=[_waveform_spec()]
     )
 
 
-def to_onnx(source: Source, path: Path) -> None:
+def _to_onnx(source: Source, path: Path) -> None:
     """Freeze the graph, convert it with tf2onnx and give its input a name.
 
     Keras' own export hands tf2onnx a function instead, whose constants (the mean and deviation of a
@@ -133,19 +102,18 @@ def to_onnx(source: Source, path: Path) -> None:
         lambda waveform: model(waveform, training=False), input_signature=[_waveform_spec()]
     )
     frozen = convert_variables_to_constants_v2(function.get_concrete_function())
-    names = {frozen.inputs[0].name: INPUT, frozen.outputs[0].name: ONNX_OUTPUT}
+    given, wanted = frozen.inputs[0].name, frozen.outputs[0].name
     onnx_model, _ = importlib.import_module("tf2onnx.convert").from_graph_def(
         frozen.graph.as_graph_def(add_shapes=True),
         name=source.metadata.version,
-        input_names=[frozen.inputs[0].name],
-        output_names=[frozen.outputs[0].name],
-        tensors_to_rename=names,
+        input_names=[given],
+        output_names=[wanted],
+        tensors_to_rename={given: INPUT, wanted: _ONNX_OUTPUT},
         opset=_OPSET,
         custom_op_handlers={"Erfc": (_erfc, [])},
     )
     onnx_model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "samples"
-    onnx = importlib.import_module("onnx")
-    onnx.checker.check_model(onnx_model, full_check=True)
+    importlib.import_module("onnx").checker.check_model(onnx_model, full_check=True)
     path.write_bytes(onnx_model.SerializeToString())
 
 
@@ -157,13 +125,10 @@ def _erfc(graph: Any, node: Any, _name: str, _args: Any) -> None:
     graph.make_node("Sub", [one, erf.output[0]], name=node.name, outputs=node.output)
 
 
-def _waveform_spec() -> Any:
-    import tensorflow as tf
-
-    return tf.TensorSpec((1, None), tf.float32, name=INPUT)
+# --- how each is run: (1, samples) -> (1, n_labels) -----------------------------------------------------
 
 
-def open_litert(path: Path) -> Answer:
+def _open_litert(path: Path) -> Answer:
     """Run it as LiteRT does, each waveform at its own length."""
     from ai_edge_litert.interpreter import Interpreter
 
@@ -181,36 +146,42 @@ def open_litert(path: Path) -> Answer:
     return answer
 
 
-def open_onnx(path: Path) -> Answer:
-    """Run it as ONNX Runtime does."""
+def _open_onnx(path: Path) -> Answer:
     session = importlib.import_module("onnxruntime").InferenceSession(
         path.read_bytes(), providers=["CPUExecutionProvider"]
     )
-    return lambda waveform: session.run([ONNX_OUTPUT], {INPUT: waveform})[0]
+    return lambda waveform: session.run([_ONNX_OUTPUT], {INPUT: waveform})[0]
 
 
-def open_savedmodel(path: Path) -> Answer:
+def _open_savedmodel(path: Path) -> Answer:
     """Run it as TensorFlow does, without Keras."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(path)
-    signature = loaded.signatures[SIGNATURE]
 
     def answer(waveform: Samples) -> Samples:
-        assert loaded is not None  # its variables live as long as it does
-        probabilities: Samples = signature(**{INPUT: tf.constant(waveform)})[OUTPUT].numpy()
+        # The variables live as long as `loaded` does, not its signature.
+        answers = loaded.signatures[_SIGNATURE](**{INPUT: tf.constant(waveform)})
+        probabilities: Samples = answers[_OUTPUT].numpy()
         return probabilities
 
     return answer
 
 
-CONVERT: dict[str, Callable[[Source, Path], None]] = {
-    "litert": to_litert,
-    "onnx": to_onnx,
-    "savedmodel": to_savedmodel,
-}
-OPEN: dict[str, Callable[[Path], Answer]] = {
-    "litert": open_litert,
-    "onnx": open_onnx,
-    "savedmodel": open_savedmodel,
+@dataclass(frozen=True)
+class Format:
+    """One of `choices.ExportFormat`."""
+
+    convert: Callable[[Source, Path], None]
+    open: Callable[[Path], Answer]
+    # What has to be installed, by pip's names. TensorFlow is, or there would be no model.
+    packages: tuple[str, ...] = ()
+    output: str = _OUTPUT
+    signature: str | None = _SIGNATURE
+
+
+FORMATS = {
+    "litert": Format(_to_litert, _open_litert, ("ai-edge-litert",)),
+    "onnx": Format(_to_onnx, _open_onnx, ("tf2onnx", "onnx", "onnxruntime"), _ONNX_OUTPUT, None),
+    "savedmodel": Format(_to_savedmodel, _open_savedmodel),
 }

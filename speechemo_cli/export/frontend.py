@@ -1,4 +1,4 @@
-"""The feature sets as Keras layers, so that a network can be exported with its front end in it.
+"""The feature sets, Whisper's encoder too, as Keras layers: a network is exported with its front end in it.
 
 Every shape follows from the number of samples alone, never from what they hold: a runtime can plan its
 memory only then.
@@ -11,33 +11,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from speechemo_cli.export.encoder import packaged_encoder
 from speechemo_cli.features import FEATURE_SETS, mfcc, whisper
 from speechemo_cli.features.spectrum import hann_window, mel_filter_bank
 from speechemo_cli.models.keras_backend import load_keras
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from speechemo_cli.config import Config, MfccConfig
+
+    Array = NDArray[np.float32]
+
+# Radford et al. 2022, arXiv 2212.04356: `tiny` has heads of 64 numbers.
+_HEAD_DIM = 64
+_EPSILON = 1e-5  # of every layer normalisation, as PyTorch's default
 
 
 def waveform_model(network: Any, feature_set: str, config: Config, *, quantised: bool = False) -> Any:
-    """Put the front end before a network.
+    """Put the front end before a network (batch, dim) -> (batch, n_classes).
 
-    Parameters
-    ----------
-    network : keras.Model
-        (batch, dim) -> (batch, n_classes)
-    feature_set : {"mfcc", "whisper"}
-    config : Config
-        The features the network was trained on.
-    quantised : bool
-        Whether the encoder of `whisper` computes with the rounded numbers of its LiteRT file.
-
-    Returns
-    -------
-    keras.Model
-        (1, samples) -> (1, n_classes): mono samples at the rate of the feature set, full scale at 1.0, of
-        any length from `FeatureSet.shortest` on.
+    The result takes mono samples (1, samples) at the rate of the feature set, full scale at 1.0, of any
+    length from `FeatureSet.shortest` on. `quantised`: whether the encoder of `whisper` computes with the
+    rounded numbers of its LiteRT file.
     """
     keras = load_keras()
     section = FEATURE_SETS[feature_set].section(config)
@@ -167,14 +162,10 @@ def _fixed_level(ops: Any, frames: Any, speech: Any) -> tuple[Any, Any]:
 
 
 def _windows(ops: Any, frames: Any, lowest: Any, speech: Any) -> tuple[Any, Any]:
-    """`features.whisper.windows` of the frames with speech, filled up with their lowest value.
+    """`features.whisper.windows` of the frames with speech, and which outputs of the encoder count.
 
-    Returns
-    -------
-    windows : tensor [shape=(windows, 300, 80)]
-        As many as a clip that is speech throughout has.
-    valid : tensor [shape=(windows, 150), dtype=bool]
-        Which outputs of the encoder count.
+    (windows, 300, 80), as many as a clip that is speech throughout has, filled up with the lowest value;
+    and (windows, 150).
     """
     length, hop = whisper.WINDOW, whisper.WINDOW_HOP
     n_frames, n_speech = ops.shape(frames)[0], ops.sum(ops.cast(speech, "int32"))
@@ -188,3 +179,89 @@ def _windows(ops: Any, frames: Any, lowest: Any, speech: Any) -> tuple[Any, Any]
     held = ops.take(frames, ops.take(order, ops.minimum(row, n_frames - 1)), axis=0)
     used = ops.logical_or(window == 0, n_speech > hop * window + (length - hop))
     return ops.where(inside[..., None], held, lowest), ops.logical_and(inside[:, ::2], used)
+
+
+# --- Whisper's audio encoder, built from the arrays that come with the package ---------------------------
+
+
+def packaged_encoder(quantised: bool = False) -> Any:
+    """Build the encoder that feature set `whisper` runs, for windows of its length.
+
+    (batch, frames, n_mels) -> (batch, n_blocks, frames // 2, width): what each block gives. In the arrays
+    `linear_0` of an attention is query, key and value in one, convolutions are (out, in, width), dense layers
+    (out, in). `quantised`: whether weights and what they are multiplied with are rounded to 8 bits, as LiteRT
+    does it when it runs `features/whisper_encoder.tflite`.
+    """
+    keras = load_keras()
+    layers, ops = keras.layers, keras.ops
+    with np.load(whisper.ENCODER.with_suffix(".npz")) as arrays:
+        weights = {name: np.asarray(values, np.float32) for name, values in arrays.items()}
+    if quantised:
+        weights = {name: _rounded(w) if name.endswith(".weight") else w for name, w in weights.items()}
+    width, n_mels, _ = weights["conv1.weight"].shape
+    n_blocks = sum(name.endswith(".ffn.layer_norm.gamma") for name in weights)
+    n_heads, length = width // _HEAD_DIM, whisper.WINDOW // 2
+    assign: list[tuple[Any, list[Array]]] = []
+
+    def rounded(x: Any, axis: Any) -> Any:
+        """Round to 256 steps from the lowest to the highest number, of which one is zero."""
+        if not quantised:
+            return x
+        low = ops.minimum(ops.min(x, axis, keepdims=True), 0)
+        high = ops.maximum(ops.max(x, axis, keepdims=True), 0)
+        step = ops.maximum(high - low, 1e-9) / 255
+        zero = ops.round(-low / step)
+        return (ops.clip(ops.round(x / step) + zero, 0, 255) - zero) * step
+
+    def dense(x: Any, name: str, rows: slice = slice(None), scale: float = 1.0) -> Any:
+        kernel, bias = weights[f"{name}.weight"][rows].T * scale, weights[f"{name}.bias"][rows] * scale
+        layer = layers.Dense(kernel.shape[1])
+        assign.append((layer, [kernel, bias]))
+        return layer(rounded(x, -1))
+
+    def conv(x: Any, name: str, stride: int) -> Any:
+        layer = layers.Conv1D(width, 3, strides=stride)
+        assign.append((layer, [weights[f"{name}.weight"].transpose(2, 1, 0), weights[f"{name}.bias"]]))
+        # PyTorch pads one frame at both ends; "same" would pad the second convolution at its end alone.
+        return gelu(layer(rounded(layers.ZeroPadding1D(1)(x), (1, 2))))
+
+    def normalise(x: Any, name: str) -> Any:
+        layer = layers.LayerNormalization(epsilon=_EPSILON)
+        assign.append((layer, [weights[f"{name}.gamma"], weights[f"{name}.beta"]]))
+        return layer(x)
+
+    def gelu(x: Any) -> Any:
+        return ops.gelu(x, approximate=False)
+
+    def heads(x: Any) -> Any:
+        return ops.transpose(ops.reshape(x, (-1, length, n_heads, _HEAD_DIM)), (0, 2, 1, 3))
+
+    def attention(x: Any, name: str) -> Any:
+        # The square root of the head's width, half of it on each side, as Whisper does it.
+        query = heads(dense(x, f"{name}.linear_0", slice(0, width), _HEAD_DIM**-0.5))
+        key = heads(dense(x, f"{name}.linear_0", slice(width, 2 * width)))
+        value = heads(dense(x, f"{name}.linear_0", slice(2 * width, 3 * width)))
+        shares = ops.softmax(ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))))
+        mixed = ops.transpose(ops.matmul(shares, value), (0, 2, 1, 3))
+        return dense(ops.reshape(mixed, (-1, length, width)), f"{name}.linear_1")
+
+    mel = keras.Input((whisper.WINDOW, n_mels), name="log_mel")
+    x = conv(conv(mel, "conv1", 1), "conv2", 2) + weights["position_encodings.encodings"][:length]
+    outputs = []
+    for i in range(n_blocks):
+        block = f"layer_{i}"
+        x = x + attention(normalise(x, f"{block}.self_attention.layer_norm"), f"{block}.self_attention")
+        inner = gelu(dense(normalise(x, f"{block}.ffn.layer_norm"), f"{block}.ffn.linear_0"))
+        x = x + dense(inner, f"{block}.ffn.linear_1")
+        outputs.append(x)
+    model = keras.Model(mel, ops.stack(outputs, axis=1), name="whisper_encoder")
+    for layer, values in assign:
+        layer.set_weights(values)
+    return model
+
+
+def _rounded(weights: Array) -> Array:
+    """Round to 255 steps about zero, for each output."""
+    step = np.abs(weights).max(axis=tuple(range(1, weights.ndim)), keepdims=True) / np.float32(127)
+    rounded: Array = np.round(weights / step) * step
+    return rounded

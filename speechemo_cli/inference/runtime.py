@@ -10,7 +10,7 @@ from speechemo_cli.errors import ModelFileError
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.files import display_name
 from speechemo_cli.litert import LiteRtModel
-from speechemo_cli.models import archive, litert_file, model_file
+from speechemo_cli.models import archive, model_file
 
 if TYPE_CHECKING:
     import os
@@ -122,7 +122,7 @@ def choose(wanted: str, path: str | os.PathLike[str], metadata: ModelMetadata) -
     features = FEATURE_SETS[metadata.feature_set]
     dim = features.dim(features.section(metadata.resolved_config()))
     try:
-        content = litert_file.read(path, metadata)
+        content = model_file.read_litert(path, metadata)
         return LiteRtRuntime(content, display_name(path), dim, len(metadata.labels)), ""
     except ImportError:
         reason = "the package ai-edge-litert is missing"

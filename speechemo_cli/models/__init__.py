@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from speechemo_cli.choices import Version
@@ -17,29 +17,15 @@ VERSIONS = tuple(Version)
 
 @dataclass(frozen=True)
 class Preset:
-    """What a version is trained with unless the config says otherwise.
+    """What a version is trained with unless the config says otherwise."""
 
-    Attributes
-    ----------
-    feature_set : str
-        Name of the feature set the network reads.
-    augmented : str
-        Name of the set with augmented copies of the clips that it is trained on too; empty for none.
-    epochs, batch_size : int
-    learning_rate : float
-        Of Adam.
-    dropout : float
-    calibrate : bool
-        Whether its confidences are corrected by a temperature.
-    """
-
-    feature_set: str
+    feature_set: str  # that the network reads
     epochs: int
     batch_size: int
-    learning_rate: float
+    learning_rate: float  # of Adam
     dropout: float
-    augmented: str = ""
-    calibrate: bool = False
+    augmented: str = ""  # the set with augmented copies of the clips that it is trained on too
+    calibrate: bool = False  # whether its confidences are corrected by a temperature
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -48,28 +34,19 @@ class Preset:
 
     def with_config(self, config: TrainConfig) -> Preset:
         """Lay what the config sets over the preset."""
-        from dataclasses import replace
-
-        given = {
-            name: value
-            for name in ("epochs", "batch_size", "learning_rate", "dropout", "calibrate")
-            if (value := getattr(config, name)) is not None
-        }
-        return replace(self, **given)
+        names = ("epochs", "batch_size", "learning_rate", "dropout", "calibrate")
+        given = {name: getattr(config, name) for name in names}
+        return replace(self, **{name: value for name, value in given.items() if value is not None})
 
 
 def version_module(version: str) -> Any:
-    """Return the module of a version.
+    """Return the module of a version; ConfigError where there is none.
 
-    It has `PRESET`, `build(input_shape, n_classes, preset)`, `training_model(model)` for what of it is
+    It has `PRESET`, `build(input_shape, n_classes, preset)`, whose (batch, dim) -> (batch, n_classes)
+    probabilities have a layer `normalise` that is not adapted yet, `training_model(model)` for what of it is
     trained, `compile_model(training_model, preset, steps)` and
     `batches(x, targets, weights, n_classes, preset, seed, epochs_done)`, which gives the arguments of
     `keras.Model.fit`. Modules that decide its answers besides itself stand in `PARTS`.
-
-    Raises
-    ------
-    ConfigError
-        No such version.
     """
     if version not in VERSIONS:
         raise ConfigError(f"version is {version!r}, expected one of {', '.join(VERSIONS)}")

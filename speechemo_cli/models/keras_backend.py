@@ -38,15 +38,11 @@ def deferred_interrupt() -> Iterator[None]:
 
 
 def load_keras() -> Any:
-    """Import Keras once, silently, without the settings of the user's home.
+    """Import `keras` once, silently, on the backend that KERAS_BACKEND names, else TensorFlow.
 
-    `~/.keras/keras.json` could change the float type under a saved model, and where HOME cannot be
-    written Keras falls back to a folder in /tmp that anybody could have prepared.
-
-    Returns
-    -------
-    module
-        `keras`, on the backend that KERAS_BACKEND names, else TensorFlow.
+    The settings of the user's home are not read: `~/.keras/keras.json` could change the float type under a
+    saved model, and where HOME cannot be written Keras falls back to a folder in /tmp that anybody could
+    have prepared.
     """
     if "keras" in sys.modules:
         return sys.modules["keras"]

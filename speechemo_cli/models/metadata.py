@@ -22,59 +22,36 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """What a model file says of itself, besides the weights.
-
-    Attributes
-    ----------
-    version : str
-        Version of the network, `v1`, `v2`, ...
-    labels : tuple of str
-        The class of each output, in order.
-    feature_set : str
-    feature_version : int
-    config : dict
-        The resolved config of the training.
-    seed, epochs : int
-    versions : dict of str to str
-        Of Python and the libraries that trained it.
-    data : dict
-        Hashes of the clips by the part they played: `PARTS_OF_DATA`; the ids of the speakers it was
-        trained on under `speakers`, the number of clips by corpus under `corpora` and by label under
-        `clips`, the length of the longest under `longest_s`, and under `ravdess` whether all are named as
-        RAVDESS names its own.
-    results : dict
-        Scores on the held-out clips, as `train` printed them.
-    history : dict of str to list of float
-        One value an epoch: `train_accuracy`, `train_loss` (nats), and the same of `seen` and `new`, the
-        held-out clips of seen and unseen speakers. Empty in an older file.
-    temperature : float or None
-        What the network's confidences were corrected by: its last layer is divided by it already.
-    parameters : int
-        Weights of the network; 0 where an older file does not tell.
-    litert : str or None
-        SHA-256 of the LiteRT file of the same network.
-    unlike : float or None
-        A clip whose features are further than this from those of the training is unlike the training.
-    sha256 : str
-        Of the `speechemo.json` that it was read from. As that names the SHA-256 of every other part, it
-        stands for the whole model file. Empty where it was read from none.
-    """
+    """What a model file says of itself, besides the weights."""
 
     version: str
-    labels: tuple[str, ...]
+    labels: tuple[str, ...]  # the class of each output, in order
     feature_set: str
     feature_version: int
-    config: dict[str, Any]
+    config: dict[str, Any]  # all of it, as the training resolved it
     seed: int
     epochs: int
+    # Of Python and the libraries that trained it.
     versions: dict[str, str] = field(default_factory=dict)
+    # Hashes of the clips by the part they played: `model_file.PARTS_OF_DATA`. Ids of the speakers it was
+    # trained on: `speakers`. Numbers of clips: `corpora`, and by label `clips`. The length of the longest:
+    # `longest_s`. Whether all are named as RAVDESS names its own: `ravdess`.
     data: dict[str, Any] = field(default_factory=dict)
+    # Scores on the held-out clips, as `train` printed them.
     results: dict[str, Any] = field(default_factory=dict)
+    # One value an epoch: `train_accuracy`, `train_loss` (nats), and the same of `seen` and `new`, the
+    # held-out clips of seen and unseen speakers. Empty in an older file, as `parameters` are 0 there.
     history: dict[str, list[float]] = field(default_factory=dict)
+    # What the network's confidences were corrected by: its last layer is divided by it already.
     temperature: float | None = None
+    # Weights of the network.
     parameters: int = 0
+    # SHA-256 of the LiteRT file of the same network.
     litert: str | None = None
+    # A clip whose features are further than this from those of the training is unlike the training.
     unlike: float | None = None
+    # Of the `speechemo.json` that it was read from. As that names the SHA-256 of every other part, it
+    # stands for the whole model file. Empty where it was read from none.
     sha256: str = field(default="", compare=False)
 
     def resolved_config(self) -> Config:
@@ -83,8 +60,7 @@ class ModelMetadata:
 
     def adopt(self, config: Config) -> Config:
         """Return this run's config with the feature part the model was trained with."""
-        own = self.resolved_config()
-        return replace(config, mfcc=own.mfcc)
+        return replace(config, mfcc=self.resolved_config().mfcc)
 
     def trained_on(self) -> frozenset[str]:
         """Content hashes of the training clips."""
@@ -96,12 +72,10 @@ class ModelMetadata:
 
     @classmethod
     def from_document(cls, document: dict[str, Any], sha256: str) -> ModelMetadata:
-        """Read the metadata from what `speechemo.json` holds, whose SHA-256 is given.
+        """Read what `speechemo.json` holds, whose SHA-256 is given.
 
-        Raises
-        ------
-        UnfitError
-            A value is of the wrong kind, or belongs to another version of the network or the features.
+        Raises UnfitError where a value is of the wrong kind, or belongs to another version of the network
+        or the features.
         """
         where = _misfit(document, _KINDS, "")
         if where is not None:
@@ -131,18 +105,7 @@ class ModelMetadata:
 
 
 def check_features(feature_set: str, config: Config) -> None:
-    """Refuse features that would take minutes or gigabytes of an ordinary clip.
-
-    Parameters
-    ----------
-    feature_set : str
-    config : Config
-        Each value by itself within its bounds.
-
-    Raises
-    ------
-    UnfitError
-    """
+    """Refuse (UnfitError) features that would take minutes or gigabytes of an ordinary clip."""
     if feature_set != "mfcc":
         return  # nothing of the others can be chosen but the number of copies, which has a bound
     section = config.mfcc

@@ -1,4 +1,4 @@
-"""The model file: a `.keras` archive with a `speechemo.json` in it. Save, inspect without Keras, load."""
+"""The model file (a `.keras` archive with a `speechemo.json` in it), and the LiteRT file beside it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+import speechemo_cli
 from speechemo_cli.errors import ConfigError, ModelFileError
 from speechemo_cli.features import FEATURE_SETS
-from speechemo_cli.files import atomic_path, display_name, open_regular
-from speechemo_cli.models import VERSIONS, archive, version_module, weights
+from speechemo_cli.files import atomic_path, display_name, open_regular, sha256_file
+from speechemo_cli.litert import LiteRtModel
+from speechemo_cli.models import VERSIONS, archive, version_module
 from speechemo_cli.models.metadata import ModelMetadata, check_features
 from speechemo_cli.processes import quiet_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from numpy.typing import NDArray
-
     from speechemo_cli.config import Config
+
+    PathLike = str | os.PathLike[str]
 
 FORMAT = 2
 SUFFIX = ".keras"
@@ -35,12 +39,45 @@ PACKAGED = Path(__file__).with_name(f"packaged{SUFFIX}")
 _PACKAGED_VERSION = "v3"
 
 
+# --- names --------------------------------------------------------------------------------------------
+
+
+def default_path(models: str, version: str) -> Path:
+    """Where `train` puts a version: `models/v2.keras`."""
+    return Path(models) / f"{version}{SUFFIX}"
+
+
+def litert_path(model: Path) -> Path:
+    """Where the LiteRT file of a model file is: `models/v3.tflite` for `models/v3.keras`."""
+    return model.with_suffix(".tflite")
+
+
+def find(model: str | None, models: str) -> Path:
+    """Resolve what the user calls a model, where `models` is the folder of the trained ones.
+
+    It is a path; a version's name for `models/vN.keras`, or for the packaged model where that is of this
+    version and there is no such file; or `packaged`, which None stands for too.
+    """
+    if model in (None, PACKAGED_NAME):
+        return PACKAGED
+    if model in VERSIONS:
+        own = default_path(models, model)
+        return PACKAGED if model == _PACKAGED_VERSION and not own.exists() else own
+    return Path(model)
+
+
+def shown(path: Path) -> str:
+    """Name a model file for display: the packaged one by the word that stands for it."""
+    return PACKAGED_NAME if path == PACKAGED else display_name(path)
+
+
+# --- writing ------------------------------------------------------------------------------------------
+
+
 def library_versions() -> dict[str, str]:
     """Versions of what takes part in a training."""
     import platform
     from importlib.metadata import version
-
-    import speechemo_cli
 
     names = ("keras", "tensorflow", "numpy", "scipy", "soxr", "soundfile", "scikit-learn")
     return {
@@ -50,22 +87,21 @@ def library_versions() -> dict[str, str]:
     }
 
 
+def require_moderate(feature_set: str, config: Config) -> None:
+    """Refuse (ConfigError) features that no model file may ask for, before anything is trained on them."""
+    try:
+        check_features(feature_set, config)
+    except archive.UnfitError as error:
+        raise ConfigError(
+            f"the config {error}", f"Raise {feature_set}.hop_length, or lower the other values"
+        ) from None
+
+
 def save(model: Any, metadata: ModelMetadata, path: Path) -> None:
-    """Write the model file, complete or not at all.
+    """Write the model file, complete or not at all: a file that was there stays where that fails.
 
-    Parameters
-    ----------
-    model : keras.Model
-    metadata : ModelMetadata
-    path : Path
-        Ends in `.keras`.
-
-    Raises
-    ------
-    AccessError
-        It cannot be written; a file that was there is as it was.
-    ModelFileError
-        The metadata hold what is no number, so nobody could read it again.
+    Raises AccessError, or ModelFileError where the metadata hold what is no number, so that nobody could
+    read it again.
     """
     with atomic_path(path) as temp:
         # A bare copy: the optimizer's state would make the file up to four times as large, and is of no
@@ -84,96 +120,119 @@ def save(model: Any, metadata: ModelMetadata, path: Path) -> None:
             members.writestr(archive.METADATA, text)
 
 
-def inspect(path: str | os.PathLike[str]) -> ModelMetadata:
-    """Check a model file and read its metadata. Imports no Keras and executes nothing.
+def write_litert(network: Any, path: Path) -> str:
+    """Convert a network of one or several outputs, complete or not at all; return the SHA-256 of the file.
 
-    Raises
-    ------
-    ModelFileError
-        As `check`.
+    The metadata name it: a LiteRT file that does not have it is not used. Raises AccessError, or
+    ModelFileError where the network cannot be converted or LiteRT cannot run it: Keras does not run on
+    TensorFlow, say.
     """
-    return check(path).metadata
+    with atomic_path(path) as temp, quiet_stderr():
+        try:
+            import keras
+
+            shape = (1, *network.input_shape[1:])
+            spec = keras.InputSpec(shape=shape, dtype="float32", name="features")
+            network.export(temp, format="litert", verbose=False, input_signature=[spec])
+            # LiteRT says only then whether it can run it.
+            LiteRtModel(temp.read_bytes()).run(np.zeros(shape, np.float32))
+        except OSError:
+            raise
+        except Exception as error:
+            reason = str(error).strip().split("\n")[0][:200]
+            raise ModelFileError(f"the network cannot be converted to LiteRT: {reason}") from error
+    return sha256_file(path)
 
 
-def read_metadata(path: str | os.PathLike[str]) -> ModelMetadata:
-    """Read the metadata alone: enough where the network stays where it is, as beside its LiteRT file.
-
-    Raises
-    ------
-    ModelFileError
-        No such file, not a model file, damaged as far as was looked, or written by a newer version.
-    """
-    with _refusing(path) as name:
-        return _metadata_of(archive.members(_content(path, name), [archive.METADATA]))[0]
+# --- reading: every ModelFileError names the file -----------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A model file in memory, checked. Whatever happens to the file meanwhile, this is what is loaded.
+    """A model file in memory, checked. Whatever happens to the file meanwhile, this is what is loaded."""
 
-    Attributes
-    ----------
-    name : str
-        Of the file, for display.
-    metadata : ModelMetadata
-    arrays : dict of str to np.ndarray
-        The weights, by their path in the file.
-    """
-
-    name: str
+    name: str  # of the file, for display
     metadata: ModelMetadata
-    arrays: dict[str, NDArray[Any]]
+    arrays: archive.Arrays
 
     def load(self) -> Any:
-        """Build the network that the metadata name, and put the weights into it.
+        """Build the network (keras.Model) that the metadata name, and put the weights into it.
 
-        Returns
-        -------
-        keras.Model
-
-        Raises
-        ------
-        ModelFileError
-            The network cannot be built, or the weights are not those of that network.
-        AccessError
-            There is no room for the file that Keras reads weights from.
+        Raises ModelFileError where it cannot be built or has other weights, and AccessError where there is
+        no room for the file that Keras reads weights from.
         """
+        config, network = self.metadata.resolved_config(), version_module(self.metadata.version)
+        features = FEATURE_SETS[self.metadata.feature_set]
+        shape, preset = (features.dim(features.section(config)),), network.PRESET.with_config(config.train)
         with quiet_stderr(), _refusing(self.name):
             try:
-                model = _build(self.metadata)
+                model = network.build(shape, len(self.metadata.labels), preset)
             except Exception as error:  # no room for a filter, say; every backend has errors of its own
                 reason = archive.short(str(error).strip().split("\n")[0], 200)
                 raise archive.UnfitError(f"has a network that cannot be built: {reason}") from None
-            weights.assign(model, self.arrays)
+            archive.assign(model, self.arrays)
         return model
 
 
-def _build(metadata: ModelMetadata) -> Any:
-    network, config = version_module(metadata.version), metadata.resolved_config()
-    features = FEATURE_SETS[metadata.feature_set]
-    preset = network.PRESET.with_config(config.train)
-    return network.build((features.dim(features.section(config)),), len(metadata.labels), preset)
+def check(path: PathLike) -> Checked:
+    """Check a model file. Imports no Keras and executes nothing.
 
-
-def load(path: str | os.PathLike[str]) -> tuple[Any, ModelMetadata]:
-    """Check a model file, then build its network with its weights. Nothing in it is executed.
-
-    Returns
-    -------
-    model : keras.Model
-    metadata : ModelMetadata
-
-    Raises
-    ------
-    ModelFileError, AccessError
-        As `check` and `Checked.load`.
+    Raises ModelFileError where there is none, or it is damaged, was written by a newer version, or has
+    weights that are no plain arrays of finite numbers.
     """
+    with _refusing(path) as name:
+        parts = archive.members(_content(path, name))
+        metadata, hashes = _metadata_of(parts[archive.METADATA])
+        # To find damage: an attacker writes the hashes that fit.
+        for member in archive.KERAS_MEMBERS:
+            if hashes.get(member) != hashlib.sha256(parts[member]).hexdigest():
+                raise archive.UnfitError(f"is damaged: {member} is not the one it was saved with")
+        return Checked(name, metadata, archive.read_weights(parts[archive.WEIGHTS]))
+
+
+def load(path: PathLike) -> tuple[Any, ModelMetadata]:
+    """Check a model file, then build its network (keras.Model) with its weights: `check`, `Checked.load`."""
     checked = check(path)
     return checked.load(), checked.metadata
 
 
+def inspect(path: PathLike) -> ModelMetadata:
+    """Check a model file and return its metadata."""
+    return check(path).metadata
+
+
+def read_metadata(path: PathLike) -> ModelMetadata:
+    """Check the metadata alone: enough where the network stays where it is, as beside its LiteRT file."""
+    with _refusing(path) as name:
+        parts = archive.members(_content(path, name), [archive.METADATA])
+        return _metadata_of(parts[archive.METADATA])[0]
+
+
+def read_litert(model: PathLike, metadata: ModelMetadata) -> bytes:
+    """Read the LiteRT file of a model file: the very bytes that have the hash the metadata name.
+
+    Raises ModelFileError where the model was saved without one, there is none, or it is another one.
+    """
+    path = litert_path(Path(model))
+    name = display_name(path)
+    if metadata.litert is None:
+        raise ModelFileError(f"{display_name(model)} has no LiteRT file", "Train it again")
+    try:
+        with open_regular(path) as file:
+            # A longer one has another hash than any that was saved.
+            content = file.read(archive.MAX_BYTES + 1)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ModelFileError(f"the LiteRT file {name} cannot be read: {reason}", "Train it again") from None
+    if hashlib.sha256(content).hexdigest() != metadata.litert:
+        raise ModelFileError(
+            f"the LiteRT file {name} does not belong to {display_name(model)}", "Train it again"
+        )
+    return content
+
+
 @contextmanager
-def _refusing(path: str | os.PathLike[str]) -> Iterator[str]:
+def _refusing(path: PathLike) -> Iterator[str]:
     """Give the name of a file, and say it with the reason if it turns out to be no model file."""
     name = display_name(path)
     try:
@@ -182,9 +241,9 @@ def _refusing(path: str | os.PathLike[str]) -> Iterator[str]:
         raise ModelFileError(f"{name} {error}", error.hint) from None
 
 
-def _metadata_of(parts: dict[str, bytes]) -> tuple[ModelMetadata, dict[str, Any]]:
+def _metadata_of(content: bytes) -> tuple[ModelMetadata, dict[str, Any]]:
     """Return the metadata, and the hashes of the other parts."""
-    document = archive.parse(parts[archive.METADATA], archive.METADATA)
+    document = archive.parse(content, archive.METADATA)
     made, hashes = document.get("format"), document.get("members")
     if type(made) is not int or not isinstance(hashes, dict):
         raise archive.UnfitError(f"is damaged: {archive.METADATA} cannot be read")
@@ -194,44 +253,10 @@ def _metadata_of(parts: dict[str, bytes]) -> tuple[ModelMetadata, dict[str, Any]
         raise archive.UnfitError(
             "was written by speechemo 0.1.0, which computed other features", "Train it again"
         )
-    return ModelMetadata.from_document(document, hashlib.sha256(parts[archive.METADATA]).hexdigest()), hashes
+    return ModelMetadata.from_document(document, hashlib.sha256(content).hexdigest()), hashes
 
 
-def require_moderate(feature_set: str, config: Config) -> None:
-    """Refuse features that no model file may ask for, before anything is trained on them.
-
-    Raises
-    ------
-    ConfigError
-    """
-    try:
-        check_features(feature_set, config)
-    except archive.UnfitError as error:
-        raise ConfigError(
-            f"the config {error}", f"Raise {feature_set}.hop_length, or lower the other values"
-        ) from None
-
-
-def check(path: str | os.PathLike[str]) -> Checked:
-    """Check a model file. Imports no Keras and executes nothing.
-
-    Raises
-    ------
-    ModelFileError
-        No such file, not a model file, damaged, written by a newer version, or with weights that are no
-        plain arrays of finite numbers.
-    """
-    with _refusing(path) as name:
-        parts = archive.members(_content(path, name))
-        metadata, hashes = _metadata_of(parts)
-        # To find damage: an attacker writes the hashes that fit.
-        for member in archive.KERAS_MEMBERS:
-            if hashes.get(member) != hashlib.sha256(parts[member]).hexdigest():
-                raise archive.UnfitError(f"is damaged: {member} is not the one it was saved with")
-        return Checked(name, metadata, weights.read(parts[archive.WEIGHTS]))
-
-
-def _content(path: str | os.PathLike[str], name: str) -> bytes:
+def _content(path: PathLike, name: str) -> bytes:
     """Read the file once: what is checked is what is loaded."""
     wrong = ModelFileError(f"{name} is not a model file, expected a file that ends in {SUFFIX}")
     try:
@@ -251,32 +276,3 @@ def _content(path: str | os.PathLike[str], name: str) -> bytes:
     if content is None:
         raise ModelFileError(f"{name} is too large: {size} bytes, at most {archive.MAX_BYTES}")
     return content
-
-
-def default_path(models: str, version: str) -> Path:
-    """Where `train` puts a version: `models/v2.keras`."""
-    return Path(models) / f"{version}{SUFFIX}"
-
-
-def find(model: str | None, models: str) -> Path:
-    """Resolve what the user calls a model.
-
-    Parameters
-    ----------
-    model : str or None
-        A path; a version's name for `models/vN.keras`, or for the packaged model where that is of
-        this version and there is no such file; `packaged`, which None stands for too.
-    models : str
-        Folder of the model files.
-    """
-    if model in (None, PACKAGED_NAME):
-        return PACKAGED
-    if model in VERSIONS:
-        own = default_path(models, model)
-        return PACKAGED if model == _PACKAGED_VERSION and not own.exists() else own
-    return Path(model)
-
-
-def shown(path: Path) -> str:
-    """Name a model file for display: the packaged one by the word that stands for it."""
-    return PACKAGED_NAME if path == PACKAGED else display_name(path)

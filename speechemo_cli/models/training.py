@@ -1,25 +1,32 @@
-"""Fit a network on some clips and watch how it does on others; what v1 and v2 share."""
+"""Fit a network on some clips and watch how it does on others; go on where a killed training was.
+
+What v1 and v2 share stands at the end.
+"""
 
 from __future__ import annotations
 
+import json
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from speechemo_cli.errors import AccessError, SpeechemoError
 from speechemo_cli.features.dataset import clip_weights
+from speechemo_cli.files import atomic_path, open_regular
 from speechemo_cli.models import Preset, version_module
 from speechemo_cli.models.keras_backend import load_keras
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from speechemo_cli.features.dataset import Dataset
-    from speechemo_cli.models.checkpoint import Checkpoint
 
     Features = NDArray[np.float32]
     Targets = NDArray[np.int64]
@@ -28,25 +35,19 @@ if TYPE_CHECKING:
 _WATCHED_ROWS = 2**11
 # Clips that go through a network at a time, so that its activations fit into memory.
 _PREDICT_CLIPS = 2**10
+# A kill costs at most so much work; writing 8 MB takes seconds on a slow disk.
+_CHECKPOINT_EVERY_S = 60.0
 
 OnEpoch = Callable[[int, int, Mapping[str, float]], None]
+History = dict[str, list[float]]
 
 
 class Rows(NamedTuple):
-    """What a network is trained on: clips, and augmented copies of them.
+    """What a network is trained on: clips, and augmented copies of them."""
 
-    Attributes
-    ----------
-    x : np.ndarray [shape=(rows, dim), dtype=float32]
-    targets : np.ndarray [shape=(rows,), dtype=int64]
-        Positions in the list of labels.
-    weights : np.ndarray [shape=(rows,), dtype=float32]
-        How much each counts.
-    """
-
-    x: Features
-    targets: Targets
-    weights: NDArray[np.float32]
+    x: Features  # [shape=(rows, dim)]
+    targets: Targets  # positions in the list of labels
+    weights: Features  # how much each counts
 
 
 def rows_of(data: Dataset, positions: NDArray[np.int64], preset: Preset) -> Rows:
@@ -63,17 +64,13 @@ def rows_of(data: Dataset, positions: NDArray[np.int64], preset: Preset) -> Rows
 
 @dataclass
 class Training:
-    """A trained network and how it got there.
+    """A trained network (keras.Model) and how it got there.
 
-    Attributes
-    ----------
-    model : keras.Model
-    history : dict of str to list of float
-        One value an epoch: `train_accuracy`, `train_loss`, and the same for every watched set.
+    The history has a value an epoch: `train_accuracy`, `train_loss` (nats), and the same of each watched set.
     """
 
     model: Any
-    history: dict[str, list[float]] = field(default_factory=dict)
+    history: History
 
 
 def fit(
@@ -88,30 +85,13 @@ def fit(
 ) -> Training:
     """Train a version of the network for a fixed number of epochs.
 
-    The watched sets are measured, never used: no epoch is picked by them and nothing stops early.
+    The seed decides the weights, the order of the clips and the dropout. The sets to `watch` (x, targets) are
+    measured after every epoch, never used: no epoch is picked by them and nothing stops early. `on_epoch`
+    is called with the epochs done, all epochs, and the values of the last.
 
-    Parameters
-    ----------
-    version : str
-    preset : Preset
-    rows : Rows
-        What is trained on.
-    n_classes : int
-    seed : int
-        Seeds the weights, the order of the clips and the dropout.
-    watch : mapping of str to (x, targets), optional
-        Sets to measure after every epoch.
-    on_epoch : callable, optional
-        Called with (epochs done, epochs, the epoch's values).
-    checkpoint : Checkpoint, optional
-        Where the training goes on from, and is kept; the caller drops it once the network is in a file.
-        v3 ends with the weights it would have had without the break; v1 and v2, whose clips Keras
-        shuffles, with others as good.
-
-    Raises
-    ------
-    SpeechemoError
-        The loss is not a number any more.
+    The training goes on from the checkpoint and is kept in it; the caller drops it once the network is in a
+    file. v3 ends with the weights it would have had without the break; v1 and v2, whose clips Keras
+    shuffles, with others as good. Raises SpeechemoError where the loss is not a number any more.
     """
     keras = load_keras()
     keras.utils.set_random_seed(seed)
@@ -121,7 +101,6 @@ def fit(
     trained = network.training_model(model)
     network.compile_model(trained, preset, steps_an_epoch(rows.weights, preset.batch_size))
     epochs_done, history = checkpoint.restore(trained) if checkpoint else (0, {})
-    training = Training(model, history)
     some = np.random.default_rng(seed).permutation(len(rows.x))[:_WATCHED_ROWS]
     watched = {
         "train": (rows.x[some], rows.targets[some]),
@@ -138,9 +117,9 @@ def fit(
             # Measured after the epoch and without dropout, so that the curves can be compared.
             values[f"{name}_loss"], values[f"{name}_accuracy"] = measure(predict(model, inputs), truth)
         for name, value in values.items():
-            training.history.setdefault(name, []).append(value)
+            history.setdefault(name, []).append(value)
         if checkpoint:
-            checkpoint.keep(trained, epoch + 1, training.history)
+            checkpoint.keep(trained, epoch + 1, history)
         if on_epoch:
             on_epoch(epoch + 1, preset.epochs, values)
 
@@ -153,29 +132,38 @@ def fit(
     )
     if checkpoint:
         with suppress(AccessError):  # the network itself can still be written, maybe elsewhere
-            checkpoint.write(trained, preset.epochs, training.history)
-    return training
+            checkpoint.write(trained, preset.epochs, history)
+    return Training(model, history)
 
 
-def steps_an_epoch(weights: NDArray[np.float32], batch_size: int) -> int:
+def steps_an_epoch(weights: Features, batch_size: int) -> int:
     """How many batches let a row that counts fully be seen once; fewer where others count less."""
     return math.ceil(float(weights.sum(dtype=np.float64) / weights.max()) / batch_size)
 
 
-def set_weights(model: Any, weights: Sequence[NDArray[np.float32]]) -> None:
-    """Put back what `model.get_weights()` gave, in place.
+def measure(probabilities: Features, targets: Targets) -> tuple[float, float]:
+    """Mean cross-entropy (nats) and accuracy."""
+    of_truth = probabilities[np.arange(len(targets)), targets]
+    loss = float(-np.log(np.maximum(of_truth, 1e-7)).mean())
+    return loss, float((probabilities.argmax(axis=1) == targets).mean())
 
-    Parameters
-    ----------
-    model : keras.Model
-    weights : sequence of np.ndarray
-        In Keras's order.
 
-    Raises
-    ------
-    ValueError
-        They are those of another network.
-    """
+# --- what is done with a network ----------------------------------------------------------------------
+
+
+def predict(model: Any, x: Features) -> Any:
+    """Class probabilities [shape=(clips, n_classes)]; a tuple of arrays for a model of several outputs."""
+    to_numpy = load_keras().ops.convert_to_numpy
+    batches = [
+        model(x[start : start + _PREDICT_CLIPS], training=False) for start in range(0, len(x), _PREDICT_CLIPS)
+    ]
+    if not isinstance(batches[0], list | tuple):
+        return np.concatenate([to_numpy(batch) for batch in batches])
+    return tuple(np.concatenate([to_numpy(one) for one in some]) for some in zip(*batches, strict=True))
+
+
+def set_weights(model: Any, weights: Sequence[Features]) -> None:
+    """Put back what `model.get_weights()` gave, in place; ValueError where they are another network's."""
     model.set_weights(weights)
     # It computes with copies of its mean and variance, which are not made anew by themselves.
     model.get_layer("normalise").finalize_state()
@@ -185,37 +173,17 @@ def divide_logits(model: Any, temperature: float) -> None:
     """Make a network less sure of itself by a temperature above 1, surer by one below, in place.
 
     softmax((W h + b) / T) is softmax(W' h + b') with W' = W / T and b' = b / T, so the temperature
-    goes into the last Dense layers and stays with the network wherever it is taken (Guo et al. 2017).
-
-    Parameters
-    ----------
-    model : keras.Model
-        The names of the layers that give its logits begin with `emotion`.
-    temperature : float
-        Above 0.
-
-    Raises
-    ------
-    ValueError
-        There is no such layer.
+    goes into the last layer, `emotion`, and stays with the network wherever it is taken (Guo et al. 2017).
     """
-    last = [layer for layer in model.layers if layer.name.startswith("emotion")]
-    if not last:
-        raise ValueError(f"{model.name} has no layer whose name begins with emotion")
-    for layer in last:
-        layer.set_weights([weights / np.float32(temperature) for weights in layer.get_weights()])
+    last = model.get_layer("emotion")
+    last.set_weights([weights / np.float32(temperature) for weights in last.get_weights()])
 
 
 def with_distance(model: Any) -> Any:
     """Let a network tell, beside its answer, how far a clip is from those it was trained on.
 
-    The distance is the mean square of the normalised features, which is 1 on average over the training:
-    a Mahalanobis distance that takes the features as independent.
-
-    Returns
-    -------
-    keras.Model
-        (batch, dim) -> probabilities (batch, n_classes) and distances (batch, 1).
+    The distance [shape=(clips, 1)] is the mean square of the normalised features, which is 1 on average over
+    the training: a Mahalanobis distance that takes the features as independent.
     """
     keras = load_keras()
     normalised = model.get_layer("normalise")(model.inputs[0])
@@ -223,36 +191,102 @@ def with_distance(model: Any) -> Any:
     return keras.Model(model.inputs[0], [model.outputs[0], distance], name=model.name)
 
 
-def predict(model: Any, x: Features) -> Any:
-    """Class probabilities.
+# --- so that a killed training goes on and a finished one is not done again ---------------------------
 
-    Parameters
-    ----------
-    model : keras.Model
-    x : np.ndarray [shape=(clips, dim), dtype=float32]
 
-    Returns
-    -------
-    np.ndarray [shape=(clips, n_classes), dtype=float32]
-        A tuple of arrays for a model of several outputs.
+class TrainingState(NamedTuple):
+    """A training after some epochs."""
+
+    values: list[NDArray[Any]]  # in Keras's order; of an unfinished training the optimizer's too
+    epochs: int
+    history: History
+    seconds: float
+
+    @classmethod
+    def read(cls, path: Path) -> TrainingState | None:
+        """Read what `write` wrote; None where there is nothing, or nothing whole."""
+        try:
+            with open_regular(path) as handle, np.load(handle, allow_pickle=False) as stored:
+                return cls(
+                    [stored[f"v{i}"] for i in range(len(stored.files) - 3)],
+                    int(stored["epochs"]),
+                    json.loads(str(stored["history"])),
+                    float(stored["seconds"]),
+                )
+        except Exception:
+            return None  # whatever is wrong with it, the training can be done again
+
+    def write(self, path: Path, *, durable: bool = True) -> None:
+        """Write it, complete or not at all (AccessError)."""
+        arrays: dict[str, Any] = {
+            "epochs": np.array(self.epochs),
+            "history": np.array(json.dumps(self.history)),
+            "seconds": np.array(self.seconds),
+            **{f"v{i}": values for i, values in enumerate(self.values)},
+        }
+        with atomic_path(path, durable=durable) as temp, temp.open("wb") as handle:
+            np.savez(handle, **arrays)
+
+
+class Checkpoint:
+    """One file with the weights, the optimizer's state and the history of a training.
+
+    Its name must tell what decides the training, so that no other one can go on from it. It is written when
+    `every_s` seconds have gone since the last time; 0 writes after every epoch.
     """
-    keras = load_keras()
-    batches = [
-        model(x[start : start + _PREDICT_CLIPS], training=False) for start in range(0, len(x), _PREDICT_CLIPS)
-    ]
-    if not isinstance(batches[0], list | tuple):
-        return np.concatenate([keras.ops.convert_to_numpy(batch) for batch in batches])
-    return tuple(
-        np.concatenate([keras.ops.convert_to_numpy(part) for part in parts])
-        for parts in zip(*batches, strict=True)
-    )
+
+    def __init__(self, path: Path, every_s: float = _CHECKPOINT_EVERY_S) -> None:
+        self.path = path
+        self._every_s = every_s
+        self._written_at = self._started_at = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Spent so far, before a break too."""
+        return time.monotonic() - self._started_at
+
+    def exists(self) -> bool:
+        """Whether there is something to go on from."""
+        return self.path.is_file()
+
+    def restore(self, model: Any) -> tuple[int, History]:
+        """Bring a freshly compiled model to where it was: the epochs done and the history.
+
+        Where there is no file, or none that fits, these are 0 and empty.
+        """
+        model.optimizer.build(model.trainable_variables)
+        variables = _variables(model)
+        state = TrainingState.read(self.path)
+        if state is None or [v.shape for v in state.values] != [tuple(v.shape) for v in variables]:
+            return 0, {}
+        for variable, value in zip(variables, state.values, strict=True):
+            variable.assign(value)
+        self._started_at = time.monotonic() - state.seconds
+        return state.epochs, state.history
+
+    def keep(self, model: Any, epochs: int, history: History) -> None:
+        """Write the state after an epoch (AccessError), if the last time is long enough ago."""
+        if time.monotonic() - self._written_at >= self._every_s:
+            self.write(model, epochs, history)
+
+    def write(self, model: Any, epochs: int, history: History) -> None:
+        """Write the state now (AccessError)."""
+        to_numpy = load_keras().ops.convert_to_numpy
+        values = [to_numpy(variable) for variable in _variables(model)]
+        TrainingState(values, epochs, history, self.seconds).write(self.path, durable=False)
+        self._written_at = time.monotonic()
+
+    def drop(self) -> None:
+        """Delete the file: the training is in a file of its own, or shall begin anew."""
+        self.path.unlink(missing_ok=True)
 
 
-def measure(probabilities: NDArray[np.float32], targets: Targets) -> tuple[float, float]:
-    """Mean cross-entropy (nats) and accuracy."""
-    of_truth = probabilities[np.arange(len(targets)), targets]
-    loss = float(-np.log(np.maximum(of_truth, 1e-7)).mean())
-    return loss, float((probabilities.argmax(axis=1) == targets).mean())
+def _variables(model: Any) -> list[Any]:
+    # The states of the random generators behind dropout are among the model's.
+    return [*model.variables, *model.optimizer.variables]
+
+
+# --- v1 and v2 ----------------------------------------------------------------------------------------
 
 
 def training_model(model: Any) -> Any:

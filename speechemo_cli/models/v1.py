@@ -15,22 +15,10 @@ PRESET = Preset(feature_set="mfcc", epochs=50, batch_size=32, learning_rate=1e-3
 
 
 def build(input_shape: tuple[int, ...], n_classes: int, preset: Preset) -> Any:
-    """Build the network.
+    """Build the network for features [shape=(n_mfcc,)].
 
     Two convolutions run along the coefficients: neighbouring MFCCs describe neighbouring ripples of
     the spectrum's envelope.
-
-    Parameters
-    ----------
-    input_shape : tuple of int
-        Of one clip's features: `(n_mfcc,)`.
-    n_classes : int
-    preset : Preset
-
-    Returns
-    -------
-    keras.Model
-        (batch, n_mfcc) -> (batch, n_classes) probabilities. Its layer `normalise` is not adapted yet.
     """
     keras = load_keras()
     layers = keras.layers

@@ -15,20 +15,7 @@ PRESET = Preset(feature_set="mfcc", epochs=100, batch_size=32, learning_rate=1e-
 
 
 def build(input_shape: tuple[int, ...], n_classes: int, preset: Preset) -> Any:
-    """Build the network.
-
-    Parameters
-    ----------
-    input_shape : tuple of int
-        Of one clip's features: `(n_mfcc,)`.
-    n_classes : int
-    preset : Preset
-
-    Returns
-    -------
-    keras.Model
-        (batch, n_mfcc) -> (batch, n_classes) probabilities. Its layer `normalise` is not adapted yet.
-    """
+    """Build the network for features [shape=(n_mfcc,)]."""
     keras = load_keras()
     layers = keras.layers
     blocks = [

@@ -12,7 +12,6 @@ from speechemo_cli.models.keras_backend import load_keras
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# What decides its answers besides this module.
 PARTS = (training,)
 PRESET = Preset(
     feature_set="whisper",
@@ -38,18 +37,6 @@ def build(input_shape: tuple[int, ...], n_classes: int, preset: Preset) -> Any:
     Each head is one dense layer between two dropouts, trained for itself, as members of an ensemble
     are; the answer is the geometric mean of theirs. The dense layers of all heads are one, which takes a
     third of the time.
-
-    Parameters
-    ----------
-    input_shape : tuple of int
-        Of one clip's features.
-    n_classes : int
-    preset : Preset
-
-    Returns
-    -------
-    keras.Model
-        (batch, dim) -> (batch, n_classes) probabilities. Its layer `normalise` is not adapted yet.
     """
     keras = load_keras()
     layers = keras.layers
@@ -71,16 +58,9 @@ def training_model(model: Any) -> Any:
 
 
 def compile_model(model: Any, preset: Preset, steps: int) -> None:
-    """Choose optimizer and loss, in place.
+    """Choose optimizer and loss, in place, for so many steps an epoch.
 
     AdamW (Loshchilov & Hutter 2019) with a warm-up and a cosine to zero, and smoothed labels.
-
-    Parameters
-    ----------
-    model : keras.Model
-    preset : Preset
-    steps : int
-        Batches an epoch.
     """
     keras = load_keras()
     total = steps * preset.epochs
