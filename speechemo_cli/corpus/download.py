@@ -6,10 +6,8 @@ import hashlib
 import stat
 import zipfile
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
-from shutil import copyfileobj
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from speechemo_cli.errors import AccessError, ConfigError
 from speechemo_cli.files import access_error, atomic_folder, display_name, open_regular
@@ -27,22 +25,11 @@ _CHUNK_BYTES = 2**17
 _BY_HAND = "Or fetch it with a browser from zenodo.org/records/1188976 and give it with --archive"
 
 
-@dataclass(frozen=True)
-class Archive:
+class Archive(NamedTuple):
     """A zip file of RAVDESS.
 
-    Attributes
-    ----------
-    file : str
-        Its name in the record.
-    folder : str
-        What the unpacked folder is called.
-    names : str
-        Pattern of the names of its clips.
-    clips : int
-        How many there are.
-    md5 : str
-        Of the zip file; empty where only the record tells it.
+    `file` is its name in the record, `folder` what the unpacked folder is called; it holds `clips` clips
+    whose names match `names`. `md5` is empty where only the record tells it.
     """
 
     file: str
@@ -76,33 +63,12 @@ def download(
     timeout_s: float = 30.0,
     on_progress: OnProgress | None = None,
 ) -> Path:
-    """Fetch an archive of RAVDESS, check it and unpack it: whole, or not at all.
+    """Fetch an archive of RAVDESS, check it and unpack it into `to / part.folder`: whole, or not at all.
 
-    Parameters
-    ----------
-    part : Archive
-    to : Path
-        The folder to make `part.folder` in.
-    archive : Path, optional
-        The zip file, where it is there already.
-    base_url : str
-        Of the interface of Zenodo.
-    timeout_s : float
-        How long to wait for a server that says nothing.
-    on_progress : callable, optional
-        Called with the bytes that came and those there are.
-
-    Returns
-    -------
-    Path
-        The folder of the clips.
-
-    Raises
-    ------
-    ConfigError
-        Something else lies there.
-    AccessError
-        No network, another file than expected, or it cannot be written.
+    `archive` is the zip file where it is there already, `base_url` Zenodo's interface; `timeout_s` says how
+    long to wait for a silent server. `on_progress` gets the bytes that came and those there are.
+    ConfigError: something else lies there. AccessError: no network, another file than expected, or it cannot
+    be written.
     """
     target = to / part.folder
     if target.exists():
@@ -126,7 +92,7 @@ def download(
 
 
 class _Progress:
-    """What pooch tells how far it has come: the interface of tqdm."""
+    """What pooch reports its progress to: the interface of tqdm."""
 
     def __init__(self, total: int, on_progress: OnProgress) -> None:
         self.total = total
@@ -153,7 +119,7 @@ def _fetch(part: Archive, folder: Path, base_url: str, timeout_s: float, on_prog
     try:
         reply = requests.get(url, timeout=timeout_s)
         reply.raise_for_status()
-        listed = _listed(reply, part)
+        listed = {one["key"]: one for one in reply.json()["files"]}[part.file]
         url, total, checksum = listed["links"]["self"], int(listed["size"]), listed["checksum"]
         source = pooch.create(
             folder,
@@ -177,11 +143,6 @@ def _fetch(part: Archive, folder: Path, base_url: str, timeout_s: float, on_prog
     raise AccessError(f"cannot download {display_name(url)}: {reason}", f"Try it again. {_BY_HAND}")
 
 
-def _listed(reply: Any, part: Archive) -> dict[str, Any]:
-    """Return what the record says of a file."""
-    return next((one for one in reply.json()["files"] if one["key"] == part.file), {})
-
-
 def _check_md5(archive: Path, part: Archive) -> None:
     try:
         with open_regular(archive) as handle:
@@ -196,19 +157,10 @@ def _check_md5(archive: Path, part: Archive) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a zip file into a folder, and nothing outside of it.
+    """Unpack a zip file into an empty folder, and nothing outside of it.
 
-    Parameters
-    ----------
-    archive : Path
-    folder : Path
-        Empty.
-
-    Raises
-    ------
-    AccessError
-        No zip file, damaged, larger than any archive of RAVDESS; or a member is a link, has an absolute
-        name or one that leads out of the folder.
+    AccessError: no zip file, damaged, larger than any archive of RAVDESS; or a member is a link, has an
+    absolute name or one that leads out of the folder.
     """
     try:
         with open_regular(archive) as handle, zipfile.ZipFile(handle) as opened:
@@ -221,10 +173,7 @@ def unpack(archive: Path, folder: Path) -> None:
                 )
             for member in members:
                 _check_member(member, archive)
-                path = folder / member.filename
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with opened.open(member) as source, path.open("xb") as copy:
-                    copyfileobj(source, copy, _CHUNK_BYTES)
+            opened.extractall(folder, members)
     except OSError as error:
         raise access_error("unpack", archive, error) from error
     # Damaged; damaged; a compression that Python lacks; a password.

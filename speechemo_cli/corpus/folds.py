@@ -1,4 +1,4 @@
-"""The protocols: how clips are divided into trainings and tests, and what that means."""
+"""The protocols: how clips are divided into trainings and tests, and what their numbers mean."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from speechemo_cli.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from speechemo_cli.corpus.splits import Example, Positions
 
@@ -54,16 +56,9 @@ RANDOM_HOLDOUT_DRAWS = 5
 class Protocol:
     """A way to divide clips, and what its numbers mean.
 
-    Attributes
-    ----------
-    name : str
-    shares_speakers, shares_repetitions : bool
-        Whether test speakers, and other recordings of the same sentence in the same manner, stand in
-        training.
-    n_folds : int
-        0 for one a speaker.
-    published : tuple of tuple of str
-        Speakers of each fold on RAVDESS; empty where nothing is published.
+    `shares_speakers`, `shares_repetitions`: whether test speakers, and other recordings of the same sentence
+    in the same manner, stand in training. `n_folds` is 0 for one a speaker; `published` are the speakers of
+    each fold on RAVDESS, where they are.
     """
 
     name: str
@@ -114,29 +109,15 @@ def folds(examples: Sequence[Example], protocol: str, seed: int) -> list[Fold]:
     and those of the others stand in every training. So do, where no speaker may be shared, those of a
     corpus that does not tell the speaker of every clip.
 
-    Parameters
-    ----------
-    examples : sequence of Example
-    protocol : str
-        `random-holdout`: five stratified 80/20 draws. `random-5fold`, `random-10fold`: stratified over
-        clips. `twin-safe-5fold`: the same, but clips of one speaker, label, intensity and statement
-        stay together. `speaker-5fold` (Luna-Jimenez folds on RAVDESS), `speaker-6fold` (EmoBox
-        folds): no speaker on both sides; actors that are not there are left out of their folds, and
-        without RAVDESS the speakers of all corpora are dealt into groups. `loso`: leave one speaker out.
-    seed : int
-        Of the folds and the trainings; draw i of `random-holdout` is drawn and trained with `seed + i`,
-        as `train --split random` with that seed would.
+    `random-holdout`: five stratified 80/20 draws; draw i is drawn and trained with `seed + i`, as
+    `train --split random` with that seed would. `random-5fold`, `random-10fold`: stratified over
+    clips. `twin-safe-5fold`: the same, but clips of one speaker, label, intensity and statement
+    stay together. `speaker-5fold` (Luna-Jimenez folds on RAVDESS), `speaker-6fold` (EmoBox
+    folds): no speaker on both sides; actors that are not there are left out of their folds, and
+    without RAVDESS the speakers of all corpora are dealt into groups. `loso`: leave one speaker out.
 
-    Returns
-    -------
-    list of Fold
-
-    Raises
-    ------
-    DataError
-        No such protocol, or too few labels, clips or speakers for it.
-    LeakError
-        A recording, repetition or speaker would stand on both sides.
+    DataError: no such protocol, or too few labels, clips or speakers for it. LeakError: a recording,
+    repetition or speaker would stand on both sides.
     """
     if protocol not in PROTOCOLS:
         raise DataError(f"protocol is {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
@@ -162,50 +143,38 @@ def folds(examples: Sequence[Example], protocol: str, seed: int) -> list[Fold]:
 
 
 def _pairs(examples: Sequence[Example], rules: Protocol, seed: int) -> Pairs:
+    labels = labels_of(examples)
     if not rules.shares_speakers:
-        return _by_speaker(examples, rules, seed)
-    if not rules.shares_repetitions:
-        return _without_repetitions(examples, rules.n_folds, seed)
+        return _by_speaker(examples, labels, rules, seed)
     if rules.name == "random-holdout":
         everything = np.arange(len(examples))
-        return [
-            stratified(everything, labels_of(examples), 0.2, seed + i) for i in range(RANDOM_HOLDOUT_DRAWS)
-        ]
-    return _random(examples, rules.n_folds, seed)
+        return [stratified(everything, labels, 0.2, seed + i) for i in range(RANDOM_HOLDOUT_DRAWS)]
+    return _by_label(examples, labels, rules, seed)
 
 
-def _random(examples: Sequence[Example], n_folds: int, seed: int) -> Pairs:
-    from sklearn.model_selection import StratifiedKFold
+def _by_label(examples: Sequence[Example], labels: NDArray[np.str_], rules: Protocol, seed: int) -> Pairs:
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    labels = labels_of(examples)
-    rarest, count = Counter(labels.tolist()).most_common()[-1]
-    if count < n_folds:
-        raise DataError(f"{n_folds} folds need {n_folds} clips of each label, found {count} of {rarest!r}")
-    return list(StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(labels, labels))
-
-
-def _without_repetitions(examples: Sequence[Example], n_folds: int, seed: int) -> Pairs:
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    groups = [example.repetition_group for example in examples]
-    if None in groups:
-        raise DataError(
-            "twin-safe-5fold needs speaker, intensity and statement of every clip",
-            "RAVDESS names tell them; use random-5fold or speaker-5fold elsewhere",
-        )
-    per_label = Counter(label for label, _ in {(e.clip.label, e.repetition_group) for e in examples})
+    n, names = rules.n_folds, None
+    if rules.shares_repetitions:
+        kfold, per_label, unit = StratifiedKFold, Counter(labels.tolist()), "clips of each label"
+    else:
+        groups = [example.repetition_group for example in examples]
+        if None in groups:
+            raise DataError(
+                "twin-safe-5fold needs speaker, intensity and statement of every clip",
+                "RAVDESS names tell them; use random-5fold or speaker-5fold elsewhere",
+            )
+        names = ["/".join(map(str, group)) for group in groups if group is not None]
+        per_label = Counter(label for label, _ in set(zip(labels.tolist(), groups, strict=True)))
+        kfold, unit = StratifiedGroupKFold, "groups of repetitions a label"
     rarest, count = per_label.most_common()[-1]
-    if count < n_folds:
-        raise DataError(
-            f"{n_folds} folds need {n_folds} groups of repetitions a label, found {count} of {rarest!r}"
-        )
-    names = ["/".join(map(str, group)) for group in groups if group is not None]
-    labels = labels_of(examples)
-    kfold = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-    return list(kfold.split(labels, labels, groups=names))
+    if count < n:
+        raise DataError(f"{n} folds need {n} {unit}, found {count} of {rarest!r}")
+    return list(kfold(n, shuffle=True, random_state=seed).split(labels, labels, groups=names))
 
 
-def _by_speaker(examples: Sequence[Example], rules: Protocol, seed: int) -> Pairs:
+def _by_speaker(examples: Sequence[Example], labels: NDArray[np.str_], rules: Protocol, seed: int) -> Pairs:
     of_clip = np.array([example.clip.speaker_id or "" for example in examples])
     speakers = sorted(set(of_clip.tolist()))
     if "" in speakers or len(speakers) < 2:
@@ -213,14 +182,12 @@ def _by_speaker(examples: Sequence[Example], rules: Protocol, seed: int) -> Pair
             f"{rules.name} needs a corpus of at least two speakers, with the speaker of every clip",
             "Tell the speakers by a folder level or the manifest's speaker column",
         )
-    published = [tuple(f"{RAVDESS}/{actor}" for actor in group) for group in rules.published]
-    everybody = {actor for group in published for actor in group}
-    present = [tuple(actor for actor in group if actor in speakers) for group in published]
-    groups = [group for group in present if group]
-    if not set(speakers) <= everybody or len(groups) < 2:
+    published = [{f"{RAVDESS}/{actor}" for actor in group} for group in rules.published]
+    groups = [tuple(group.intersection(speakers)) for group in published if group.intersection(speakers)]
+    if len(groups) < 2 or sum(map(len, groups)) < len(speakers):
         n = min(rules.n_folds or len(speakers), len(speakers))
         rng = np.random.default_rng(seed)
-        pairs = set(zip(of_clip.tolist(), labels_of(examples).tolist(), strict=True))
+        pairs = set(zip(of_clip.tolist(), labels.tolist(), strict=True))
 
         def deal() -> list[tuple[str, ...]]:
             dealt = rng.permutation(speakers).tolist()

@@ -19,11 +19,10 @@ _MAX_LABEL_LENGTH = 100
 
 # The columns of docs/formats.md, beside which every label has one of its own; and what is no label.
 RESERVED = frozenset(
-    (
-        "uncertain",
-        *("path", "status", "label", "confidence", "duration_s", "warnings", "error", "channel", "sha256"),
-        *("key", "start_s", "end_s", "speech_share"),
-    )
+    {
+        *("uncertain", "path", "status", "label", "confidence", "duration_s", "warnings", "error", "channel"),
+        *("sha256", "key", "start_s", "end_s", "speech_share"),
+    }
 )
 
 # By label, words for it: English with abbreviations and misspellings that occur in public data sets, then
@@ -95,34 +94,15 @@ _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 @lru_cache(maxsize=4096)
 def canonical(word: str) -> str:
-    """Return the label for a word: `Anger`, `Wut` -> `angry`; a word this package does not know stays itself.
-
-    Parameters
-    ----------
-    word : str
-        A folder name or a label of a manifest.
-
-    Returns
-    -------
-    str
-        Lower case, trimmed, composed (NFC).
-    """
+    """Return the label for a word, trimmed, in lower case and NFC: `Wut` -> `angry`, ` Awe ` -> `awe`."""
     label = unicodedata.normalize("NFC", word.strip().lower())
     return _LABELS.get("_".join(_plain(label).split()), label)
 
 
 def emotion_in(name: str) -> str | None:
-    """Find the one emotion that the words of a name tell.
+    """Find the one emotion that the words of a name tell: `01_angry`, `OAF_Pleasant_surprise`, `wut-3`.
 
-    Parameters
-    ----------
-    name : str
-        Of a folder, or of a file without its suffix: `01_angry`, `OAF_Pleasant_surprise`, `wut-3`.
-
-    Returns
-    -------
-    str or None
-        The label; None where no word tells one, words tell several, or one takes it back (`not_angry`).
+    None where no word tells one, words tell several, or one takes it back (`not_angry`).
     """
     whole = _LABELS.get("_".join(_plain(name).split()))
     if whole is not None:

@@ -34,14 +34,15 @@ _NAMES = (
 _FIELD_OF = {name: names[0] for names in _NAMES for name in names}
 _GENDERS = {"m": "m", "male": "m", "man": "m", "f": "f", "female": "f", "w": "f", "woman": "f"}
 _INTENSITIES = {"1": 1, "normal": 1, "2": 2, "strong": 2}
-_SONG = {"": False, **dict.fromkeys(("0", "no", "false", "speech"), False)}
-_SONG.update(dict.fromkeys(("1", "yes", "true", "song"), True))
+_SONG = dict.fromkeys(("0", "no", "false", "speech"), False) | dict.fromkeys(
+    ("1", "yes", "true", "song"), True
+)
 # A column with a value that these refuse with KeyError or ValueError is a slice instead of a field.
 _READ: dict[str, Callable[[str], Any]] = {
-    "gender": lambda text: _GENDERS[text.lower()] if text else None,
-    "intensity": lambda text: _INTENSITIES[text.lower()] if text else None,
-    "statement": lambda text: int(text) if text else None,
-    "repetition": lambda text: int(text) if text else None,
+    "gender": lambda text: _GENDERS[text.lower()],
+    "intensity": lambda text: _INTENSITIES[text.lower()],
+    "statement": int,
+    "repetition": int,
     "song": lambda text: _SONG[text.lower()],
 }
 _MARKS = ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"), (codecs.BOM_UTF8, "utf-8"))
@@ -198,18 +199,19 @@ def _require_values(rows: list[_Row]) -> None:
 
 def _clips(rows: list[_Row], columns: list[str], paths: _Paths, notes: list[str]) -> list[Clip]:
     """Turn rows into clips; a recording that is listed again the same way counts once."""
-    read_as = {name: _READ[name] for name in columns if name in _READ}
-    for name in list(read_as):
-        try:
-            for row in rows:
-                read_as[name](row.values[name])
-        except (KeyError, ValueError):
-            del read_as[name]
+    read_as = {}
+    for name in columns:
+        if name in _READ:
+            try:
+                read_as[name] = {
+                    text: _READ[name](text) for text in {row.values[name] for row in rows} - {""}
+                }
+            except (KeyError, ValueError):
+                pass  # a further column
     further = [
         name for name in columns if name and name not in (*read_as, "path", "label", "speaker", "corpus")
     ]
-    clips: dict[str, Clip] = {}
-    lines: dict[str, int] = {}
+    clips: dict[str, tuple[int, Clip]] = {}
     for line, values in rows:
         if "/" in values.get("corpus", ""):
             raise DataError(f", line {line}: the name of a corpus holds a /", "Rename it")
@@ -219,11 +221,9 @@ def _clips(rows: list[_Row], columns: list[str], paths: _Paths, notes: list[str]
             speaker=values.get("speaker") or None,
             corpus=values.get("corpus", ""),
             extra=tuple((name, values[name]) for name in further if values[name]),
-            **{name: convert(values[name]) for name, convert in read_as.items()},
+            **{name: known[values[name]] for name, known in read_as.items() if values[name]},
         )
-        place = os.path.normpath(clip.path)
-        before = clips.setdefault(place, clip)
-        first = lines.setdefault(place, line)
+        first, before = clips.setdefault(os.path.normpath(clip.path), (line, clip))
         for name in ("label", "speaker", "corpus"):
             here, there = getattr(clip, name), getattr(before, name)
             if here != there:
@@ -234,7 +234,7 @@ def _clips(rows: list[_Row], columns: list[str], paths: _Paths, notes: list[str]
                 )
     if len(clips) < len(rows):
         notes.append(f"left out: {len(rows) - len(clips)} of {len(rows)} rows, which list a recording again")
-    return list(clips.values())
+    return [clip for _, clip in clips.values()]
 
 
 class _Paths:

@@ -1,4 +1,4 @@
-"""Who trains and who is tested: hold-outs, and the guard against leaks.
+"""Who trains and who is tested: hold-outs, and the check that nothing leaks from training to test.
 
 Every function works on positions in a list of distinct recordings (`Example`), so copies of a clip
 cannot fall on both sides; `check_no_leakage` checks that they did not.
@@ -34,13 +34,8 @@ Drawn = TypeVar("Drawn")
 class Example:
     """A distinct recording.
 
-    Attributes
-    ----------
-    clip : Clip
-    key : str
-        Hash of the decoded samples: what makes two files the same recording.
-    sha256 : str
-        Hash of the file's content; empty where it does not matter.
+    `key` is the hash of the decoded samples, `sha256` that of the file's content (empty where it does not
+    matter).
     """
 
     clip: Clip
@@ -60,17 +55,9 @@ class Example:
 class Holdout:
     """What a training holds out.
 
-    Attributes
-    ----------
-    train : np.ndarray of int
-    seen : np.ndarray of int
-        Held-out clips of speakers who also stand in training.
-    new : np.ndarray of int
-        Every clip of the speakers who were held out whole; empty where none were.
-    new_speakers : tuple of str
-        Their ids.
-    untrained_labels : tuple of str
-        Labels that no training clip has, since all their speakers were held out.
+    `seen` : held-out clips of speakers who also stand in training. `new` : every clip of the speakers who
+    were held out whole, `new_speakers` (ids). `untrained_labels` have no training clip, since all their
+    speakers were held out.
     """
 
     train: Positions
@@ -83,23 +70,11 @@ class Holdout:
 def distinct(
     clips: Sequence[Clip], keys: Mapping[str, str], contents: Mapping[str, str] | None = None
 ) -> tuple[list[Example], list[str]]:
-    """Keep one clip of each recording.
+    """Keep one clip of each recording, in the order of `clips`.
 
-    Parameters
-    ----------
-    clips : sequence of Clip
-    keys : mapping of str to str
-        Hash of the decoded samples by path; clips without one are left out.
-    contents : mapping of str to str, optional
-        Hash of the file's content by path.
-
-    Returns
-    -------
-    examples : list of Example
-        In the order of `clips`.
-    conflicts : list of str
-        Names of recordings that occur under two labels. None of their copies is an example: there
-        is no telling which label is right.
+    `keys` : hash of the decoded samples by path; clips without one are left out. `contents` : hash of the
+    file's content by path. Also returns the names of recordings that occur under two labels. None of their
+    copies is an example: there is no telling which label is right.
     """
     by_key: dict[str, list[Clip]] = {}
     for clip in clips:
@@ -118,33 +93,20 @@ def distinct(
 def hold_out(examples: Sequence[Example], split: str, share: float, seed: int) -> Holdout:
     """Hold out clips for one training. Sung clips beside spoken ones are trained on, never held out.
 
-    Parameters
-    ----------
-    examples : sequence of Example
-    split : str
-        `random`: a share of the clips of each label. `both`: a share of the speakers of each corpus,
-        whole and balanced by gender where it is known, and the same share of the remaining clips. `none`.
-    share : float
-    seed : int
-
-    Raises
-    ------
-    DataError
-        Fewer than two labels, or too few clips or speakers for this split.
+    `random`: a share of the clips of each label. `both`: a share of the speakers of each corpus,
+    whole and balanced by gender where it is known, and the same share of the remaining clips. `none`.
+    DataError: fewer than two labels, or too few clips or speakers for this split.
     """
     require_labels(examples)
     everything = np.arange(len(examples))
-    nothing = everything[:0]
     if split == "none":
-        return Holdout(everything, nothing, nothing, ())
+        return Holdout(everything, everything[:0], everything[:0], ())
+    rest = said = spoken(examples)
     new_speakers: tuple[str, ...] = ()
-    said = spoken(examples)
-    rest = said
     if split == "both":
-        new_speakers = _draw_speakers([examples[int(i)] for i in said], share, seed)
-        is_new = np.array([examples[int(i)].clip.speaker_id in new_speakers for i in said])
-        rest = said[~is_new]
-    require_labels([examples[int(i)] for i in rest])
+        new_speakers = _draw_speakers([examples[i] for i in said], share, seed)
+        rest = said[[examples[i].clip.speaker_id not in new_speakers for i in said]]
+    require_labels([examples[i] for i in rest])
     train, seen = stratified(rest, labels_of(examples), share, seed)
     new = np.setdiff1d(said, rest)
     train = add_sung_clips(examples, train, new, speakers=True)
@@ -190,22 +152,14 @@ def redrawn(draw: Callable[[], Drawn], faults: Callable[[Drawn], Collection[str]
 
 
 def untrained_labels(pairs: Collection[tuple[str | None, str]], held_out: Collection[str | None]) -> set[str]:
-    """Labels of which no clip is left without some speakers.
-
-    Parameters
-    ----------
-    pairs : collection of (speaker id, label)
-        Of all clips.
-    held_out : collection of str
-        Ids of the speakers.
-    """
+    """Labels of which no clip is left without some speakers; `pairs` are (speaker id, label) of all clips."""
     return {label for _, label in pairs} - {label for who, label in pairs if who not in held_out}
 
 
 def _balanced(genders: Mapping[str, str | None], n: int, rng: np.random.Generator) -> list[str]:
     """Draw some speakers, balanced by gender."""
     groups = [
-        rng.permutation(sorted(speaker for speaker, gender in genders.items() if gender == wanted)).tolist()
+        rng.permutation(sorted(who for who, gender in genders.items() if gender == wanted)).tolist()
         for wanted in sorted(set(genders.values()), key=str)
     ]
     # One from each group in turn; which group begins is drawn too, so that an odd one goes to either.
@@ -221,7 +175,7 @@ def _balanced(genders: Mapping[str, str | None], n: int, rng: np.random.Generato
 def tells_speakers(examples: Sequence[Example]) -> NDArray[np.bool_]:
     """Whether each clip is of a corpus that names the speaker of every clip.
 
-    In another, whoever is held out may also be among the nameless.
+    In another, whoever is held out may also be among those without a name.
     """
     silent = {example.clip.corpus for example in examples if example.clip.speaker is None}
     return np.array([example.clip.corpus not in silent for example in examples], dtype=bool)
@@ -241,22 +195,10 @@ def add_sung_clips(
     speakers: bool = False,
     repetitions: bool = False,
 ) -> Positions:
-    """Add to a training what is sung, as further clips, where it tells nothing of the test.
+    """Add to a training what is sung, as further clips; the positions come sorted.
 
-    Parameters
-    ----------
-    examples : sequence of Example
-    train, test : np.ndarray of int
-        As `spoken` allows.
-    speakers : bool
-        Leave out songs of test speakers.
-    repetitions : bool
-        Leave out songs of a test clip's speaker, label, intensity and statement.
-
-    Returns
-    -------
-    np.ndarray of int
-        Sorted.
+    `speakers` leaves out songs of test speakers, `repetitions` those of a test clip's speaker, label,
+    intensity and statement.
     """
     sung = np.setdiff1d(np.arange(len(examples)), spoken(examples))
     tested = {examples[i].clip.speaker_id for i in test} if speakers else set()
@@ -287,13 +229,7 @@ def require_labels(examples: Sequence[Example]) -> None:
 def stratified(
     positions: Positions, labels: NDArray[np.str_], share: float, seed: int
 ) -> tuple[Positions, Positions]:
-    """Draw a share of the clips of each label: (the rest, the drawn).
-
-    Raises
-    ------
-    DataError
-        Too few clips for that.
-    """
+    """Draw a share of the clips of each label: (the rest, the drawn). DataError: too few clips for that."""
     from sklearn.model_selection import train_test_split
 
     counts = Counter(labels[positions].tolist())
@@ -317,21 +253,9 @@ def check_no_leakage(
     speakers: bool = False,
     repetitions: bool = False,
 ) -> None:
-    """Refuse a split that lets the test leak into the training.
+    """Raise LeakError where recordings stand in training and in test.
 
-    Parameters
-    ----------
-    examples : sequence of Example
-    train, test : np.ndarray of int
-    speakers : bool
-        Also refuse the same speaker on both sides.
-    repetitions : bool
-        Also refuse another repetition of a test clip in training.
-
-    Raises
-    ------
-    LeakError
-        Names recordings or speakers that stand on both sides.
+    `speakers`: also where a speaker does. `repetitions`: also where another repetition of a test clip does.
     """
     keys = {examples[i].key for i in train}
     _refuse("recordings", [examples[i] for i in test if examples[i].key in keys])

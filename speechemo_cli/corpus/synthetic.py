@@ -9,7 +9,6 @@ on them says nothing about people.
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -47,23 +46,12 @@ _STATEMENTS = (
 )
 
 
-@dataclass(frozen=True)
-class Manner:
+class _Manner(NamedTuple):
     """How an emotion moves a voice, at strong intensity.
 
-    Attributes
-    ----------
-    pitch, pitch_range, tempo : float
-        Factors on the speaker's own.
-    level_db : float
-    tilt_db : float
-        Added above 1 kHz: a tense voice has more, a soft voice less.
-    jitter : float
-        Relative wobble of the pitch from period to period.
-    breath : float
-        Noise mixed into the buzz.
-    fall : float
-        Slope of the pitch over the sentence, in octaves.
+    `pitch`, `pitch_range` and `tempo` are factors on the speaker's own. `tilt_db` is added above 1 kHz: a
+    tense voice has more, a soft voice less. `jitter` is the relative deviation of the pitch from period to
+    period, `breath` the noise mixed into the buzz, `fall` the slope of the pitch in octaves a sentence.
     """
 
     pitch: float
@@ -76,21 +64,20 @@ class Manner:
     fall: float
 
 
-_NEUTRAL = Manner(1.0, 1.0, 1.0, 0.0, 0.0, 0.005, 0.02, -0.15)
+_NEUTRAL = _Manner(1.0, 1.0, 1.0, 0.0, 0.0, 0.005, 0.02, -0.15)
 MANNERS = {
     "neutral": _NEUTRAL,
-    "calm": Manner(0.95, 0.8, 0.85, -4.0, -4.0, 0.004, 0.05, -0.2),
-    "happy": Manner(1.45, 2.0, 1.1, 4.0, 3.0, 0.008, 0.02, 0.1),
-    "sad": Manner(0.9, 0.6, 0.75, -7.0, -6.0, 0.012, 0.10, -0.35),
-    "angry": Manner(1.35, 1.6, 1.2, 9.0, 7.0, 0.020, 0.02, -0.1),
-    "fearful": Manner(1.6, 1.1, 1.3, 2.0, 1.0, 0.030, 0.08, 0.15),
-    "disgust": Manner(0.85, 1.3, 0.8, 0.0, 2.0, 0.025, 0.06, -0.3),
-    "surprised": Manner(1.7, 2.4, 1.05, 5.0, 2.0, 0.006, 0.03, 0.5),
+    "calm": _Manner(0.95, 0.8, 0.85, -4.0, -4.0, 0.004, 0.05, -0.2),
+    "happy": _Manner(1.45, 2.0, 1.1, 4.0, 3.0, 0.008, 0.02, 0.1),
+    "sad": _Manner(0.9, 0.6, 0.75, -7.0, -6.0, 0.012, 0.10, -0.35),
+    "angry": _Manner(1.35, 1.6, 1.2, 9.0, 7.0, 0.020, 0.02, -0.1),
+    "fearful": _Manner(1.6, 1.1, 1.3, 2.0, 1.0, 0.030, 0.08, 0.15),
+    "disgust": _Manner(0.85, 1.3, 0.8, 0.0, 2.0, 0.025, 0.06, -0.3),
+    "surprised": _Manner(1.7, 2.4, 1.05, 5.0, 2.0, 0.006, 0.03, 0.5),
 }
 
 
-@dataclass(frozen=True)
-class Voice:
+class Voice(NamedTuple):
     """A speaker: pitch in Hz, vocal-tract length as a factor on formants, tempo, and habits."""
 
     pitch: float
@@ -118,27 +105,13 @@ def voice_of(actor: int, seed: int) -> Voice:
 def synthesise(
     voice: Voice, emotion: str, intensity: int, statement: int, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Speak one sentence.
+    """Speak one sentence: [shape=(n,)] at `SR`, with a third of a second of room noise before and after.
 
-    Parameters
-    ----------
-    voice : Voice
-    emotion : str
-        One of the eight.
-    intensity : int
-        1 normal, 2 strong.
-    statement : int
-        1 or 2.
-    rng : np.random.Generator
-        What differs from one repetition to the next.
-
-    Returns
-    -------
-    np.ndarray [shape=(n,), dtype=float32]
-        At `SR`, with about a third of a second of room noise before and after.
+    `intensity`: 1 normal, 2 strong; `statement`: 1 or 2; `rng`: what differs between repetitions.
     """
     amount = voice.strength * (0.7 if intensity == 1 else 1.1)
-    manner = _between(_NEUTRAL, MANNERS[emotion], amount)
+    # The neutral manner, moved towards that of the emotion.
+    manner = _Manner(*(n + amount * (e - n) for n, e in zip(_NEUTRAL, MANNERS[emotion], strict=True)))
     syllables = _STATEMENTS[statement - 1]
     pieces = []
     for i, (vowel, hiss) in enumerate(syllables):
@@ -163,15 +136,7 @@ def synthesise(
     return np.clip(y, -0.99, 0.99).astype(np.float32)
 
 
-def _between(a: Manner, b: Manner, amount: float) -> Manner:
-    return Manner(*(x + amount * (y - x) for x, y in zip(_values(a), _values(b), strict=True)))
-
-
-def _values(manner: Manner) -> tuple[float, ...]:
-    return tuple(getattr(manner, name) for name in Manner.__dataclass_fields__)
-
-
-def _source(pitch: NDArray[np.float64], manner: Manner, rng: np.random.Generator) -> NDArray[np.float64]:
+def _source(pitch: NDArray[np.float64], manner: _Manner, rng: np.random.Generator) -> NDArray[np.float64]:
     """Glottal buzz: one smoothed pulse a period, with jitter and breath."""
     wobble = 1.0 + manner.jitter * np.repeat(rng.standard_normal(len(pitch) // 80 + 1), 80)[: len(pitch)]
     phase = np.cumsum(pitch * wobble) / SR
@@ -247,12 +212,12 @@ def _folders(actor: int) -> Iterator[Take]:
 
 _WORDS = {emotion: emotion.replace("ful", "") for emotion in EMOTIONS if emotion not in ("calm", "surprised")}
 # By name: which voices speak (even ones are women's), and what each of them says.
-LAYOUTS: dict[str, tuple[tuple[int, ...], Callable[[int], Iterator[Take]]]] = {
-    Layout.ravdess: (tuple(range(1, 25)), _ravdess),
-    Layout.tess: ((2, 4), _tess),
-    Layout.crema_d: (tuple(range(1, 25)), _crema_d),
-    Layout.emo_db: (tuple(range(1, 11)), _emo_db),
-    Layout.folders: (tuple(range(1, 25)), _folders),
+LAYOUTS: dict[str, tuple[range, Callable[[int], Iterator[Take]]]] = {
+    Layout.ravdess: (range(1, 25), _ravdess),
+    Layout.tess: (range(2, 5, 2), _tess),
+    Layout.crema_d: (range(1, 25), _crema_d),
+    Layout.emo_db: (range(1, 11), _emo_db),
+    Layout.folders: (range(1, 25), _folders),
 }
 
 
@@ -272,29 +237,10 @@ def write_corpus(
     on_progress: Callable[[int, int], None] | None = None,
     layout: str = "ravdess",
 ) -> tuple[int, int]:
-    """Write clips named like a public corpus, or in plain folders. The same seed gives the same bytes.
+    """Write clips named like a public corpus, or in plain folders: (number of clips, of voices).
 
-    Parameters
-    ----------
-    folder : Path
-        Clips that are there already stay.
-    actors : int
-        1 to 24; no more are made than the layout has.
-    seed : int
-    on_progress : callable, optional
-        Called with (clips done, clips).
-    layout : str
-        A key of `LAYOUTS`.
-
-    Returns
-    -------
-    clips, voices : int
-        How many there are.
-
-    Raises
-    ------
-    AccessError
-        A clip cannot be written.
+    The same seed gives the same bytes. Clips that are there already stay. No more actors (1 to 24) speak than
+    the layout has. `on_progress` gets (clips done, clips). AccessError: a clip cannot be written.
     """
     import soundfile
 
