@@ -16,7 +16,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from speechemo_cli.cli import outputs, resume, terminal
+from speechemo_cli.cli import answers, outputs, terminal
 from speechemo_cli.cli.answers import WRITERS
 from speechemo_cli.cli.inputs import Input
 from speechemo_cli.cli.outputs import ToFile, ToFolder
@@ -289,11 +289,11 @@ def any_answers(draw: st.DrawFn) -> Answer:
 @given(
     items=st.lists(any_answers(), max_size=5, unique_by=lambda item: (item.path, item.sha256, item.channel))
 )
-@pytest.mark.parametrize("format_", resume.RESUMABLE)
+@pytest.mark.parametrize("format_", answers.RESUMABLE)
 def test_any_answers_come_back_as_they_were(format_: str, items: list[Answer]) -> None:
     text = written(format_, items)
 
-    found = resume.load_previous(io.StringIO(text, newline="\n"), format_, STYLE)
+    found = answers.load_previous(io.StringIO(text, newline="\n"), format_, STYLE)
 
     received = [item for of_path in found.values() for of_content in of_path.values() for item in of_content]
     assert sorted(received, key=repr) == sorted(items, key=repr)
@@ -301,12 +301,12 @@ def test_any_answers_come_back_as_they_were(format_: str, items: list[Answer]) -
 
 
 @given(items=st.lists(any_answers(), min_size=1, max_size=2), top=st.integers(1, 3))
-@pytest.mark.parametrize("format_", resume.RESUMABLE)
+@pytest.mark.parametrize("format_", answers.RESUMABLE)
 def test_what_is_loaded_is_written_as_it_stood(format_: str, items: list[Answer], top: int) -> None:
     style = STYLE._replace(top=top)
     once = written(format_, items[:1], style)
 
-    found = resume.load_previous(io.StringIO(once, newline="\n"), format_, style)
+    found = answers.load_previous(io.StringIO(once, newline="\n"), format_, style)
 
     ((received,),) = (group for of_path in found.values() for group in of_path.values())
     assert written(format_, [received], style) == once
@@ -314,11 +314,11 @@ def test_what_is_loaded_is_written_as_it_stood(format_: str, items: list[Answer]
 
 @given(text=st.text(), cut=st.integers(0, 400))
 @example(text='"', cut=100)
-@pytest.mark.parametrize("format_", resume.RESUMABLE)
+@pytest.mark.parametrize("format_", answers.RESUMABLE)
 def test_no_text_is_an_answer_by_accident(format_: str, text: str, cut: int) -> None:
     lines = io.StringIO(text + written(format_, [A])[:cut], newline="\n")
 
-    found = resume.load_previous(lines, format_, STYLE)
+    found = answers.load_previous(lines, format_, STYLE)
 
     assert found in ({}, {A.path: {A.sha256: [A]}})
 
@@ -403,7 +403,7 @@ def test_two_clips_for_one_place_are_refused_before_either_is_lost() -> None:
     assert json.loads(Path("out/a.wav.jsonl").read_text())["path"] == "x/a.wav"
 
 
-@pytest.mark.parametrize("format_", resume.RESUMABLE)
+@pytest.mark.parametrize("format_", answers.RESUMABLE)
 def test_each_clip_of_a_folder_is_resumed_by_itself(format_: str) -> None:
     put(to_folder(format_), A, C)
     put(to_folder(format_, OTHER), B)
@@ -440,7 +440,7 @@ def test_a_folder_is_one_that_is_there_or_has_no_suffix_or_ends_in_a_slash(outpu
 
 
 def test_no_output_is_stdout() -> None:
-    assert isinstance(outputs.sink(None, "jsonl", STYLE, resume=False), outputs.ToStdout)
+    assert isinstance(outputs.sink(None, "jsonl", STYLE, resume=False), outputs.Sink)
 
 
 @pytest.mark.parametrize("output", ["taken/out.jsonl", "taken/out", "taken/"])

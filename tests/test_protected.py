@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from speechemo_cli.cli import app
-from speechemo_cli.cli.protected import protect
+from speechemo_cli.cli.outputs import protect
 from speechemo_cli.errors import ConfigError
 
 

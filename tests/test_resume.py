@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from speechemo_cli.cli.resume import unchanged
+from speechemo_cli.cli.predict import unchanged
 from speechemo_cli.config import AudioConfig
 from speechemo_cli.inference.predictor import Answer
 

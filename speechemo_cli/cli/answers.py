@@ -1,8 +1,12 @@
-"""How answers are written: one writer a format, as in docs/formats.md."""
+"""The formats of answers, as in docs/formats.md: a writer for each, and a reader for `--resume`."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import math
+import re
 from typing import TYPE_CHECKING, Any
 
 from speechemo_cli.cli import terminal
@@ -11,10 +15,18 @@ from speechemo_cli.files import display_name
 from speechemo_cli.inference.results import Style
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from speechemo_cli.inference.predictor import Answer
 
+    # By path and SHA-256; one answer a channel.
+    Previous = dict[str, dict[str, list[Answer]]]
+
+RESUMABLE = ("jsonl", "csv")
+# The columns of CSV before and after the labels.
+_FIRST = ("path", "status", "label", "confidence")
+_LAST = ("duration_s", "warnings", "error", "channel", "sha256", "key")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
@@ -24,14 +36,7 @@ def name(item: Answer | ClipError) -> str:
 
 
 class Writer:
-    """Writes records as they come.
-
-    Parameters
-    ----------
-    style : Style
-    emit : callable
-        Takes a text of whole lines.
-    """
+    """Writes records as they come; `emit` takes a text of whole lines."""
 
     def __init__(self, style: Style, emit: Callable[[str], None]) -> None:
         self.style = style
@@ -72,9 +77,6 @@ class _Json(Writer):
 
 def csv_line(cells: Sequence[Any]) -> str:
     """Write one line of CSV, with its end."""
-    import csv
-    import io
-
     out = io.StringIO()
     # Quotes what holds a mark of its line's end: a carriage return too, which no reader takes bare.
     csv.writer(out, lineterminator="\r\n").writerow(cells)
@@ -83,30 +85,17 @@ def csv_line(cells: Sequence[Any]) -> str:
 
 class _Csv(Writer):
     def begin(self) -> None:
-        labels = self.style.labels
-        ends = ["duration_s", "warnings", "error", "channel", "sha256", "key"]
-        self._line(["path", "status", "label", "confidence", *labels, *ends])
+        self.emit(csv_line([*_FIRST, *self.style.labels, *_LAST]))
 
     def write(self, item: Answer | ClipError) -> None:
         record = self.style.record(item)
         probabilities = record.get("probabilities", {})
-        self._line(
-            [
-                record["path"],
-                record["status"],
-                record.get("label", ""),
-                record.get("confidence", ""),
-                *(probabilities.get(label, "") for label in self.style.labels),
-                record.get("duration_s", ""),
-                "; ".join(record.get("warnings", ())),
-                record.get("error", ""),
-                record.get("channel", ""),
-                record.get("sha256", ""),
-                record.get("key", ""),
-            ]
-        )
-
-    def _line(self, cells: list[Any]) -> None:
+        record["warnings"] = "; ".join(record.get("warnings", ()))
+        cells = [
+            *(record.get(column, "") for column in _FIRST),
+            *(probabilities.get(label, "") for label in self.style.labels),
+            *(record.get(column, "") for column in _LAST),
+        ]
         self.emit(csv_line(cells))
 
 
@@ -128,7 +117,7 @@ class _Table(Writer):
     def begin(self) -> None:
         self._width = max(len("uncertain"), *(len(label) for label in self.style.labels))
         self._blocks = terminal.draws_blocks()
-        names = "most probable" if self.style.top is not None else self._cells(self._short)
+        names = "most probable" if self.style.top is not None else self._cells(lambda label: label[:4])
         self.emit(f"{'label':<{self._width}} {'conf.':>6}  {names}  clip\n")
 
     def write(self, item: Answer | ClipError) -> None:
@@ -146,10 +135,6 @@ class _Table(Writer):
     def _cells(self, cell: Callable[[str], str]) -> str:
         return " ".join(f"{cell(label):<4}" for label in self.style.labels)
 
-    @staticmethod
-    def _short(label: str) -> str:
-        return label[:4]
-
     def _bar(self, p: float) -> str:
         return _BARS[round(p * (len(_BARS) - 1))] * 3 if self._blocks else f"{100 * p:3.0f}"
 
@@ -161,3 +146,85 @@ WRITERS: dict[str, type[Writer]] = {
     "csv": _Csv,
     "label": _Label,
 }
+
+
+def load_previous(lines: Iterable[str], format_: str, style: Style) -> Previous:
+    """Take the answers of this style out of what was written: the last one of each channel.
+
+    Those with another key, of another model or with other options, are left alone; so is what cannot be
+    an answer: anybody may have edited the file.
+    """
+    found: Previous = {}
+    for record in _csv_records(lines) if format_ == "csv" else _json_records(lines):
+        if record.get("status") != "ok" or record.get("key") != style.key:
+            continue
+        try:
+            answer = _answer(record)
+            possible = _is_possible(answer, style.labels)
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+            continue  # not a record of ours
+        if possible:
+            group = found.setdefault(answer.path, {}).setdefault(answer.sha256, [])
+            group[:] = [*(one for one in group if one.channel != answer.channel), answer]
+    return found
+
+
+def _csv_records(lines: Iterable[str]) -> Iterator[Mapping[str, Any]]:
+    header: list[str] = []
+    rows = csv.reader(lines)
+    while True:
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error:
+            continue  # not a row of ours
+        if row[:2] == ["path", "status"]:
+            header = row
+        elif len(row) == len(header):
+            yield dict(zip(header, row, strict=True))
+
+
+def _json_records(lines: Iterable[str]) -> Iterator[Mapping[str, Any]]:
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(record, dict):
+            yield record
+
+
+def _answer(record: Mapping[str, Any]) -> Answer:
+    from speechemo_cli.inference.predictor import Answer
+
+    probabilities = record.get("probabilities") or {
+        column: cell for column, cell in record.items() if column not in (*_FIRST, *_LAST) and cell != ""
+    }
+    warnings = record["warnings"]
+    return Answer(
+        record["path"],
+        record["label"],
+        float(record["confidence"]),
+        {label: float(p) for label, p in probabilities.items()},
+        float(record["duration_s"]),
+        tuple(filter(None, warnings.split("; ")) if isinstance(warnings, str) else warnings),
+        record.get("channel") or None,
+        record["sha256"],
+    )
+
+
+def _is_possible(answer: Answer, labels: tuple[str, ...]) -> bool:
+    from speechemo_cli.inference.predictor import UNCERTAIN
+
+    shares = (answer.confidence, *answer.probabilities.values())
+    return (
+        isinstance(answer.path, str)
+        and answer.label in (*labels, UNCERTAIN)
+        and set(answer.probabilities) <= set(labels)
+        and all(0 <= share <= 1 for share in shares)
+        and 0 <= answer.duration_s < math.inf
+        and all(isinstance(warning, str) for warning in answer.warnings)
+        and isinstance(answer.channel, str | None)
+        and _SHA256.fullmatch(answer.sha256) is not None
+    )

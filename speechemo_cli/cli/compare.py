@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from speechemo_cli.cli import options, terminal
-from speechemo_cli.cli.protected import protect
+from speechemo_cli.cli.outputs import protect
 from speechemo_cli.files import display_name
 from speechemo_cli.formatting import percent
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from speechemo_cli.cli import terminal
-from speechemo_cli.cli.protected import files_of, protect
+from speechemo_cli.cli.outputs import protect
 from speechemo_cli.corpus.clips import NO_LABEL, NOT_MATCHED
 from speechemo_cli.corpus.labels import ordered
 from speechemo_cli.files import display_name
@@ -13,7 +13,7 @@ from speechemo_cli.formatting import counted
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from speechemo_cli.config import Config
@@ -152,3 +152,11 @@ def report_extraction(extraction: Extraction) -> None:
         terminal.warn(f"{display_name(failure.path)}: {failure.error}")
     for shard in extraction.damaged:
         terminal.warn(f"damaged, set aside and computed anew: {shard}")
+
+
+def files_of(corpus: Collection) -> Iterator[str]:
+    """Yield what a collection is read from: manifests and clips."""
+    for data, part in corpus.parts.items():
+        yield data
+        yield f"{data}/manifest.csv"
+        yield from (clip.path for clip in part)

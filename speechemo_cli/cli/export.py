@@ -9,7 +9,7 @@ import typer
 
 from speechemo_cli.choices import ExportFormat
 from speechemo_cli.cli import options, terminal
-from speechemo_cli.cli.protected import protect
+from speechemo_cli.cli.outputs import protect
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.files import display_name, require_writable
 

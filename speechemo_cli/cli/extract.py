@@ -9,7 +9,7 @@ import typer
 
 from speechemo_cli.choices import Backend
 from speechemo_cli.cli import corpora, options, terminal
-from speechemo_cli.cli.protected import files_of, protect
+from speechemo_cli.cli.outputs import protect
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.files import display_name
 from speechemo_cli.formatting import counted
@@ -138,7 +138,7 @@ def _export(
     if len(wanted) > 1:
         raise ConfigError(f"--export writes one feature set, --features are {', '.join(wanted)}")
     options.check_output("--export", path, dataset.check_table_path(path).suffix)
-    protect({"--export": [path]}, [*files_of(corpus), config_file])
+    protect({"--export": [path]}, [*corpora.files_of(corpus), config_file])
     with terminal.progress("extracting", "clips") as update:
         found = dataset.load_features(corpus, wanted[0], config, update)
     found.save(path)

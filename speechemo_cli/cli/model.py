@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from speechemo_cli.cli import options, terminal
-from speechemo_cli.cli.protected import protect
+from speechemo_cli.cli.outputs import protect
 from speechemo_cli.corpus.clips import speaker_names
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.files import display_name

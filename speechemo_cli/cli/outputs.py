@@ -1,30 +1,40 @@
-"""Where answers go: stdout, a file, or a folder in the inputs' tree; and what a previous run left there."""
+"""Where answers go: stdout, a file, or a folder in the inputs' tree. Nothing that is read is written over."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import stat
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speechemo_cli.cli import protected, terminal
-from speechemo_cli.cli.answers import WRITERS, name
-from speechemo_cli.cli.partial import PartialFile
-from speechemo_cli.cli.resume import lines_of, load_previous, merge_previous
-from speechemo_cli.errors import ClipError, ConfigError
-from speechemo_cli.files import atomic_path, display_name, require_writable
+from speechemo_cli.cli import terminal
+from speechemo_cli.cli.answers import WRITERS, load_previous, name
+from speechemo_cli.errors import AccessError, ClipError, ConfigError
+from speechemo_cli.files import (
+    access_error,
+    atomic_path,
+    display_name,
+    open_locked,
+    refuse_devices,
+    require_writable,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from enum import StrEnum
-    from typing import Self
+    from typing import Self, TextIO
 
-    from speechemo_cli.cli.answers import Writer
+    from speechemo_cli.cli.answers import Previous, Writer
     from speechemo_cli.cli.inputs import Input
     from speechemo_cli.inference.predictor import Answer
     from speechemo_cli.inference.results import Style
 
     Writers = Mapping[str, type[Writer]]
+    Name = str | os.PathLike[str]
+    Identities = dict[tuple[int, int], Name]
 
 # Formats that the suffix of an output chooses.
 _BY_SUFFIX = ("json", "jsonl", "csv", "srt", "rttm")
@@ -33,18 +43,34 @@ _ENDINGS = {"label": ".txt", "table": ".txt", "audacity": ".txt"}
 _STDOUT = ("-", "/dev/stdout")
 # The longest name that Linux, macOS and Windows give a file.
 _NAME_BYTES = 255
+# Every command reads these where they are.
+_CONFIG = ("speechemo.toml", "pyproject.toml")
 
 
 class Sink:
-    """Takes the answers of one clip after the other.
+    """Takes the answers of one clip after the other, and writes them to stdout at once.
 
-    Attributes
-    ----------
-    failed, n : int
-        How many records are errors, and how many there are.
+    `failed` of its `n` records are errors.
     """
 
     failed = n = 0
+
+    def __init__(
+        self,
+        output: Path | None,
+        format_: str,
+        style: Style,
+        *,
+        resume: bool = False,
+        writers: Writers = WRITERS,
+        protect: Iterable[Name | None] = (),
+    ) -> None:
+        self._format, self._style, self._resume = format_, style, resume
+        self._new_writer = partial(writers[format_], style)
+        self._begin(output or Path(), protect)
+
+    def _begin(self, _output: Path, _protect: Iterable[Name | None]) -> None:
+        self._writer = self._new_writer(terminal.write)
 
     def reserve(self, clip: Input) -> None:
         """Take the place for the answers of a clip before it is read."""
@@ -58,11 +84,13 @@ class Sink:
         self.n += len(items)
         self._write(clip, items)
 
-    def _write(self, clip: Input, items: Sequence[Any]) -> None:
-        raise NotImplementedError
+    def _write(self, _clip: Input, items: Sequence[Any]) -> None:
+        for item in items:
+            self._writer.write(item)
 
     def close(self) -> None:
         """Write what belongs after the last clip."""
+        self._writer.close()
 
     def previous(self, _clip: Input, /) -> Mapping[str, list[Answer]]:
         """Return what a previous run answered for a clip, by the SHA-256 of its content."""
@@ -75,82 +103,111 @@ class Sink:
         """Let others write to the same place; what has no name by now gets none."""
 
 
-class ToStdout(Sink):
-    """Answers go to stdout, at once."""
+class ToFile(Sink):
+    """Answers go to FILE, which has its name only when it is complete; until then it is `FILE.partial`.
 
-    def __init__(self, format_: str, style: Style, writers: Writers = WRITERS) -> None:
-        self._writer = writers[format_](style, terminal.write)
+    One process at a time has that. With `resume`, what runs that were broken off left in it is kept as
+    `FILE.partial~` while this run writes over it. All methods raise AccessError.
+    """
 
-    def _write(self, _clip: Input, items: Sequence[Any]) -> None:
-        for item in items:
-            self._writer.write(item)
-
-    def close(self) -> None:  # noqa: D102
-        self._writer.close()
-
-
-class ToFile(ToStdout):
-    """Answers go to a file that has its name only when it is complete; until then it is `FILE.partial`."""
-
-    def __init__(
-        self,
-        path: Path,
-        format_: str,
-        style: Style,
-        *,
-        resume: bool,
-        writers: Writers = WRITERS,
-        protect: Iterable[str | os.PathLike[str]] = (),
-    ) -> None:
-        self._file = PartialFile(path)
+    def _begin(self, path: Path, protect: Iterable[Name | None]) -> None:
+        self._shown, self._path = path, Path(os.path.realpath(path))  # a link stays, its target is replaced
+        self._partial = self._path.with_name(f"{self._path.name}.partial")
+        self._kept = self._path.with_name(f"{self._path.name}.partial~")
+        require_writable(path.parent)
+        with self._writing():
+            refuse_devices(self._path)
         self._protect(protect)
-        self._file.open()
-        self._previous = merge_previous(self._file, format_, style) if resume else {}
-        self._file.empty()
-        self._writer = writers[format_](style, self._file.write)
+        self._file = self._open()
+        self._previous = self._load_previous() if self._resume else {}
+        with self._writing():
+            self._file.truncate(0)
+        self._writer = self._new_writer(self._add)
 
     def reserve(self, clip: Input) -> None:  # noqa: D102
         self._protect([clip.path])
 
-    def close(self) -> None:
-        """Give the file its name."""
-        self._writer.close()
-        self._file.finish()
-
     def previous(self, clip: Input) -> Mapping[str, list[Answer]]:  # noqa: D102
         return self._previous.get(clip.path, {})
 
-    def __exit__(self, *_: object) -> None:
-        self._file.release()
+    def close(self) -> None:
+        """Give the file its name. Where that fails, what was written is still in `FILE.partial`."""
+        super().close()
+        with self._writing():
+            os.fsync(self._file.fileno())
+            self._partial.replace(self._path)  # before another process may have what is under this name
+            self._file.close()
+            self._kept.unlink(missing_ok=True)
 
-    def _protect(self, files: Iterable[str | os.PathLike[str]]) -> None:
-        protected.protect({"--output": (self._file.shown, self._file.partial, self._file.kept)}, files)
+    def __exit__(self, *_: object) -> None:
+        """Let other processes have it, complete or not; one that is empty goes."""
+        if not self._file.closed:
+            try:
+                if not os.fstat(self._file.fileno()).st_size:
+                    self._partial.unlink()
+                self._file.close()
+            except OSError:
+                pass  # what went wrong has been said already
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise access_error("write", self._shown, error) from error
+
+    def _protect(self, files: Iterable[Name | None]) -> None:
+        protect({"--output": (self._shown, self._partial, self._kept)}, files)
+
+    def _open(self) -> TextIO:
+        """Open `FILE.partial` as it is, for this process alone; the system ends that with the process."""
+        try:
+            while True:
+                descriptor = open_locked(self._partial)
+                file = os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="")
+                if identities([self._partial]).keys() == {_identity(os.fstat(descriptor))}:
+                    return file
+                file.close()  # its writer has just given it its name
+        except BlockingIOError:
+            raise AccessError(
+                f"{display_name(self._shown)} is being written by another speechemo",
+                "Wait for it, or give another --output",
+            ) from None
+        except OSError as error:
+            raise access_error("write", self._partial, error) from error
+
+    def _load_previous(self) -> Previous:
+        lines = [
+            line
+            for place in (self._path, self._kept, self._partial)
+            if place.is_file()
+            for line in _lines_of(place)
+        ]
+        if self._partial.stat().st_size:
+            with atomic_path(self._kept) as temp:
+                temp.write_bytes(os.fsencode("".join(lines)))
+        return load_previous(lines, self._format, self._style)
+
+    def _add(self, text: str) -> None:
+        """Write now: a kill loses nothing that was written."""
+        with self._writing():
+            self._file.write(text)
+            self._file.flush()
 
 
 class ToFolder(Sink):
     """The answers of each clip go to a file of their own, in the tree of the inputs."""
 
-    def __init__(
-        self,
-        root: Path,
-        format_: str,
-        style: Style,
-        *,
-        resume: bool,
-        writers: Writers = WRITERS,
-        protect: Iterable[str | os.PathLike[str]] = (),
-    ) -> None:
+    def _begin(self, root: Path, protect: Iterable[Name | None]) -> None:
         require_writable(root)
-        self._protected = protected.identities(protect)
-        self._root, self._format, self._style, self._resume = root, format_, style, resume
-        self._new_writer = writers[format_]
+        self._root, self._protected = root, identities(protect)
         self._taken: dict[Path, str] = {}
 
     def reserve(self, clip: Input) -> None:
         """Decide where the answers of a clip go; ConfigError where that is taken."""
         target = self._file(clip)
-        for files in (self._protected, protected.identities([clip.path])):
-            protected.refuse("--output", protected.identities([target]), files)
+        for files in (self._protected, identities([clip.path])):
+            _refuse("--output", identities([target]), files)
         before = self._taken.setdefault(target, clip.path)
         if before != clip.path:
             raise ConfigError(
@@ -159,24 +216,27 @@ class ToFolder(Sink):
                 "Name the folder they are in instead of the files",
             )
 
+    def previous(self, clip: Input) -> Mapping[str, list[Answer]]:  # noqa: D102
+        target = self._file(clip)
+        if not self._resume or not target.is_file():
+            return {}
+        return load_previous(_lines_of(target), self._format, self._style).get(clip.path, {})
+
     def _write(self, clip: Input, items: Sequence[Any]) -> None:
         parts: list[str] = []
-        writer = self._new_writer(self._style, parts.append)
+        writer = self._new_writer(parts.append)
         for item in items:
             writer.write(item)
         writer.close()
         with atomic_path(self._file(clip), durable=False) as temp:
             temp.write_bytes("".join(parts).encode("utf-8", errors="surrogateescape"))
 
-    def previous(self, clip: Input) -> Mapping[str, list[Answer]]:  # noqa: D102
-        target = self._file(clip)
-        if not self._resume or not target.is_file():
-            return {}
-        return load_previous(lines_of(target), self._format, self._style).get(clip.path, {})
+    def close(self) -> None:
+        """Every file is complete."""
 
     def _file(self, clip: Input) -> Path:
         folder, own = os.path.split(clip.below)
-        return self._root / folder / _fitting(own, ending(self._format))
+        return self._root / folder / _fitting(own, _ENDINGS.get(self._format, f".{self._format}"))
 
 
 def sink(
@@ -184,35 +244,19 @@ def sink(
     format_: str,
     style: Style,
     *,
-    resume: bool,
+    resume: bool = False,
     writers: Writers = WRITERS,
-    protect: Iterable[str | os.PathLike[str]] = (),
+    protect: Iterable[Name | None] = (),
 ) -> Sink:
     """Return where answers go: stdout without `output`, else a file or a folder.
 
-    Parameters
-    ----------
-    output : str or None
-    format_ : str
-    style : Style
-    resume : bool
-        Load what runs before have left there.
-    writers : mapping of str to type
-        By format.
-    protect : iterable of path-like
-        Files that answers must not be written over, besides the clips.
-
-    Raises
-    ------
-    AccessError
-        It cannot be written, another process is writing it, or what is there to resume cannot be read.
-    ConfigError
-        It is one of the files to protect.
+    `resume` loads what runs before have left there; `protect` are files not to write over, besides the
+    clips. AccessError where it cannot be written, another process is writing it, or what is there to
+    resume cannot be read; ConfigError where it is one of the files to protect.
     """
-    if output is None:
-        return ToStdout(format_, style, writers)
-    kind = ToFolder if is_folder(output) else ToFile
-    return kind(Path(output), format_, style, resume=resume, writers=writers, protect=protect)
+    kind = Sink if output is None else ToFolder if is_folder(output) else ToFile
+    path = None if output is None else Path(output)
+    return kind(path, format_, style, resume=resume, writers=writers, protect=protect)
 
 
 def named(output: str | None) -> str | None:
@@ -225,10 +269,7 @@ def named(output: str | None) -> str | None:
 def choose_format(asked: StrEnum | None, output: str | None, known: type[StrEnum]) -> str:
     """Choose the format: as asked, as the name of the output says, or as fits who reads.
 
-    Raises
-    ------
-    ConfigError
-        The name says none of those that are known.
+    ConfigError where the name says none of those that are known.
     """
     if asked is not None:
         return asked.value
@@ -247,6 +288,13 @@ def choose_format(asked: StrEnum | None, output: str | None, known: type[StrEnum
     return suffixes[suffix]
 
 
+def is_folder(output: str) -> bool:
+    """Whether `-o` names a folder: there is one, or the name has no suffix, or ends in a slash."""
+    if output.endswith(("/", os.sep)) or os.path.isdir(output):
+        return True
+    return not Path(output).suffix and not os.path.exists(output)
+
+
 def _fitting(name: str, suffix: str) -> str:
     """Add a suffix to a name; the end of one that gets too long becomes a hash of the whole."""
     content = os.fsencode(name)
@@ -256,13 +304,56 @@ def _fitting(name: str, suffix: str) -> str:
     return f"{content[: _NAME_BYTES - len(mark)].decode(errors='ignore')}{mark}"
 
 
-def ending(format_: str) -> str:
-    """Return the suffix of files in a format."""
-    return _ENDINGS.get(format_, f".{format_}")
+def _lines_of(path: Path) -> list[str]:
+    """Read whole lines; one that was broken off is none."""
+    try:
+        text = path.read_bytes().decode("utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise access_error("read", path, error) from error
+    return [f"{line}\n" for line in text.split("\n")[:-1]]
 
 
-def is_folder(output: str) -> bool:
-    """Whether `-o` names a folder: there is one, or the name has no suffix, or ends in a slash."""
-    if output.endswith(("/", os.sep)) or os.path.isdir(output):
-        return True
-    return not Path(output).suffix and not os.path.exists(output)
+def protect(outputs: Mapping[str, Iterable[Path | None]], read: Iterable[Name | None]) -> None:
+    """Refuse outputs that are one of the files that are read, or the same file twice.
+
+    Outputs are by option; None where one was not given. What is read is not looked at where no output is
+    there yet.
+    """
+    taken: dict[str, str] = {}
+    for option, paths in outputs.items():
+        for path in filter(None, paths):
+            before = taken.setdefault(os.path.realpath(path), option)
+            if before != option:
+                raise ConfigError(f"{before} and {option} would write over each other: {display_name(path)}")
+    there = {option: identities(paths) for option, paths in outputs.items()}
+    if any(there.values()):
+        known = identities([*_CONFIG, os.environ.get("SPEECHEMO_CONFIG"), *read])
+        for option, existing in there.items():
+            _refuse(option, existing, known)
+
+
+def identities(files: Iterable[Name | None]) -> Identities:
+    """Look up files by what they are, whatever they are called; folders and what is missing are left out."""
+    found = {}
+    for file in (one for one in files if one):
+        try:
+            status = os.stat(file)
+        except (OSError, ValueError):
+            continue
+        if not stat.S_ISDIR(status.st_mode):
+            found[_identity(status)] = file
+    return found
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _refuse(option: str, outputs: Identities, read: Identities) -> None:
+    for identity, path in outputs.items():
+        if identity in read:
+            raise ConfigError(
+                f"{option} {display_name(path)} would write over {display_name(read[identity])},"
+                " which is used here",
+                f"Give another {option}",
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from functools import partial
 from pathlib import Path
@@ -9,18 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from speechemo_cli.choices import AnswerFormat, Backend
+from speechemo_cli.choices import AnswerFormat, Backend, Channel
 from speechemo_cli.cli import inputs, options, outputs, terminal
-from speechemo_cli.cli.resume import RESUMABLE, unchanged
-from speechemo_cli.errors import ConfigError
+from speechemo_cli.cli.answers import RESUMABLE
+from speechemo_cli.errors import AudioError, ConfigError
 from speechemo_cli.files import display_name
 from speechemo_cli.formatting import percent
 from speechemo_cli.inference.results import Style
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from speechemo_cli.config import Config
+    from speechemo_cli.config import AudioConfig, Config
     from speechemo_cli.errors import ClipError
     from speechemo_cli.inference.predictor import Answer, Predictor
     from speechemo_cli.models.metadata import ModelMetadata
@@ -167,6 +168,31 @@ def _answer_all(
         for items in answer(unanswered()):
             write(items)
     sink.close()
+
+
+def unchanged(
+    path: str, content: bytes | None, previous: Mapping[str, list[Answer]], channel: str, config: AudioConfig
+) -> list[Answer]:
+    """Return the previous answers for a clip, if its content is the same and no channel lacks one.
+
+    `content` is what the file holds, if it is no file; `previous` is by SHA-256. Nothing is returned where
+    the clip has to be answered, or cannot be read, which the predictor tells.
+    """
+    if not previous:
+        return []
+    from speechemo_cli.audio import reader
+
+    try:
+        with reader.clip_errors():
+            content = reader.read_bytes(path) if content is None else content
+            answers = previous.get(hashlib.sha256(content).hexdigest(), [])
+            if channel != Channel.each or not answers:
+                return answers
+            by_channel = {answer.channel: answer for answer in answers}
+            names = reader.channel_names(content, config)
+    except AudioError:
+        return []
+    return [by_channel[name] for name in names] if by_channel.keys() == set(names) else []
 
 
 def _on_stdin() -> bytes:

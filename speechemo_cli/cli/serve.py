@@ -73,7 +73,7 @@ def run(
             served = app.create_app(pool, facts, host, _tell)
             await app.serve(served, pool, listening, lambda: signals.received() > 0)
 
-    with signals.kept_in_mind():
+    with signals.raising(wanted=False):
         asyncio.run(answer())
 
 

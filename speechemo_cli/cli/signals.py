@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 # How long a command may take to stop in order.
 _GRACE_S = 2.0
-_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 
 _received = 0
 _raises = False
@@ -23,18 +22,16 @@ _raises = False
 def watch(leave: Callable[[int], None]) -> None:
     """Let the first signal raise KeyboardInterrupt in `raising`; end the process if that does not.
 
-    Parameters
-    ----------
-    leave : callable
-        `leave(signal)` tells the person, tidies up and ends the process. It is called in a thread of its
-        own at the second signal, and where the first has not ended the process in time: a library may be
-        in the middle of a long calculation, or take the exception for something else.
+    `leave(signal)` tells the person, tidies up and ends the process. It is called in a thread of its own
+    at the second signal, and where the first has not ended the process in time: a library may be in the
+    middle of a long calculation, or take the exception for something else.
     """
     watched = [
         number
-        for number in (getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+        for name in ("SIGINT", "SIGTERM", "SIGHUP")
         # What is ignored stays ignored: `nohup` does so with SIGHUP, a shell with a background job's SIGINT.
-        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+        if (number := getattr(signal, name, None)) is not None
+        and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
     ]
     if os.name == "posix":
         # Written to by the signal itself, whatever the interpreter is doing.
@@ -47,30 +44,22 @@ def watch(leave: Callable[[int], None]) -> None:
 
 
 @contextmanager
-def raising() -> Iterator[None]:
+def raising(wanted: bool = True) -> Iterator[None]:
     """Raise KeyboardInterrupt inside the block, for a signal from before it too.
 
-    Around it a signal is kept in mind, and no more: there is little to do, which has to be done whole.
+    Around it, and where it is not wanted, a signal is kept in mind and no more: what is done there has to
+    be done whole, or asks `received` by itself.
     """
     global _raises
-    _raises = True
+    before, _raises = _raises, wanted
     try:
-        go_on()
-        yield
-    finally:
-        _raises = False
-
-
-@contextmanager
-def kept_in_mind() -> Iterator[None]:
-    """Raise nothing inside the block, which asks `received` by itself, but at its end."""
-    global _raises
-    before, _raises = _raises, False
-    try:
+        if wanted:
+            go_on()
         yield
     finally:
         _raises = before
-    go_on()
+    if before:
+        go_on()
 
 
 def received() -> int:

@@ -1,4 +1,4 @@
-"""Everything that reaches a terminal, a pipe or a file goes through here."""
+"""Everything that reaches a terminal or a pipe goes through here."""
 
 from __future__ import annotations
 
@@ -88,12 +88,7 @@ def emit(text: str) -> None:
 def write(text: str) -> None:
     """Write a part of a result to stdout, now; the begin of a line over a bar with its end.
 
-    Raises
-    ------
-    typer.Exit
-        With 141 where nobody reads any more.
-    AccessError
-        It cannot be written: the disk behind a redirection is full.
+    Exits with 141 where nobody reads any more; AccessError where the disk behind a redirection is full.
     """
     shown = _shown()
     if shown.over_bar:
@@ -130,12 +125,12 @@ def emit_json(command: str, document: Mapping[str, Any]) -> None:
 def note(text: str) -> None:
     """Say something to the person, on stderr."""
     if not _shown().quiet:
-        _to_stderr(_told(text))
+        _to_stderr(_escaped(text))
 
 
 def warn(text: str) -> None:
     """Say something that matters, on stderr, --quiet or not."""
-    _to_stderr(f"warning: {_told(text)}")
+    _to_stderr(f"warning: {_escaped(text)}")
 
 
 def error_line(text: str) -> None:
@@ -144,7 +139,7 @@ def error_line(text: str) -> None:
     _to_stderr(f"\x1b[1;31merror:\x1b[0m {line}" if colour(sys.stderr) else f"error: {line}")
 
 
-def _told(text: str) -> str:
+def _escaped(text: str) -> str:
     """Escape what a name in a message may hold and no terminal should get."""
     return "\n".join(map(display_name, text.split("\n")))
 
@@ -153,7 +148,7 @@ def _to_stderr(text: str, end: str = "\n") -> None:
     try:
         print(text, end=end, file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints
     except OSError:
-        # Nobody listens; the exit code still tells, if Python can get rid of this at its end.
+        # Nobody reads it; the exit code still tells, if Python can get rid of this at its end.
         _drop(sys.stderr)
 
 
@@ -228,46 +223,37 @@ def _in_notebook() -> bool:
 def progress(what: str, unit: str) -> Iterator[Callable[..., None]]:
     """Show a bar with rate and time left on stderr, if that is a terminal; lines in a notebook; else nothing.
 
-    Yields `update(done, total, text="", stage=what)`.
+    Yields `update(done, total, text="", stage=what)`. Results and a bar share a terminal.
     """
     shown = _shown()
-    with _results_over_bar(shown), _display(unit) as show:
-
-        def update(done: int, total: int | None, text: str = "", stage: str = what) -> None:
-            signals.go_on()
-            shown.stage, shown.done, shown.total = stage, done, total
-            show(done, total, text, stage)
-
-        show(0, None, "", what)
-        yield update
-    shown.stage = ""  # it is done; one that is broken off comes by here no more
-
-
-def _display(unit: str) -> AbstractContextManager[Callable[[int, int | None, str, str], None]]:
-    if not shows_progress():
-        return nullcontext(lambda *_: None)
-    if not _in_notebook():
-        return _bar(unit)
-    from speechemo_cli.progress import progress_lines
-
-    return nullcontext(progress_lines(say=lambda line: _to_stderr(_told(line))))
-
-
-@contextmanager
-def _results_over_bar(shown: Shown) -> Iterator[None]:
-    """Let results and a bar share a terminal."""
-    end = ""
     shown.over_bar = _draws_bar() and on_terminal() and os.environ.get("TERM") != "dumb"
+    end = "\n"  # what comes after an error is no result
     try:
-        yield
-    except BaseException:
-        end = "\n"  # what comes now is no result
-        raise
+        with _display(unit) as show:
+
+            def update(done: int, total: int | None, text: str = "", stage: str = what) -> None:
+                signals.go_on()
+                shown.stage, shown.done, shown.total = stage, done, total
+                show(done, total, text, stage)
+
+            show(0, None, "", what)
+            yield update
+        shown.stage = end = ""  # it is done; one that is broken off comes by here no more
     finally:
         shown.over_bar = False
         begun, shown.begun = shown.begun, ""
         if begun:
             write(f"{begun}{end}")
+
+
+def _display(unit: str) -> AbstractContextManager[Callable[[int, int | None, str, str], None]]:
+    if _draws_bar():
+        return _bar(unit)
+    if not shows_progress():
+        return nullcontext(lambda *_: None)
+    from speechemo_cli.progress import progress_lines
+
+    return nullcontext(progress_lines(say=lambda line: _to_stderr(_escaped(line))))
 
 
 def take_back_stderr() -> None:

@@ -12,8 +12,8 @@ import typer
 from speechemo_cli.choices import Channel, TimelineFormat
 from speechemo_cli.cli import answers, inputs, options, outputs, terminal
 from speechemo_cli.cli.answers import Writer, csv_line, name
+from speechemo_cli.cli.outputs import protect
 from speechemo_cli.cli.predict import files_of, open_predictor
-from speechemo_cli.cli.protected import protect
 from speechemo_cli.errors import AudioError, ClipError, ConfigError
 from speechemo_cli.files import display_name, scratch_folder
 from speechemo_cli.inference.results import Style
@@ -92,7 +92,7 @@ def run(
     )
     read = [*files_of(predictor), *(recordings or ()), files_from, settings.config_file]
     protect({"--plot": [plot], "--output": [Path(output) if output else None]}, read)
-    with outputs.sink(output, chosen, style, resume=False, writers=WRITERS, protect=read) as sink:
+    with outputs.sink(output, chosen, style, writers=WRITERS, protect=read) as sink:
         _follow_all(follow, found, sink, plot)
     terminal.exit_for(sink.failed + found.unreadable, sink.n + found.unreadable)
 
