@@ -332,7 +332,10 @@ def test_serve_names_the_extra_that_is_missing(
     monkeypatch.delattr(package, "app")
 
     assert cli.run(["serve"]) == 2
-    expected = "error: serve needs the package uvicorn. Run: pip install 'speechemo[serve]'\n"
+    expected = (
+        "error: the package uvicorn is not installed, which this command needs. Run: pip install "
+        "'speechemo[serve]'\n"
+    )
     assert capsys.readouterr().err == expected
 
 

@@ -51,7 +51,7 @@ _MOVED = {
 }
 # What a package is called where it is not called as it is imported.
 _DISTRIBUTIONS = {"sklearn": "scikit-learn", "ai_edge_litert": "ai-edge-litert"}
-_EXTRAS = {"distributed": "dask", "dask": "dask"}
+_EXTRAS = {"distributed": "dask", "dask": "dask", "starlette": "serve", "uvicorn": "serve"}
 
 
 def application(arguments: Sequence[str] = ()) -> Any:

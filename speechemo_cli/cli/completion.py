@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from speechemo_cli.cli import terminal
 
 
-class Shell(StrEnum):
-    """The shells that can complete commands, options and their values."""
-
-    bash = "bash"
-    zsh = "zsh"
-    fish = "fish"
-
-
-def run(shell: Annotated[Shell, typer.Argument(help="Whose script.")]) -> None:
+def run(
+    shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="Whose script.")],
+) -> None:
     """Print the script that lets a shell complete speechemo.
 
     For bash: speechemo completion bash > ~/.local/share/bash-completion/completions/speechemo.
@@ -26,8 +19,5 @@ def run(shell: Annotated[Shell, typer.Argument(help="Whose script.")]) -> None:
     """
     from typer._completion_shared import get_completion_script
 
-    terminal.emit(
-        get_completion_script(
-            prog_name="speechemo", complete_var="_SPEECHEMO_COMPLETE", shell=shell.value
-        ).lstrip()
-    )
+    script = get_completion_script(prog_name="speechemo", complete_var="_SPEECHEMO_COMPLETE", shell=shell)
+    terminal.emit(script.lstrip())

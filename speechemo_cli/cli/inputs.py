@@ -15,7 +15,7 @@ from speechemo_cli.files import access_error, display_name
 from speechemo_cli.formatting import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 STDIN = "-"
 _CHUNK_BYTES = 2**16
@@ -24,39 +24,19 @@ _LONGEST_PATH_BYTES = 2**16
 
 
 class Input(NamedTuple):
-    """A clip or a recording to read.
+    """A clip or a recording to read."""
 
-    Attributes
-    ----------
-    path : str
-        As it is opened and shown; `-` for the audio on stdin.
-    below : str
-        Its name below the folder it was found in, for outputs that mirror the tree.
-    """
-
-    path: str
-    below: str
+    path: str  # as it is opened and shown; `-` for the audio on stdin
+    below: str  # its name below the folder it was found in, for outputs that mirror the tree
 
 
 class Inputs:
     """Every clip, folder by folder, as they are asked for; the first one is found now.
 
-    Parameters
-    ----------
-    clips : list of str
-        Files, folders, or `-`.
-    files_from : str or None
-        A list of paths, one a line or separated by NUL, or `-` for stdin; they are taken as they
-        stand, so that a folder among them is an error of its own.
-
-    Attributes
-    ----------
-    unreadable : int
-        Folders that could not be read until now; each has been warned about.
-
-    Raises
-    ------
-    ConfigError, NoInputError, AccessError
+    `clips` are files, folders, or `-`. `files_from` is a list of paths, one a line or separated by NUL, or
+    `-` for stdin; they are taken as they stand, so that a folder among them is an error of its own.
+    `unreadable` counts the folders that could not be read until now; each has been warned about.
+    ConfigError, NoInputError or AccessError where there is nothing to read.
     """
 
     def __init__(self, clips: list[str], files_from: str | None) -> None:
@@ -117,11 +97,11 @@ class Inputs:
                 # The folder's own name, where others could hold the same names.
                 yield from self._in_folder(clip, prefix=_own_name(clip) if len(self._clips) > 1 else "")
             else:
-                yield _by_name(clip)
+                yield Input(clip, _own_name(clip))
         if self._files_from is not None:
-            # On a list, unlike among the arguments, nothing but a file can be meant.
-            listed = _listed(self._files_from)
-            yield from (_by_name(f"./{STDIN}" if path == STDIN else path) for path in listed)
+            for path in _listed(self._files_from):
+                # On a list, unlike among the arguments, nothing but a file can be meant.
+                yield Input(f"./{STDIN}" if path == STDIN else path, _own_name(path))
 
     def _in_folder(self, folder: str, prefix: str) -> Iterator[Input]:
         """Find the audio files of a folder; what is left out is said at the end."""
@@ -167,10 +147,6 @@ def _is_silent(path: str) -> bool:
     return told is not None and told.left_out == SILENT
 
 
-def _by_name(path: str) -> Input:
-    return Input(path, _own_name(path))
-
-
 def _own_name(path: str) -> str:
     """Return the last part of a path; never one that leads elsewhere, as `..` and `/` would."""
     name = Path(path).name
@@ -182,34 +158,28 @@ def _listed(source: str) -> Iterator[str]:
     try:
         # Unbuffered: what is there is taken now, and stdin is not closed with it.
         with open(stdin().fileno() if source == STDIN else source, "rb", 0, closefd=source != STDIN) as file:
-            yield from _split(iter(lambda: file.read(_CHUNK_BYTES), b""))
+            yield from filter(None, _split(iter(lambda: file.read(_CHUNK_BYTES), b"")))
     except OSError as error:
         raise access_error("read", source, error) from error
     except ValueError as error:
         raise AccessError(f"cannot read {display_name(source)}: {error}") from None
 
 
-def _split(chunks: Iterable[bytes]) -> Iterator[str]:
-    """Cut at NULs where there are any in the first piece, else at the ends of lines; skip empty ones."""
-    rest, mark = b"", b""
-    chunks = iter(chunks)
-    for chunk in chain([_without_mark(next(chunks, b""))], chunks):
+def _split(chunks: Iterator[bytes]) -> Iterator[str]:
+    """Cut at NULs where there are any in the first piece, else at the ends of lines."""
+    first, rest, mark = next(chunks, b""), b"", b""
+    if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError("it is UTF-16, expected the bytes of file names; save it as UTF-8")
+
+    def path(line: bytes) -> str:
+        return os.fsdecode(line if mark == b"\0" else line.removesuffix(b"\r"))
+
+    for chunk in chain([first.removeprefix(codecs.BOM_UTF8)], chunks):
         mark = mark or (b"\0" if b"\0" in chunk else b"\n" if b"\n" in chunk else b"")
         rest += chunk
         if mark:
             *whole, rest = rest.split(mark)
-            yield from filter(None, (_path(line, mark) for line in whole))
+            yield from map(path, whole)
         if len(rest) > _LONGEST_PATH_BYTES:
             raise ValueError(f"a line of more than {_LONGEST_PATH_BYTES} bytes is no path")
-    yield from filter(None, [_path(rest, mark)])
-
-
-def _without_mark(begin: bytes) -> bytes:
-    """Take the mark away that some editors put before the first line."""
-    if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise ValueError("it is UTF-16, expected the bytes of file names; save it as UTF-8")
-    return begin.removeprefix(codecs.BOM_UTF8)
-
-
-def _path(line: bytes, mark: bytes) -> str:
-    return os.fsdecode(line if mark == b"\0" else line.removesuffix(b"\r"))
+    yield path(rest)

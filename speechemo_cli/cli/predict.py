@@ -92,7 +92,7 @@ def run(
     terminal.exit_for(sink.failed + found.unreadable, sink.n + found.unreadable)
 
 
-def open_predictor(asked: options.Answering, config: Config, *, isolate: bool) -> Predictor:
+def open_predictor(asked: options.Answering, config: Config, *, isolate: bool = False) -> Predictor:
     """Open what --model names, and say which model answers, what that is worth, and what is odd about it.
 
     Labels are one line of CSV: one that holds a comma stands in quotes.

@@ -12,7 +12,7 @@ import typer
 from speechemo_cli import __version__
 from speechemo_cli.cli import options, signals, terminal
 from speechemo_cli.cli.predict import worth
-from speechemo_cli.errors import AccessError, ConfigError
+from speechemo_cli.errors import AccessError
 
 # More would not answer sooner: each uses what cores there are.
 _MOST_WORKERS = 2
@@ -38,17 +38,10 @@ def run(
     """
     import asyncio
 
-    try:
-        from speechemo_cli.serve import app
-    except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn"):
-            raise
-        raise ConfigError(
-            f"serve needs the package {error.name}", "Run: pip install 'speechemo[serve]'"
-        ) from None
     from speechemo_cli.evaluation.model_card import licences
     from speechemo_cli.inference.predictor import Predictor
     from speechemo_cli.models import model_file
+    from speechemo_cli.serve import app
     from speechemo_cli.serve.workers import WorkerPool, load_model
 
     config = settings.config()

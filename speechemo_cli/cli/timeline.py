@@ -16,6 +16,7 @@ from speechemo_cli.cli.outputs import protect
 from speechemo_cli.cli.predict import files_of, open_predictor
 from speechemo_cli.errors import AudioError, ClipError, ConfigError
 from speechemo_cli.files import display_name, scratch_folder
+from speechemo_cli.inference import timeline_formats
 from speechemo_cli.inference.results import Style
 
 if TYPE_CHECKING:
@@ -77,10 +78,9 @@ def run(
     if single and (plot is not None or output is None or not outputs.is_folder(output)):
         found.require_one()
     config = settings.config(jobs=jobs, **asked.in_config())
-    predictor = open_predictor(asked, config, isolate=not found.is_one_file())
+    predictor = open_predictor(asked, config)
     from speechemo_cli.inference.timeline import timelines
 
-    style = Style.of(predictor)._replace(command="timeline")
     follow = partial(
         timelines,
         predictor,
@@ -90,42 +90,44 @@ def run(
         min_confidence=asked.min_confidence,
         config=config.audio,
     )
+    style = Style.of(predictor)._replace(command="timeline")
     read = [*files_of(predictor), *(recordings or ()), files_from, settings.config_file]
     protect({"--plot": [plot], "--output": [Path(output) if output else None]}, read)
     with outputs.sink(output, chosen, style, writers=WRITERS, protect=read) as sink:
-        _follow_all(follow, found, sink, plot)
+        for recording in found:
+            sink.reserve(recording)
+            protect({"--plot": [plot]}, [recording.path])
+            items = _follow(follow, recording)
+            if plot:
+                _draw(items, plot)
+            sink.write(recording, items)
+        sink.close()
     terminal.exit_for(sink.failed + found.unreadable, sink.n + found.unreadable)
 
 
-def _follow_all(
-    follow: Callable[..., Iterable[Timeline]],
-    found: Iterable[inputs.Input],
-    sink: outputs.Sink,
-    plot: Path | None,
-) -> None:
-    """Write the records of every recording, and draw them."""
+def _follow(follow: Callable[..., Iterable[Timeline]], recording: inputs.Input) -> list[Timeline | ClipError]:
+    """Return the timeline of each channel, up to one that cannot be read."""
+    items: list[Timeline | ClipError] = []
+    with terminal.progress("following", "s") as update:
+
+        def step(seconds: int, total: int | None, stage: str) -> None:
+            update(seconds, total, stage=stage)
+
+        try:
+            followed = follow(_on_disk(recording), on_progress=step)
+            items.extend(replace(one, path=recording.path) for one in followed)
+        except AudioError as error:
+            items.append(ClipError(recording.path, str(error)))
+    return items
+
+
+def _draw(items: Iterable[Timeline | ClipError], plot: Path) -> None:
     from speechemo_cli.inference import plots
 
-    for recording in found:
-        sink.reserve(recording)
-        protect({"--plot": [plot]}, [recording.path])
-        items: list[Timeline | ClipError] = []
-        with terminal.progress("following", "s") as update:
-
-            def step(seconds: int, total: int | None, stage: str, update: Any = update) -> None:
-                update(seconds, total, stage=stage)
-
-            try:
-                followed = follow(_on_disk(recording), on_progress=step)
-                items.extend(replace(one, path=recording.path) for one in followed)
-            except AudioError as error:
-                items.append(ClipError(recording.path, str(error)))
-        for item in items:
-            if plot and not isinstance(item, ClipError):
-                plots.draw_timeline(item, plot)
-                terminal.note(f"timeline: {display_name(plot)}")
-        sink.write(recording, items)
-    sink.close()
+    for item in items:
+        if not isinstance(item, ClipError):
+            plots.draw_timeline(item, plot)
+            terminal.note(f"timeline: {display_name(plot)}")
 
 
 def _on_disk(clip: inputs.Input) -> str:
@@ -147,8 +149,6 @@ class _Csv(Writer):
         self._begun = False
 
     def write(self, item: Any) -> None:
-        from speechemo_cli.inference import timeline_formats
-
         if isinstance(item, ClipError):
             return
         if not self._begun:
@@ -158,15 +158,13 @@ class _Csv(Writer):
             self.emit(csv_line(row))
 
 
-def _text(of: Callable[[Any], Callable[[Timeline], str]]) -> type[Writer]:
+def _text(of: Callable[[Timeline], str]) -> type[Writer]:
     """Make a writer of a format that is one text a recording."""
 
     class Text(Writer):
         def write(self, item: Any) -> None:
             if not isinstance(item, ClipError):
-                from speechemo_cli.inference import timeline_formats
-
-                self.emit(of(timeline_formats)(item))
+                self.emit(of(item))
 
     return Text
 
@@ -184,20 +182,14 @@ class _Table(Writer):
         self.emit(f"{name(item)}\n{terminal.table(['time', 'label', 'conf.'], rows)}\n")
         for warning in item.warnings:
             self.emit(f"warning: {warning}\n")
-        spoken = {label: part for label, part in item.summary.items() if part["share"] > 0}
         block = "█" if terminal.draws_blocks() else "#"
-        shares = sorted(spoken.items(), key=lambda one: -one[1]["share"])
-        bars = [
-            [
-                label,
-                f"{part['speech_s']:.1f} s",
-                f"{part['share']:.0%}",
-                block * round(_RIBBON * part["share"]),
-            ]
-            for label, part in shares
+        shares = [
+            [label, f"{part['speech_s']:.1f} s", f"{share:.0%}", block * round(_RIBBON * share)]
+            for label, part in sorted(item.summary.items(), key=lambda one: -one[1]["share"])
+            if (share := part["share"]) > 0
         ]
-        if bars:
-            self.emit("\n" + terminal.table(["of the speech", "", "", ""], bars) + "\n")
+        if shares:
+            self.emit("\n" + terminal.table(["of the speech", "", "", ""], shares) + "\n")
 
 
 def _clock(seconds: float) -> str:
@@ -211,7 +203,7 @@ WRITERS: dict[str, type[Writer]] = {
     "json": answers.WRITERS["json"],
     "jsonl": answers.WRITERS["jsonl"],
     "csv": _Csv,
-    "srt": _text(lambda formats: formats.to_srt),
-    "audacity": _text(lambda formats: formats.to_audacity),
-    "rttm": _text(lambda formats: formats.to_rttm),
+    "srt": _text(timeline_formats.to_srt),
+    "audacity": _text(timeline_formats.to_audacity),
+    "rttm": _text(timeline_formats.to_rttm),
 }
