@@ -116,15 +116,15 @@ def _top(
 
 def main() -> None:
     """Run the command line and exit with the code that tells what happened."""
-    arguments, shown = sys.argv[1:], terminal.begin()
+    arguments = sys.argv[1:]
     try:
         terminal.prepare_streams()
-        signals.watch(lambda number: _leave(number, shown))
+        signals.watch(_leave)
         _keep_temporary_files_together()
         with signals.raising():
-            code = run(arguments, shown)
+            code = run(arguments)
     except KeyboardInterrupt:  # before the command has begun, or after its end
-        code = _interrupted(arguments, shown)
+        code = _interrupted(arguments)
     if signals.received():
         # An interrupt inside some extension module's import leaves the interpreter determined to end by
         # SIGINT, whatever the exit code. So tidy up here and go; workers follow by themselves.
@@ -135,11 +135,10 @@ def main() -> None:
     sys.exit(code)
 
 
-def _leave(number: int, shown: terminal.Shown) -> None:
+def _leave(number: int) -> None:
     """End the process from beside the main thread, which cannot be waited for."""
-    terminal.begin(shown)
     terminal.take_back_stderr()
-    terminal.error_line(_how_to_go_on(sys.argv[1:], shown))
+    terminal.error_line(_how_to_go_on(sys.argv[1:]))
     files.drop_scratch()
     os._exit(128 + number)
 
@@ -152,9 +151,9 @@ def _keep_temporary_files_together() -> None:
         pass  # there is no place for any: who needs one will say so
 
 
-def run(arguments: list[str], shown: terminal.Shown | None = None) -> int:
+def run(arguments: list[str]) -> int:
     """Run a command line and return its exit code."""
-    shown = terminal.begin(shown)
+    terminal.begin()
     try:
         code = int(application(arguments)(arguments, prog_name="speechemo", standalone_mode=False) or 0)
     except KeyboardInterrupt:
@@ -167,18 +166,17 @@ def run(arguments: list[str], shown: terminal.Shown | None = None) -> int:
         if not signals.received():  # an import that was cut short fails in many ways
             return _fail(error)
         code = ExitCode.INTERRUPTED
-    return (
-        _interrupted(arguments, shown) if code == ExitCode.INTERRUPTED else code
-    )  # caught above, or by typer
+    return _interrupted(arguments) if code == ExitCode.INTERRUPTED else code  # caught above, or by typer
 
 
-def _interrupted(arguments: list[str], shown: terminal.Shown) -> int:
-    terminal.error_line(_how_to_go_on(arguments, shown))
+def _interrupted(arguments: list[str]) -> int:
+    terminal.error_line(_how_to_go_on(arguments))
     return 128 + (signals.received() or signal.SIGINT)
 
 
-def _how_to_go_on(arguments: list[str], shown: terminal.Shown) -> str:
+def _how_to_go_on(arguments: list[str]) -> str:
     """Say after an interrupt what is kept, and how to use it."""
+    shown = terminal.shown
     if shown.stage == "extracting":
         return f"interrupted; {shown.done} of {shown.total} clips done; run it again to go on"
     command = next((argument for argument in arguments if not argument.startswith("-")), "")

@@ -7,7 +7,6 @@ import json
 import os
 import sys
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TextIO
@@ -32,7 +31,7 @@ _NARROW = 50
 
 @dataclass
 class Shown:
-    """What one run shows, and how far it has come."""
+    """What a run shows, and how far it has come."""
 
     quiet: bool = False  # no notes and no progress
     stage: str = ""
@@ -42,23 +41,18 @@ class Shown:
     begun: str = ""  # a line of results that waits for its end, as a bar stands below
 
 
-_SHOWN: ContextVar[Shown] = ContextVar("shown")
+shown = Shown()
 
 
-def begin(shown: Shown | None = None) -> Shown:
-    """Let this thread show what a run shows, by default a new one."""
-    shown = shown or Shown()
-    _SHOWN.set(shown)
-    return shown
-
-
-def _shown() -> Shown:
-    return _SHOWN.get(None) or begin()
+def begin() -> None:
+    """Forget what another run in this process has shown."""
+    global shown
+    shown = Shown()
 
 
 def set_quiet(quiet: bool) -> None:
     """Silence notes and progress for the rest of the run."""
-    _shown().quiet = quiet
+    shown.quiet = quiet
 
 
 def prepare_streams() -> None:
@@ -90,7 +84,6 @@ def write(text: str) -> None:
 
     Exits with 141 where nobody reads any more; AccessError where the disk behind a redirection is full.
     """
-    shown = _shown()
     if shown.over_bar:
         lines, end, shown.begun = f"{shown.begun}{text}".rpartition("\n")
         text = f"{_EMPTY_LINE}{lines}{end}" if end else ""
@@ -124,7 +117,7 @@ def emit_json(command: str, document: Mapping[str, Any]) -> None:
 
 def note(text: str) -> None:
     """Say something to the person, on stderr."""
-    if not _shown().quiet:
+    if not shown.quiet:
         _to_stderr(_escaped(text))
 
 
@@ -206,7 +199,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str =
 
 def shows_progress() -> bool:
     """Whether somebody would see how far a command is."""
-    return not _shown().quiet and (sys.stderr.isatty() or _in_notebook())
+    return not shown.quiet and (sys.stderr.isatty() or _in_notebook())
 
 
 def _draws_bar() -> bool:
@@ -225,7 +218,6 @@ def progress(what: str, unit: str) -> Iterator[Callable[..., None]]:
 
     Yields `update(done, total, text="", stage=what)`. Results and a bar share a terminal.
     """
-    shown = _shown()
     shown.over_bar = _draws_bar() and on_terminal() and os.environ.get("TERM") != "dumb"
     end = "\n"  # what comes after an error is no result
     try:
