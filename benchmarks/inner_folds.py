@@ -66,8 +66,8 @@ def main() -> None:
             results.append(run_protocol("v3", "speaker-5fold", data.subset(rest), changed))
     told = {
         "preset": given.preset,
-        "accuracy": [round(100 * result.pooled.accuracy, 1) for result in results],
-        "nll": [round(result.pooled.nll, 3) for result in results],
+        "accuracy": [round(100 * result.scores.accuracy, 1) for result in results],
+        "nll": [round(result.scores.nll, 3) for result in results],
         "folds": [[round(100 * fold.scores.accuracy, 1) for fold in result.folds] for result in results],
         "conditions": {
             name: round(100 * float(np.mean([result.conditions[name].accuracy for result in results])), 1)

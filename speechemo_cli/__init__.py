@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from speechemo_cli.errors import SpeechemoError as SpeechemoError
     from speechemo_cli.features.dataset import FeatureTable as FeatureTable
     from speechemo_cli.features.dataset import load_features as load_features
+    from speechemo_cli.formatting import progress_lines as progress_lines
     from speechemo_cli.inference.predictor import Answer as Answer
     from speechemo_cli.inference.predictor import Predictor as Predictor
     from speechemo_cli.inference.timeline import Timeline as Timeline
-    from speechemo_cli.progress import progress_lines as progress_lines
 
 __version__ = "0.1.0"
 
@@ -30,7 +30,7 @@ _HOME = {
     "SpeechemoError": "errors",
     "Timeline": "inference.timeline",
     "load_features": "features.dataset",
-    "progress_lines": "progress",
+    "progress_lines": "formatting",
 }
 __all__ = ["__version__", *_HOME]
 

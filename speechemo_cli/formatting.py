@@ -1,11 +1,11 @@
-"""How measures, groups and counts are written wherever a person reads them: terminal, report, model card."""
+"""How measures, groups, counts and progress are written wherever a person reads them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 TITLES = {
     "accuracy": "accuracy",
@@ -35,17 +35,7 @@ def percent(share: float | None) -> str:
 
 
 def measure(metric: str, value: float) -> str:
-    """Write a value of one of `TITLES`: shares in per cent, the others with three digits.
-
-    Parameters
-    ----------
-    metric : str
-    value : float
-
-    Returns
-    -------
-    str
-    """
+    """Write a value of one of `TITLES`: shares in per cent, the others with three digits."""
     return percent(value) if metric in _SHARES else f"{value:.3f}"
 
 
@@ -59,3 +49,28 @@ def interval(metric: str, ci95: Sequence[float] | None, why_none: str = "", befo
 def counted(n: int, noun: str, plural: str = "") -> str:
     """Return `1 clip` or `2 clips`."""
     return f"{n} {noun}" if n == 1 else f"{n} {plural or f'{noun}s'}"
+
+
+def progress_lines(what: str = "done", say: Callable[[str], object] = print) -> Callable[..., None]:
+    """Return an `on_progress(done, total, ..., stage)` that tells each tenth of the work in a line.
+
+    Parameters
+    ----------
+    what : str
+        What the lines begin with, where the work does not name its stage.
+    say : callable
+        Takes a line. By default it is printed, which a notebook shows below its cell.
+    """
+    last, tenths = 0, 0
+
+    def on_progress(done: int, total: int | None = None, *more: str) -> None:
+        nonlocal last, tenths
+        if done < last:  # the next stage
+            tenths = 0
+        last = done
+        now = 10 * done // total if total else 0
+        if now > tenths:
+            tenths = now
+            say(f"{more[-1] if more else what}: {done}/{total} ({10 * now} %)")
+
+    return on_progress

@@ -561,7 +561,7 @@ def test_without_speakers_the_default_split_falls_back_and_an_explicit_one_fails
 def test_a_killed_training_is_gone_on_with_or_given_up_and_both_are_said(
     workdir: Path, corpus_folder: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from speechemo_cli.evaluation import training_cache
+    from speechemo_cli.evaluation import holdout
     from speechemo_cli.models.training import Checkpoint
 
     done: list[int] = []
@@ -573,7 +573,7 @@ def test_a_killed_training_is_gone_on_with_or_given_up_and_both_are_said(
             raise KeyboardInterrupt
 
     def train(*more: str, killed: bool) -> tuple[int, str, list[int]]:
-        monkeypatch.setattr(training_cache, "Checkpoint", partial(Killed if killed else Counted, every_s=0))
+        monkeypatch.setattr(holdout, "Checkpoint", partial(Killed if killed else Counted, every_s=0))
         done.clear()
         arguments = ("--version", "v1", "--epochs", 2, "-o", tmp_path / "v1.keras", "-f", "json")
         code, _, err = run("train", corpus_folder, *arguments, *more)

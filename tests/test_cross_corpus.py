@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, recall_score
 
 from speechemo_cli.corpus.clips import Clip
 from speechemo_cli.errors import DataError, LeakError, NoInputError
-from speechemo_cli.evaluation.cross_corpus import cross_corpus, leave_corpora_out, split_by_label
+from speechemo_cli.evaluation.holdout import cross_corpus, leave_corpora_out, split_by_label
 from speechemo_cli.features.dataset import Dataset
 
 
@@ -40,12 +40,12 @@ def test_cross_corpus_trains_on_one_side_and_scores_the_other(
     result = crossed.result
     answers = result.probabilities.argmax(axis=1)
     np.testing.assert_array_equal(result.truth, test.targets)
-    assert result.pooled.n == len(test.examples)
-    assert result.pooled.accuracy == pytest.approx(accuracy_score(test.targets, answers))
+    assert result.scores.n == len(test.examples)
+    assert result.scores.accuracy == pytest.approx(accuracy_score(test.targets, answers))
     # The label that the test lacks is a possible answer, and no part of UAR.
     assert result.labels == TRAINING_LABELS
     uar = recall_score(test.targets, answers, labels=[0, 2], average="macro")
-    assert result.pooled.uar == pytest.approx(uar)
+    assert result.scores.uar == pytest.approx(uar)
     assert crossed.shared_labels == (TRAINING_LABELS[0], TRAINING_LABELS[2])
     assert (result.trained_corpora, result.tested_corpora) == (("a",), ("b",))
     assert crossed.shared_speakers == ()

@@ -9,7 +9,7 @@ from sklearn.metrics import accuracy_score, recall_score
 
 from speechemo_cli.corpus.clips import Clip
 from speechemo_cli.corpus.splits import Example
-from speechemo_cli.evaluation.groups import Group, by_group, group_of_clips
+from speechemo_cli.evaluation.results import Answers, group_of_clips
 from speechemo_cli.formatting import SEEN, TRAINED, UNKNOWN, UNSEEN
 
 
@@ -44,7 +44,7 @@ def test_by_group_scores_each_group_as_scikit_learn_does(rng: np.random.Generato
     truth, probabilities = rng.integers(0, 2, 120), rng.dirichlet((1, 1), 120).astype(np.float32)
     names = rng.choice([UNSEEN, TRAINED, SEEN], 120)
 
-    groups = by_group(names, ("happy", "sad"), examples, truth, probabilities)
+    groups = Answers(("happy", "sad"), examples, truth, probabilities).where(names)
 
     assert list(groups) == [UNSEEN, SEEN, TRAINED]
     for name, group in groups.items():
@@ -52,7 +52,7 @@ def test_by_group_scores_each_group_as_scikit_learn_does(rng: np.random.Generato
         assert group.scores.n == at.sum()
         assert group.scores.accuracy == pytest.approx(accuracy_score(truth[at], answers[at]))
         assert group.scores.uar == pytest.approx(recall_score(truth[at], answers[at], average="macro"))
-        assert np.sum(group.to_dict()["confusion"]) == at.sum()
+        assert np.sum(group.summary()["confusion"]) == at.sum()
 
 
 def test_a_group_says_whose_its_figures_are_and_why_there_is_no_interval() -> None:
@@ -62,9 +62,9 @@ def test_a_group_says_whose_its_figures_are_and_why_there_is_no_interval() -> No
         for (corpus, who), n in counts.items()
         for i in range(n)
     )
-    group = Group(("sad", "calm"), (*examples, examples[0]), np.zeros(5, int), np.eye(2)[np.zeros(5, int)])
+    group = Answers(("sad", "calm"), (*examples, examples[0]), np.zeros(5, int), np.eye(2)[np.zeros(5, int)])
 
     # A clip that is tested twice is one clip, and ben of another corpus another speaker.
     assert group.whose == "nemo: 1 speaker, 1 clip; own: 2 speakers, 3 clips"
-    assert group.to_dict()["ci95"] is None
-    assert group.to_dict()["no_interval"] == "3 speakers: no interval"
+    assert group.summary()["ci95"] is None
+    assert group.summary()["no_interval"] == "3 speakers: no interval"

@@ -11,8 +11,8 @@ import pytest
 from conftest import Fitted, blurred, told, trained_with
 
 from speechemo_cli.corpus.clips import Clip
-from speechemo_cli.evaluation import holdout, training_cache
-from speechemo_cli.evaluation.calibration import apply_temperature
+from speechemo_cli.evaluation import holdout
+from speechemo_cli.evaluation.metrics import apply_temperature
 from speechemo_cli.features.dataset import Dataset
 from speechemo_cli.models import training
 from speechemo_cli.models.training import Checkpoint
@@ -268,7 +268,7 @@ def test_the_network_is_corrected_by_a_temperature_from_its_training_clips_alone
     held_out = {data.x[i].tobytes() for i in (*result.holdout.seen, *result.holdout.new)}
     assert len(calls) == 5
     assert all(held_out.isdisjoint(row.tobytes() for row in call.rows.x) for call in calls)
-    assert result.calibration.result.pooled.n == len(result.holdout.train)
+    assert result.calibration.result.scores.n == len(result.holdout.train)
 
 
 def test_clips_are_unlike_the_training_above_what_99_of_100_of_left_out_speakers_have(
@@ -371,7 +371,7 @@ def test_a_killed_training_is_gone_on_with_only_when_asked(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, config = told(rng, speakers=3, clips=4), trained_with(epochs=3)
-    monkeypatch.setattr(training_cache, "Checkpoint", partial(Checkpoint, every_s=0))
+    monkeypatch.setattr(holdout, "Checkpoint", partial(Checkpoint, every_s=0))
 
     def train(killed_at: int | None, *, resume: bool) -> list[int]:
         seen: list[int] = []

@@ -42,7 +42,7 @@ def test_every_answer_of_a_protocol_is_written_and_read_back(rng: np.random.Gene
     assert {row["fold"] for row in rows} == {"1", "2", "3"}
     sums = [sum(float(row[f"p_{label}"]) for label in result.labels) for row in rows]
     assert sums == pytest.approx([1.0] * 90, abs=1e-4)
-    assert np.mean([row["truth"] == row["answer"] for row in rows]) == pytest.approx(result.pooled.accuracy)
+    assert np.mean([row["truth"] == row["answer"] for row in rows]) == pytest.approx(result.scores.accuracy)
     first = result.examples[0]
     told_of_it = (rows[0]["path"], rows[0]["speaker"], rows[0]["gender"], rows[0]["intensity"])
     assert told_of_it == (first.clip.path, first.clip.speaker, first.clip.gender, str(first.clip.intensity))

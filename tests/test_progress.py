@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from speechemo_cli.progress import progress_lines
+from speechemo_cli.formatting import progress_lines
 
 
 def test_progress_lines_tell_each_tenth_once() -> None:

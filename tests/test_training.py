@@ -10,7 +10,7 @@ from conftest import built, told
 
 from speechemo_cli.config import TrainConfig
 from speechemo_cli.errors import ConfigError, SpeechemoError
-from speechemo_cli.evaluation.calibration import apply_temperature
+from speechemo_cli.evaluation.metrics import apply_temperature
 from speechemo_cli.models import VERSIONS, training, version_module
 from speechemo_cli.models.keras_backend import load_keras
 from speechemo_cli.models.training import Rows

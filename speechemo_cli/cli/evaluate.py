@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from speechemo_cli.config import Config
     from speechemo_cli.corpus.clips import Collection
     from speechemo_cli.corpus.splits import Example
-    from speechemo_cli.evaluation.groups import Group
     from speechemo_cli.evaluation.protocols import OnEpoch
-    from speechemo_cli.evaluation.results import ProtocolResult
+    from speechemo_cli.evaluation.results import Answers, ProtocolResult
     from speechemo_cli.features.extraction import Extraction
 
 
@@ -223,7 +222,7 @@ def _model_file(
     if options.is_table(format_):
         terminal.emit(score_tables.of_model(result))
     else:
-        parts = {name: group.to_dict() for name, group in result.groups.items()}
+        parts = {name: group.summary() for name, group in result.groups.items()}
         headline = next(iter(parts))
         terminal.emit_json(
             "evaluate",
@@ -298,7 +297,7 @@ def _between_corpora(
     seeds: int,
 ) -> None:
     started = time.perf_counter()
-    from speechemo_cli.evaluation import cross_corpus, protocols
+    from speechemo_cli.evaluation import holdout, protocols
     from speechemo_cli.features import dataset
 
     found = corpora.find(config, [*between.train, *between.test], **files.protection())
@@ -307,13 +306,13 @@ def _between_corpora(
     with terminal.progress("extracting", "clips") as update:
         clips = found.only(between.train).clips
         train = dataset.load(clips, config, preset.feature_set, others=preset.others, on_progress=update)
-        kept, left_out = cross_corpus.split_by_label(found.only(between.test).clips, train.labels)
+        kept, left_out = holdout.split_by_label(found.only(between.test).clips, train.labels)
         test = dataset.load(kept, config, preset.feature_set, train.labels, on_progress=update, beside=train)
     corpora.report_loaded(train, test)
     if left_out:
         counts = display_name(", ".join(f"{label} ({n})" for label, n in left_out.items()))
         terminal.warn(f"left out of the test, as the training has no such label: {counts} clips")
-    by_seed = _by_seed(seeds, 1, config, partial(cross_corpus.cross_corpus, version, train, test))
+    by_seed = _by_seed(seeds, 1, config, partial(holdout.cross_corpus, version, train, test))
     extraction = replace(train.extraction, failed=[*train.extraction.failed, *test.extraction.failed])
     document = {**by_seed[config.seed].to_dict(), "left_out": left_out, **_finish(found, extraction, started)}
     results = {seed: crossed.result for seed, crossed in by_seed.items()}
@@ -372,7 +371,7 @@ def _paths(pairs: Iterable[tuple[Example, Example]]) -> list[list[str]]:
     return [[one.clip.path, other.clip.path] for one, other in pairs]
 
 
-def _draw(groups: dict[str, Group], labels: tuple[str, ...], title: str, path: Path) -> None:
+def _draw(groups: dict[str, Answers], labels: tuple[str, ...], title: str, path: Path) -> None:
     from speechemo_cli.evaluation import plots
 
     titles = {

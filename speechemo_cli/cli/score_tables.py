@@ -23,10 +23,9 @@ from speechemo_cli.formatting import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from speechemo_cli.evaluation.groups import Group
     from speechemo_cli.evaluation.holdout import ModelResult
     from speechemo_cli.evaluation.metrics import Scores
-    from speechemo_cli.evaluation.results import ProtocolResult
+    from speechemo_cli.evaluation.results import Answers, ProtocolResult
 
 
 _MEANINGS = {
@@ -49,12 +48,11 @@ def per_class_table(parts: Mapping[str, Scores]) -> str:
     columns = ["label"]
     for name in parts:
         columns += [f"{name}: clips", "precision", "recall"]
-    labels = [score.label for score in next(iter(parts.values())).per_class]
     rows = []
-    for i, label in enumerate(labels):
+    for label in next(iter(parts.values())).per_class:
         row = [label]
         for scores in parts.values():
-            one = scores.per_class[i]
+            one = scores.per_class[label]
             row += [str(one.n), percent(one.precision), percent(one.recall)]
         rows.append(row)
     return terminal.table(columns, rows)
@@ -62,7 +60,7 @@ def per_class_table(parts: Mapping[str, Scores]) -> str:
 
 def confusion_table(scores: Scores, title: str) -> str:
     """Lay out a confusion matrix: rows are the truth, columns the answers; the title says of whom it is."""
-    labels = [score.label for score in scores.per_class]
+    labels = list(scores.per_class)
     rows = [
         [label, *(str(n) if n else "·" if terminal.draws_blocks() else "." for n in counts)]
         for label, counts in zip(labels, scores.confusion, strict=True)
@@ -94,7 +92,7 @@ def of_model(result: ModelResult) -> str:
     )
 
 
-def _matrices(groups: Mapping[str, Group]) -> list[str]:
+def _matrices(groups: Mapping[str, Answers]) -> list[str]:
     """Lay out a confusion matrix for each group, titled with whose it is."""
     return [confusion_table(group.scores, f"{title} ({group.whose})") for title, group in groups.items()]
 
@@ -152,10 +150,10 @@ def of_protocol(result: ProtocolResult) -> str:
             f"In this protocol {result.protocol.meaning}.{_more_corpora(result)}{_correction(result)}",
             *(f"Note: {display_name(caution)}." for caution in result.cautions),
             "",
-            per_class_table({"all folds" if several else "test": result.pooled}),
+            per_class_table({"all folds" if several else "test": result.scores}),
             *_matrices({GROUP_TITLES[name]: group for name, group in result.groups.items()}),
             *([terminal.table(["slice", "", "clips", "accuracy", "UAR"], slices)] if slices else []),
-            *_conditions(result.conditions, result.pooled),
+            *_conditions(result.conditions, result.scores),
         ]
     )
 
@@ -200,7 +198,7 @@ def _conditions(scores: Mapping[str, Scores], plain: Scores) -> list[str]:
 
 def report_calibration(lacking: bool, temperatures: Sequence[float]) -> None:
     """Say where confidences could not be corrected, or only as far as is allowed."""
-    from speechemo_cli.evaluation.calibration import at_bound
+    from speechemo_cli.evaluation.metrics import at_bound
 
     if lacking:
         terminal.warn(

@@ -243,7 +243,7 @@ def _display(unit: str) -> AbstractContextManager[Callable[[int, int | None, str
         return _bar(unit)
     if not shows_progress():
         return nullcontext(lambda *_: None)
-    from speechemo_cli.progress import progress_lines
+    from speechemo_cli.formatting import progress_lines
 
     return nullcontext(progress_lines(say=lambda line: _to_stderr(_escaped(line))))
 

@@ -201,7 +201,7 @@ def _epoch_text(values: Any) -> str:
 
 
 def _table(result: HoldoutResult, epochs: int, seed: int, files: list[Path]) -> str:
-    left_out = result.calibration.result.pooled if result.calibration else None
+    left_out = result.calibration.result.scores if result.calibration else None
     parts = {
         "training clips": result.train,
         "the same, each speaker left out in turn": left_out,
@@ -209,7 +209,7 @@ def _table(result: HoldoutResult, epochs: int, seed: int, files: list[Path]) -> 
         "held out, unseen speakers": result.new,
         **{f"  {corpus}": scores for corpus, scores in result.new_by_corpus.items()},
         **{
-            f"{name}, by a training without it": crossed.result.pooled
+            f"{name}, by a training without it": crossed.result.scores
             for name, crossed in result.other_corpora.items()
         },
     }
@@ -267,6 +267,6 @@ def _in_words(result: HoldoutResult) -> list[str]:
         lines.append(
             f"Confidences are corrected by a temperature of {result.calibration.temperature:.2f}. On speakers"
             f" left out, the {n} answers with 75 to 85 % confidence were {share}; ECE"
-            f" {percent(result.calibration.result.pooled.ece)}."
+            f" {percent(result.calibration.result.scores.ece)}."
         )
     return lines

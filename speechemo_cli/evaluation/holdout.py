@@ -1,17 +1,19 @@
-"""Train with a hold-out and score it; score a model file by what it was trained on."""
+"""Train once and score: with a hold-out, on other corpora; score a model file by what it was trained on."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from speechemo_cli.corpus.folds import Fold, Protocol
 from speechemo_cli.corpus.known import RAVDESS
-from speechemo_cli.corpus.splits import Example, Holdout, hold_out, parted
-from speechemo_cli.evaluation.cross_corpus import CrossCorpusResult, leave_corpora_out
-from speechemo_cli.evaluation.groups import PUBLIC_CORPORA, Group, by_group, group_of_clips
+from speechemo_cli.corpus.labels import ordered
+from speechemo_cli.corpus.splits import Holdout, check_no_leakage, hold_out, parted, require_labels, spoken
+from speechemo_cli.errors import NoInputError
 from speechemo_cli.evaluation.metrics import Scores, score
 from speechemo_cli.evaluation.protocols import (
     Calibration,
@@ -19,43 +21,37 @@ from speechemo_cli.evaluation.protocols import (
     calibrate,
     calibration_folds,
     preset_of,
+    run_folds,
+    training_path,
+    uncalibrated,
     within,
 )
-from speechemo_cli.evaluation.training_cache import CachedTraining
+from speechemo_cli.evaluation.results import PUBLIC_CORPORA, Answers, ProtocolResult, group_of_clips
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.formatting import SEEN, TRAINED, counted
 from speechemo_cli.models import training
 from speechemo_cli.models.metadata import ModelMetadata
 from speechemo_cli.models.model_file import library_versions
+from speechemo_cli.models.training import Checkpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from speechemo_cli.config import Config
-    from speechemo_cli.corpus.splits import Positions
+    from speechemo_cli.corpus.clips import Clip
+    from speechemo_cli.corpus.splits import Example, Positions
     from speechemo_cli.features.dataset import Dataset
-    from speechemo_cli.models.training import Checkpoint
 
 
 @dataclass(frozen=True)
 class HoldoutResult:
-    """A trained network with its scores on what was held out.
+    """A trained network with its scores on the training clips and on what was held out.
 
-    Attributes
-    ----------
-    model : keras.Model
-    metadata : ModelMetadata
-    train, seen, new : Scores or None
-        On the training clips, on held-out clips of seen speakers, on unseen speakers.
-    new_by_corpus : dict of str to Scores
-        On the unseen speakers of each corpus; empty where all are of one.
-    holdout : Holdout
-    calibration : Calibration or None
-        None where the preset asks for none, or fewer than two training speakers are known.
-    other_corpora : dict of str to CrossCorpusResult
-        By corpus, what a training without it was worth on it.
-    unfinished : Checkpoint
-        From which `resume` has the network again without training it; to drop once it is saved.
-    near_copies : tuple of (Example, Example)
-        Training and held-out clips that are nearly the same recording.
+    `seen` is on held-out clips of seen speakers, `new` on unseen speakers, `new_by_corpus` on those of each
+    corpus, empty where all are of one. `calibration` is None where the preset asks for none, or fewer than
+    two training speakers are known. `other_corpora` tells what a training without a corpus was worth on it.
+    From `unfinished`, to drop once the network is saved, `resume` has it again without training it.
+    `near_copies` are training and held-out clips that are nearly the same recording.
     """
 
     model: Any
@@ -84,33 +80,21 @@ class HoldoutResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the results as JSON has them and as the model file keeps them."""
-
-        def part(scores: Scores | None, **more: Any) -> dict[str, Any] | None:
-            return None if scores is None else {**scores.to_dict(), **more}
-
         unlike = self.metadata.unlike
+        seen, new = (scores.to_dict() if scores else None for scores in (self.seen, self.new))
+        if new:
+            new["speakers"] = list(self.holdout.new_speakers)
+            new["by_corpus"] = {name: scores.brief() for name, scores in self.new_by_corpus.items()}
         return {
             "train": {"accuracy": self.train.accuracy, "n": self.train.n},
-            "test": {
-                "seen_speakers": part(self.seen),
-                "new_speakers": part(
-                    self.new,
-                    speakers=list(self.holdout.new_speakers),
-                    by_corpus={
-                        name: {"n": one.n, "accuracy": one.accuracy, "uar": one.uar}
-                        for name, one in self.new_by_corpus.items()
-                    },
-                ),
-            },
+            "test": {"seen_speakers": seen, "new_speakers": new},
             "untrained_labels": list(self.holdout.untrained_labels),
             "n_near_copies": len(self.near_copies),
             "temperature": self.metadata.temperature,
             "cross_validated": self.calibration.result.to_dict() if self.calibration else None,
             "other_corpora": {
                 name: {
-                    "n": one.result.pooled.n,
-                    "accuracy": one.result.pooled.accuracy,
-                    "uar": one.result.pooled.uar,
+                    **one.result.scores.brief(),
                     "labels": list(one.shared_labels),
                     "unlike": None
                     if unlike is None
@@ -119,12 +103,6 @@ class HoldoutResult:
                 for name, one in self.other_corpora.items()
             },
         }
-
-
-def _unlike_above(calibration: Calibration) -> float:
-    """Return the distance that 99 of 100 clips of left-out speakers stay below."""
-    distances = np.concatenate([fold.distances for fold in calibration.result.folds])
-    return round(float(np.quantile(distances, 0.99)), 4)
 
 
 def train_with_holdout(
@@ -139,35 +117,23 @@ def train_with_holdout(
 
     Where the preset says so, the network's confidences are corrected by a temperature from
     speaker-disjoint folds of the training clips. What an interrupted run needs to go on stays until
-    the caller has saved the network and drops `HoldoutResult.unfinished`.
-
-    Parameters
-    ----------
-    version : str
-    data : Dataset
-    config : Config
-    on_epoch : callable, optional
-    resume : bool
-        Go on where a killed training of the same clips and settings stopped.
-
-    Raises
-    ------
-    DataError
-        The clips do not allow this split.
+    the caller has saved the network and drops `HoldoutResult.unfinished`; with `resume` a killed training of
+    the same clips and settings goes on where it stopped. Raises DataError where the clips do not allow
+    this split.
     """
     holdout = hold_out(data.examples, config.train.split, config.train.test_share, config.seed)
     preset = preset_of(version, config)
+    held_out = {"seen": holdout.seen, "new": holdout.new}
     inner = data.subset(holdout.train)
     n_folds = len(calibration_folds(inner, config)) if preset.calibrate else 0
     n_corpora = len(set(inner.corpora.tolist())) if n_folds else 1
     first = n_folds + (n_corpora if n_corpora > 1 else 0)  # trainings before the one that is kept
     total = (first + 1) * preset.epochs
-    parts = {"train": holdout.train, "seen": holdout.seen, "new": holdout.new}
-    calibration, heldout_corpora = None, {}
+    calibration, other_corpora, unlike = None, {}, None
     if n_folds:
         calibration = calibrate(version, inner, config, within(on_epoch, "", 0, total))
         without_one = within(on_epoch, "", n_folds * preset.epochs, total)
-        heldout_corpora = leave_corpora_out(version, inner, config, without_one)
+        other_corpora = leave_corpora_out(version, inner, config, without_one)
     unfinished = unfinished_training(version, data, config)
     if not resume:
         unfinished.drop()
@@ -177,19 +143,20 @@ def train_with_holdout(
         training.rows_of(data, holdout.train, preset),
         len(data.labels),
         config.seed,
-        watch={name: (data.x[at], data.targets[at]) for name, at in parts.items() if name != "train"},
+        watch={name: (data.x[at], data.targets[at]) for name, at in held_out.items()},
         on_epoch=partial(within(on_epoch, "training", first * preset.epochs, total), ""),
         checkpoint=unfinished,
     )
     if calibration:
         training.divide_logits(trained.model, calibration.temperature)
+        # The distance that 99 of 100 clips of left-out speakers stay below.
+        distances = np.concatenate([fold.distances for fold in calibration.result.folds])
+        unlike = round(float(np.quantile(distances, 0.99)), 4)
 
     def scored(at: Positions) -> Scores:
         return score(data.targets[at], training.predict(trained.model, data.x[at]), data.labels)
 
     new_corpora = sorted(set(data.corpora[holdout.new].tolist()))
-    new_by_corpus = {name: scored(holdout.new[data.corpora[holdout.new] == name]) for name in new_corpora}
-    sides = [[data.examples[i] for i in at] for at in (holdout.train, [*holdout.seen, *holdout.new])]
     metadata = ModelMetadata(
         version=version,
         labels=data.labels,
@@ -203,18 +170,21 @@ def train_with_holdout(
         data=_told_of(data, holdout),
         history={name: [round(value, 6) for value in values] for name, values in trained.history.items()},
         parameters=trained.model.count_params(),
-        unlike=_unlike_above(calibration) if calibration else None,
+        unlike=unlike,
     )
+    sides = [[data.examples[i] for i in at] for at in (holdout.train, [*holdout.seen, *holdout.new])]
     return HoldoutResult(
         trained.model,
         metadata,
         scored(holdout.train),
         scored(holdout.seen) if len(holdout.seen) else None,
         scored(holdout.new) if len(holdout.new) else None,
-        new_by_corpus if len(new_corpora) > 1 else {},
+        {name: scored(holdout.new[data.corpora[holdout.new] == name]) for name in new_corpora}
+        if len(new_corpora) > 1
+        else {},
         holdout,
         calibration,
-        heldout_corpora,
+        other_corpora,
         unfinished,
         parted(data.near_copies, *sides),
     )
@@ -252,41 +222,27 @@ def _told_of(data: Dataset, holdout: Holdout) -> dict[str, Any]:
 def unfinished_training(version: str, data: Dataset, config: Config) -> Checkpoint:
     """Return where the state of this training is kept until it is finished."""
     holdout = hold_out(data.examples, config.train.split, config.train.test_share, config.seed)
-    preset = preset_of(version, config)
-    return CachedTraining(version, preset, data, holdout.train, config.seed, config, "train").checkpoint
+    path = training_path(version, data, holdout.train, config.seed, config)
+    # What is watched differs from that of a fold, and so does the history.
+    return Checkpoint(path.with_suffix(".train.npz"))
 
 
 @dataclass(frozen=True)
 class ModelResult:
     """Scores of a model file, by what is known of the speakers.
 
-    Attributes
-    ----------
-    metadata : ModelMetadata
-    groups : dict of str to Group
-        By `groups.GROUPS`, those there are: unseen speakers; unknown ones, where neither the clips nor the
-        model file tell enough; other clips of seen speakers, near copies of clips it was trained on among
-        them; and these, which show its memory, not its skill. The first is what counts.
-    conditions : dict of str to Scores
-        On the clips of the first group under other recording conditions.
+    `groups` are those of `formatting.GROUPS` that have clips: unseen speakers; unknown ones, where neither
+    the clips nor the model file tell enough; other clips of seen speakers, near copies of clips it was
+    trained on among them; and these, which show its memory, not its skill. The first is what counts, and
+    `conditions` are scores on its clips under other recording conditions.
     """
 
-    metadata: ModelMetadata
-    groups: dict[str, Group]
+    groups: dict[str, Answers]
     conditions: dict[str, Scores]
 
 
 def score_model(model: Any, metadata: ModelMetadata, data: Dataset) -> ModelResult:
-    """Score a model on labelled clips, by what it was trained on.
-
-    Parameters
-    ----------
-    model : keras.Model
-    metadata : ModelMetadata
-    data : Dataset
-        Its labels must be the model's.
-    """
-    answers = training.predict(model, data.x)
+    """Score a model on labelled clips, by what it was trained on; `data` must have the model's labels."""
     contents, samples = metadata.trained_on(), metadata.trained_on_samples()
     exact = [example.sha256 in contents or example.key in samples for example in data.examples]
     trained = {data.examples[i] for i in np.flatnonzero(exact)}
@@ -301,10 +257,129 @@ def score_model(model: Any, metadata: ModelMetadata, data: Dataset) -> ModelResu
     names = group_of_clips(clips, {*metadata.data.get("speakers", ()), *own}, nameless)
     names = np.where([example in copies for example in data.examples], SEEN, names)
     names = np.where(exact, TRAINED, names)
-    groups = by_group(names, data.labels, data.examples, data.targets, answers)
+    answers = Answers(data.labels, data.examples, data.targets, training.predict(model, data.x))
+    groups = answers.where(names)
     counts = names == next(iter(groups))
     by_condition = {
         name: score(data.targets[counts], training.predict(model, x[counts]), data.labels)
         for name, x in data.by_condition.items()
     }
-    return ModelResult(metadata, groups, by_condition)
+    return ModelResult(groups, by_condition)
+
+
+@dataclass(frozen=True)
+class _CrossCorpus(Protocol):
+    """One training on some corpora, one test on others."""
+
+    told: str = ""
+
+    @property
+    def meaning(self) -> str:
+        return self.told
+
+
+@dataclass(frozen=True)
+class CrossCorpusResult:
+    """Scores on corpora that were not trained on; UAR is the mean over the labels that both sides have.
+
+    `shared_labels` and `shared_speakers` (ids) are what both sides have.
+    """
+
+    result: ProtocolResult
+    shared_labels: tuple[str, ...]
+    shared_speakers: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON has: that of a protocol, and what the two sides share."""
+        return {
+            **self.result.to_dict(),
+            "shared_labels": list(self.shared_labels),
+            "shared_speakers": list(self.shared_speakers),
+        }
+
+
+def split_by_label(clips: Sequence[Clip], labels: Sequence[str]) -> tuple[list[Clip], dict[str, int]]:
+    """Keep the test clips whose labels are trained on, and count the others by label.
+
+    Raises NoInputError where none is left.
+    """
+    kept = [clip for clip in clips if clip.label in labels]
+    counts = Counter(clip.label for clip in clips if clip.label not in labels)
+    left_out = {label: counts[label] for label in ordered(counts)}
+    if not kept:
+        raise NoInputError(
+            f"no test clip has a label of the training: found {', '.join(left_out) or 'no clips'}, "
+            f"expected {', '.join(labels)}",
+            "Labels of a manifest or of folders can be renamed",
+        )
+    return kept, left_out
+
+
+def cross_corpus(
+    version: str, train: Dataset, test: Dataset, config: Config, on_epoch: OnEpoch | None = None
+) -> CrossCorpusResult:
+    """Train a version on every clip of one data set and score it on every clip of another.
+
+    Both have the list of labels of the training. Sung clips beside spoken ones are trained on, never tested.
+    Where the preset says so, confidences are corrected by a temperature from speaker-disjoint folds of the
+    training. Raises DataError where the training has fewer than two labels, LeakError where the same
+    recording stands on both sides.
+    """
+    data = replace(
+        train,
+        examples=train.examples + test.examples,
+        x=np.concatenate([train.x, test.x]),
+        targets=np.concatenate([train.targets, test.targets]),
+        durations_s=np.concatenate([train.durations_s, test.durations_s]),
+        near_copies=tuple(dict.fromkeys(train.near_copies + test.near_copies)),
+        # What is tested alone has no augmented copies.
+        others={
+            name: np.concatenate([rows, np.zeros((len(test.x), *rows.shape[1:]), np.float32)])
+            for name, rows in train.others.items()
+        },
+    )
+    n = len(train.examples)
+    return _cross(version, data, np.arange(n), np.arange(n, len(data.examples)), config, on_epoch)
+
+
+def leave_corpora_out(
+    version: str, data: Dataset, config: Config, on_epoch: OnEpoch | None = None
+) -> dict[str, CrossCorpusResult]:
+    """Leave each corpus out of the training in turn and test on it: what a model is worth on other corpora.
+
+    By the name of the corpus that was left out; empty where there is one corpus alone.
+    """
+    names = sorted(set(data.corpora.tolist()))
+    results = {}
+    epochs = preset_of(version, config).epochs
+    for i, name in enumerate(names if len(names) > 1 else []):
+        train = np.flatnonzero(data.corpora != name)
+        test = np.flatnonzero((data.corpora == name) & np.isin(data.targets, data.targets[train]))
+        if len(test) and len(set(data.targets[train].tolist())) > 1:
+            inside = within(on_epoch, f"without {name}", i * epochs, len(names) * epochs)
+            results[name] = _cross(version, data, train, test, uncalibrated(config), inside)
+    return results
+
+
+def _cross(
+    version: str, data: Dataset, train: Positions, test: Positions, config: Config, on_epoch: OnEpoch | None
+) -> CrossCorpusResult:
+    test = test[spoken([data.examples[i] for i in test])]
+    require_labels([data.examples[i] for i in train])
+    check_no_leakage(data.examples, train, test)
+    trained, tested = ({data.examples[i].clip.speaker_id or "" for i in at} - {""} for at in (train, test))
+    shared_speakers = tuple(sorted(trained & tested))
+    targets = set(data.targets[train].tolist()) & set(data.targets[test].tolist())
+    shared_labels = tuple(data.labels[i] for i in sorted(targets))
+    corpora = [tuple(sorted(set(data.corpora[at].tolist()))) for at in (train, test)]
+    told = (
+        f"every clip of {', '.join(corpora[0])} is trained on"
+        f" and every clip of {', '.join(corpora[1])} tested;"
+        f" UAR is over the {len(shared_labels)} labels that both have"
+    )
+    if shared_speakers:
+        told += f"; {len(shared_speakers)} speakers stand in both"
+    rules = _CrossCorpus("cross-corpus", bool(shared_speakers), False, 1, told=told)
+    fold = Fold("1", train, test, config.seed, tuple(sorted(tested)))
+    result = run_folds(version, rules, [fold], data, config, on_epoch)
+    return CrossCorpusResult(replace(result, trained_corpora=corpora[0]), shared_labels, shared_speakers)

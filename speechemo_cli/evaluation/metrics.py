@@ -1,4 +1,4 @@
-"""Scores of a set of answers, and how sure one can be of them."""
+"""Scores of a set of answers, how sure one can be of them, and the temperature that corrects confidences."""
 
 from __future__ import annotations
 
@@ -15,22 +15,25 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Targets = NDArray[np.int64]
-    Probabilities = NDArray[np.floating[Any]]
+    Probabilities = NDArray[np.float32]
 
-# Bins of equal mass: with equal widths, most of a sure network's answers fall into one bin.
-ECE_BINS = 15
 # The metrics that get an interval.
 METRICS = ("accuracy", "uar", "macro_f1", "nll", "brier", "ece")
 # Drawn anew, fewer speakers give an interval that says little but how much these few differ.
 MIN_SPEAKERS = 5
+# A temperature beyond these bounds belongs to a network that knows nothing, or to a handful of clips.
+TEMPERATURE_BOUNDS = (0.2, 10.0)
+# Bins of equal mass: with equal widths, most of a sure network's answers fall into one bin.
+_ECE_BINS = 15
 _DRAWS = 1000
+# The least probability whose logarithm float32 tells from the next one's.
+_LEAST = 1e-30
 
 
 @dataclass(frozen=True)
 class ClassScore:
     """Precision and recall of one label; None where nothing was answered so, or nothing is so."""
 
-    label: str
     n: int
     precision: float | None
     recall: float | None
@@ -40,26 +43,10 @@ class ClassScore:
 class Scores:
     """What a set of answers is worth.
 
-    Attributes
-    ----------
-    n : int
-        Clips.
-    accuracy : float
-        Share of right answers (WA in the field's papers).
-    uar : float
-        Unweighted average recall: the mean of the recalls of the labels that occur.
-    macro_f1 : float
-        Mean F1 of the labels that occur.
-    nll : float
-        Mean negative logarithm of the probability given to the truth, in nats.
-    brier : float
-        Mean squared distance of the probabilities from the truth, 0 to 2 (Brier 1950).
-    ece : float
-        Expected calibration error: mean difference of confidence and accuracy, in
-        `ECE_BINS` bins of equal mass (Nguyen & O'Connor 2015).
-    per_class : tuple of ClassScore
-    confusion : tuple of tuple of int
-        Rows are the truth, columns the answers.
+    `accuracy` is the share of right answers (WA in the field's papers). `uar`, the unweighted average recall,
+    and `macro_f1` are means over the labels that occur. `nll` is the mean negative logarithm of the
+    probability given to the truth, in nats; `brier` the mean squared distance of the probabilities from the
+    truth, 0 to 2 (Brier 1950). Of `confusion`, rows are the truth and columns the answers.
     """
 
     n: int
@@ -69,117 +56,74 @@ class Scores:
     nll: float
     brier: float
     ece: float
-    per_class: tuple[ClassScore, ...]
+    per_class: dict[str, ClassScore]
     confusion: tuple[tuple[int, ...], ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, with `per_class` by label."""
-        per_class = {
-            c.label: {"n": c.n, "precision": c.precision, "recall": c.recall} for c in self.per_class
-        }
-        return {**asdict(self), "per_class": per_class}
+        """Return plain values, as JSON has them."""
+        return asdict(self)
+
+    def brief(self) -> dict[str, Any]:
+        """Return the few numbers that stand in a row of a table."""
+        return {"n": self.n, "accuracy": self.accuracy, "uar": self.uar}
 
 
 def score(truth: Targets, probabilities: Probabilities, labels: Sequence[str]) -> Scores:
-    """Score answers against the truth.
-
-    Parameters
-    ----------
-    truth : np.ndarray [shape=(n,), dtype=int64]
-        Positions in `labels`; at least one.
-    probabilities : np.ndarray [shape=(n, n_labels)]
-        Rows sum to 1; the answer is the largest.
-    labels : sequence of str
-    """
-    from sklearn.metrics import confusion_matrix
-
-    matrix = confusion_matrix(truth, probabilities.argmax(axis=1), labels=range(len(labels)))
-    right, true_n, answered_n = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
-    per_class = tuple(
-        ClassScore(
-            label,
-            int(true_n[i]),
-            float(right[i] / answered_n[i]) if answered_n[i] else None,
-            float(right[i] / true_n[i]) if true_n[i] else None,
+    """Score answers [shape=(n, n_labels)] against the truth [shape=(n,)], which has positions in `labels`."""
+    values, matrix = _measure(truth, probabilities)
+    right, true_n, answered_n = (
+        counts.tolist() for counts in (matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0))
+    )
+    per_class = {
+        label: ClassScore(
+            true_n[i],
+            right[i] / answered_n[i] if answered_n[i] else None,
+            right[i] / true_n[i] if true_n[i] else None,
         )
         for i, label in enumerate(labels)
-    )
-    rows = tuple(tuple(int(n) for n in row) for row in matrix)
-    return Scores(
-        n=len(truth),
-        **_from_matrix(matrix),
-        **_of_confidence(truth, probabilities),
-        per_class=per_class,
-        confusion=rows,
-    )
-
-
-def _from_matrix(matrix: NDArray[np.int64]) -> dict[str, float]:
-    right, true_n, answered_n = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
-    present = true_n > 0
-    f1 = 2 * right[present] / (true_n + answered_n)[present]
-    return {
-        "accuracy": float(right.sum() / true_n.sum()),
-        "uar": float((right[present] / true_n[present]).mean()),
-        "macro_f1": float(f1.mean()),
     }
+    confusion = tuple(map(tuple, matrix.tolist()))
+    return Scores(n=len(truth), **values, per_class=per_class, confusion=confusion)
 
 
-def _of_confidence(truth: Targets, probabilities: Probabilities) -> dict[str, float]:
+def _measure(truth: Targets, probabilities: Probabilities) -> tuple[dict[str, float], NDArray[np.int64]]:
+    """Return the value of each of `METRICS`, and the confusion matrix."""
     p = probabilities.astype(np.float64)
+    answers, n_labels = p.argmax(axis=1), p.shape[1]
+    matrix = np.bincount(truth * n_labels + answers, minlength=n_labels**2).reshape(n_labels, n_labels)
+    present = matrix.any(axis=1)
+    right, true_n = matrix.diagonal()[present], matrix.sum(axis=1)[present]
     of_truth = p[np.arange(len(truth)), truth]
-    distance = (p**2).sum(axis=1) - 2 * of_truth + 1
-    hits = (p.argmax(axis=1) == truth).astype(np.float64)
-    return {
-        "nll": float(-np.log(np.maximum(of_truth, 1e-12)).mean()),
-        "brier": float(distance.mean()),
-        "ece": ece(p.max(axis=1), hits),
+    values = {
+        "accuracy": right.sum() / len(truth),
+        "uar": (right / true_n).mean(),
+        "macro_f1": (2 * right / (true_n + matrix.sum(axis=0)[present])).mean(),
+        "nll": -np.log(np.maximum(of_truth, 1e-12)).mean(),
+        "brier": ((p**2).sum(axis=1) - 2 * of_truth + 1).mean(),
+        "ece": ece(p.max(axis=1), (answers == truth).astype(np.float64)),
     }
+    return {name: float(value) for name, value in values.items()}, matrix
 
 
-def ece(confidence: NDArray[np.float64], hits: NDArray[np.float64], bins: int = ECE_BINS) -> float:
-    """Return the expected calibration error in bins of equal mass.
+def ece(confidence: NDArray[np.float64], hits: NDArray[np.float64]) -> float:
+    """Return the expected calibration error: the mean over the clips of |accuracy - confidence| of their bin.
 
-    Parameters
-    ----------
-    confidence : np.ndarray [shape=(n,)]
-        Probability of the answer.
-    hits : np.ndarray [shape=(n,)]
-        1 where the answer is right, else 0.
-    bins : int
-
-    Returns
-    -------
-    float
-        Mean over the clips of |accuracy - confidence| of their bin.
+    Bins are of equal mass (Nguyen & O'Connor 2015).
     """
-    return sum(
-        len(h) * abs(float(h.mean() - c.mean())) for c, h in reliability(confidence, hits, bins)
-    ) / len(hits)
+    return sum(n * abs(right - sure) for n, sure, right in reliability(confidence, hits)) / len(hits)
 
 
-def reliability(
-    confidence: NDArray[np.float64], hits: NDArray[np.float64], bins: int = ECE_BINS
-) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Sort answers by confidence and cut them into bins of equal mass: (confidences, hits) of each."""
-    order = np.argsort(confidence, kind="stable")
-    parts = np.array_split(order, min(bins, len(order)))
-    return [(confidence[part], hits[part]) for part in parts]
+def reliability(confidence: NDArray[np.float64], hits: NDArray[np.float64]) -> list[tuple[int, float, float]]:
+    """Cut answers into bins of equal mass by confidence: how many, mean confidence and accuracy of each.
+
+    `hits` is 1 where an answer is right, else 0.
+    """
+    parts = np.array_split(np.argsort(confidence, kind="stable"), min(_ECE_BINS, len(hits)))
+    return [(len(part), float(confidence[part].mean()), float(hits[part].mean())) for part in parts]
 
 
 def bootstrap_groups(groups: Sequence[str | None]) -> NDArray[np.intp]:
-    """Give each clip its unit of a bootstrap: its speaker, or the clip itself where nobody told.
-
-    Parameters
-    ----------
-    groups : sequence of str or None
-        The speaker of each clip; None or empty where nobody told.
-
-    Returns
-    -------
-    np.ndarray [shape=(n,)]
-        The unit of each clip, from 0.
-    """
+    """Give each clip its unit of a bootstrap, from 0: its speaker, or the clip itself where none is told."""
     names = np.array([f"speaker {group}" if group else f"clip {i}" for i, group in enumerate(groups)])
     return np.unique(names, return_inverse=True)[1]
 
@@ -193,50 +137,65 @@ def no_interval(groups: Iterable[str | None]) -> str:
 
 
 def intervals(
-    truth: Targets,
-    probabilities: Probabilities,
-    groups: Sequence[str | None],
-    seed: int = 0,
-    draws: int = _DRAWS,
+    truth: Targets, probabilities: Probabilities, groups: Sequence[str | None], seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """95 % intervals of every metric, by bootstrap over speakers.
+    """95 % intervals of every metric, by bootstrap over `groups`, the speaker of each clip.
 
     Clips of one speaker are right or wrong together, so clips drawn one by one would give intervals
     far too narrow. Speakers are drawn with replacement, with all their clips (Efron & Tibshirani
     1993, ch. 8); clips whose speaker is not known are drawn one by one. The calibration error of a
     draw is larger than that of the clips it was drawn from, so its interval leans upwards.
-
-    Parameters
-    ----------
-    truth : np.ndarray [shape=(n,), dtype=int64]
-    probabilities : np.ndarray [shape=(n, n_labels)]
-    groups : sequence of str or None
-        The speaker of each clip.
-    seed, draws : int
-
-    Returns
-    -------
-    dict of str to (low, high)
-        Empty where fewer than `MIN_SPEAKERS` speakers are known.
+    Empty where fewer than `MIN_SPEAKERS` speakers are known.
     """
     if no_interval(groups):
         return {}
-    inverse = bootstrap_groups(groups)
-    members = [np.flatnonzero(inverse == i) for i in range(inverse.max() + 1)]
-    n_labels = probabilities.shape[1]
-    answers = probabilities.argmax(axis=1)
+    unit_of_clip = bootstrap_groups(groups)
+    members = [np.flatnonzero(unit_of_clip == i) for i in range(unit_of_clip.max() + 1)]
     rng = np.random.default_rng(seed)
-    values: dict[str, list[float]] = {name: [] for name in METRICS}
-    for _ in range(draws):
+    drawn = []
+    for _ in range(_DRAWS):
         at = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
-        cells = np.bincount(truth[at] * n_labels + answers[at], minlength=n_labels**2)
-        drawn = {
-            **_from_matrix(cells.reshape(n_labels, n_labels)),
-            **_of_confidence(truth[at], probabilities[at]),
-        }
-        for name in METRICS:
-            values[name].append(drawn[name])
-    return {
-        name: (float(np.quantile(drawn, 0.025)), float(np.quantile(drawn, 0.975)))
-        for name, drawn in values.items()
-    }
+        drawn.append(list(_measure(truth[at], probabilities[at])[0].values()))
+    edges = np.quantile(drawn, (0.025, 0.975), axis=0)
+    return {name: (low, high) for name, low, high in zip(METRICS, *edges.tolist(), strict=True)}
+
+
+def fit_temperature(probabilities: Probabilities, truth: Targets) -> float:
+    """Find the temperature that makes the truth most likely, given answers for clips not trained on.
+
+    Minimises the mean cross-entropy of softmax(log(p) / T) over T (Guo et al. 2017, ICML: temperature
+    scaling; log p is the logit, but for a constant that cancels). It is convex in 1 / T. The result is above
+    1 where the network is too sure of itself, and within `TEMPERATURE_BOUNDS`.
+    """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import logsumexp
+
+    logits = _logits(probabilities)
+    of_truth = logits[np.arange(len(truth)), truth]
+
+    def cross_entropy(sharpness: float) -> float:
+        return float(np.mean(logsumexp(sharpness * logits, axis=1) - sharpness * of_truth))
+
+    low, high = TEMPERATURE_BOUNDS
+    found: Any = minimize_scalar(cross_entropy, bounds=(1 / high, 1 / low), method="bounded")
+    return float(1 / found.x)
+
+
+def at_bound(temperature: float) -> bool:
+    """Whether a fitted temperature stopped at a bound, so that a better one may lie beyond."""
+    low, high = TEMPERATURE_BOUNDS
+    return not low * 1.01 < temperature < high * 0.99
+
+
+def apply_temperature(probabilities: Probabilities, temperature: float) -> Probabilities:
+    """Soften (above 1) or sharpen (below 1) probabilities; which label is first stays as it is."""
+    if temperature == 1:
+        return probabilities
+    from scipy.special import softmax
+
+    out: Probabilities = softmax(_logits(probabilities) / temperature, axis=1).astype(np.float32)
+    return out
+
+
+def _logits(probabilities: Probabilities) -> NDArray[np.float64]:
+    return np.log(np.maximum(probabilities.astype(np.float64), _LEAST))

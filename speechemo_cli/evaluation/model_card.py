@@ -23,17 +23,9 @@ _MARKUP = str.maketrans({"<": "&lt;", "`": "'", **{character: f"\\{character}" f
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Say what a model file holds, as plain values. Imports no Keras.
+    """Say what a model file holds, as plain values: of lists of clips their number and one hash.
 
-    Returns
-    -------
-    dict
-        Labels, features, size, data, results and hashes; of lists of clips their number and one hash.
-
-    Raises
-    ------
-    ModelFileError
-        As `model_file.inspect`.
+    Imports no Keras. Raises ModelFileError as `model_file.inspect` does.
     """
     metadata = model_file.inspect(path)
     features, config = FEATURE_SETS[metadata.feature_set], metadata.resolved_config()
@@ -70,18 +62,7 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def markdown(path: Path) -> str:
-    """Write the model card of a file.
-
-    Returns
-    -------
-    str
-        Markdown; the same file gives the same text.
-
-    Raises
-    ------
-    ModelFileError
-        As `model_file.inspect`.
-    """
+    """Write the model card of a file as Markdown; the same file gives the same text."""
     facts = describe(path)
     return render_template(
         "model_card.md.j2",

@@ -20,30 +20,17 @@ if TYPE_CHECKING:
 
     from speechemo_cli.evaluation.results import ProtocolResult
 
+_DRAWS = 10_000
 _COLUMNS = (
-    "key",
-    "path",
-    "fold",
-    "speaker",
-    "gender",
-    "intensity",
-    "statement",
-    "truth",
-    "answer",
-    "confidence",
+    *("key", "path", "fold", "speaker", "gender", "intensity", "statement"),
+    *("truth", "answer", "confidence"),
 )
 _PROBABILITY = "p_"
 _HOW_MADE = "`speechemo evaluate --version V --predictions FILE.csv` makes one"
 
 
 def write(result: ProtocolResult, path: Path) -> None:
-    """Write every answer of a protocol: one line a tested clip, with all probabilities.
-
-    Raises
-    ------
-    AccessError
-        It cannot be written.
-    """
+    """Write every answer of a protocol: one line a tested clip, with all probabilities."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*_COLUMNS, *(f"{_PROBABILITY}{label}" for label in result.labels)])
@@ -67,15 +54,7 @@ def write(result: ProtocolResult, path: Path) -> None:
 
 @dataclass(frozen=True)
 class Predictions:
-    """A file of answers, by clip and fold.
-
-    Attributes
-    ----------
-    name : str
-    keys : tuple of (hash of the samples, fold)
-    speakers : tuple of str
-    truth, answers : tuple of str
-    """
+    """A file of answers; `keys` are (hash of the samples, fold)."""
 
     name: str
     keys: tuple[tuple[str, str], ...]
@@ -85,15 +64,7 @@ class Predictions:
 
 
 def read(path: Path) -> Predictions:
-    """Read a file that `write` made.
-
-    Raises
-    ------
-    DataError
-        It is no such file.
-    AccessError
-        It cannot be read.
-    """
+    """Read a file that `write` made; DataError where it is none, AccessError where it cannot be read."""
     name = display_name(path)
     try:
         # The csv module has its own idea of where a line ends. A pipe is fine: somebody has named it.
@@ -126,23 +97,10 @@ def read(path: Path) -> Predictions:
 class Comparison:
     """Two sets of answers on the same clips and folds.
 
-    Attributes
-    ----------
-    a, b : str
-        Their files.
-    n : int
-    accuracy_a, accuracy_b : float
-    only_a, only_b : int
-        Clips that only one of them got right.
-    difference : float
-        Accuracy of b less that of a.
-    by_speaker : dict of str to float
-        The same for the clips of each speaker, where they are known.
-    ci95 : tuple of float or None
-        Interval of the difference, by bootstrap over speakers. None for fewer than `MIN_SPEAKERS`: an
-        interval of so few is far too narrow.
-    better : {"a", "b"} or None
-        The one that is better on speakers like these; None where the interval holds 0, or there is none.
+    `only_a` counts the clips that a alone got right. `difference` is the accuracy of b less that of a, and
+    `by_speaker` the same for each known speaker. `ci95` is the interval of the difference by bootstrap over
+    speakers, None for fewer than `MIN_SPEAKERS`: an interval of so few is far too narrow. `better` is `a`,
+    `b`, or None where the interval holds 0 or there is none.
     """
 
     a: str
@@ -158,20 +116,10 @@ class Comparison:
     better: str | None
 
 
-def compare(a: Predictions, b: Predictions, seed: int = 0, draws: int = 10_000) -> Comparison:
-    """Compare two sets of answers, clip by clip.
+def compare(a: Predictions, b: Predictions, seed: int = 0) -> Comparison:
+    """Compare two sets of answers, clip by clip, whose order may differ; `seed` is the bootstrap's.
 
-    Parameters
-    ----------
-    a, b : Predictions
-        Of the same clips in the same folds, in any order.
-    seed, draws : int
-        Of the bootstrap.
-
-    Raises
-    ------
-    DataError
-        They are not about the same clips and folds.
+    Raises DataError where they are not about the same clips and folds.
     """
     if len(set(a.keys)) < len(a.keys) or len(set(b.keys)) < len(b.keys):
         raise DataError("a clip stands twice in the same fold of one file", "Make the files anew")
@@ -190,7 +138,7 @@ def compare(a: Predictions, b: Predictions, seed: int = 0, draws: int = 10_000) 
     gain = right_b.astype(float) - right_a.astype(float)
     speakers = np.array(a.speakers)
     by_speaker = {name: float(gain[speakers == name].mean()) for name in sorted(set(a.speakers) - {""})}
-    ci95 = _interval(gain, a.speakers, seed, draws) if len(by_speaker) >= MIN_SPEAKERS else None
+    ci95 = _interval(gain, a.speakers, seed) if len(by_speaker) >= MIN_SPEAKERS else None
     low, high = ci95 or (0.0, 0.0)
     return Comparison(
         a.name,
@@ -207,13 +155,10 @@ def compare(a: Predictions, b: Predictions, seed: int = 0, draws: int = 10_000) 
     )
 
 
-def _interval(
-    gain: NDArray[np.float64], speakers: tuple[str, ...], seed: int, draws: int
-) -> tuple[float, float]:
+def _interval(gain: NDArray[np.float64], speakers: tuple[str, ...], seed: int) -> tuple[float, float]:
     """Bootstrap over speakers (over clips where no speaker is known) of the mean gain."""
-    inverse = bootstrap_groups(speakers)
-    sums = np.bincount(inverse, weights=gain)
-    counts = np.bincount(inverse)
-    drawn = np.random.default_rng(seed).integers(len(sums), size=(draws, len(sums)))
+    unit_of_clip = bootstrap_groups(speakers)
+    sums, counts = np.bincount(unit_of_clip, weights=gain), np.bincount(unit_of_clip)
+    drawn = np.random.default_rng(seed).integers(len(sums), size=(_DRAWS, len(sums)))
     means: NDArray[Any] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,19 +15,16 @@ from speechemo_cli.corpus.folds import PROTOCOLS, Fold, Protocol, folds
 from speechemo_cli.corpus.labels import ordered
 from speechemo_cli.corpus.splits import parted
 from speechemo_cli.errors import DataError
-from speechemo_cli.evaluation.calibration import apply_temperature, fit_temperature
-from speechemo_cli.evaluation.groups import group_of_clips
-from speechemo_cli.evaluation.metrics import score
-from speechemo_cli.evaluation.results import FoldResult, ProtocolResult
-from speechemo_cli.evaluation.training_cache import CachedTraining
+from speechemo_cli.evaluation.metrics import apply_temperature, fit_temperature, score
+from speechemo_cli.evaluation.results import FoldResult, ProtocolResult, group_of_clips
+from speechemo_cli.features import FEATURE_SETS
+from speechemo_cli.features.dataset import clip_weights
 from speechemo_cli.models import Preset, training, version_module
-from speechemo_cli.models.training import TrainingState
+from speechemo_cli.models.training import Checkpoint, TrainingState
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from speechemo_cli.config import Config
-    from speechemo_cli.corpus.splits import Example
+    from speechemo_cli.corpus.splits import Positions
     from speechemo_cli.features.dataset import Dataset
 
 # (stage, epochs done, epochs, values of the epoch)
@@ -35,14 +35,9 @@ _CALIBRATION_PROTOCOL = "speaker-5fold"
 
 
 def within(on_epoch: OnEpoch | None, stage: str, before: int, total: int) -> OnEpoch:
-    """Name a stage before the stages inside it, and count its epochs among those of the whole.
+    """Name a stage before the stages inside it, and count its epochs among the `total` of the whole.
 
-    Parameters
-    ----------
-    on_epoch : callable or None
-    stage : str
-    before, total : int
-        Epochs of the whole that come before this stage, and all of them.
+    `before` of these come before this stage.
     """
 
     def call(inner: str, done: int, _total: int, values: Mapping[str, float]) -> None:
@@ -66,6 +61,11 @@ def preset_of(version: str, config: Config) -> Preset:
     return preset.with_config(config.train)
 
 
+def uncalibrated(config: Config) -> Config:
+    """Return the config of trainings inside another, whose confidences are left as they are."""
+    return replace(config, train=replace(config.train, calibrate=False))
+
+
 def run_protocol(
     version: str, protocol: str, data: Dataset, config: Config, on_epoch: OnEpoch | None = None
 ) -> ProtocolResult:
@@ -74,16 +74,8 @@ def run_protocol(
     Each trained network is kept in `config.runs`, and the state of the unfinished one from time to
     time: a run that was killed goes on where it was. One with other clips, features or settings
     begins anew. Where no speaker is shared and the preset says so, the confidences of a fold are corrected
-    by a temperature from its training part.
-
-    Raises
-    ------
-    DataError
-        The clips do not allow this protocol.
-    LeakError
-        A test would leak into its training.
-    AccessError
-        `config.runs` cannot be written.
+    by a temperature from its training part. Raises DataError where the clips do not allow this protocol,
+    LeakError where a test would leak into its training, AccessError where `config.runs` cannot be written.
     """
     plan = folds(data.examples, protocol, config.seed)
     return run_folds(version, PROTOCOLS[protocol], plan, data, config, on_epoch)
@@ -115,6 +107,9 @@ def run_folds(
             inner = calibrate(version, data.subset(fold.train), config, inside)
             temperature = inner.temperature if inner else None
         probabilities = apply_temperature(answers, temperature or 1.0)
+        train, test = ([data.examples[j] for j in at] for at in (fold.train, fold.test))
+        trained = {example.clip.speaker_id for example in train} - {None}
+        nameless = {example.clip.corpus for example in train if example.clip.speaker is None}
         results.append(
             FoldResult(
                 fold.name,
@@ -124,46 +119,44 @@ def run_folds(
                 finished.history,
                 score(data.targets[fold.test], probabilities, data.labels),
                 finished.seconds,
+                group_of_clips([example.clip for example in test], trained, nameless),
                 temperature,
                 distances[:, 0],
                 {name: training.predict(model, x[fold.test]) for name, x in data.by_condition.items()},
-                *_whom(data, fold),
+                ordered({example.clip.label for example in test} - {example.clip.label for example in train}),
+                parted(data.near_copies, train, test),
             )
         )
-    return _pool(version, protocol, preset, data, config, results)
-
-
-def _whom(
-    data: Dataset, fold: Fold
-) -> tuple[NDArray[np.str_], tuple[str, ...], tuple[tuple[Example, Example], ...]]:
-    """Return the groups of the test clips of a fold, the labels without training and the near copies."""
-    train, test = ([data.examples[i] for i in at] for at in (fold.train, fold.test))
-    trained = {example.clip.speaker_id for example in train} - {None}
-    nameless = {example.clip.corpus for example in train if example.clip.speaker is None}
-    groups = group_of_clips([example.clip for example in test], trained, nameless)
-    labels = {example.clip.label for example in test} - {example.clip.label for example in train}
-    return groups, ordered(labels), parted(data.near_copies, train, test)
+    order = np.concatenate([result.test for result in results])
+    return ProtocolResult(
+        data.labels,
+        tuple(data.examples[i] for i in order),
+        data.targets[order],
+        np.concatenate([result.probabilities for result in results]),
+        version,
+        protocol,
+        preset.epochs,
+        config.seed,
+        tuple(results),
+        tuple(sorted(set(data.corpora.tolist()))),
+    )
 
 
 @dataclass(frozen=True)
 class Calibration:
     """How sure a network may be, measured on speakers who stayed out of its training.
 
-    Attributes
-    ----------
-    temperature : float
-        Fitted on all answers of `result` together, before they were corrected.
-    result : ProtocolResult
-        Each fold's answers are corrected by a temperature fitted on the other folds', so that its
-        scores are not those of a correction that knew the truth.
+    `temperature` was fitted on all answers together. In `result` each fold's answers are corrected by a
+    temperature fitted on the other folds', so that its scores are not those of a correction that knew the
+    truth.
     """
 
     temperature: float
     result: ProtocolResult
 
-    def near(self, confidence: float = 0.8, within: float = 0.05) -> tuple[int, float]:
-        """Return how many corrected answers have about this confidence, and how often these are right."""
-        at = abs(self.result.confidence - confidence) <= within
+    def near(self, confidence: float) -> tuple[int, float]:
+        """Return how many corrected answers are within 0.05 of a confidence, and how often they are right."""
+        at = abs(self.result.confidence - confidence) <= 0.05
         return int(at.sum()), float(self.result.hits[at].mean()) if at.any() else 0.0
 
 
@@ -172,89 +165,84 @@ def calibrate(
 ) -> Calibration | None:
     """Fit a temperature on answers for unseen speakers: speaker-disjoint folds of a training part.
 
-    Parameters
-    ----------
-    version : str
-    data : Dataset
-        The clips the network itself is trained on, and no other.
-    config : Config
-    on_epoch : callable, optional
-
-    Returns
-    -------
-    Calibration or None
-        None where no speaker can stay out: clips have no speaker or all the same, or what remains without
-        some of the speakers has a single label.
+    `data` has the clips the network itself is trained on, and no other. None where no speaker can stay out:
+    clips have no speaker or all the same, or what remains without some of the speakers has a single label.
     """
-    plain = replace(config, train=replace(config.train, calibrate=False))
     data = data.without_conditions()
-    rules, plan = PROTOCOLS[_CALIBRATION_PROTOCOL], calibration_folds(data, config)
+    plan = calibration_folds(data, config)
     if not plan:
         return None
-    preset = preset_of(version, plain)
-    inside = within(on_epoch, "calibrating", 0, len(plan) * preset.epochs)
-    result = run_folds(version, rules, plan, data, plain, inside)
-    temperature = fit_temperature(result.probabilities, result.truth)
+    inside = within(on_epoch, "calibrating", 0, len(plan) * preset_of(version, config).epochs)
+    rules = PROTOCOLS[_CALIBRATION_PROTOCOL]
+    result = run_folds(version, rules, plan, data, uncalibrated(config), inside)
     corrected = []
     for fold in result.folds:
-        others = np.concatenate([other.test for other in result.folds if other is not fold])
-        answers = np.concatenate([other.probabilities for other in result.folds if other is not fold])
-        own = fit_temperature(answers, data.targets[others])
+        others = [other for other in result.folds if other is not fold]
+        answers = np.concatenate([other.probabilities for other in others])
+        own = fit_temperature(answers, data.targets[np.concatenate([other.test for other in others])])
         probabilities = apply_temperature(fold.probabilities, own)
         scores = score(data.targets[fold.test], probabilities, data.labels)
         corrected.append(replace(fold, probabilities=probabilities, scores=scores, temperature=own))
-    return Calibration(temperature, _pool(version, rules, preset, data, config, corrected))
+    probabilities = np.concatenate([fold.probabilities for fold in corrected])
+    return Calibration(
+        fit_temperature(result.probabilities, result.truth),
+        replace(result, probabilities=probabilities, folds=tuple(corrected)),
+    )
 
 
 def _train_fold(
     version: str, preset: Preset, fold: Fold, data: Dataset, config: Config, on_epoch: OnEpoch
 ) -> tuple[Any, TrainingState]:
     """Train one network, unless an earlier run did."""
-    cached = CachedTraining(version, preset, data, fold.train, fold.seed, config)
-    finished = cached.read()
+    path = training_path(version, data, fold.train, fold.seed, config)
+    finished = TrainingState.read(path)
     if finished is not None:
-        network = version_module(version)
-        model = network.build(data.x.shape[1:], len(data.labels), preset)
+        model = version_module(version).build(data.x.shape[1:], len(data.labels), preset)
         try:
             training.set_weights(model, finished.values)
-        except ValueError:  # not what this network wrote
-            finished = None
-    if finished is None:
-        trained = training.fit(
-            version,
-            preset,
-            training.rows_of(data, fold.train, preset),
-            len(data.labels),
-            fold.seed,
-            on_epoch=lambda *values: on_epoch("", *values),
-            checkpoint=cached.checkpoint,
-        )
-        model = trained.model
-        seconds = cached.checkpoint.seconds
-        finished = TrainingState(model.get_weights(), preset.epochs, trained.history, seconds)
-        cached.write(finished)
-        cached.checkpoint.drop()
-    return model, finished
-
-
-def _pool(
-    version: str,
-    protocol: Protocol,
-    preset: Preset,
-    data: Dataset,
-    config: Config,
-    results: list[FoldResult],
-) -> ProtocolResult:
-    order = np.concatenate([result.test for result in results])
-    return ProtocolResult(
+            return model, finished
+        except ValueError:
+            pass  # not what this network wrote
+    checkpoint = Checkpoint(path.with_suffix(".fold.npz"))
+    trained = training.fit(
         version,
-        protocol,
-        data.labels,
-        preset.epochs,
-        config.seed,
-        tuple(results),
-        tuple(data.examples[i] for i in order),
-        data.targets[order],
-        np.concatenate([result.probabilities for result in results]),
-        tuple(sorted(set(data.corpora.tolist()))),
+        preset,
+        training.rows_of(data, fold.train, preset),
+        len(data.labels),
+        fold.seed,
+        on_epoch=lambda *values: on_epoch("", *values),
+        checkpoint=checkpoint,
     )
+    weights = trained.model.get_weights()
+    finished = TrainingState(weights, preset.epochs, trained.history, checkpoint.seconds)
+    finished.write(path)
+    checkpoint.drop()
+    return trained.model, finished
+
+
+def training_path(version: str, data: Dataset, train: Positions, seed: int, config: Config) -> Path:
+    """Return the file in `config.runs` that keeps a finished training on some clips.
+
+    Its name holds a hash of everything that decides what comes out: the network's source, its preset, the
+    features, the clips with their labels and weights, the seed. So nothing is ever taken for something else,
+    and a change of any of them begins anew. Trainings that two protocols have in common, or a protocol and
+    its calibration, are done once.
+    """
+    network, preset = version_module(version), preset_of(version, config)
+    sources = [Path(module.__file__) for module in (network, *network.PARTS)]
+    settings = asdict(preset)
+    del settings["calibrate"]  # decides what is made of the answers, not the answers
+    examples = [data.examples[i] for i in train]
+    decisive = {
+        "network": [hashlib.sha256(source.read_bytes()).hexdigest() for source in sources],
+        "preset": settings,
+        "features": [FEATURE_SETS[name].fingerprint(config) for name in (preset.feature_set, *preset.others)],
+        "labels": data.labels,
+        "train": [
+            (example.key, example.clip.label, weight)
+            for example, weight in zip(examples, clip_weights(examples).tolist(), strict=True)
+        ],
+        "seed": seed,
+    }
+    key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+    return Path(config.runs) / f"{version}-{key}.npz"

@@ -22,25 +22,10 @@ _ACTORS = frozenset(f"{RAVDESS}/{actor:02d}" for actor in range(1, 25))
 
 @dataclass(frozen=True)
 class PublishedFigure:
-    """A published figure.
+    """A published figure, 0 to 1, of a metric, `accuracy` or `UAR`.
 
-    Attributes
-    ----------
-    work : str
-    system : str
-        A few words, short enough for a picture.
-    metric : str
-        `accuracy` or `UAR`.
-    value : float
-        0 to 1.
-    caveat : str
-        What makes it easier or harder to reach.
-    year : int or None
-        None where the source does not tell.
-    pretrained : bool or None
-        On other recordings or pictures; None for people.
-    parameters : str
-        Empty where not stated.
+    `system` is short enough for a picture. `caveat` tells what makes the figure easier or harder to reach.
+    `year` is None where the source does not tell, `pretrained` (on other recordings or pictures) for people.
     """
 
     work: str
@@ -64,19 +49,10 @@ def published_figures() -> dict[str, tuple[PublishedFigure, ...]]:
 def published_for(
     protocol: str, labels: Iterable[str], examples: Sequence[Example]
 ) -> tuple[PublishedFigure, ...]:
-    """Return what was published by a protocol, if the clips are what it was published on.
+    """Return what was published by a protocol, best first, if the clips are what it was published on.
 
-    Parameters
-    ----------
-    protocol : str
-    labels : iterable of str
-    examples : sequence of Example
-
-    Returns
-    -------
-    tuple of PublishedFigure
-        Best first; empty unless the labels are RAVDESS's eight and every clip is speech of one of its
-        actors. Voices of `speechemo synth` have the names of its clips, but are not.
+    That is so if the labels are RAVDESS's eight and every clip is speech of one of its actors. Voices of
+    `speechemo synth` have the names of its clips, but are not.
     """
     comparable = set(labels) == set(EMOTIONS) and all(
         example.clip.speaker_id in _ACTORS and not example.clip.song for example in examples

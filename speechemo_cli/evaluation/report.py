@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from speechemo_cli.audio import reader
 from speechemo_cli.config import AudioConfig
 from speechemo_cli.corpus.clips import speaker_names
 from speechemo_cli.errors import AudioError
-from speechemo_cli.evaluation import report_pictures as pictures
+from speechemo_cli.evaluation import plots
 from speechemo_cli.evaluation.metrics import METRICS
 from speechemo_cli.evaluation.model_card import licences, render_template
 from speechemo_cli.evaluation.published import published_for
@@ -38,54 +37,23 @@ _WORDS = {
 }
 
 
-@dataclass(frozen=True)
-class WorstClip:
-    """A wrong answer that was sure of itself.
-
-    `audio` is a data URI with the first seconds of the clip, or empty, where `why_silent` may say why.
-    """
-
-    name: str
-    speaker: str
-    truth: str
-    answer: str
-    confidence: float
-    audio: str
-    why_silent: str
-
-
 def write_report(
     result: ProtocolResult, path: Path, origin: Mapping[str, str] | None = None, *, audio: bool = True
 ) -> None:
     """Write a result as one HTML page that needs nothing from anywhere else.
 
-    Parameters
-    ----------
-    result : ProtocolResult
-    path : Path
-        Where the page goes.
-    origin : mapping of str to str, optional
-        Where the result comes from, beside what it tells itself: data, command, date.
-    audio : bool
-        Embed the first seconds of clips that were answered wrong, as Opus: whoever gets the page has
-        the voices.
-
-    Raises
-    ------
-    AccessError
-        It cannot be written.
+    `origin` tells where the result comes from, beside what it tells itself: data, command, date. With `audio`
+    the first seconds of clips that were answered wrong are embedded, as Opus: whoever gets the page has the
+    voices.
     """
-    confidence, hits = result.confidence, result.hits
-    coverage, risk = risk_coverage(confidence, hits)
+    coverage, risk = risk_coverage(result.confidence, result.hits)
     names = speaker_names({e.clip.speaker_id for e in result.examples if e.clip.speaker_id})
     published = published_for(result.protocol.name, result.labels, result.examples)
     page = render_template(
         "report.html.j2",
         {"shown": display_name},
         result=result,
-        scores=result.pooled,
         spread={metric: result.spread(metric) for metric in METRICS},
-        guess=1 / len(result.labels),
         published=published,
         group_titles=GROUP_TITLES,
         interval=lambda metric: interval(
@@ -102,11 +70,11 @@ def write_report(
         origin=origin or {},
         licences=licences(sorted({*result.tested_corpora, *result.trained_corpora})),
         versions=library_versions(),
-        comparison=pictures.comparison(result, published),
-        speaker_bars=pictures.speaker_bars(result),
-        reliability=pictures.reliability_diagram(confidence, hits),
-        risk_coverage=pictures.risk_curve(coverage, risk),
-        curves=[pictures.training_curve(result, metric) for metric in ("accuracy", "loss")],
+        comparison=plots.comparison(result, published),
+        speaker_bars=plots.speaker_bars(result),
+        reliability=plots.reliability_svg(result),
+        risk_coverage=plots.risk_curve(coverage, risk),
+        curves=[plots.training_curve(result, metric) for metric in ("accuracy", "loss")],
     )
     with atomic_path(path) as temp:
         temp.write_text(page, encoding="utf-8", newline="\n")
@@ -115,40 +83,37 @@ def write_report(
 def risk_coverage(
     confidence: NDArray[np.float64], hits: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Error among the most confident answers, for every number of answers that could be kept.
-
-    Parameters
-    ----------
-    confidence, hits : np.ndarray [shape=(n,)]
-        Probability of the answer; 1 where it is right, else 0.
-
-    Returns
-    -------
-    coverage, risk : np.ndarray [shape=(n,)]
-        Share of answers kept, 1/n to 1, and share of these that are wrong.
-    """
+    """Return shares of answers kept, 1/n to 1, and the share of wrong ones among so many most confident."""
     kept = np.arange(1, len(hits) + 1)
     order = np.argsort(-confidence, kind="stable")
     return kept / len(hits), np.cumsum(1 - hits[order]) / kept
 
 
-def worst_clips(result: ProtocolResult, count: int = _WORST, *, audio: bool = True) -> list[WorstClip]:
-    """Return the wrong answers with the highest confidence, most confident first."""
-    confidence, hits = result.confidence, result.hits
-    order = np.argsort(-confidence, kind="stable")
+def worst_clips(result: ProtocolResult, *, audio: bool = True) -> list[dict[str, Any]]:
+    """Return the wrong answers with the highest confidence, most confident first.
+
+    `audio` of each is a data URI with the first seconds of the clip; where it is empty `why_silent` may say
+    why.
+    """
     answers = result.probabilities.argmax(axis=1)
     names = speaker_names({e.clip.speaker_id for e in result.examples if e.clip.speaker_id})
-    return [
-        WorstClip(
-            display_name(Path(result.examples[i].clip.path).name),
-            names.get(result.examples[i].clip.speaker_id or "", "–"),
-            result.labels[result.truth[i]],
-            result.labels[answers[i]],
-            float(confidence[i]),
-            *(_data_uri(result.examples[i].clip.path) if audio else ("", "")),
+    order = np.argsort(-result.confidence, kind="stable")
+    worst = []
+    for i in order[result.hits[order] == 0][:_WORST]:
+        clip = result.examples[i].clip
+        uri, why_silent = _data_uri(clip.path) if audio else ("", "")
+        worst.append(
+            {
+                "name": display_name(Path(clip.path).name),
+                "speaker": names.get(clip.speaker_id or "", "–"),
+                "truth": result.labels[result.truth[i]],
+                "answer": result.labels[answers[i]],
+                "confidence": float(result.confidence[i]),
+                "audio": uri,
+                "why_silent": why_silent,
+            }
         )
-        for i in order[hits[order] == 0][:count]
-    ]
+    return worst
 
 
 def _data_uri(path: str) -> tuple[str, str]:

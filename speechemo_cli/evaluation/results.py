@@ -1,4 +1,4 @@
-"""What a protocol has measured: its folds, all answers together, and several seeds."""
+"""What was measured: answers by what is known of the speakers, the folds of a protocol, several seeds."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from speechemo_cli.evaluation.groups import Group, by_group
-from speechemo_cli.evaluation.metrics import METRICS, Scores, reliability, score
+from speechemo_cli.corpus.known import BY_NAME
+from speechemo_cli.evaluation.metrics import METRICS, Scores, intervals, no_interval, reliability, score
 from speechemo_cli.features.augment import CONDITIONS
-from speechemo_cli.formatting import UNSEEN, counted
+from speechemo_cli.formatting import GROUPS, SEEN, UNKNOWN, UNSEEN, counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from speechemo_cli.corpus.clips import Clip
     from speechemo_cli.corpus.folds import Protocol
     from speechemo_cli.corpus.splits import Example
 
+# Corpora whose names say for certain who is meant. A folder of people's own may have been renamed.
+PUBLIC_CORPORA = frozenset(BY_NAME)
 # What a clip can be grouped by, where its layout tells: the name of the slice and of the clip's value.
-SLICES = {
+_SLICES = {
     "corpus": "corpus",
     "speaker": "speaker_id",
     "gender": "gender",
@@ -30,38 +33,126 @@ SLICES = {
     "statement": "statement",
 }
 # A further column of a manifest with more values is a number or a text of its own for each clip.
-MOST_VALUES = 20
+_MOST_VALUES = 20
+
+
+def group_of_clips(
+    clips: Sequence[Clip], trained: Collection[str], nameless: Collection[str]
+) -> NDArray[np.str_]:
+    """Tell for each clip whether its speaker is unseen, unknown or seen [shape=(n,), of `GROUPS`].
+
+    `trained` has the ids of the speakers that were trained on, `nameless` the corpora of training clips
+    whose speaker is not known. A speaker is corpus and name. In people's own folders that is not certain: the
+    same name may stand for the same person in two of them, and a nameless training clip may be anybody's.
+    Such clips are unknown.
+    """
+    split = [speaker.rpartition("/") for speaker in trained]
+    own_names = {name.casefold() for corpus, _, name in split if corpus not in PUBLIC_CORPORA}
+    own_nameless = bool(set(nameless) - PUBLIC_CORPORA)
+
+    def group(clip: Clip) -> str:
+        if clip.speaker_id in trained:
+            return SEEN
+        if clip.speaker is None:
+            return UNKNOWN
+        if clip.corpus in PUBLIC_CORPORA:
+            return UNKNOWN if clip.corpus in nameless else UNSEEN
+        return UNKNOWN if own_nameless or clip.speaker.casefold() in own_names else UNSEEN
+
+    return np.array([group(clip) for clip in clips], dtype=np.str_)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers [shape=(n, n_labels)] to some clips; `truth` [shape=(n,)] has positions in `labels`."""
+
+    labels: tuple[str, ...]
+    examples: tuple[Example, ...]
+    truth: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+
+    @cached_property
+    def scores(self) -> Scores:
+        """Scores of all answers together."""
+        return score(self.truth, self.probabilities, self.labels)
+
+    @cached_property
+    def confidence(self) -> NDArray[np.float64]:
+        """Probability of each answer."""
+        highest: NDArray[np.float64] = self.probabilities.max(axis=1).astype(np.float64)
+        return highest
+
+    @cached_property
+    def hits(self) -> NDArray[np.float64]:
+        """1 where the answer is right, else 0."""
+        right: NDArray[np.float64] = (self.probabilities.argmax(axis=1) == self.truth).astype(np.float64)
+        return right
+
+    @property
+    def _speakers(self) -> list[str | None]:
+        return [example.clip.speaker_id for example in self.examples]
+
+    @cached_property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """95 % interval of each metric, by bootstrap over speakers; empty where `no_interval` says why."""
+        return intervals(self.truth, self.probabilities, self._speakers)
+
+    @property
+    def no_interval(self) -> str:
+        """Why there is no interval; empty where there is one."""
+        return no_interval(self._speakers)
+
+    @property
+    def corpora(self) -> dict[str, dict[str, int]]:
+        """Of whom the figures are: how many speakers and recordings, by corpus."""
+        clips = {example.key: example.clip for example in self.examples}.values()
+        return {
+            name: {
+                "speakers": len({clip.speaker for clip in clips if clip.corpus == name} - {None}),
+                "clips": sum(clip.corpus == name for clip in clips),
+            }
+            for name in sorted({clip.corpus for clip in clips})
+        }
+
+    @property
+    def whose(self) -> str:
+        """Say of whom the figures are: `ravdess: 4 speakers, 240 clips`."""
+        return "; ".join(
+            f"{name or 'data'}: {counted(one['speakers'], 'speaker')}, {counted(one['clips'], 'clip')}"
+            for name, one in self.corpora.items()
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """Return what JSON has of a group of clips: scores with intervals, and whose they are."""
+        return {
+            **self.scores.to_dict(),
+            "corpora": self.corpora,
+            "ci95": {name: list(edges) for name, edges in self.intervals.items()} or None,
+            "no_interval": self.no_interval,
+        }
+
+    def where(self, names: NDArray[np.str_]) -> dict[str, Answers]:
+        """Divide the answers by the group of each clip, in the order of `GROUPS`; no group is empty."""
+        if len(set(names.tolist())) == 1:
+            return {str(names[0]): self}
+        found = {}
+        for name in filter(set(names.tolist()).__contains__, GROUPS):
+            at = np.flatnonzero(names == name)
+            examples = tuple(self.examples[i] for i in at)
+            found[name] = Answers(self.labels, examples, self.truth[at], self.probabilities[at])
+        return found
 
 
 @dataclass(frozen=True)
 class FoldResult:
     """One fold: who was tested, what was answered, how the training went.
 
-    Attributes
-    ----------
-    name : str
-    test_speakers : tuple of str
-        Empty where the protocol shares speakers.
-    test : np.ndarray [shape=(n,), dtype=int64]
-        Positions of the test clips in the data set.
-    probabilities : np.ndarray [shape=(n, n_labels), dtype=float32]
-    history : dict of str to list of float
-        Accuracy and loss on the training clips, one value an epoch.
-    scores : Scores
-    seconds : float
-        Of the training; what it took then, where the fold was done by an earlier run.
-    temperature : float or None
-        What the probabilities were corrected by.
-    distances : np.ndarray [shape=(n,), dtype=float32]
-        How far each test clip is from those of the training (`training.with_distance`).
-    conditions : dict of str to np.ndarray [shape=(n, n_labels), dtype=float32]
-        Probabilities for the same clips under other recording conditions.
-    groups : np.ndarray [shape=(n,), dtype=str]
-        What is known of the speaker of each test clip (`groups.GROUPS`).
-    untrained_labels : tuple of str
-        Labels that are tested although no training clip has them.
-    near_copies : tuple of (Example, Example)
-        Training and test clips that are nearly the same recording.
+    `test_speakers` is empty where the protocol shares speakers. `test` has the positions of n clips in the
+    data set; `probabilities` [shape=(n, n_labels)] were corrected by `temperature`, `conditions` has those
+    under other recording conditions. `groups` [shape=(n,)] tells what is known of the speakers, `distances`
+    [shape=(n,)] how far each clip is from those of the training (`training.with_distance`). `history` has
+    accuracy and loss on the training clips, one value an epoch. The training took `seconds`, maybe in an
+    earlier run.
     """
 
     name: str
@@ -71,71 +162,34 @@ class FoldResult:
     history: dict[str, list[float]]
     scores: Scores
     seconds: float
+    groups: NDArray[np.str_]
     temperature: float | None = None
     distances: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     conditions: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-    groups: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, np.str_))
     untrained_labels: tuple[str, ...] = ()
     near_copies: tuple[tuple[Example, Example], ...] = ()
 
 
 @dataclass(frozen=True)
-class ProtocolResult:
-    """Scores of a version under a protocol.
-
-    Attributes
-    ----------
-    version : str
-    protocol : Protocol
-    labels : tuple of str
-    epochs, seed : int
-    folds : tuple of FoldResult
-    examples : tuple of Example
-        The tested clip of each answer, fold after fold.
-    truth : np.ndarray [shape=(n,), dtype=int64]
-    probabilities : np.ndarray [shape=(n, n_labels), dtype=float32]
-    trained_corpora : tuple of str
-        Names of the corpora that were trained on.
-    """
+class ProtocolResult(Answers):
+    """What a version answered under a protocol, fold after fold, after trainings on `trained_corpora`."""
 
     version: str
     protocol: Protocol
-    labels: tuple[str, ...]
     epochs: int
     seed: int
     folds: tuple[FoldResult, ...]
-    examples: tuple[Example, ...]
-    truth: NDArray[np.int64]
-    probabilities: NDArray[np.float32]
     trained_corpora: tuple[str, ...] = ()
 
     @property
     def tested_corpora(self) -> tuple[str, ...]:
         """Names of the corpora whose clips were tested."""
-        return tuple(sorted({example.clip.corpus for example in self.examples}))
+        return tuple(self.corpora)
 
     @cached_property
-    def everybody(self) -> Group:
-        """The answers of all folds together."""
-        return Group(self.labels, self.examples, self.truth, self.probabilities)
-
-    @property
-    def pooled(self) -> Scores:
-        """Scores of the answers of all folds together."""
-        return self.everybody.scores
-
-    @cached_property
-    def groups(self) -> dict[str, Group]:
+    def groups(self) -> dict[str, Answers]:
         """The answers by what is known of the speakers: unseen, unknown, seen."""
-        names = np.concatenate([fold.groups for fold in self.folds])
-        if len(set(names.tolist())) == 1:
-            return {str(names[0]): self.everybody}
-        return by_group(names, self.labels, self.examples, self.truth, self.probabilities)
-
-    @property
-    def no_interval(self) -> str:
-        """Why there is no interval; empty where there is one."""
-        return self.everybody.no_interval
+        return self.where(np.concatenate([fold.groups for fold in self.folds]))
 
     @property
     def untrained_labels(self) -> dict[str, list[str]]:
@@ -157,7 +211,7 @@ class ProtocolResult:
         asked, ran = self.protocol.n_folds, len(self.folds)
         if ran >= asked:
             return ""
-        n = len({example.clip.speaker_id for example in self.examples})
+        n = len(set(self._speakers))
         why = (
             f"the clips have {n} speakers"
             if n < asked
@@ -185,39 +239,49 @@ class ProtocolResult:
         return {
             "mean": float(values.mean()),
             "sd": float(values.std(ddof=1)) if len(values) > 1 else 0.0,
-            "pooled": float(getattr(self.pooled, metric)),
-            "ci95": list(self.everybody.intervals.get(metric, ())) or None,
+            "pooled": float(getattr(self.scores, metric)),
+            "ci95": list(self.intervals.get(metric, ())) or None,
         }
 
     @cached_property
     def conditions(self) -> dict[str, Scores]:
         """Scores of the same test clips under other recording conditions."""
-        return {
-            name: score(
-                self.truth, np.concatenate([fold.conditions[name] for fold in self.folds]), self.labels
-            )
-            for name in self.folds[0].conditions
-        }
-
-    @cached_property
-    def confidence(self) -> NDArray[np.float64]:
-        """Probability of each answer."""
-        highest: NDArray[np.float64] = self.probabilities.max(axis=1).astype(np.float64)
-        return highest
-
-    @cached_property
-    def hits(self) -> NDArray[np.float64]:
-        """1 where the answer is right, else 0."""
-        right: NDArray[np.float64] = (self.probabilities.argmax(axis=1) == self.truth).astype(np.float64)
-        return right
+        found = {}
+        for name in self.folds[0].conditions:
+            probabilities = np.concatenate([fold.conditions[name] for fold in self.folds])
+            found[name] = score(self.truth, probabilities, self.labels)
+        return found
 
     @property
     def calibrated(self) -> bool:
         """Whether every fold's confidences were corrected by a temperature."""
         return all(fold.temperature is not None for fold in self.folds)
 
+    @cached_property
+    def slices(self) -> dict[str, dict[str, Scores]]:
+        """Scores by what the layout tells of the clips, by corpus, and by further columns of a manifest."""
+        values_by = {
+            name: [str(getattr(e.clip, value_of) or "") for e in self.examples]
+            for name, value_of in _SLICES.items()
+        }
+        if len(self.tested_corpora) == 1:
+            del values_by["corpus"]
+        extras = [dict(e.clip.extra) for e in self.examples]
+        for name in dict.fromkeys(name for extra in extras for name in extra):
+            values = [extra.get(name, "") for extra in extras]
+            if name not in _SLICES and 2 <= len(set(values) - {""}) <= _MOST_VALUES:
+                values_by[name] = values
+        found: dict[str, dict[str, Scores]] = {}
+        for name, values in values_by.items():
+            for value in sorted(set(values) - {""}):
+                at = np.array(values) == value
+                one = score(self.truth[at], self.probabilities[at], self.labels)
+                found.setdefault(name, {})[value] = one
+        return found
+
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON has: the pooled scores with intervals, the folds and the slices."""
+        scores = self.scores.to_dict()
         return {
             "version": self.version,
             "protocol": self.protocol.name,
@@ -237,26 +301,24 @@ class ProtocolResult:
             "calibrated": self.calibrated,
             "labels": list(self.labels),
             "n_clips": len({example.key for example in self.examples}),
-            "n_answers": self.pooled.n,
+            "n_answers": len(self.truth),
             **{name: self.spread(name) for name in METRICS},
-            "per_class": self.pooled.to_dict()["per_class"],
-            **conditions_to_dict(self.conditions, self.pooled),
-            "confusion": self.pooled.confusion,
-            "groups": {name: group.to_dict() for name, group in self.groups.items()},
+            "per_class": scores["per_class"],
+            **conditions_to_dict(self.conditions, self.scores),
+            "confusion": scores["confusion"],
+            "groups": {name: group.summary() for name, group in self.groups.items()},
             "reliability": [
-                {"n": len(hits), "confidence": float(sure.mean()), "accuracy": float(hits.mean())}
-                for sure, hits in reliability(self.confidence, self.hits)
+                {"n": n, "confidence": confidence, "accuracy": accuracy}
+                for n, confidence, accuracy in reliability(self.confidence, self.hits)
             ],
             "slices": {
-                name: {value: {"n": s.n, "accuracy": s.accuracy, "uar": s.uar} for value, s in parts.items()}
+                name: {value: scores.brief() for value, scores in parts.items()}
                 for name, parts in self.slices.items()
             },
             "folds": [
                 {
                     "test_speakers": list(fold.test_speakers),
-                    "n": fold.scores.n,
-                    "accuracy": fold.scores.accuracy,
-                    "uar": fold.scores.uar,
+                    **fold.scores.brief(),
                     "temperature": fold.temperature,
                     "seconds": round(fold.seconds, 1),
                 }
@@ -264,41 +326,12 @@ class ProtocolResult:
             ],
         }
 
-    @cached_property
-    def slices(self) -> dict[str, dict[str, Scores]]:
-        """Scores by what the layout tells of the clips, by corpus, and by further columns of a manifest."""
-        found: dict[str, dict[str, Scores]] = {}
-        values_by = {
-            name: [str(getattr(e.clip, value_of) or "") for e in self.examples]
-            for name, value_of in SLICES.items()
-        }
-        extras = [dict(e.clip.extra) for e in self.examples]
-        for name in dict.fromkeys(name for extra in extras for name in extra):
-            values = [extra.get(name, "") for extra in extras]
-            if name not in values_by and 2 <= len(set(values) - {""}) <= MOST_VALUES:
-                values_by[name] = values
-        for name, values in values_by.items():
-            if name == "corpus" and len(self.tested_corpora) == 1:
-                continue
-            of_clip = np.array(values)
-            for value in sorted(set(values) - {""}):
-                at = of_clip == value
-                one = score(self.truth[at], self.probabilities[at], self.labels)
-                found.setdefault(name, {})[value] = one
-        return found
-
 
 def over_seeds(results: Mapping[int, ProtocolResult]) -> dict[str, Any]:
-    """Return accuracy and UAR by seed, with mean and range: how much the drawing of lots decides.
-
-    Parameters
-    ----------
-    results : mapping of int to ProtocolResult
-        By seed.
-    """
+    """Return accuracy and UAR by seed, with mean and range: how much the drawing of lots decides."""
     document: dict[str, Any] = {"seeds": list(results)}
     for metric in ("accuracy", "uar"):
-        values = [float(getattr(result.pooled, metric)) for result in results.values()]
+        values = [float(getattr(result.scores, metric)) for result in results.values()]
         mean = sum(values) / len(values)
         document[metric] = {"mean": mean, "min": min(values), "max": max(values), "values": values}
     return document
@@ -306,17 +339,8 @@ def over_seeds(results: Mapping[int, ProtocolResult]) -> dict[str, Any]:
 
 def conditions_to_dict(scores: Mapping[str, Scores], plain: Scores) -> dict[str, Any]:
     """Return what JSON has: scores by condition, and the cost in accuracy against the clips as they are."""
-    if not scores:
-        return {}
-    return {
-        "conditions": {
-            name: {
-                "title": CONDITIONS[name].title,
-                "n": one.n,
-                "accuracy": one.accuracy,
-                "uar": one.uar,
-                "cost": plain.accuracy - one.accuracy,
-            }
-            for name, one in scores.items()
-        }
+    rows = {
+        name: {"title": CONDITIONS[name].title, **one.brief(), "cost": plain.accuracy - one.accuracy}
+        for name, one in scores.items()
     }
+    return {"conditions": rows} if rows else {}
