@@ -29,267 +29,11 @@ from speechemo_cli.models import model_file, training
 from speechemo_cli.models.metadata import ModelMetadata
 
 LABELS = ("neutral", "happy", "angry")
-
-
-@pytest.fixture(scope="module")
-def own_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    x = np.random.default_rng(0).normal(0, 50, (30, 20)).astype(np.float32)
-    network = built("v1", x, 3)
-    trained_with = Config(mfcc=MfccConfig(n_mfcc=20))
-    metadata = ModelMetadata("v1", LABELS, "mfcc", mfcc.VERSION, trained_with.to_dict(), seed=0, epochs=50)
-    path = tmp_path_factory.mktemp("models") / "v1.keras"
-    model_file.save(network, metadata, path)
-    return path
-
-
-def test_an_answer_is_the_networks_on_the_features_of_the_training(
-    own_model: Path, write_clip: Callable[..., Path]
-) -> None:
-    import librosa
-
-    clip = write_clip(seconds=1.5, sr=48000)
-    y, sr = librosa.load(clip, sr=22050)
-    features = librosa.feature.mfcc(y=y, sr=sr, n_mfcc=20).mean(axis=1)
-    expected = training.predict(model_file.load(own_model)[0], features[None, :].astype(np.float32))[0]
-
-    (answer,) = Predictor.open(own_model).predict([str(clip)])
-
-    assert isinstance(answer, Answer)
-    assert list(answer.probabilities) == list(LABELS)
-    assert list(answer.probabilities.values()) == pytest.approx(expected.tolist(), abs=1e-4)
-    assert answer.confidence == max(answer.probabilities.values()) == answer.probabilities[answer.label]
-    assert answer.duration_s == pytest.approx(1.5)
-
-
-def test_predict_answers_for_one_path_at_once(own_model: Path, write_clip: Callable[..., Path]) -> None:
-    clip = write_clip()
-    predictor = Predictor.open(own_model)
-    (expected,) = predictor.predict([clip])
-
-    assert predictor.predict(clip) == predictor.predict(str(clip)) == expected
-    assert predictor.predict("nowhere.wav") == ClipError("nowhere.wav", "no such file")
-
-
-def test_predict_of_each_channel_of_one_path_is_a_list(
-    own_model: Path, write_clip: Callable[..., Path]
-) -> None:
-    clip = write_clip(y=np.stack([harmonic(1.0, 16000, 120.0), harmonic(1.0, 16000, 200.0)], axis=1))
-    predictor = Predictor.open(own_model, channel="each")
-
-    assert predictor.predict(clip) == list(predictor.predict([clip]))
-    assert [one.channel for one in predictor.timeline(clip)] == ["left", "right"]  # type: ignore[union-attr]
-
-
-def test_timeline_is_that_of_the_module_with_the_predictors_options(
-    own_model: Path, write_clip: Callable[..., Path]
-) -> None:
-    clip = write_clip(seconds=4.0)
-    predictor = Predictor.open(own_model, Config(audio=AudioConfig(min_duration_s=0.2)), min_confidence=1.0)
-    steps: list[tuple[int, int | None, str]] = []
-
-    found = predictor.timeline(clip, window_s=1.0, hop_s=0.5, on_progress=lambda *step: steps.append(step))
-
-    assert found == timeline(predictor, clip, window_s=1.0, hop_s=0.5, min_confidence=1.0)
-    assert {one.label for one in found.segments} == {"uncertain"}
-    assert {step[2] for step in steps} == {"finding speech", "predicting"}
-    with pytest.raises(AudioError, match="no such file"):
-        predictor.timeline("nowhere.wav")
-
-
-def test_a_predictor_shows_what_answers(own_model: Path) -> None:
-    predictor = Predictor.open(own_model, labels=["angry", "happy"])
-
-    told = predictor.to_dict()
-    facts = model_card.describe(own_model)
-
-    assert told == {
-        **{name: facts[name] for name in ("model", "version", "temperature", "unlike")},
-        "labels": ["happy", "angry"],
-        "features": {name: value for name, value in facts["features"].items() if name != "version"},
-        "runtime": "keras",
-    }
-    assert repr(predictor) == f"<Predictor {facts['model']}: v1, 2 labels, keras>"
-    assert "happy, angry" in predictor._repr_html_()
-
-
-def test_an_answer_below_the_least_confidence_is_uncertain_and_keeps_its_numbers(
-    own_model: Path, write_clip: Callable[..., Path]
-) -> None:
-    clip = str(write_clip(seconds=0.5))
-    (plain,) = Predictor.open(own_model).predict([clip])
-    assert isinstance(plain, Answer)
-
-    (enough,) = Predictor.open(own_model, min_confidence=plain.confidence).predict([clip])
-    (doubted,) = Predictor.open(own_model, min_confidence=plain.confidence + 1e-6).predict([clip])
-
-    assert plain.label in LABELS
-    assert enough == plain
-    assert doubted == replace(plain, label="uncertain")
-
-
-def test_order_is_kept_around_broken_clips_and_across_batches(
-    own_model: Path, write_clip: Callable[..., Path]
-) -> None:
-    good = [str(write_clip(f"{i}.wav", seconds=0.3 + i / 1000, f0=100 + i)) for i in range(70)]
-    Path("text.wav").write_text("no audio")
-    paths = [*good[:30], "text.wav", *good[30:], "missing.wav"]
-
-    answers = list(Predictor.open(own_model).predict(paths))
-
-    assert [answer.path for answer in answers] == paths
-    assert [type(answer) for answer in answers].count(ClipError) == 2
-    assert answers[30] == ClipError("text.wav", answers[30].error)  # type: ignore[union-attr]
-    assert answers[-1] == ClipError("missing.wav", "no such file")
-    assert answers[-2].duration_s == pytest.approx(0.369, abs=1e-3)  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize("isolate", [False, True])
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_a_mistake_of_ours_costs_its_clip(
-    jobs: int,
-    isolate: bool,
-    fast: Path,
-    write_clip: Callable[..., Path],
-    monkeypatch: pytest.MonkeyPatch,
-    plant: Callable,
-) -> None:
-    read = reader.read_channels
-
-    def broken(path: str, *more: Any) -> Any:
-        if "bad" in path:
-            raise OverflowError("of ours")
-        return read(path, *more)
-
-    monkeypatch.setattr(reader, "read_channels", broken)
-    plant("if 'bad' in path: raise OverflowError('of ours')")
-    paths = [str(write_clip(f"{name}.wav")) for name in ("a", "bad", "c")]
-
-    first, bad, last = Predictor.open(fast, Config(jobs=jobs), isolate=isolate).predict(paths)
-
-    assert bad == ClipError(paths[1], "internal error: OverflowError: of ours")
-    assert isinstance(first, Answer)
-    assert isinstance(last, Answer)
-
-
-def test_a_clip_whose_features_take_all_memory_is_refused(
-    fast: Path, write_clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    predictor = Predictor.open(fast, Config(jobs=1))
-    compute = mfcc.compute
-
-    def out_of_memory(y: np.ndarray, *more: Any) -> np.ndarray:
-        if len(y) > 2 * predictor.sr:
-            raise MemoryError
-        return compute(y, *more)
-
-    monkeypatch.setattr(mfcc, "compute", out_of_memory)
-    paths = [write_clip("long.wav", seconds=3.0), write_clip("short.wav")]
-
-    long, short = predictor.predict(paths)
-
-    assert long == ClipError(str(paths[0]), "out of memory. Use fewer --jobs, or cut it")
-    assert isinstance(short, Answer)
-
-
-def test_who_looks_for_a_mistake_gets_the_exception(
-    fast: Path, write_clip: Callable[..., Path], debugged_mistake: type[Exception]
-) -> None:
-    with pytest.raises(debugged_mistake, match="of ours"):
-        list(Predictor.open(fast).predict([write_clip()]))
-
-
-def test_the_samples_of_a_batch_are_not_kept(fast: Path, write_clip: Callable[..., Path]) -> None:
-    """64 clips of ten minutes would be 2.5 GB."""
-    seconds, n = 60.0, 12
-    paths = [write_clip(f"{i}.wav", seconds=seconds, f0=100.0 + i) for i in range(n)]
-    predictor = Predictor.open(fast, Config(jobs=1))
-    list(predictor.predict(paths[:1]))
-
-    tracemalloc.start()
-    try:
-        answers = list(predictor.predict(paths))
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-
-    assert len(answers) == n
-    # A clip as it is decoded, as it is heard and what lies between; all of them would be 12 of the second.
-    assert peak < 0.5 * n * seconds * predictor.sr * 4
-
-
-def test_no_network_is_loaded_for_clips_that_cannot_be_read(
-    own_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(model_file, "load", lambda _: pytest.fail("the network was loaded"))
-
-    assert list(Predictor.open(own_model).predict(["a.wav"])) == [ClipError("a.wav", "no such file")]
-
-
-def test_the_limits_are_those_of_the_run(own_model: Path, write_clip: Callable[..., Path]) -> None:
-    clip = str(write_clip(seconds=1.0))
-
-    (refusal,) = Predictor.open(own_model, Config(audio=AudioConfig(max_duration_s=0.5))).predict([clip])
-
-    assert isinstance(refusal, ClipError)
-    assert "longer than 0.5 s" in refusal.error
-
-
-def test_a_truncated_clip_is_answered_with_a_warning(
-    own_model: Path, write_clip: Callable[..., Path]
-) -> None:
-    clip = write_clip(seconds=1.0)
-    clip.write_bytes(clip.read_bytes()[:20_000])
-
-    (answer,) = Predictor.open(own_model).predict([str(clip)])
-
-    assert isinstance(answer, Answer)
-    assert answer.warnings[0].startswith("truncated: the header promises 1.00 s")
-
-
-def test_a_missing_model_is_said_before_any_clip_is_read() -> None:
-    with pytest.raises(ModelFileError, match="no such model file"):
-        Predictor.open("nowhere.keras")
-
-
-def test_the_public_names_are_there_and_load_late() -> None:
-    assert speechemo_cli.Predictor is Predictor
-    assert set(speechemo_cli.__all__) <= set(dir(speechemo_cli)) | {"__version__"}
-    with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
-        speechemo_cli.Nonsense  # noqa: B018 - looking it up is the test
-    assert "speechemo_cli.inference.predictor" in sys.modules
-
-
-@pytest.mark.parametrize("runtime", ["litert", "keras"])
-def test_a_clip_unlike_the_training_is_answered_with_a_warning(
-    runtime: str, fast: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    like, unlike = noisy(rng, 1.0, 22050), rng.standard_normal(22050).astype(np.float32) / 10
-    metadata = model_file.read_metadata(fast)
-    features = np.concatenate([mfcc.compute(y, 22050, MfccConfig()) for y in (like, unlike)])
-    network = training.with_distance(model_file.load(fast)[0])
-    near, far = training.predict(network, features)[1][:, 0].tolist()
-    assert far > 2 * near
-    limit = (near + far) / 2
-
-    def answers(unlike_above: float | None) -> list[tuple[str, ...]]:
-        monkeypatch.setattr(model_file, "read_metadata", lambda _: replace(metadata, unlike=unlike_above))
-        predictor = Predictor.open(fast, runtime=runtime)
-        return [predictor.predict_samples(y, 22050).warnings for y in (like, unlike)]
-
-    quiet, (warning,) = answers(limit)
-    assert quiet == ()
-    assert warning == (
-        f"unlike the training: its features are {far:.1f} from those of the training, "
-        f"whose own speakers stay below {limit:.1f}"
-    )
-    assert answers(None) == answers(far + 1) == [(), ()]
-
-
-# --- samples, content, parts of a recording: the network runs on LiteRT, which takes no time ----------
+WriteClip = Callable[..., Path]
 
 
 @pytest.fixture
-def fast(model_with_litert: Callable[[str], Path]) -> Path:
+def model(model_with_litert: Callable[[str], Path]) -> Path:
     return model_with_litert("v1")
 
 
@@ -307,125 +51,231 @@ def content(y: np.ndarray, sr: int = 16000) -> bytes:
     return file.getvalue()
 
 
-@pytest.fixture
-def stereo(rng: np.random.Generator) -> np.ndarray:
-    """Two voices that do not sound alike."""
-    return np.stack([noisy(rng, 1.0, 16000, 100), 0.3 * noisy(rng, 1.0, 16000, 310)], axis=1)
+# --- clips ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sr", [22050, 16000, 48000])
-def test_samples_get_the_answer_of_a_file_that_holds_them(
-    sr: int, fast: Path, rng: np.random.Generator
-) -> None:
-    y = noisy(rng, 0.8, sr)
-    Path("clip.wav").write_bytes(content(y, sr))
-    predictor = Predictor.open(fast)
+def test_answer_is_the_networks_on_the_features_of_the_training(write_clip: WriteClip) -> None:
+    import librosa
 
-    expected = replace(answered(predictor, "clip.wav"), path="", sha256="")
+    network = built("v1", np.random.default_rng(0).normal(0, 50, (30, 20)).astype(np.float32), 3)
+    trained_with = Config(mfcc=MfccConfig(n_mfcc=20))
+    metadata = ModelMetadata("v1", LABELS, "mfcc", mfcc.VERSION, trained_with.to_dict(), seed=0, epochs=50)
+    model_file.save(network, metadata, Path("own.keras"))
+    clip = write_clip(seconds=1.5, sr=48000)
+    y, sr = librosa.load(clip, sr=22050)
+    features = librosa.feature.mfcc(y=y, sr=sr, n_mfcc=20).mean(axis=1)
+    expected = training.predict(network, features[None, :].astype(np.float32))[0]
 
-    assert predictor.predict_samples(y, sr) == expected
-    assert predictor.predict_samples(y.astype(float).tolist(), np.int64(sr)) == expected
-    assert max(expected.probabilities.values()) > 0.2  # it is sure of something
+    answer = answered(Predictor.open("own.keras"), clip)
 
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32])
-def test_integers_are_as_loud_as_in_a_file(dtype: type, fast: Path, rng: np.random.Generator) -> None:
-    subtypes = {np.uint8: "PCM_U8", np.int16: "PCM_16", np.int32: "PCM_32"}
-    soundfile.write("clip.wav", noisy(rng, 0.8, 16000), 16000, subtype=subtypes[dtype])
-    predictor = Predictor.open(fast)
-    y, _ = soundfile.read("clip.wav", dtype="int32")
-    samples = (y >> 32 - 8 * np.dtype(dtype).itemsize) + (128 if dtype is np.uint8 else 0)
-
-    answer = predictor.predict_samples(samples.astype(dtype), 16000)
-
-    assert answer == replace(answered(predictor, "clip.wav"), path="", sha256="")
+    assert list(answer.probabilities) == list(LABELS)
+    assert list(answer.probabilities.values()) == pytest.approx(expected.tolist(), abs=1e-4)
+    assert answer.confidence == max(answer.probabilities.values()) == answer.probabilities[answer.label]
+    assert answer.duration_s == pytest.approx(1.5)
 
 
-@pytest.mark.parametrize(
-    ("y", "reason"),
-    [
-        (np.zeros((16000, 2)), r"samples of shape \(16000, 2\), expected one dimension"),
-        (0.5, r"samples of shape \(\), expected one dimension"),
-        ([], "no samples"),
-        (np.ones(100), r"0\.006 s is shorter than 0\.2 s"),
-        (np.sin(np.arange(32001)), r"2 s is longer than 2 s"),
-        (np.zeros(16000), "silent"),
-        (np.full(16000, 0.5), "silent"),
-        (np.r_[np.sin(np.arange(16000)), np.nan], r"contains NaN at 1\.000 s"),
-    ],
-)
-def test_samples_that_say_nothing_are_refused(y: object, reason: str, fast: Path) -> None:
-    predictor = Predictor.open(fast, Config(audio=AudioConfig(max_duration_s=2.0)))
-
-    with pytest.raises(AudioError, match=reason):
-        predictor.predict_samples(y, 16000)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("sr", [0, -16000, 16000.0, "16000", None])
-def test_a_rate_that_is_none_is_refused(sr: object, fast: Path, rng: np.random.Generator) -> None:
-    with pytest.raises(ConfigError, match=f"sr is {sr!r}, expected a positive number of samples a second"):
-        Predictor.open(fast).predict_samples(noisy(rng, 1.0, 16000), sr)  # type: ignore[arg-type]
-
-
-def test_content_gets_the_answer_of_a_file_that_holds_it(fast: Path, write_clip: Callable[..., Path]) -> None:
-    clip = write_clip(seconds=0.5)
-    predictor = Predictor.open(fast)
+def test_predict_answers_for_one_path_at_once(model: Path, write_clip: WriteClip) -> None:
+    clip = write_clip()
+    predictor = Predictor.open(model)
     expected = answered(predictor, clip)
 
-    assert predictor.predict_content(clip.read_bytes()) == [replace(expected, path="-")]
-    assert predictor.predict_content(clip.read_bytes(), "call 7") == [replace(expected, path="call 7")]
-    assert expected.sha256 == hashlib.sha256(clip.read_bytes()).hexdigest()
-    assert predictor.predict_content(b"", "x") == [ClipError("x", "empty file")]
-    (refusal,) = predictor.predict_content(b"no audio", "x")
-    assert isinstance(refusal, ClipError)
-    assert refusal.error.startswith("not audio that can be read")
+    assert predictor.predict(clip) == predictor.predict(str(clip)) == expected
+    assert predictor.predict_one(clip) == [expected]
+    assert predictor.predict("nowhere.wav") == ClipError("nowhere.wav", "no such file")
 
 
-def test_one_clip_by_itself_is_answered_as_among_others(fast: Path, write_clip: Callable[..., Path]) -> None:
-    clip = write_clip(seconds=0.5)
-    predictor = Predictor.open(fast)
-
-    assert predictor.predict_one(clip) == [answered(predictor, clip)]
-    assert predictor.predict_one("missing.wav") == [ClipError("missing.wav", "no such file")]
-
-
-def test_threads_keep_the_order_and_change_no_answer(
-    fast: Path, write_clip: Callable[..., Path], rng: np.random.Generator
+def test_predict_keeps_the_order_around_broken_clips_across_batches_and_threads(
+    model: Path, write_clip: WriteClip, rng: np.random.Generator
 ) -> None:
     voices = [noisy(rng, 0.2 + i % 7 / 10, 16000, 90 + 4 * i) for i in range(70)]
-    clips = [str(write_clip(f"{i}.wav", y=y)) for i, y in enumerate(voices)]
-    predictor = Predictor.open(fast, Config(jobs=5))
+    good = [str(write_clip(f"{i}.wav", y=y)) for i, y in enumerate(voices)]
+    Path("text.wav").write_text("no audio")
+    paths = [*good[:30], "text.wav", *good[30:], "missing.wav"]
+    predictor = Predictor.open(model, Config(jobs=5))
 
-    answers = list(predictor.predict(clips))
+    answers = list(predictor.predict(paths))
 
-    assert answers == [item for clip in clips for item in predictor.predict_one(clip)]
-    assert len({answer.confidence for answer in answers}) > 60  # type: ignore[union-attr]
+    assert [answer.path for answer in answers] == paths
+    assert [i for i, one in enumerate(answers) if isinstance(one, ClipError)] == [30, 71]
+    assert answers == [item for path in paths for item in predictor.predict_one(path)]
+    assert len({one.confidence for one in answers if isinstance(one, Answer)}) > 60
+
+
+@pytest.mark.parametrize(("jobs", "isolate"), [(1, False), (2, True)])
+def test_predict_gives_a_clip_error_for_a_mistake_of_ours(
+    jobs: int,
+    isolate: bool,
+    model: Path,
+    write_clip: WriteClip,
+    monkeypatch: pytest.MonkeyPatch,
+    plant: Callable,
+) -> None:
+    read = reader.read_channels
+
+    def broken(path: str, *more: Any) -> Any:
+        if "bad" in path:
+            raise OverflowError("of ours")
+        return read(path, *more)
+
+    monkeypatch.setattr(reader, "read_channels", broken)
+    plant("if 'bad' in path: raise OverflowError('of ours')")
+    paths = [str(write_clip(f"{name}.wav")) for name in ("a", "bad", "c")]
+
+    first, bad, last = Predictor.open(model, Config(jobs=jobs), isolate=isolate).predict(paths)
+
+    assert bad == ClipError(paths[1], "internal error: OverflowError: of ours")
+    assert isinstance(first, Answer)
+    assert isinstance(last, Answer)
+
+
+def test_predict_raises_a_mistake_of_ours_for_debugging(
+    model: Path, write_clip: WriteClip, debugged_mistake: type[Exception]
+) -> None:
+    with pytest.raises(debugged_mistake, match="of ours"):
+        list(Predictor.open(model).predict([write_clip()]))
+
+
+def test_predict_refuses_a_clip_whose_features_take_all_memory(
+    model: Path, write_clip: WriteClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = Predictor.open(model, Config(jobs=1))
+    compute = mfcc.compute
+
+    def out_of_memory(y: np.ndarray, *more: Any) -> np.ndarray:
+        if len(y) > 2 * predictor.sr:
+            raise MemoryError
+        return compute(y, *more)
+
+    monkeypatch.setattr(mfcc, "compute", out_of_memory)
+    paths = [write_clip("long.wav", seconds=3.0), write_clip("short.wav")]
+
+    long, short = predictor.predict(paths)
+
+    assert long == ClipError(str(paths[0]), "out of memory. Use fewer --jobs, or cut it")
+    assert isinstance(short, Answer)
+
+
+def test_predict_does_not_keep_the_samples_of_a_batch(model: Path, write_clip: WriteClip) -> None:
+    """64 clips of ten minutes would be 2.5 GB."""
+    seconds, n = 15.0, 12
+    paths = [write_clip(f"{i}.wav", seconds=seconds, f0=100.0 + i) for i in range(n)]
+    predictor = Predictor.open(model, Config(jobs=1))
+    list(predictor.predict(paths[:1]))
+
+    tracemalloc.start()
+    try:
+        answers = list(predictor.predict(paths))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert len(answers) == n
+    # A clip as decoded, as resampled and what lies between; all of them would be 12 of the second.
+    assert peak < 0.5 * n * seconds * predictor.sr * 4
+
+
+def test_predict_loads_no_network_for_clips_that_cannot_be_read(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_file.Checked, "load", lambda _: pytest.fail("the network was loaded"))
+
+    found = list(Predictor.open(model, runtime="keras").predict(["a.wav"]))
+
+    assert found == [ClipError("a.wav", "no such file")]
+
+
+def test_predict_checks_clips_as_the_config_says_and_passes_warnings_on(
+    model: Path, write_clip: WriteClip
+) -> None:
+    clip = write_clip(seconds=1.0)
+    clip.write_bytes(clip.read_bytes()[:20_000])
+
+    answer = answered(Predictor.open(model), clip)
+    refusal = Predictor.open(model, Config(audio=AudioConfig(max_duration_s=0.5))).predict(clip)
+
+    assert answer.warnings[0].startswith("truncated: the header promises 1.00 s")
+    assert isinstance(refusal, ClipError)
+    assert "longer than 0.5 s" in refusal.error
 
 
 @pytest.mark.parametrize("runtime", ["litert", "keras"])
-def test_windows_get_the_answer_of_samples_unchecked(
-    runtime: str, fast: Path, rng: np.random.Generator
+def test_predict_warns_of_a_clip_unlike_the_training(
+    runtime: str, model: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predictor = Predictor.open(fast, runtime=runtime)
-    windows = [noisy(rng, seconds, predictor.sr, 100 * seconds) for seconds in (1.0, 2.5, 1.0)]
-    expected = [list(predictor.predict_samples(y, predictor.sr).probabilities.values()) for y in windows]
+    like, unlike = noisy(rng, 1.0, 22050), rng.standard_normal(22050).astype(np.float32) / 10
+    metadata = model_file.read_metadata(model)
+    features = np.concatenate([mfcc.compute(y, 22050, MfccConfig()) for y in (like, unlike)])
+    network = training.with_distance(model_file.load(model)[0])
+    near, far = training.predict(network, features)[1][:, 0].tolist()
+    assert far > 2 * near
+    limit = (near + far) / 2
 
-    received = predictor.probabilities([*windows, np.zeros(predictor.sr, np.float32)])
+    def answers(unlike_above: float | None) -> list[tuple[str, ...]]:
+        monkeypatch.setattr(model_file, "read_metadata", lambda _: replace(metadata, unlike=unlike_above))
+        predictor = Predictor.open(model, runtime=runtime)
+        return [predictor.predict_samples(y, 22050).warnings for y in (like, unlike)]
 
-    assert received.shape == (4, 8)
-    np.testing.assert_allclose(received[:3], expected, atol=1e-6)
-    np.testing.assert_allclose(received.sum(axis=1), 1, atol=1e-6)
-    assert np.ptp(received, axis=0).max() > 0.1
+    quiet, (warning,) = answers(limit)
+    assert quiet == ()
+    assert warning == (
+        f"unlike the training: its features are {far:.1f} from those of the training, "
+        f"whose own speakers stay below {limit:.1f}"
+    )
+    assert answers(None) == answers(far + 1) == [(), ()]
 
 
-# --- labels --------------------------------------------------------------------------------------------
+# --- the model and its options -------------------------------------------------------------------------
 
 
-def test_fewer_labels_share_what_the_others_leave(fast: Path, rng: np.random.Generator) -> None:
+def test_public_names_load_late() -> None:
+    assert speechemo_cli.Predictor is Predictor
+    assert set(speechemo_cli.__all__) <= set(dir(speechemo_cli)) | {"__version__"}
+    with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
+        speechemo_cli.Nonsense  # noqa: B018 - looking it up is the test
+    assert "speechemo_cli.inference.predictor" in sys.modules
+
+
+def test_open_refuses_a_model_that_is_missing() -> None:
+    with pytest.raises(ModelFileError, match="no such model file"):
+        Predictor.open("nowhere.keras")
+
+
+def test_predictor_shows_what_answers(model: Path) -> None:
+    predictor = Predictor.open(model, runtime="keras", labels=["angry", "happy"])
+
+    told = predictor.to_dict()
+    facts = model_card.describe(model)
+
+    assert told == {
+        **{name: facts[name] for name in ("model", "version", "temperature", "unlike")},
+        "labels": ["happy", "angry"],
+        "features": {name: value for name, value in facts["features"].items() if name != "version"},
+        "runtime": "keras",
+    }
+    assert repr(predictor) == f"<Predictor {facts['model']}: v1, 2 labels, keras>"
+    assert "happy, angry" in predictor._repr_html_()
+
+
+def test_timeline_is_that_of_the_module_with_the_predictors_options(
+    model: Path, write_clip: WriteClip
+) -> None:
+    clip = write_clip(seconds=4.0)
+    predictor = Predictor.open(model, Config(audio=AudioConfig(min_duration_s=0.2)), min_confidence=1.1)
+    steps: list[tuple[int, int | None, str]] = []
+
+    found = predictor.timeline(clip, window_s=1.0, hop_s=0.5, on_progress=lambda *step: steps.append(step))
+
+    assert found == timeline(predictor, clip, window_s=1.0, hop_s=0.5, min_confidence=1.1)
+    assert {one.label for one in found.segments} == {"uncertain"}
+    assert {step[2] for step in steps} == {"finding speech", "predicting"}
+    with pytest.raises(AudioError, match="no such file"):
+        predictor.timeline("nowhere.wav")
+
+
+def test_labels_share_what_the_others_leave(model: Path, rng: np.random.Generator) -> None:
     y = noisy(rng, 1.0, 22050)
-    everything = Predictor.open(fast).predict_samples(y, 22050)
-    asked = ["sad", "happy", "neutral", "sad"]
-    predictor = Predictor.open(fast, labels=asked)
+    everything = Predictor.open(model).predict_samples(y, 22050)
+    predictor = Predictor.open(model, labels=["sad", "happy", "neutral", "sad"])
 
     answer = predictor.predict_samples(y, 22050)
 
@@ -439,75 +289,171 @@ def test_fewer_labels_share_what_the_others_leave(fast: Path, rng: np.random.Gen
     assert sum(answer.probabilities.values()) == pytest.approx(1)
     assert answer.confidence == answer.probabilities[answer.label] == max(answer.probabilities.values())
     (row,) = predictor.probabilities([y])
-    assert dict(zip(predictor.labels, row.tolist(), strict=True)) == pytest.approx(
-        answer.probabilities, abs=1e-6
-    )
+    assert row.tolist() == pytest.approx(list(answer.probabilities.values()), abs=1e-6)
+    assert Predictor.open(model, labels=EMOTIONS[::-1]).predict_samples(y, 22050) == everything
 
 
-def test_all_labels_are_no_restriction(fast: Path, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("labels", [None, ["happy", "sad"]])
+def test_min_confidence_makes_an_answer_uncertain_that_keeps_its_numbers(
+    labels: list[str] | None, model: Path, rng: np.random.Generator
+) -> None:
     y = noisy(rng, 1.0, 22050)
-
-    restricted = Predictor.open(fast, labels=EMOTIONS[::-1]).predict_samples(y, 22050)
-
-    assert restricted == Predictor.open(fast).predict_samples(y, 22050)
-
-
-def test_the_least_confidence_is_asked_of_what_is_left(fast: Path, rng: np.random.Generator) -> None:
-    y = noisy(rng, 1.0, 22050)
-    plain = Predictor.open(fast, labels=["happy", "sad"]).predict_samples(y, 22050)
-    assert plain.confidence > 0.5
+    plain = Predictor.open(model, labels=labels).predict_samples(y, 22050)
+    assert plain.label in EMOTIONS
 
     for least, label in ((plain.confidence, plain.label), (plain.confidence + 1e-6, "uncertain")):
-        predictor = Predictor.open(fast, labels=["happy", "sad"], min_confidence=least)
+        predictor = Predictor.open(model, labels=labels, min_confidence=least)
         assert predictor.predict_samples(y, 22050) == replace(plain, label=label)
 
 
 @pytest.mark.parametrize(
-    ("labels", "reason"),
+    ("options", "reason"),
     [
-        (["happy", "bored", "x"], r"the model does not know 'bored', 'x'\. Its labels are neutral, calm, ha"),
-        (["happy", "Sad"], "the model does not know 'Sad'"),
-        (["happy"], "labels is 'happy', expected at least two to choose from"),
-        (["happy", "happy"], "expected at least two"),
-        ([], "expected at least two"),
-        ([""], "the model does not know ''"),
+        (
+            {"labels": ["happy", "bored", "x"]},
+            r"the model does not know 'bored', 'x'\. Its labels are neutral, calm, ha",
+        ),
+        ({"labels": ["happy", "Sad"]}, "the model does not know 'Sad'"),
+        ({"labels": ["happy"]}, "labels is 'happy', expected at least two to choose from"),
+        ({"labels": ["happy", "happy"]}, "expected at least two"),
+        ({"labels": []}, "expected at least two"),
+        ({"labels": [""]}, "the model does not know ''"),
+        ({"channel": "middle"}, "channel is 'middle', expected one of mix, left, right, each"),
+        ({"runtime": "torch"}, "runtime is 'torch', expected one of auto, litert, keras"),
     ],
 )
-def test_labels_that_leave_no_choice_are_refused(labels: list[str], reason: str, fast: Path) -> None:
+def test_open_refuses_options_that_make_no_sense(options: Any, reason: str, model: Path) -> None:
     with pytest.raises(ConfigError, match=reason):
-        Predictor.open(fast, labels=labels)
+        Predictor.open(model, **options)
 
 
-def test_options_that_there_are_not_are_refused(fast: Path) -> None:
-    with pytest.raises(ConfigError, match="channel is 'middle', expected one of mix, left, right, each"):
-        Predictor.open(fast, channel="middle")
-    with pytest.raises(ConfigError, match="runtime is 'torch', expected one of auto, litert, keras"):
-        Predictor.open(fast, runtime="torch")
+# --- samples, content, parts of a recording ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sr", [22050, 48000])
+def test_predict_samples_gives_the_answer_of_a_file_that_holds_them(
+    sr: int, model: Path, rng: np.random.Generator
+) -> None:
+    y = noisy(rng, 0.8, sr)
+    Path("clip.wav").write_bytes(content(y, sr))
+    predictor = Predictor.open(model)
+
+    expected = replace(answered(predictor, "clip.wav"), path="", sha256="")
+
+    assert predictor.predict_samples(y, sr) == expected
+    assert predictor.predict_samples(y.astype(float).tolist(), np.int64(sr)) == expected
+    assert max(expected.probabilities.values()) > 0.2  # it is sure of something
+
+
+@pytest.mark.parametrize(
+    ("dtype", "subtype"), [(np.uint8, "PCM_U8"), (np.int16, "PCM_16"), (np.int32, "PCM_32")]
+)
+def test_predict_samples_takes_integers_as_loud_as_in_a_file(
+    dtype: type, subtype: str, model: Path, rng: np.random.Generator
+) -> None:
+    soundfile.write("clip.wav", noisy(rng, 0.8, 16000), 16000, subtype=subtype)
+    predictor = Predictor.open(model)
+    y, _ = soundfile.read("clip.wav", dtype="int32")
+    samples = (y >> 32 - 8 * np.dtype(dtype).itemsize) + (128 if dtype is np.uint8 else 0)
+
+    answer = predictor.predict_samples(samples.astype(dtype), 16000)
+
+    assert answer == replace(answered(predictor, "clip.wav"), path="", sha256="")
+
+
+RATE = "sr is {!r}, expected a positive number of samples a second"
+
+
+@pytest.mark.parametrize(
+    ("y", "sr", "error", "reason"),
+    [
+        (np.zeros((16000, 2)), 16000, AudioError, r"samples of shape \(16000, 2\), expected one dimension"),
+        (0.5, 16000, AudioError, r"samples of shape \(\), expected one dimension"),
+        ([], 16000, AudioError, "no samples"),
+        (np.ones(100), 16000, AudioError, r"0\.006 s is shorter than 0\.2 s"),
+        (np.sin(np.arange(32001)), 16000, AudioError, r"2 s is longer than 2 s"),
+        (np.zeros(16000), 16000, AudioError, "silent"),
+        (np.full(16000, 0.5), 16000, AudioError, "silent"),
+        (np.r_[np.sin(np.arange(16000)), np.nan], 16000, AudioError, r"contains NaN at 1\.000 s"),
+        *(
+            (np.sin(np.arange(16000)), sr, ConfigError, RATE.format(sr))
+            for sr in (0, -16000, 16000.0, "16000", None)
+        ),
+    ],
+)
+def test_predict_samples_refuses_what_cannot_be_answered_for(
+    y: Any, sr: Any, error: type[Exception], reason: str, model: Path
+) -> None:
+    predictor = Predictor.open(model, Config(audio=AudioConfig(max_duration_s=2.0)))
+
+    with pytest.raises(error, match=reason):
+        predictor.predict_samples(y, sr)
+
+
+def test_predict_content_gives_the_answer_of_a_file_that_holds_it(model: Path, write_clip: WriteClip) -> None:
+    clip = write_clip(seconds=0.5)
+    predictor = Predictor.open(model)
+    expected = answered(predictor, clip)
+
+    assert predictor.predict_content(clip.read_bytes()) == [replace(expected, path="-")]
+    assert predictor.predict_content(clip.read_bytes(), "call 7") == [replace(expected, path="call 7")]
+    assert expected.sha256 == hashlib.sha256(clip.read_bytes()).hexdigest()
+    assert predictor.predict_content(b"", "x") == [ClipError("x", "empty file")]
+
+
+@pytest.mark.parametrize("runtime", ["litert", "keras"])
+def test_probabilities_are_those_of_samples_unchecked(
+    runtime: str, model: Path, rng: np.random.Generator
+) -> None:
+    predictor = Predictor.open(model, runtime=runtime)
+    windows = [noisy(rng, seconds, predictor.sr, 100 * seconds) for seconds in (1.0, 2.5, 1.0)]
+    expected = [list(predictor.predict_samples(y, predictor.sr).probabilities.values()) for y in windows]
+
+    received = predictor.probabilities([*windows, np.zeros(predictor.sr, np.float32)])
+
+    assert received.shape == (4, 8)
+    np.testing.assert_allclose(received[:3], expected, atol=1e-6)
+    np.testing.assert_allclose(received.sum(axis=1), 1, atol=1e-6)
+    assert np.ptp(received, axis=0).max() > 0.1
 
 
 # --- channels ------------------------------------------------------------------------------------------
 
 
-def test_a_channel_is_answered_as_if_it_were_alone(fast: Path, stereo: np.ndarray) -> None:
+@pytest.fixture
+def stereo(rng: np.random.Generator) -> np.ndarray:
+    """Two voices that do not sound alike."""
+    return np.stack([noisy(rng, 1.0, 16000, 100), 0.3 * noisy(rng, 1.0, 16000, 310)], axis=1)
+
+
+def test_channel_is_answered_as_if_it_were_alone(model: Path, stereo: np.ndarray) -> None:
     Path("call.wav").write_bytes(content(stereo))
-    alone = Predictor.open(fast)
+    alone = Predictor.open(model)
     left, right = (alone.predict_samples(stereo[:, i], 16000) for i in range(2))
     mixed = alone.predict_samples(stereo.mean(axis=1), 16000)
     assert len({left.confidence, right.confidence, mixed.confidence}) == 3
 
-    def heard(channel: str) -> list[object]:
-        answers = Predictor.open(fast, channel=channel).predict(["call.wav"])
+    def predicted(channel: str) -> list[object]:
+        answers = Predictor.open(model, channel=channel).predict(["call.wav"])
         return [replace(answer, path="", sha256="") for answer in answers]
 
-    assert heard("mix") == [mixed]
-    assert heard("left") == [replace(left, channel="left")]
-    assert heard("right") == [replace(right, channel="right")]
-    assert heard("each") == [replace(left, channel="left"), replace(right, channel="right")]
+    assert predicted("mix") == [mixed]
+    assert predicted("left") == [replace(left, channel="left")]
+    assert predicted("right") == [replace(right, channel="right")]
+    assert predicted("each") == [replace(left, channel="left"), replace(right, channel="right")]
 
 
-def test_a_silent_channel_is_refused_alone(fast: Path, stereo: np.ndarray) -> None:
+def test_each_channel_of_one_path_is_a_list(model: Path, write_clip: WriteClip) -> None:
+    clip = write_clip(y=np.stack([harmonic(1.0, 16000, 120.0), harmonic(1.0, 16000, 200.0)], axis=1))
+    predictor = Predictor.open(model, channel="each")
+
+    assert predictor.predict(clip) == list(predictor.predict([clip]))
+    assert [one.channel for one in predictor.timeline(clip)] == ["left", "right"]  # type: ignore[union-attr]
+
+
+def test_predict_groups_refuses_a_silent_channel_alone(model: Path, stereo: np.ndarray) -> None:
     stereo[:, 1] = 0.0
-    both = Predictor.open(fast, channel="each")
+    both = Predictor.open(model, channel="each")
 
     groups = list(both.predict_groups([("a", content(stereo)), ("b", content(stereo[:, ::-1]))]))
 
@@ -529,12 +475,12 @@ def test_a_silent_channel_is_refused_alone(fast: Path, stereo: np.ndarray) -> No
         (3, "mix", [None]),
     ],
 )
-def test_left_and_right_are_of_two(
-    channels: int, channel: str, expected: object, fast: Path, rng: np.random.Generator
+def test_channel_left_and_right_are_of_two(
+    channels: int, channel: str, expected: object, model: Path, rng: np.random.Generator
 ) -> None:
     y = np.stack([noisy(rng, 0.5, 16000, 100 + 50 * i) for i in range(channels)], axis=1)
 
-    items = Predictor.open(fast, channel=channel).predict_content(content(y), "x")
+    items = Predictor.open(model, channel=channel).predict_content(content(y), "x")
 
     if isinstance(expected, str):
         assert items == [ClipError("x", expected)]

@@ -23,7 +23,6 @@ from speechemo_cli.models import model_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from enum import StrEnum
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -202,8 +201,9 @@ class Predictor:
         ConfigError
             A label the model does not know, or a channel or runtime that there is not.
         """
-        _one_of("runtime", runtime, Runtime)
-        _one_of("channel", channel, Channel)
+        for name, value, known in (("runtime", runtime, Runtime), ("channel", channel, Channel)):
+            if value not in tuple(known):
+                raise ConfigError(f"{name} is {value!r}, expected one of {', '.join(known)}")
         path = model_file.PACKAGED if path is None else path
         metadata = model_file.read_metadata(path)
         return cls(path, metadata, config or Config(), runtime, min_confidence, labels, channel, isolate)
@@ -375,7 +375,7 @@ class Predictor:
         if confidence < self.min_confidence:
             label = UNCERTAIN
         warnings, limit = clip.warnings, self.metadata.unlike
-        if limit is not None and distance > limit:
+        if limit is not None and float(distance) > limit:
             warnings += (
                 f"unlike the training: its features are {distance:.1f} from those of the training,"
                 f" whose own speakers stay below {limit:.1f}",
@@ -403,11 +403,6 @@ def _full_scale_at_1(y: NDArray[Any]) -> NDArray[np.float32]:
         return y.astype(np.float32, copy=False)
     half = 2.0 ** (8 * y.dtype.itemsize - 1)
     return ((y - half * (y.dtype.kind == "u")) / half).astype(np.float32)
-
-
-def _one_of(name: str, value: str, known: type[StrEnum]) -> None:
-    if value not in tuple(known):
-        raise ConfigError(f"{name} is {value!r}, expected one of {', '.join(known)}")
 
 
 def _in_order(asked: Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from speechemo_cli.audio.reader import Blocks
+    from speechemo_cli.inference.predictor import Predictor
     from speechemo_cli.inference.results import Style
 
 # Windows that go through the network together, and are in memory at a time.
@@ -37,15 +38,6 @@ _SEGMENT_PAUSE_S = 1.0
 # Silence around an utterance that is taken with it, as every clip has some.
 _MARGIN_S = 0.1
 NO_SPEECH = "no speech found"
-
-
-class WindowPredictor(Protocol):
-    """What a timeline needs of a `Predictor`: `probabilities` gives a row [shape=(n_labels,)] a waveform."""
-
-    sr: int
-    labels: tuple[str, ...]
-
-    def probabilities(self, windows: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -138,7 +130,7 @@ def _rounded(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def timelines(
-    predictor: WindowPredictor, path: str | os.PathLike[str], *, channel: str = "mix", **options: Any
+    predictor: Predictor, path: str | os.PathLike[str], *, channel: str = "mix", **options: Any
 ) -> Iterator[Timeline]:
     """Give what `timeline` gives; with `channel="each"` for one channel after the other."""
     names = channel_names(path, options.get("config") or AudioConfig()) if channel == "each" else (channel,)
@@ -147,7 +139,7 @@ def timelines(
 
 
 def timeline(
-    predictor: WindowPredictor,
+    predictor: Predictor,
     path: str | os.PathLike[str],
     *,
     window_s: float = 3.0,
@@ -249,7 +241,7 @@ def _counted(
 
 def _segment(
     raw: segmentation.RawSegment,
-    predictor: WindowPredictor,
+    predictor: Predictor,
     frame_length: int,
     duration_s: float,
     min_confidence: float,

@@ -8,7 +8,7 @@ import hashlib
 import ipaddress
 import re
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -69,6 +69,9 @@ def create_app(
         on_error(error)
         return _error(500, "internal error; the terminal of the server tells more")
 
+    def gone(*_: Any) -> Response:
+        return _error(400, "the body ended early")  # which nobody reads
+
     app = Starlette(
         routes=[
             Route("/", Response(page, media_type="text/html"), methods=["GET"]),
@@ -78,7 +81,7 @@ def create_app(
             Route("/predict", partial(asked.answer, timeline=False), methods=["POST"]),
             Route("/timeline", partial(asked.answer, timeline=True), methods=["POST"]),
         ],
-        exception_handlers={HTTPException: _refuse, ClientDisconnect: _gone, Exception: broken},
+        exception_handlers={HTTPException: _refuse, ClientDisconnect: gone, Exception: broken},
     )
     return _Guard(app, host, _policy(page))
 
@@ -91,75 +94,66 @@ class _Asked:
         self._n = 0
 
     async def answer(self, request: Request, *, timeline: bool) -> Response:
-        if request.headers.get("content-type", "").startswith("multipart/"):
-            await _drain(request)
-            raise HTTPException(
-                415, "the body is a form, expected the bytes of an audio file. Try: curl --data-binary @FILE"
-            )
-        if self._n >= _MOST_REQUESTS:
-            await _drain(request)
-            raise HTTPException(503, f"busy with {self._n} requests, try again", {"Retry-After": "1"})
+        refused = self._refusal(request)
+        if refused:
+            with suppress(TimeoutError):
+                await _receive(request, None, _DRAIN_S)
+            raise refused
         self._n += 1
+        # In memory 16 of them would be gigabytes.
+        path = scratch_folder() / uuid.uuid4().hex
         try:
-            with _held() as (file, path):
-                await _receive(request, file)
-                file.close()
-                query = request.query_params
-                name = display_name(query.get("name", "-")[:_LONGEST_NAME])
-                asked = {"path": path, "name": name, "timeline": timeline, "waveform": "waveform" in query}
-                return JSONResponse(await self._pool.ask(asked))
+            with path.open("xb") as file:
+                size = await _receive(request, file, _ARRIVAL_S)
+            if size > LARGEST_BYTES:
+                raise _too_large()
+            if not size:
+                raise HTTPException(400, "the body is empty, expected the bytes of an audio file")
+            query = request.query_params
+            name = display_name(query.get("name", "-")[:_LONGEST_NAME])
+            asked = {"path": str(path), "name": name, "timeline": timeline, "waveform": "waveform" in query}
+            return JSONResponse(await self._pool.ask(asked))
         except AudioError as error:
             raise HTTPException(422, str(error)) from error
+        except TimeoutError:
+            raise HTTPException(408, f"the body took longer than {_ARRIVAL_S:g} s") from None
         except OSError as error:
             raise HTTPException(503, f"cannot hold the recording ({error.strerror or error})") from error
         finally:
+            path.unlink(missing_ok=True)
             self._n -= 1
 
+    def _refusal(self, request: Request) -> HTTPException | None:
+        """Tell what is wrong with a request before its body is read."""
+        if request.headers.get("content-type", "").startswith("multipart/"):
+            return HTTPException(
+                415, "the body is a form, expected the bytes of an audio file. Try: curl --data-binary @FILE"
+            )
+        if self._n >= _MOST_REQUESTS:
+            return HTTPException(503, f"busy with {self._n} requests, try again", {"Retry-After": "1"})
+        if int(request.headers.get("content-length", 0)) > LARGEST_BYTES:
+            return _too_large()
+        return None
 
-@contextmanager
-def _held() -> Iterator[tuple[BinaryIO, str]]:
-    """Give a file for the time of a request. In memory 16 of them would be gigabytes."""
-    path = scratch_folder() / uuid.uuid4().hex
-    try:
-        with path.open("xb") as file:
-            yield file, str(path)
-    finally:
-        path.unlink(missing_ok=True)
+
+def _too_large() -> HTTPException:
+    return HTTPException(413, f"more than {LARGEST_BYTES} bytes. Cut it, or use speechemo predict")
 
 
-async def _receive(request: Request, file: BinaryIO) -> None:
-    """Write the body into a file as it comes. Raises HTTPException if it is empty, too large, or too slow."""
+async def _receive(request: Request, file: BinaryIO | None, limit_s: float) -> int:
+    """Write the body into a file as it comes, and return its size, or one that is too large.
+
+    Raises TimeoutError if it is not there within so many seconds.
+    """
     size = 0
-    too_large = HTTPException(413, f"more than {LARGEST_BYTES} bytes. Cut it, or use speechemo predict")
-    if int(request.headers.get("content-length", 0)) > LARGEST_BYTES:
-        await _drain(request)
-        raise too_large
-    try:
-        async with asyncio.timeout(_ARRIVAL_S):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > LARGEST_BYTES:
-                    break
+    async with asyncio.timeout(limit_s):
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > LARGEST_BYTES:
+                break
+            if file:
                 file.write(chunk)
-    except TimeoutError:
-        raise HTTPException(408, f"the body took longer than {_ARRIVAL_S:g} s") from None
-    if size > LARGEST_BYTES:
-        raise too_large
-    if not size:
-        raise HTTPException(400, "the body is empty, expected the bytes of an audio file")
-
-
-async def _drain(request: Request) -> None:
-    """Throw the body away, as far as it comes soon."""
-    size = 0
-    try:
-        async with asyncio.timeout(_DRAIN_S):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > LARGEST_BYTES:
-                    return
-    except TimeoutError:
-        return
+    return size
 
 
 def _error(status: int, error: str, headers: Any = None) -> Response:
@@ -169,10 +163,6 @@ def _error(status: int, error: str, headers: Any = None) -> Response:
 def _refuse(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return _error(error.status_code, error.detail, error.headers)
-
-
-def _gone(_request: Request, _: Exception) -> Response:
-    return _error(400, "the body ended early")  # which nobody reads
 
 
 def _policy(page: str) -> str:

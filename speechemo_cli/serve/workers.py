@@ -66,9 +66,10 @@ class WorkerPool:
     """A few processes, which `load` as they start and are replaced when an answer takes `timeout_s`."""
 
     def __init__(self, load: Load, workers: int, timeout_s: float) -> None:
-        self._idle = [_Worker(load, timeout_s) for _ in range(workers)]
-        self._all = tuple(self._idle)
-        self._free = asyncio.Semaphore(workers)
+        self._all = [_Worker(load, timeout_s) for _ in range(workers)]
+        self._idle: asyncio.LifoQueue[_Worker] = asyncio.LifoQueue()
+        for worker in self._all:
+            self._idle.put_nowait(worker)
 
     async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the answer of the next process that is free.
@@ -76,12 +77,11 @@ class WorkerPool:
         Raises AudioError if the clip was refused, took too long, or the process died of it, and RuntimeError
         with the traceback of the process for a mistake of ours.
         """
-        async with self._free:
-            worker = self._idle.pop()
-            try:
-                return await asyncio.to_thread(worker.ask, request)
-            finally:
-                self._idle.append(worker)
+        worker = await self._idle.get()
+        try:
+            return await asyncio.to_thread(worker.ask, request)
+        finally:
+            self._idle.put_nowait(worker)
 
     def close(self) -> None:
         """End the processes, which have nothing to lose."""
