@@ -66,7 +66,7 @@ def test_part_takes_any_place_that_a_header_sends_a_decoder_to(n: int) -> None:
         file.seek(2)
         file.seek(n, whence)
         assert file.tell() >= 0
-        assert file.readinto(bytearray(8)) <= 5
+        assert len(file.read(8)) <= 5
 
 
 def test_part_ends_where_the_disk_fails() -> None:

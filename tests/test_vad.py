@@ -142,7 +142,6 @@ def test_the_envelope_of_a_long_recording_has_every_extreme_in_its_place(
     block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vad, "_COLUMNS", 20)
-    monkeypatch.setattr(vad, "_MOST_EXTREMES", 320)
     y = np.zeros(60 * SR, np.float32)
     y[31 * SR], y[46 * SR], y[-1] = 0.75, -0.5, 0.25
 

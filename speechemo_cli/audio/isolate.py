@@ -13,11 +13,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections import deque
 from contextlib import suppress
 from dataclasses import asdict
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +27,9 @@ from speechemo_cli.audio import decode, reader
 from speechemo_cli.audio.reader import Recording
 from speechemo_cli.config import AudioConfig
 from speechemo_cli.errors import AudioError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _READY = b"ready\n"
 # Holds the samples of most clips, so that the other side need not be waited for.
@@ -36,19 +40,13 @@ TIMEOUT_S = 60.0
 _MEMORY_BYTES = 6 * 2**30
 # With the parent's search path: no module of the working folder is taken for one of ours.
 _START = (
-    "import json, sys; parent, path = json.loads(sys.argv[1]); sys.path[:] = path;"
-    "from speechemo_cli.audio import isolate; isolate.worker_main(parent)"
+    "import json, sys; path, *how = json.loads(sys.argv[1]); sys.path[:] = path;"
+    "from speechemo_cli.audio import isolate; isolate.worker_main(*how)"
 )
 
 
 class DecoderPool:
-    """Processes that decode clips, as many as threads ask at a time; `close` ends them.
-
-    Parameters
-    ----------
-    config : AudioConfig
-    channel : {"mix", "left", "right", "each"}
-    """
+    """Processes that decode clips, as many as threads ask at a time; `close` ends them."""
 
     def __init__(self, config: AudioConfig, channel: str = "mix") -> None:
         self._config = config
@@ -59,38 +57,33 @@ class DecoderPool:
     def read_channels(self, path: str, content: bytes | None = None) -> list[Recording]:
         """Do what `reader.read_channels` does, elsewhere where something is to be decoded.
 
-        Raises
-        ------
-        AudioError
-            As there; or a process died of the clip twice, or took too long.
+        AudioError is also raised if a process died of the clip twice, or took too long.
         """
         if content is None:
             content = reader.read_bytes(path, self._config)
         too_large = len(content) > reader.LARGEST_BYTES
         if too_large or self._config.raw_sr or decode.is_plain(io.BytesIO(content)):
             return reader.read_channels(path, self._config, self._channel, content)
-        about = {"path": path, "channel": self._channel, "bytes": len(content)}
-        request = json.dumps({**about, "config": asdict(self._config)}).encode() + b"\n"
         for _ in range(2):  # what a process died of may have been the memory that others took
             process = self._take()
             if process is None:
                 return reader.read_channels(path, self._config, self._channel, content)
-            late = threading.Event()
-            timer = threading.Timer(TIMEOUT_S, lambda p=process, late=late: (late.set(), p.kill()))
+            timer = threading.Timer(TIMEOUT_S, process.kill)
             timer.daemon = True
             timer.start()
+            began = time.monotonic()
             try:
-                answer = _ask(process, request, content)
+                answer = _ask(process, path, content)
             except (OSError, EOFError):
                 process.kill()
                 process.wait()
-                if late.is_set():
+                if time.monotonic() - began >= TIMEOUT_S:
                     raise AudioError(f"takes longer than {TIMEOUT_S:.0f} s to decode") from None
                 continue
             finally:
                 timer.cancel()
             self._idle.append(process)
-            if isinstance(answer, AudioError):
+            if isinstance(answer, Exception):
                 raise answer
             return answer
         raise AudioError(processes.CRASHED)
@@ -100,9 +93,10 @@ class DecoderPool:
             return self._idle.popleft()
         if not sys.executable or getattr(sys, "frozen", False):
             return None
+        how = json.dumps([sys.path, os.getpid(), self._channel, asdict(self._config)])
         try:
             process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-P", "-c", _START, json.dumps([os.getpid(), sys.path])],
+                [sys.executable, "-P", "-c", _START, how],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -124,83 +118,70 @@ class DecoderPool:
             process.communicate()
 
 
-def _ask(process: subprocess.Popen[bytes], request: bytes, content: bytes) -> list[Recording] | AudioError:
-    """Send a request and take the answer.
+def _ask(process: subprocess.Popen[bytes], path: str, content: bytes) -> list[Recording] | Exception:
+    """Send a clip and take the answer; OSError or EOFError is raised if the process is gone.
 
-    Raises
-    ------
-    OSError, EOFError
-        The process is gone.
-    RuntimeError
-        It failed in a way that is a mistake of ours, and shall tell how: see `reader.clip_errors`.
+    An exception that is no AudioError is a mistake of ours, and shall tell how: see `reader.clip_errors`.
     """
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write(request)
+    process.stdin.write(json.dumps([path, len(content)]).encode() + b"\n")
     process.stdin.write(content)
     process.stdin.flush()
     line = process.stdout.readline()
     if not line.endswith(b"\n"):
         raise EOFError
     answer = json.loads(line)
-    if "broken" in answer:
-        raise RuntimeError(answer["broken"])
     if "error" in answer:
         return AudioError(answer["error"])
+    if "mistake" in answer:
+        return RuntimeError(answer["mistake"])
     return [
         Recording(_array(process.stdout, n), sr, sha256, tuple(warnings), channel, offset)
         for n, sr, sha256, warnings, channel, offset in answer["recordings"]
     ]
 
 
-def _array(samples: IO[bytes], n: int) -> Any:
+def _array(samples: IO[bytes], n: int) -> NDArray[np.float32]:
     content = bytearray(samples.read(4 * n))
     if len(content) < 4 * n:
         raise EOFError
     return np.frombuffer(content, np.float32)
 
 
-def worker_main(parent: int) -> None:
+def worker_main(parent: int, channel: str, config: dict[str, Any]) -> None:
     """Answer requests on stdin until there are no more. What a library prints is no answer."""
     processes.end_with(parent)
     for name in ("SIGINT", "SIGHUP"):  # a terminal sends them to everybody, and the parent decides
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    _bound_memory()
+    # A decoder that wants more memory than any clip needs fails, and nothing else with it.
+    with suppress(ImportError, ValueError, OSError):  # Windows has no such module
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     answers.write(_READY)
     answers.flush()
     for line in requests:
-        request = json.loads(line)
-        told, arrays = _answered(request, requests.read(request["bytes"]))
+        path, n = json.loads(line)
+        recordings: list[Recording] = []
+        try:
+            with reader.clip_errors():
+                recordings = reader.read_channels(path, AudioConfig(**config), channel, requests.read(n))
+            told: dict[str, Any] = {
+                "recordings": [
+                    (len(one.decoded), one.sr, one.sha256, one.warnings, one.channel, one.offset)
+                    for one in recordings
+                ]
+            }
+        except AudioError as error:
+            told = {"error": str(error)}
+        except Exception:
+            told = {"mistake": traceback.format_exc()}
         with suppress(BrokenPipeError):
             answers.write(json.dumps(told).encode() + b"\n")
-            for y in arrays:
-                answers.write(np.ascontiguousarray(y, np.float32).data)
+            for one in recordings:
+                answers.write(np.ascontiguousarray(one.decoded, np.float32).data)
             answers.flush()
-
-
-def _bound_memory() -> None:
-    """Let a decoder that wants more memory than any clip needs fail, and nothing else with it."""
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
-
-
-def _answered(request: dict[str, Any], content: bytes) -> tuple[dict[str, Any], list[Any]]:
-    config = AudioConfig(**request["config"])
-    try:
-        with reader.clip_errors():
-            recordings = reader.read_channels(request["path"], config, request["channel"], content)
-    except AudioError as error:
-        return {"error": str(error)}, []
-    except Exception:
-        return {"broken": traceback.format_exc()}, []
-    told = [
-        (len(one.decoded), one.sr, one.sha256, one.warnings, one.channel, one.offset) for one in recordings
-    ]
-    return {"recordings": told}, [one.decoded for one in recordings]

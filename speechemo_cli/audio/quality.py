@@ -178,8 +178,10 @@ def quality_warnings(y: NDArray[np.float32], sr: int) -> tuple[str, ...]:
     ('silent: every sample is the same', 'short: 0.5 s')
     """
     y = np.ascontiguousarray(y, dtype=np.float32)
-    short = _short(y.size, sr)
-    blocks = _blocks(y, sr)
+    # The tenths are rounded down, so never 1.0 s.
+    short = (f"short: {10 * y.size // sr / 10:.1f} s",) if y.size < SHORT_S * sr else ()
+    n = max(1, sr // BLOCKS_A_SECOND)
+    blocks = y[: y.size // n * n].reshape(-1, n)
     if not blocks.size:
         return short
     low, high = float(y.min()), float(y.max())
@@ -198,13 +200,12 @@ def quality_warnings(y: NDArray[np.float32], sr: int) -> tuple[str, ...]:
         blocks = blocks - np.float32(mean)
         means = _block_means(blocks)
     speech = _speech(blocks, means)
-    return (
-        *_clipped(y, low, high, mean, scale),
-        *_quiet(scale * peak),
-        *_mostly_silence(len(speech) / len(blocks), y.size / sr),
-        *short,
-        *_band_limited(blocks, speech, sr),
-    )
+    found = _clipped(y, low, high, mean, scale)
+    if (level := _decibels(scale * peak)) < QUIET_PEAK_DB:
+        found += (f"very quiet: peak at {level:.0f} dB of full scale",)
+    if (share := len(speech) / len(blocks)) < SPEECH_SHARE:
+        found += (f"mostly silence: speech in {100 * share:.0f} % of {y.size / sr:.1f} s",)
+    return found + short + _band_limited(blocks, speech, sr)
 
 
 def long(duration_s: float, longest_s: float) -> str | None:
@@ -212,12 +213,6 @@ def long(duration_s: float, longest_s: float) -> str | None:
     if round(duration_s, 1) <= round(longest_s, 1):
         return None
     return f"long: {duration_s:.1f} s, longer than any clip the model was trained on ({longest_s:.1f} s)"
-
-
-def _blocks(y: NDArray[np.float32], sr: int) -> NDArray[np.float32]:
-    """View of the samples in blocks of 10 ms [shape=(blocks, samples)], without the rest."""
-    n = max(1, sr // BLOCKS_A_SECOND)
-    return y[: y.size // n * n].reshape(-1, n)
 
 
 def _block_means(blocks: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -264,22 +259,6 @@ def _on_extreme(y: NDArray[np.float32], extreme: float, mean: float, reach: floa
     return n if n >= CUT_RATIO * (np.count_nonzero(near) - n) else 0
 
 
-def _quiet(peak: float) -> tuple[str, ...]:
-    level = _decibels(peak)
-    return (f"very quiet: peak at {level:.0f} dB of full scale",) if level < QUIET_PEAK_DB else ()
-
-
-def _mostly_silence(share: float, duration_s: float) -> tuple[str, ...]:
-    if share >= SPEECH_SHARE:
-        return ()
-    return (f"mostly silence: speech in {100 * share:.0f} % of {duration_s:.1f} s",)
-
-
-def _short(n: int, sr: int) -> tuple[str, ...]:
-    # The tenths are rounded down, so never 1.0 s.
-    return (f"short: {10 * n // sr / 10:.1f} s",) if n < SHORT_S * sr else ()
-
-
 def _speech(blocks: NDArray[np.float32], means: NDArray[np.float32]) -> NDArray[np.intp]:
     """Positions of the blocks [shape=(blocks, samples)] where somebody speaks.
 
@@ -301,7 +280,9 @@ def _band_limited(blocks: NDArray[np.float32], speech: NDArray[np.intp], sr: int
     if not speech.size:
         return ()
     chosen = speech[np.linspace(0, len(speech) - 1, min(FRAMES, len(speech))).astype(np.intp)]
-    power = _spectra(blocks[chosen])
+    window = np.hanning(blocks.shape[1] + 1)[:-1].astype(np.float32)
+    spectra = np.fft.rfft(blocks[chosen] * window)
+    power = np.asarray(spectra.real**2 + spectra.imag**2, dtype=np.float32)
     hz = np.arange(power.shape[1]) * (sr / blocks.shape[1])
     first, last = np.searchsorted(hz, TELEPHONE_HZ)
     above, end = np.searchsorted(hz, (ABOVE_HZ[0], min(ABOVE_HZ[1], USABLE_RATE * sr)))
@@ -317,13 +298,6 @@ def _band_limited(blocks: NDArray[np.float32], speech: NDArray[np.intp], sr: int
 def _limited_to(hz: float) -> str:
     like = ", as on a telephone" if hz >= LOWEST_EDGE_HZ else ""
     return f"band-limited: nothing above {hz / 1000:.1f} kHz{like}"
-
-
-def _spectra(frames: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Power of each frame's spectrum [shape=(frames, 1 + samples // 2)], to any one scale."""
-    window = np.hanning(frames.shape[1] + 1)[:-1].astype(np.float32)
-    spectra = np.fft.rfft(frames * window)
-    return np.asarray(spectra.real**2 + spectra.imag**2, dtype=np.float32)
 
 
 def _decibels(amplitude: float) -> float:

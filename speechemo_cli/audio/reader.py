@@ -224,16 +224,16 @@ def read_channels(
     with open_stream(content, config, path) as stream:
         _check_length(stream.frames or 0, stream, config)
         names = stream.names if channel == "each" else (channel,)
-        blocks = []
+        parts: list[list[NDArray[np.float32]]] = [[] for _ in names]
         for block in stream.mono(names, max(1, PIECE // stream.channels)):
             _check_length(stream.held, stream, config)
-            blocks.append(block)
+            for part, y in zip(parts, block, strict=True):
+                part.append(y)
+    joined = [part[0] if len(part) == 1 else np.concatenate([np.empty(0, "f"), *part]) for part in parts]
     sha256 = hashlib.sha256(content).hexdigest()
     return [
-        as_recording(
-            _joined([block[i] for block in blocks]), stream.sr, config, stream.warnings, sha256, name
-        )
-        for i, name in enumerate(names)
+        as_recording(y, stream.sr, config, stream.warnings, sha256, name)
+        for name, y in zip(names, joined, strict=True)
     ]
 
 
@@ -245,13 +245,7 @@ def as_recording(
     sha256: str = "",
     channel: str = "mix",
 ) -> Recording:
-    """Take samples [shape=(n,)] at `sr` Hz for a recording, and an offset out of them.
-
-    Raises
-    ------
-    AudioError
-        There is a warning and `config.strict`.
-    """
+    """Take samples [shape=(n,)] at `sr` Hz for a recording; AudioError if there is a warning and `strict`."""
     if offset := quality.offset(y):
         warnings += (f"offset: {offset:+.2g} of full scale was on every sample, and is taken out",)
     quality.check_warnings(warnings, config)
@@ -282,10 +276,6 @@ def read_bytes(path: str | os.PathLike[str], config: AudioConfig | None = None) 
         return file.read()
 
 
-def _joined(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.float32), *parts])
-
-
 def _check_length(n: int, stream: AudioStream, config: AudioConfig) -> None:
     """Refuse a stream of `n` samples a channel or more if that is too much."""
     quality.check_longest(n, stream.sr, config, stream.estimated_s)
@@ -298,18 +288,7 @@ def _check_length(n: int, stream: AudioStream, config: AudioConfig) -> None:
 
 
 def resample(y: NDArray[np.float32], sr: int, target: int) -> NDArray[np.float32]:
-    """Resample as `librosa.load(sr=target)` does: soxr at high quality.
-
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n,), dtype=float32]
-    sr, target : int
-        Rates in Hz.
-
-    Returns
-    -------
-    np.ndarray [shape=(ceil(n * target / sr),), dtype=float32]
-    """
+    """Resample as `librosa.load(sr=target)` does: soxr at high quality, `ceil(n * target / sr)` samples."""
     if sr == target:
         return y
     import soxr
@@ -323,33 +302,19 @@ def resample(y: NDArray[np.float32], sr: int, target: int) -> NDArray[np.float32
 
 
 def channel_names(source: str | os.PathLike[str] | bytes, config: AudioConfig) -> tuple[str, ...]:
-    """Return what the channels of a file are called: `left` and `right`, or their numbers from 1.
+    """Return what the channels of a file, or of what it holds, are called: `left` and `right`, or numbers.
 
-    Parameters
-    ----------
-    source : path-like or bytes
-        A file, or what it holds; only its beginning is decoded.
-    config : AudioConfig
-
-    Raises
-    ------
-    AudioError
-        As `open_blocks`.
+    Only its beginning is decoded. AudioError is raised as by `open_blocks`.
     """
     with open_stream(source, config) as stream:
         return stream.names
 
 
 class Blocks:
-    """A recording that is being read. Go through it once.
-
-    Attributes
-    ----------
-    promised_s : float or None
-        Length in seconds as the header has it; None where it does not say.
-    """
+    """A recording that is being read. Go through it once."""
 
     def __init__(self, stream: AudioStream, target_sr: int, config: AudioConfig, channel: str) -> None:
+        # By the header, where it says.
         self.promised_s = None if stream.frames is None else stream.frames / stream.sr
         self._stream, self._target_sr, self._config, self._channel = stream, target_sr, config, channel
 
@@ -433,22 +398,8 @@ def open_blocks(
 def cut(blocks: Iterable[NDArray[np.float32]], spans: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
     """Cut pieces out of samples that stream by, holding no more of them than the pieces still to come need.
 
-    Parameters
-    ----------
-    blocks : iterable of np.ndarray [shape=(n,), dtype=float32]
-        Samples that follow one another. They are asked for until the last piece is cut.
-    spans : np.ndarray [shape=(pieces, 2), dtype=int64]
-        First sample of each piece and the one after its last, in order of the first. They may overlap.
-
-    Yields
-    ------
-    np.ndarray [shape=(n,), dtype=float32]
-        Each piece, in order.
-
-    Raises
-    ------
-    AudioError
-        The samples end before the last piece does.
+    `spans` [shape=(pieces, 2)] are the first sample of each piece and the one after its last, in order of the
+    first; they may overlap. AudioError is raised if the samples end before the last piece does.
     """
     held, start, done = np.empty(0, np.float32), 0, 0
     for block in blocks:

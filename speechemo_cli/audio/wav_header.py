@@ -7,11 +7,9 @@ walked here; libsndfile gets the samples alone.
 from __future__ import annotations
 
 import codecs
-import io
-import os
 import re
 import struct
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,15 +30,24 @@ _NO_SAMPLES = re.compile(
     rb"ID3|TAG|APETAGEX|\xff\xd8\xff|\x89PNG|GIF8|PK\x03\x04|%PDF|RIF[FX]|FORM|riff|caff|fLaC|OggS"
     rb"|\.snd|dns\.|NIST_1A|\x1f\x8b\x08"
 )
-_GUID = bytes.fromhex("f3acd3118cd100c04f8edb8a")
-# Chunks that stand behind the samples, in lower case; the last of a file may be cut.
-_KNOWN = frozenset(
-    b"list id3  ixml axml bext cart chna umid cue  smpl inst fact peak levl junk pad  fllr disp afsp _pmx"
-    b" minf elm1 regn dgda mark comt name auth anno (c)  appl midi info"[i : i + 4]
-    for i in range(0, 5 * 33, 5)
+# Chunks that stand behind the samples; the last of a file may be cut.
+_KNOWN = re.compile(
+    rb"list|id3 |ixml|axml|bext|cart|chna|umid|cue |smpl|inst|fact|peak|levl|junk|pad |fllr|disp|afsp|_pmx"
+    rb"|minf|elm1|regn|dgda|mark|comt|name|auth|anno|\(c\) |appl|midi|info",
+    re.IGNORECASE,
 )
 # A file of its own behind another.
 _MAGIC = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"riff", b"caff")
+_GUID = bytes.fromhex("f3acd3118cd100c04f8edb8a")
+# What samples are, in libsndfile's words, by their bytes.
+_INTEGERS = {1: "PCM_S8", 2: "PCM_16", 3: "PCM_24", 4: "PCM_32"}
+_FLOATS = {4: "FLOAT", 8: "DOUBLE"}
+# The same by the coding of each format.
+_WAV = {1: {**_INTEGERS, 1: "PCM_U8"}, 3: _FLOATS, 6: {1: "ALAW"}, 7: {1: "ULAW"}}
+_AIFC = {b"in24": "PCM_24", b"in32": "PCM_32", b"fl32": "FLOAT", b"fl64": "DOUBLE", b"raw ": "PCM_U8"}
+_LOG = {b"ulaw": "ULAW", b"mu-law": "ULAW", b"alaw": "ALAW"}
+_AU = {1: "ULAW", 2: "PCM_S8", 3: "PCM_16", 4: "PCM_24", 5: "PCM_32", 6: "FLOAT", 7: "DOUBLE", 27: "ALAW"}
+_NIST_FIELD = re.compile(rb"^(\w+) -(?:i|s\d+) (\S+)\s*$", re.MULTILINE)
 
 
 class Pcm(NamedTuple):
@@ -67,26 +74,17 @@ class Span(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The sound of one file within a file.
+    """The sound of one file within a file, which ends at the byte `behind`.
 
-    Attributes
-    ----------
-    pcm : Pcm or None
-        None where the samples are coded otherwise.
-    tag : int
-        Format tag of a coded WAV (mmreg.h), else 0.
-    header : bytes
-        To stand before the samples of a coded WAV: it leaves their number open.
-    spans : list of Span
-    behind : int
-        Where the file ends, and another may begin.
+    `pcm` is None where the samples are coded otherwise. A coded WAV has a format tag (mmreg.h), and a header
+    to stand before its samples, which leaves their number open.
     """
 
     pcm: Pcm | None
-    tag: int
-    header: bytes
     spans: list[Span]
     behind: int
+    tag: int = 0
+    header: bytes = b""
 
 
 class _Layout(NamedTuple):
@@ -111,6 +109,9 @@ _LAYOUTS = {
 }
 
 
+# --- bytes of a file
+
+
 def read_at(file: BinaryIO, at: int, n: int) -> bytes:
     """Read bytes from wherever a header sends us: an error of the disk is the end of the file."""
     try:
@@ -130,7 +131,7 @@ def past_padding(file: BinaryIO, at: int, padding: bytes = b"\0\r\n", most: int 
     return at
 
 
-class Part(io.RawIOBase):
+class Part:
     """Some bytes of a file, behind a header of our own, as a file. An error of the disk is an end."""
 
     def __init__(self, file: BinaryIO, start: int, end: int, header: bytes = b"") -> None:
@@ -142,64 +143,34 @@ class Part(io.RawIOBase):
         """Return where the next byte is read."""
         return self._at
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+    def seek(self, offset: int, whence: int = 0) -> int:
         """Go anywhere but before the first byte: a header may send a decoder there."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.size}[whence]
-        self._at = min(max(0, base + offset), 2**62)
+        self._at = min(max(0, (0, self._at, self.size)[whence] + offset), 2**62)
         return self._at
 
-    def read(self, n: int = -1) -> bytes:
+    def read(self, n: int) -> bytes:
         """Read up to `n` bytes."""
-        left = max(0, self.size - self._at)
-        n = left if n < 0 else min(n, left)
+        n = min(n, max(0, self.size - self._at))
         found = self._header[self._at : self._at + n]
-        place = self._at + len(found) - len(self._header)
         if len(found) < n:
-            found += read_at(self._file, self._start + place, n - len(found))
+            at = self._start + self._at + len(found) - len(self._header)
+            found += read_at(self._file, at, n - len(found))
         self._at += len(found)
         return found
 
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer as far as there is something; return how far."""
-        found = self.read(len(buffer))
-        buffer[: len(found)] = found
-        return len(found)
 
-    def readable(self) -> bool:
-        """Say that it can be read."""
-        return True
-
-    def seekable(self) -> bool:
-        """Say that any place can be read."""
-        return True
+# --- formats
 
 
 def find(file: BinaryIO, kind: str, at: int, end: int) -> Found | None:
     """Find the samples of a file of one of `KINDS` that begins at a byte.
 
-    Returns
-    -------
-    Found or None
-        None where there are no samples, or the header does not say what they are.
+    None where there are no samples, or the header does not say what they are.
     """
-    if kind == "au":
-        return _au(file, at, end)
-    return _nist(file, at, end) if kind == "nist" else _chunked(file, kind, at, end)
-
-
-def _chunks(file: BinaryIO, at: int, layout: _Layout) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the name of each chunk, where its content begins, and the size of that by its header."""
-    n = layout.name_bytes + layout.size.size
-    for _ in range(_MOST_CHUNKS):
-        head = read_at(file, at, n)
-        if len(head) < n:
-            return
-        (size,) = layout.size.unpack_from(head, layout.name_bytes)
-        size -= n * layout.size_of_all
-        yield head[: layout.name_bytes], at + n, size
-        if size < 0:
-            return
-        at += n + size + -size % layout.alignment
+    try:
+        return {"au": _au, "nist": _nist}.get(kind, _chunked)(file, kind, at, end)
+    except (struct.error, ValueError, OverflowError, KeyError):  # of a header that is cut, or holds nonsense
+        return None
 
 
 def _chunked(file: BinaryIO, kind: str, at: int, end: int) -> Found | None:
@@ -225,61 +196,84 @@ def _chunked(file: BinaryIO, kind: str, at: int, end: int) -> Found | None:
             break
         if name == layout.data:
             spans.append(_span(file, start, size, end, layout)[0])
-    try:
-        pcm, tag = _described(kind, magic, description)
-    except (struct.error, ValueError, OverflowError):
-        return None
+    if kind == "aiff":
+        return Found(_aiff(magic, description), spans, behind)
+    if kind == "caf":
+        return Found(_caf(description), spans, behind)
+    pcm, tag = _wav(description, ">" if magic.startswith(b"RIFX") else "<")
     unknown = struct.pack("<I", _UNKNOWN_32)
     header = b"RIFF" + unknown + b"WAVEfmt " + struct.pack("<I", len(description)) + description
-    return Found(pcm, tag, header + bytes(len(description) % 2) + b"data" + unknown, spans, behind)
+    return Found(pcm, spans, behind, tag, header + bytes(len(description) % 2) + b"data" + unknown)
 
 
-def _described(kind: str, magic: bytes, description: bytes) -> tuple[Pcm | None, int]:
-    """Read a chunk that says what the samples are; also the tag of a WAV whose samples are coded."""
-    if kind == "aiff":
-        return _aiff(magic, description), 0
-    if kind == "caf":
-        return _caf(description), 0
-    order = ">" if magic.startswith(b"RIFX") else "<"
+def _wav(description: bytes, order: str) -> tuple[Pcm | None, int]:
+    """Read a chunk `fmt `; also return the tag of samples that are coded, else 0."""
     tag, channels, sr, _, block, bits = struct.unpack_from(order + "HHIIHH", description)
     if tag == 0xFFFE and len(description) >= 26:  # WAVE_FORMAT_EXTENSIBLE names it further on
         (tag,) = struct.unpack_from(order + "H", description, 24)
     width = block // channels if channels and block % channels == 0 else (bits + 7) // 8
-    endian = "BIG" if order == ">" else "LITTLE"
-    subtype = {
-        1: {1: "PCM_U8", 2: "PCM_16", 3: "PCM_24", 4: "PCM_32"},
-        3: {4: "FLOAT", 8: "DOUBLE"},
-        6: {1: "ALAW"},
-        7: {1: "ULAW"},
-    }.get(tag, {}).get(width)
-    return (Pcm(subtype, endian, sr, channels), 0) if subtype else (None, tag)
+    pcm = _pcm(_WAV.get(tag, {}).get(width), order, sr, channels)
+    return pcm, 0 if pcm else tag
 
 
 def _aiff(magic: bytes, description: bytes) -> Pcm | None:
     channels, _, bits, exponent, mantissa = struct.unpack_from(">HIHHQ", description)
     sr = round(mantissa * 2.0 ** ((exponent & 0x7FFF) - 16383 - 63))
-    coding = description[18:22] if magic[8:12] == b"AIFC" else b"NONE"
-    integer = {1: "PCM_S8", 2: "PCM_16", 3: "PCM_24", 4: "PCM_32"}.get((bits + 7) // 8)
-    subtype, endian = {
-        **dict.fromkeys((b"NONE", b"twos"), (integer, "BIG")),
-        b"sowt": (integer, "LITTLE"),
-        b"in24": ("PCM_24", "BIG"),
-        b"in32": ("PCM_32", "BIG"),
-        **dict.fromkeys((b"fl32", b"FL32"), ("FLOAT", "BIG")),
-        **dict.fromkeys((b"fl64", b"FL64"), ("DOUBLE", "BIG")),
-        **dict.fromkeys((b"ulaw", b"ULAW"), ("ULAW", "BIG")),
-        **dict.fromkeys((b"alaw", b"ALAW"), ("ALAW", "BIG")),
-        b"raw ": ("PCM_U8", "BIG"),
-    }.get(coding, (None, "BIG"))
-    return Pcm(subtype, endian, sr, channels) if subtype else None
+    coding = description[18:22].lower() if magic[8:12] == b"AIFC" else b"none"
+    integer = _INTEGERS.get((bits + 7) // 8) if coding in (b"none", b"twos", b"sowt") else None
+    subtype = integer or _AIFC.get(coding) or _LOG.get(coding)
+    return _pcm(subtype, "<" if coding == b"sowt" else ">", sr, channels)
 
 
 def _caf(description: bytes) -> Pcm | None:
     sr, coding, flags, _, _, channels, bits = struct.unpack_from(">d4sIIIII", description)
-    integer = {8: "PCM_S8", 16: "PCM_16", 24: "PCM_24", 32: "PCM_32"}
-    kinds = {32: "FLOAT", 64: "DOUBLE"} if flags & 1 else integer
-    subtype = kinds.get(bits) if coding == b"lpcm" else {b"ulaw": "ULAW", b"alaw": "ALAW"}.get(coding)
-    return Pcm(subtype, "LITTLE" if flags & 2 else "BIG", round(sr), channels) if subtype else None
+    width = bits // 8 if bits % 8 == 0 else 0
+    subtype = (_FLOATS if flags & 1 else _INTEGERS).get(width) if coding == b"lpcm" else _LOG.get(coding)
+    return _pcm(subtype, "<" if flags & 2 else ">", round(sr), channels)
+
+
+def _au(file: BinaryIO, _: str, at: int, end: int) -> Found:
+    head = read_at(file, at, 24)
+    order = ">" if head.startswith(b".snd") else "<"
+    offset, promised, coding, sr, channels = struct.unpack_from(order + "5I", head, 4)
+    span = _counted(file, at + max(24, offset), None if _is_open(promised) else promised, end)
+    return Found(_pcm(_AU.get(coding), order, sr, channels), [span], end)
+
+
+def _nist(file: BinaryIO, _: str, at: int, end: int) -> Found:
+    """Read a text header (NIST SPHERE 2.6)."""
+    head = read_at(file, at, 2**14)
+    fields = dict(_NIST_FIELD.findall(head.partition(b"end_head")[0]))
+    sr, channels = int(fields[b"sample_rate"]), int(fields.get(b"channel_count", 1))
+    width = int(fields.get(b"sample_n_bytes", 2))
+    promised = int(fields.get(b"sample_count", 0)) * channels * width
+    coding = fields.get(b"sample_coding", b"pcm")
+    subtype = _INTEGERS.get(width) if coding == b"pcm" else _LOG.get(coding)
+    order = "<" if fields.get(b"sample_byte_format", b"01").startswith(b"0") else ">"
+    span = _counted(file, at + int(head[8:16]), promised or None, end)
+    return Found(_pcm(subtype, order, sr, channels), [span], end)
+
+
+def _pcm(subtype: str | None, order: str, sr: int, channels: int) -> Pcm | None:
+    return Pcm(subtype, "BIG" if order == ">" else "LITTLE", sr, channels) if subtype else None
+
+
+# --- sizes
+
+
+def _chunks(file: BinaryIO, at: int, layout: _Layout) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the name of each chunk, where its content begins, and the size of that by its header."""
+    n = layout.name_bytes + layout.size.size
+    for _ in range(_MOST_CHUNKS):
+        head = read_at(file, at, n)
+        if len(head) < n:
+            return
+        (size,) = layout.size.unpack_from(head, layout.name_bytes)
+        size -= n * layout.size_of_all
+        yield head[: layout.name_bytes], at + n, size
+        if size < 0:
+            return
+        at += n + size + -size % layout.alignment
 
 
 def _span(file: BinaryIO, start: int, promised: int, end: int, layout: _Layout) -> tuple[Span, int]:
@@ -300,6 +294,14 @@ def _span(file: BinaryIO, start: int, promised: int, end: int, layout: _Layout) 
     return Span(start, max(0, promised), max(0, promised)), behind
 
 
+def _counted(file: BinaryIO, start: int, promised: int | None, end: int) -> Span:
+    """Take the samples of a format whose header holds one number and nothing follows them."""
+    held = max(0, end - start)
+    if promised is not None and promised < held and not _goes_on(file, start + promised, end):
+        held = promised
+    return Span(start, held, promised)
+
+
 def _is_open(size: int) -> bool:
     return size <= 0 or any(limit <= size <= limit + 2**16 for limit in _NO_PROMISE) or size >= 2**62
 
@@ -313,7 +315,7 @@ def _is_chunk(name: bytes, start: int, size: int, end: int) -> bool:
     name = name[:4]
     if name in _MAGIC or not all(32 <= byte < 127 for byte in name):
         return False
-    return 0 <= size <= end - start or name.lower() in _KNOWN
+    return 0 <= size <= end - start or bool(_KNOWN.match(name))
 
 
 def _goes_on(file: BinaryIO, at: int, end: int, layout: _Layout | None = None) -> bool:
@@ -337,48 +339,3 @@ def _is_text(head: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return all(c.isprintable() or c in "\t\r\n\ufeff" for c in text)
-
-
-def _counted(file: BinaryIO, start: int, promised: int | None, end: int) -> list[Span]:
-    """Take the samples of a format whose header holds one number and nothing follows them."""
-    held = max(0, end - start)
-    if promised is not None and promised < held and not _goes_on(file, start + promised, end):
-        held = promised
-    return [Span(start, held, promised)]
-
-
-_AU = {1: "ULAW", 2: "PCM_S8", 3: "PCM_16", 4: "PCM_24", 5: "PCM_32", 6: "FLOAT", 7: "DOUBLE", 27: "ALAW"}
-
-
-def _au(file: BinaryIO, at: int, end: int) -> Found | None:
-    head = read_at(file, at, 24)
-    if len(head) < 24:
-        return None
-    order = ">" if head.startswith(b".snd") else "<"
-    offset, promised, coding, sr, channels = struct.unpack_from(order + "5I", head, 4)
-    subtype = _AU.get(coding)
-    pcm = Pcm(subtype, "BIG" if order == ">" else "LITTLE", sr, channels) if subtype else None
-    spans = _counted(file, at + max(24, offset), None if _is_open(promised) else promised, end)
-    return Found(pcm, 0, b"", spans, end)
-
-
-_NIST_FIELD = re.compile(rb"^(\w+) -(?:i|s\d+) (\S+)\s*$", re.MULTILINE)
-
-
-def _nist(file: BinaryIO, at: int, end: int) -> Found | None:
-    """Read a text header (NIST SPHERE 2.6)."""
-    head = read_at(file, at, 2**14)
-    fields = dict(_NIST_FIELD.findall(head.partition(b"end_head")[0]))
-    try:
-        start = at + int(head[8:16])
-        sr, channels = int(fields[b"sample_rate"]), int(fields.get(b"channel_count", 1))
-        width = int(fields.get(b"sample_n_bytes", 2))
-        promised = int(fields.get(b"sample_count", 0)) * channels * width
-    except (KeyError, ValueError):
-        return None
-    coding = fields.get(b"sample_coding", b"pcm")
-    subtype = {1: "PCM_S8", 2: "PCM_16", 3: "PCM_24", 4: "PCM_32"}.get(width) if coding == b"pcm" else None
-    subtype = {b"ulaw": "ULAW", b"mu-law": "ULAW", b"alaw": "ALAW"}.get(coding, subtype)
-    endian = "LITTLE" if fields.get(b"sample_byte_format", b"01").startswith(b"0") else "BIG"
-    pcm = Pcm(subtype, endian, sr, channels) if subtype else None
-    return Found(pcm, 0, b"", _counted(file, start, promised or None, end), end)
