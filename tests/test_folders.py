@@ -21,7 +21,7 @@ Told = dict[str, tuple[str, str | None]]
 def read(root: Path, *names: str) -> Told:
     """Label and speaker by name, of those that have a label."""
     touch(root, *(f"{name}.wav" for name in names))
-    clips = find_clips(str(root)).clips
+    clips = find_clips(str(root))
     return {os.path.relpath(clip.path, root)[:-4]: (clip.label, clip.speaker) for clip in clips}
 
 

@@ -30,7 +30,7 @@ def _recordings(tmp_path: Path) -> None:
 
 def read(content: str | bytes, name: str = "list.csv", *, song: bool = False) -> tuple[Clip, ...]:
     Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    return find_clips(name, song=song).clips
+    return tuple(find_clips(name, song=song))
 
 
 def told(clips: tuple[Clip, ...]) -> list[tuple[str, str, str | None]]:
@@ -64,7 +64,7 @@ def test_read_says_that_it_took_windows_1252_and_shows_a_line() -> None:
 
 def test_read_is_silent_about_what_is_plain() -> None:
     read(PLAIN)
-    assert find_clips("list.csv").notes == ()
+    assert find_clips("list.csv").notes == []
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_a_manifest_in_a_folder_beats_the_names_in_it(tmp_path: Path) -> None:
     (tmp_path / "03-01-01-01-01-01-01.wav").touch()
     read("path,label\n03-01-01-01-01-01-01.wav,sad\n", "manifest.csv")
     corpus = find_clips(str(tmp_path))
-    assert [clip.label for clip in corpus.clips] == ["sad"]
+    assert [clip.label for clip in corpus] == ["sad"]
 
 
 # --- what its columns say
@@ -203,7 +203,7 @@ def test_sung_clips_of_a_manifest_are_left_out_unless_asked_for() -> None:
 
 def test_a_recording_that_is_listed_again_the_same_way_counts_once_and_is_said() -> None:
     assert len(read("path,label\na.wav,sad\n./a.wav,Sadness\nsub/b.wav,sad\n")) == 2
-    assert find_clips("list.csv").notes == ("left out: 1 of 3 rows, which list a recording again",)
+    assert find_clips("list.csv").notes == ["left out: 1 of 3 rows, which list a recording again"]
 
 
 # --- what is refused
@@ -283,7 +283,7 @@ def test_write_template_writes_what_can_be_read_again(tmp_path: Path) -> None:
     (tmp_path / raw).touch()
     clips = [("sub/b.wav", "sad", "ann"), ("J\u00fcrgen 1.wav", "happy", ""), (raw, "sad", "")]
     write_template(Path("sub/new.csv"), clips)
-    found = find_clips("sub/new.csv").clips
+    found = find_clips("sub/new.csv")
     assert [(os.path.normpath(clip.path), clip.label, clip.speaker or "") for clip in found] == clips
 
 

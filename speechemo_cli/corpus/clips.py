@@ -35,11 +35,7 @@ NOT_MATCHED = "not matched by --label-from"
 
 @dataclass
 class NotAudio:
-    """What a search of a folder passed over so far.
-
-    Files that are not audio by their suffix, the first archive among them (empty: none), and folders that
-    may not be entered.
-    """
+    """What a search passed over: files that are not audio by suffix, the first archive, closed folders."""
 
     other: int = 0
     archive: str = ""
@@ -85,10 +81,9 @@ def iter_audio_files(root: str, passed_over: NotAudio | None = None) -> Iterator
 
 
 def _list_folder(folder: str) -> tuple[str, list[str]]:
-    """Return the names of the files in a folder, joined by NUL, and those of its folders, each sorted.
+    """Return the sorted names of the files in a folder, joined by NUL, and of its folders.
 
-    One string takes a sixth of the memory of a list, and is held as long as a folder of very many files
-    is worked on.
+    A string takes a sixth of the memory of a list, for as long as a folder of very many files is worked on.
     """
     files: list[str] = []
     folders: list[str] = []
@@ -138,10 +133,7 @@ def speaker_names(ids: Iterable[str]) -> dict[str, str]:
 
 
 class CorpusCounts:
-    """How many clips each label and each speaker has, by corpus (the empty name: that of the DATA).
-
-    The speaker None counts the clips whose speaker is not known.
-    """
+    """How many clips each label and each speaker (None: not known) has, by corpus (empty: none known)."""
 
     def __init__(self) -> None:
         self.labels: dict[str, Counter[str]] = defaultdict(Counter)
@@ -162,64 +154,47 @@ class CorpusCounts:
             self.speakers[corpus or name].update(other.speakers[corpus])
 
 
+@dataclass
 class Corpus:
     """The labelled clips of a folder or a manifest.
 
-    Iterating calls `find`, which looks for them anew, so that a hundred thousand need not be held; `clips`
-    holds them. `counts` are of the first search. `skipped` : how many files were left out, by the reason;
-    `examples` : the path of one of them, by the reason; `unreadable` : folders that could not be
-    read; `notes` : what the person should know of how the clips were read.
-    DataError: a label is no label, or there are too many.
+    Iterating calls `find`, which looks for them anew, so that a hundred thousand need not be held. `counts`
+    are of the first search. `skipped` are numbers of files left out, by the reason, `examples` the path of
+    one of them. `notes` : what was not plain. DataError: a label is no label, or there are too many.
     """
 
-    def __init__(
-        self,
-        find: Callable[[], Iterable[Clip]],
-        counts: CorpusCounts,
-        skipped: Mapping[str, int],
-        unreadable: tuple[str, ...] = (),
-        examples: Mapping[str, str] | None = None,
-        *,
-        notes: tuple[str, ...] = (),
-    ) -> None:
-        self.counts = counts
-        self.labels = ordered(label for labels in counts.labels.values() for label in labels)
-        self.skipped = dict(skipped)
-        self.unreadable = unreadable
-        self.examples = examples or {}
-        self.notes = notes
-        self._find = find
-        wrong = next((label for label in self.labels if not is_label(label)), None)
+    find: Callable[[], Iterable[Clip]]
+    counts: CorpusCounts
+    skipped: Mapping[str, int]
+    unreadable: Sequence[str] = ()
+    examples: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        labels = ordered(label for labels in self.counts.labels.values() for label in labels)
+        wrong = next((label for label in labels if not is_label(label)), None)
         if wrong is not None:
-            why = (
-                "which stands for something else in answers"
-                if wrong in RESERVED
-                else "expected up to 100 printable characters"
-            )
+            why = "which stands for something else in answers"
+            if wrong not in RESERVED:
+                why = "expected up to 100 printable characters"
             raise DataError(
                 f"{display_name(wrong)[:100]} cannot be a label, {why}",
                 "Rename its folder, or change the manifest",
             )
-        if len(self.labels) > MAX_LABELS:
-            raise DataError(f"{len(self.labels)} labels, expected at most {MAX_LABELS}")
+        if len(labels) > MAX_LABELS:
+            raise DataError(f"{len(labels)} labels, expected at most {MAX_LABELS}")
 
     def __len__(self) -> int:
         return len(self.counts)
 
     def __iter__(self) -> Iterator[Clip]:
-        return iter(self._find())
-
-    @cached_property
-    def clips(self) -> tuple[Clip, ...]:
-        """All of them."""
-        return tuple(self)
+        return iter(self.find())
 
 
 class Collection:
-    """The labelled clips of several corpora, each with the name of its corpus.
+    """The labelled clips of several DATA, each with the name of its corpus.
 
-    `parts` are the corpora by the DATA they were found in, `names` the names of those that are no public
-    ones. Iterating looks for the clips anew, as with `Corpus`; `clips` holds them.
+    Iterating looks for them anew, as with `Corpus`; `clips` holds them.
     """
 
     def __init__(self, parts: dict[str, Corpus], names: dict[str, str] | None = None) -> None:

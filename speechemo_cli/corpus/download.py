@@ -62,7 +62,7 @@ def download(
     base_url: str = ZENODO,
     timeout_s: float = 30.0,
     on_progress: OnProgress | None = None,
-) -> Path:
+) -> None:
     """Fetch an archive of RAVDESS, check it and unpack it into `to / part.folder`: whole, or not at all.
 
     `archive` is the zip file where it is there already, `base_url` Zenodo's interface; `timeout_s` says how
@@ -88,7 +88,6 @@ def download(
         if found != part.clips:
             name = display_name(archive) if archive else part.file
             raise AccessError(f"{name} holds {found} clips called {part.names}, expected {part.clips}")
-    return target
 
 
 class _Progress:
@@ -103,11 +102,10 @@ class _Progress:
         self._done = min(self._done + n, self.total)
         self._on_progress(self._done, self.total)
 
-    def reset(self) -> None:
-        self._done = 0
-
     def close(self) -> None:
         pass
+
+    reset = close
 
 
 def _fetch(part: Archive, folder: Path, base_url: str, timeout_s: float, on_progress: OnProgress) -> Path:

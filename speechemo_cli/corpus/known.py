@@ -6,7 +6,7 @@ import os
 import re
 import tomllib
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -76,9 +76,6 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(rf"(?:^|/)(?:{pattern}){_COPY}\Z", re.IGNORECASE)
 
 
-_emotion_of_folder = lru_cache(maxsize=1024)(emotion_in)
-
-
 def recognise(path: str) -> Named | None:
     """Tell what a file is by its name and, where the corpus needs them, its folders. Nothing is opened.
 
@@ -95,10 +92,7 @@ def recognise(path: str) -> Named | None:
         if match is None:
             continue
         named = _read(row, {key: value for key, value in match.groupdict().items() if value is not None})
-        if not row.believes_folder or _emotion_of_folder(folder.rpartition("/")[2]) in (
-            None,
-            named.clip.label,
-        ):
+        if not row.believes_folder or emotion_in(folder.rpartition("/")[2]) in (None, named.clip.label):
             return named
     return None
 

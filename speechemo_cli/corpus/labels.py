@@ -99,6 +99,7 @@ def canonical(word: str) -> str:
     return _LABELS.get("_".join(_plain(label).split()), label)
 
 
+@lru_cache(maxsize=4096)
 def emotion_in(name: str) -> str | None:
     """Find the one emotion that the words of a name tell: `01_angry`, `OAF_Pleasant_surprise`, `wut-3`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -59,10 +59,9 @@ def find_clips(
 
     In a folder each file is decided by itself: by its name, where it is that of a public corpus
     (`known.recognise`); else by the folders and the words of its name (`read_folders`). Where neither
-    tells a label, none is guessed. Manifest: as `manifest.read` takes it. `song` keeps sung clips.
-
-    `label_from` and `speaker_from` are regular expressions, searched in the path below the folder, with `/`.
-    What the group `label` or `speaker` matches, else the first group, is the label or the speaker.
+    tells a label, none is guessed. `song` keeps sung clips. `label_from` and `speaker_from` are regular
+    expressions, searched in the path below the folder, with `/`: what the group `label` or `speaker` matches,
+    else the first group, is the label or the speaker.
 
     NoInputError: nothing is there, or nothing that carries a label. DataError: the manifest lacks a column
     or a value. ConfigError: an expression is none, or has no group.
@@ -115,7 +114,7 @@ def _from_manifest(file: str, song: bool) -> Corpus:
     for clip in clips:
         counts.add(clip)
     sung = len(listed) - len(clips)
-    return Corpus(lambda: clips, counts, {SUNG: sung} if sung else {}, notes=tuple(notes))
+    return Corpus(lambda: clips, counts, {SUNG: sung} if sung else {}, notes=notes)
 
 
 def _as_named(clip: Clip) -> Clip:
@@ -146,19 +145,16 @@ class _Draft(NamedTuple):
         return self.named is not None and bool(self.named.clip.label)
 
 
+@dataclass
 class _FolderReader:
     """Reads a folder: a first search counts what there is, then what the folders mean is known."""
 
-    def __init__(
-        self, data: str, song: bool, label_from: re.Pattern[str] | None, speaker_from: re.Pattern[str] | None
-    ) -> None:
-        self._data = data
-        self._song = song
-        self._label_from = label_from
-        self._speaker_from = speaker_from
-        self._below = len(os.path.join(data, ""))
-        self._places: dict[str, Place] = {}
-        self._recordings: set[Named] = set()
+    data: str
+    song: bool
+    label_from: re.Pattern[str] | None
+    speaker_from: re.Pattern[str] | None
+    places: dict[str, Place] = field(default_factory=dict)
+    recordings: set[Named] = field(default_factory=set)
 
     def read(self) -> Corpus:
         """Search for the first time."""
@@ -167,7 +163,7 @@ class _FolderReader:
         # Of people's own clips and of videos like ones are counted together: the list of files is not held.
         own, videos = Counter[_Draft](), Counter[_Draft]()
         paths: dict[_Draft, str] = {}
-        for path in iter_audio_files(self._data, passed_over):
+        for path in iter_audio_files(self.data, passed_over):
             draft = self._draft(path)
             if isinstance(draft, str):
                 skipped[draft] += 1
@@ -180,11 +176,11 @@ class _FolderReader:
             else:
                 counts.add(draft.clip)
                 if draft.named is not None and draft.named.clip.corpus in _FILMED:
-                    self._recordings.add(draft.named)
+                    self.recordings.add(draft.named)
         words: dict[str, Counter[str | None]] = defaultdict(Counter)
         for draft, n in own.items():
             words[draft.folder][draft.word] += n
-        self._places = read_folders(words)
+        self.places = read_folders(words)
         for draft, n in [*videos.items(), *own.items()]:
             clip = self._decide(draft)
             if isinstance(clip, Clip):
@@ -196,30 +192,32 @@ class _FolderReader:
         skipped["folders that cannot be read"] += len(passed_over.unreadable)
         if not len(counts):
             raise self._nothing(skipped, own, passed_over.archive, examples)
-        return Corpus(self._find, counts, +skipped, tuple(passed_over.unreadable), examples)
+        return Corpus(self._find, counts, +skipped, passed_over.unreadable, examples)
 
     def _find(self) -> Iterator[Clip]:
-        for path in iter_audio_files(self._data):
+        for path in iter_audio_files(self.data):
             draft = self._draft(path)
             clip = draft if isinstance(draft, str) else self._decide(draft)
             if isinstance(clip, Clip):
                 yield replace(clip, path=path)
 
+    def _below(self, path: str) -> str:
+        return path[len(os.path.join(self.data, "")) :].replace(os.sep, "/")
+
     def _draft(self, path: str) -> _Draft | str:
         """Read a name; a text says why the file is left out."""
         named = recognise(path)
-        if named is not None and (named.left_out or (named.clip.song and not self._song)):
+        if named is not None and (named.left_out or (named.clip.song and not self.song)):
             return named.left_out or SUNG
-        below = path[self._below :].replace(os.sep, "/")
+        below = self._below(path)
         clip = Clip("", "") if named is None else named.clip
-        if self._label_from is not None:
-            label = _group(self._label_from.search(below), "label")
+        if self.label_from is not None:
+            label = _group(self.label_from, "label", below)
             if not label:
                 return NOT_MATCHED
             clip = replace(clip, label=canonical(label))
-        if self._speaker_from is not None:
-            speaker = _group(self._speaker_from.search(below), "speaker")
-            clip = replace(clip, speaker=speaker or clip.speaker)
+        if self.speaker_from is not None:
+            clip = replace(clip, speaker=_group(self.speaker_from, "speaker", below) or clip.speaker)
         folder, _, name = below.rpartition("/")
         draft = _Draft(clip, folder, None, named)
         return draft if draft.labelled_by_name else draft._replace(word=emotion_in(os.path.splitext(name)[0]))
@@ -228,8 +226,8 @@ class _FolderReader:
         """Add what the folders tell; a text says why the file is left out."""
         clip, named = draft.clip, draft.named
         if named is not None and draft.labelled_by_name:
-            return VIDEO_TOO if named.video and named._replace(video=False) in self._recordings else clip
-        place = self._places.get(draft.folder, Place())
+            return VIDEO_TOO if named.video and named._replace(video=False) in self.recordings else clip
+        place = self.places.get(draft.folder, Place())
         label = clip.label or place.label or (draft.word if place.by_name else None)
         if not label:
             return NO_LABEL
@@ -240,9 +238,9 @@ class _FolderReader:
         self, skipped: Counter[str], own: Iterable[_Draft], archive: str, examples: dict[str, str]
     ) -> NoInputError:
         """Say why there is no clip, and how to tell the labels."""
-        data = display_name(self._data)
+        data = display_name(self.data)
         if skipped[NOT_MATCHED]:
-            below = display_name(examples[NOT_MATCHED][self._below :])
+            below = display_name(self._below(examples[NOT_MATCHED]))
             return NoInputError(f"--label-from matches no path below {data}, the first is {below}")
         folders = {draft.folder for draft in own}
         if not folders:
@@ -272,10 +270,9 @@ class _FolderReader:
         )
 
 
-def _group(match: re.Match[str] | None, name: str) -> str | None:
-    if match is None:
-        return None
-    return match[name] if name in match.re.groupindex else match[1]
+def _group(pattern: re.Pattern[str], name: str, below: str) -> str | None:
+    match = pattern.search(below)
+    return match and match[name if name in pattern.groupindex else 1]
 
 
 # --- what the folders of people's own recordings mean
@@ -339,77 +336,69 @@ def read_folders(folders: Mapping[str, Counter[str | None]]) -> dict[str, Place]
 
     `folders` : by path below the data, with `/`, how many clips have which emotion in their own name.
     """
-    levels = {
-        folder: tuple(part for part in folder.split("/") if part and not _is_container(part))
-        for folder in folders
-    }
-    by_depth: dict[int, list[str]] = defaultdict(list)
-    for folder, parts in levels.items():
-        by_depth[len(parts)].append(folder)
-    groups = [_Group([(one, levels[one], folders[one]) for one in group]) for group in by_depth.values()]
+    by_depth: dict[int, dict[str, Parts]] = defaultdict(dict)
+    for folder in folders:
+        parts = tuple(part for part in folder.split("/") if part and not _is_container(part))
+        by_depth[len(parts)][folder] = parts
+    levels = {depth: _levels(group, folders) for depth, group in by_depth.items()}
     # An unknown word is a label where a known one lies beside it, or where it is a label elsewhere.
-    beside = {parts[: g.label] for g in groups for parts in g.known_parts()}
+    beside = {
+        parts[:label]
+        for depth, (label, _) in levels.items()
+        for parts in by_depth[depth].values()
+        if label is not None and label >= 0 and emotion_in(parts[label])
+    }
     accepted = {
         part
-        for parts in levels.values()
+        for group in by_depth.values()
+        for parts in group.values()
         for i, part in enumerate(parts)
         if parts[:i] in beside and not _UNLABELLED.intersection(_words(part))
     }
-    return {
-        folder: group.place(parts, beside, accepted) for group in groups for folder, parts, _ in group.members
-    }
+    places = {}
+    for depth, group in by_depth.items():
+        label, speaker = levels[depth]
+        for folder, parts in group.items():
+            who = None if speaker is None else parts[speaker]
+            if label is None:
+                unknown = [p for i, p in enumerate(parts) if parts[:i] in beside and p in accepted]
+                places[folder] = Place(canonical(unknown[0])) if unknown else Place()
+            elif label < 0:
+                places[folder] = Place(None, True, who)
+            else:
+                word = parts[label]
+                known = emotion_in(word) or (canonical(word) if word in accepted else None)
+                places[folder] = Place(known, False, who)
+    return places
 
 
-class _Group:
-    """The folders of one depth, containers left out."""
-
-    def __init__(self, members: list[tuple[str, Parts, Counter[str | None]]]) -> None:
-        self.members = members
-        total = sum(names.total() for _, _, names in members)
-        columns = [set(column) for column in zip(*(parts for _, parts, _ in members), strict=True)]
-        words = Counter[str | None]()
-        for _, _, names in members:
-            words.update(names)
-        told = total - words.pop(None, 0)
-        # (tells two labels or more, differs, share of the clips, level); -1 is the files' names.
-        choices = [(len(words) > 1, len(words) > 1, told / total, -1)] if told else []
-        for i, column in enumerate(columns):
-            known = {part: emotion_in(part) for part in column} if _names_labels(column) else {}
-            share = sum(names.total() for _, parts, names in members if known.get(parts[i])) / total
-            if share:
-                distinct = len({label for label in known.values() if label})
-                choices.append((distinct > 1, len(column) > 1, share, i))
-        self.label: int | None = max(choices)[3] if choices else None
-        self.speaker = self._speaker_level(columns, total)
-
-    def known_parts(self) -> Iterable[Parts]:
-        """Return the folders whose label is a known word."""
-        i = self.label
-        return [p for _, p, _ in self.members if i is not None and i >= 0 and emotion_in(p[i])]
-
-    def place(self, parts: Parts, beside: set[Parts], accepted: set[str]) -> Place:
-        """Read one folder."""
-        speaker = None if self.speaker is None else parts[self.speaker]
-        if self.label == -1:
-            return Place(None, True, speaker)
-        if self.label is not None:
-            word = parts[self.label]
-            label = emotion_in(word) or (canonical(word) if word in accepted else None)
-            return Place(label, False, speaker)
-        return next(
-            (Place(canonical(p)) for i, p in enumerate(parts) if parts[:i] in beside and p in accepted),
-            Place(),
-        )
-
-    def _speaker_level(self, columns: list[set[str]], total: int) -> int | None:
-        if self.label is None:
-            return None
-        others = [i for i in range(len(columns)) if i != self.label and not all(map(emotion_in, columns[i]))]
-        looks = [i for i in others if all(map(_SPEAKER.fullmatch, columns[i]))]
-        # A folder for each clip is no level of speakers; of a few clips nobody can tell.
-        rest = [i for i in others if len(columns[i]) > 1 and (len(columns[i]) < total or total <= _FEW)]
-        candidates = [i for i in looks if i in rest] or (rest if len(rest) == 1 else looks)
-        return candidates[0] if len(candidates) == 1 else None
+def _levels(
+    group: Mapping[str, Parts], folders: Mapping[str, Counter[str | None]]
+) -> tuple[int | None, int | None]:
+    """Return the level of labels (-1: the files' names) and that of speakers in folders of one depth."""
+    columns = [set(column) for column in zip(*group.values(), strict=True)]
+    words = Counter[str | None]()
+    for folder in group:
+        words.update(folders[folder])
+    total = words.total()
+    told = total - words.pop(None, 0)
+    # (tells two labels or more, differs, share of the clips, level)
+    choices = [(len(words) > 1, len(words) > 1, told / total, -1)] if told else []
+    for i, column in enumerate(columns):
+        known = {part: emotion_in(part) for part in column} if _names_labels(column) else {}
+        share = sum(folders[folder].total() for folder, parts in group.items() if known.get(parts[i])) / total
+        if share:
+            distinct = len({label for label in known.values() if label})
+            choices.append((distinct > 1, len(column) > 1, share, i))
+    if not choices:
+        return None, None
+    label = max(choices)[3]
+    others = [i for i in range(len(columns)) if i != label and not all(map(emotion_in, columns[i]))]
+    looks = [i for i in others if all(map(_SPEAKER.fullmatch, columns[i]))]
+    # A folder for each clip is no level of speakers; of a few clips nobody can tell.
+    rest = [i for i in others if len(columns[i]) > 1 and (len(columns[i]) < total or total <= _FEW)]
+    candidates = [i for i in looks if i in rest] or (rest if len(rest) == 1 else looks)
+    return label, candidates[0] if len(candidates) == 1 else None
 
 
 def _names_labels(column: set[str]) -> bool:

@@ -56,9 +56,9 @@ class _Row(NamedTuple):
 def read(file: str) -> tuple[list[Clip], list[str]]:
     """Read a manifest: its clips, and notes on what was not plain.
 
-    A header, then a recording a row; `,` `;` `|` or tabs between values. Paths in it count from its folder.
-    AccessError: it cannot be read. DataError: a column or a value is missing, doubled or broken; the line is
-    named. NoInputError: it lists nothing, or only recordings that are not there.
+    A header, then a recording a row; `,` `;` `|` or tabs between values. Paths count from its folder.
+    AccessError: it cannot be read. DataError: a column or a value is missing, doubled or broken, with the
+    line. NoInputError: it lists nothing, or only recordings that are not there.
     """
     notes: list[str] = []
     try:
@@ -144,10 +144,10 @@ def _rows(text: str) -> tuple[list[str], list[_Row]]:
             )
         values += [""] * (len(columns) - len(values))
         rows.append(_Row(line, {name: v for name, v in zip(columns, values, strict=False) if name}))
-    if "path" not in columns or "label" not in columns:
-        lacking = "path" if "path" not in columns else "label"
-        found = display_name(", ".join(filter(None, columns))) or "nothing"
-        raise DataError(f": no column {lacking!r}, found {found}", "Expected path,label[,speaker]")
+    for needed in ("path", "label"):
+        if needed not in columns:
+            found = display_name(", ".join(filter(None, columns))) or "nothing"
+            raise DataError(f": no column {needed!r}, found {found}", "Expected path,label[,speaker]")
     return columns, rows
 
 
@@ -208,9 +208,8 @@ def _clips(rows: list[_Row], columns: list[str], paths: _Paths, notes: list[str]
                 }
             except (KeyError, ValueError):
                 pass  # a further column
-    further = [
-        name for name in columns if name and name not in (*read_as, "path", "label", "speaker", "corpus")
-    ]
+    fields = {"", "path", "label", "speaker", "corpus", *read_as}
+    further = [name for name in columns if name not in fields]
     clips: dict[str, tuple[int, Clip]] = {}
     for line, values in rows:
         if "/" in values.get("corpus", ""):

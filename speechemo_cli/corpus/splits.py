@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from speechemo_cli.errors import DataError, LeakError
 from speechemo_cli.files import display_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -164,12 +165,8 @@ def _balanced(genders: Mapping[str, str | None], n: int, rng: np.random.Generato
     ]
     # One from each group in turn; which group begins is drawn too, so that an odd one goes to either.
     groups = [groups[i] for i in rng.permutation(len(groups))]
-    drawn: list[str] = []
-    while len(drawn) < n:
-        for group in groups:
-            if group and len(drawn) < n:
-                drawn.append(group.pop())
-    return drawn
+    in_turn = zip_longest(*(reversed(group) for group in groups))
+    return [who for turn in in_turn for who in turn if who is not None][:n]
 
 
 def tells_speakers(examples: Sequence[Example]) -> NDArray[np.bool_]:
@@ -257,11 +254,15 @@ def check_no_leakage(
 
     `speakers`: also where a speaker does. `repetitions`: also where another repetition of a test clip does.
     """
-    keys = {examples[i].key for i in train}
-    _refuse("recordings", [examples[i] for i in test if examples[i].key in keys])
+    checks: dict[str, Callable[[Example], Hashable]] = {"recordings": lambda example: example.key}
     if repetitions:
-        groups = {examples[i].repetition_group for i in train} - {None}
-        _refuse("repetitions", [examples[i] for i in test if examples[i].repetition_group in groups])
+        checks["repetitions"] = lambda example: example.repetition_group
+    for what, key in checks.items():
+        trained = {key(examples[i]) for i in train} - {None}
+        leaked = [examples[i].clip.path for i in test if key(examples[i]) in trained]
+        if leaked:
+            names = ", ".join(map(display_name, leaked[:3]))
+            raise LeakError(f"{len(leaked)} {what} stand in training and in test: {names}")
     if speakers:
         shared = {examples[i].clip.speaker_id for i in train} & {examples[i].clip.speaker_id for i in test}
         if shared:
@@ -276,9 +277,3 @@ def parted(
     trained, tested = {example.key for example in train}, {example.key for example in test}
     both_ways = (pair for one, other in pairs for pair in ((one, other), (other, one)))
     return tuple(pair for pair in both_ways if pair[0].key in trained and pair[1].key in tested)
-
-
-def _refuse(what: str, leaked: list[Example]) -> None:
-    if leaked:
-        names = ", ".join(display_name(example.clip.path) for example in leaked[:3])
-        raise LeakError(f"{len(leaked)} {what} stand in training and in test: {names}")
