@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,7 +32,7 @@ def own(model_with_litert: Model) -> Path:
     return Path("v1.keras")
 
 
-def opened(path: Path) -> LiteRtRuntime:
+def litert_of(path: Path) -> LiteRtRuntime:
     """A fresh interpreter."""
     return LiteRtRuntime(model_file.litert_path(path).read_bytes(), path.name, 40, 8)
 
@@ -46,39 +45,43 @@ def features_of(rng: np.random.Generator, n: int) -> np.ndarray:
 # --- which one -----------------------------------------------------------------------------------------
 
 
-def test_auto_takes_the_litert_file_and_has_nothing_to_say(own: Path) -> None:
-    runtime, reason = choose("auto", own, model_file.inspect(own))
+def test_choose_takes_the_litert_file_where_there_is_one_and_keras_is_not_asked_for(own: Path) -> None:
+    metadata = model_file.inspect(own)
 
-    assert (runtime.name, reason) == ("litert", "")
+    chosen = [choose(wanted, own, metadata) for wanted in ("auto", "litert", "keras")]
 
-
-def test_auto_falls_back_and_says_why(own: Path) -> None:
+    assert [(runtime.name, reason) for runtime, reason in chosen] == [
+        ("litert", ""),
+        ("litert", ""),
+        ("keras", ""),
+    ]
     model_file.litert_path(own).unlink()
-
-    runtime, reason = choose("auto", own, model_file.inspect(own))
-
-    assert runtime.name == "keras"
-    assert reason == "the LiteRT file v1.tflite cannot be read: no such file or directory"
+    assert choose("keras", own, replace(metadata, litert=None))[1] == ""
 
 
-def test_who_asks_for_litert_gets_it_or_an_error(own: Path) -> None:
-    assert choose("litert", own, model_file.inspect(own))[0].name == "litert"
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "the LiteRT file v1.tflite cannot be read: no such file or directory. Train it again"),
+        (b"of another model", "the LiteRT file v1.tflite does not belong to v1.keras. Train it again"),
+    ],
+)
+def test_choose_takes_keras_or_refuses_where_there_is_no_litert_file_of_the_model(
+    content: bytes | None, reason: str, own: Path
+) -> None:
+    model_file.litert_path(own).unlink()
+    if content:
+        model_file.litert_path(own).write_bytes(content)
 
-    model_file.litert_path(own).write_bytes(b"of another model")
-
-    with pytest.raises(ModelFileError, match=r"v1\.tflite does not belong to v1\.keras\. Train it again"):
+    with pytest.raises(ModelFileError) as refused:
         choose("litert", own, model_file.inspect(own))
+    runtime, why = choose("auto", own, model_file.inspect(own))
+
+    assert str(refused.value) == reason
+    assert (runtime.name, why) == ("keras", reason.removesuffix(". Train it again"))
 
 
-def test_keras_asks_for_no_litert_file(own: Path) -> None:
-    model_file.litert_path(own).unlink()
-
-    runtime, reason = choose("keras", own, replace(model_file.inspect(own), litert=None))
-
-    assert (runtime.name, reason) == ("keras", "")
-
-
-def test_where_litert_is_not_installed_keras_answers_and_it_is_said(
+def test_choose_takes_keras_where_litert_is_not_installed_and_says_so(
     own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
@@ -93,7 +96,7 @@ def test_where_litert_is_not_installed_keras_answers_and_it_is_said(
 @pytest.mark.parametrize(
     "content", [b"", b"no model at all", bytes(5000), b"\x1c\0\0\0TFL3" + bytes(5000), None]
 )
-def test_a_litert_file_of_rubbish_that_the_metadata_do_name_is_refused_in_one_line(
+def test_choose_refuses_rubbish_that_the_metadata_name_in_one_line(
     own: Path, content: bytes | None, capfd: pytest.CaptureFixture[str]
 ) -> None:
     if content is None:
@@ -112,8 +115,8 @@ def test_a_litert_file_of_rubbish_that_the_metadata_do_name_is_refused_in_one_li
 
 
 @pytest.mark.parametrize(("dim", "n_labels"), [(40, 3), (39, 8)])
-def test_a_litert_file_of_other_shapes_is_refused(own: Path, dim: int, n_labels: int) -> None:
-    content = model_file.litert_path(own).read_bytes()
+def test_litert_file_of_other_shapes_is_refused(model_with_litert: Model, dim: int, n_labels: int) -> None:
+    content = model_file.litert_path(model_with_litert("v1")).read_bytes()
 
     with pytest.raises(ModelFileError) as refused:
         LiteRtRuntime(content, "v1.keras", dim, n_labels)
@@ -124,16 +127,26 @@ def test_a_litert_file_of_other_shapes_is_refused(own: Path, dim: int, n_labels:
     )
 
 
-# --- what it answers -----------------------------------------------------------------------------------
+@pytest.mark.parametrize("wanted", ["auto", "keras"])
+def test_choose_refuses_a_file_that_is_replaced_while_it_is_read(own: Path, wanted: str) -> None:
+    metadata = model_file.read_metadata(own)
+    own.write_bytes(hostile.with_metadata(labels=[f"other {i}" for i in range(8)])(hostile.parts_of(own)))
+    model_file.litert_path(own).write_bytes(b"the LiteRT file of the other")
+
+    with pytest.raises(ModelFileError, match=r"v1\.keras was replaced while it was read\. Run it again"):
+        choose(wanted, own, metadata)
 
 
-def test_no_clip_leaves_a_trace_in_the_answer_for_the_next(
+# --- what it answers, and what that costs --------------------------------------------------------------
+
+
+def test_litert_answers_for_no_clip_depend_on_the_one_before(
     model_with_litert: Model, rng: np.random.Generator
 ) -> None:
     path, features = model_with_litert("v1"), features_of(rng, 8)
-    expected = [opened(path).answer(row[None]) for row in features]
+    expected = [litert_of(path).answer(row[None]) for row in features]
 
-    one = opened(path)
+    one = litert_of(path)
     for order in (np.arange(8), np.arange(8)[::-1], rng.permutation(8)):
         for i, row, distance in zip(order, *one.answer(features[order]), strict=True):
             assert np.array_equal(row, expected[i][0][0])
@@ -142,20 +155,20 @@ def test_no_clip_leaves_a_trace_in_the_answer_for_the_next(
     assert np.ptp([row for row, _ in expected], axis=0).max() > 0.1
 
 
-def test_threads_answer_as_one_does(model_with_litert: Model, rng: np.random.Generator) -> None:
-    runtime, features = opened(model_with_litert("v1")), features_of(rng, 480)
-    expected = runtime.answer(features)[0]
+def test_keras_answers_with_what_was_checked_whatever_happens_to_the_file_before_the_first_clip(
+    own: Path, rng: np.random.Generator
+) -> None:
+    features = features_of(rng, 3)
+    runtime, untouched = (choose("keras", own, model_file.inspect(own))[0] for _ in range(2))
+    expected = untouched.answer(features)
 
-    with ThreadPoolExecutor(6) as pool:
-        received = list(pool.map(lambda part: runtime.answer(part)[0], np.split(features, 48)))
+    own.write_bytes(b"another model")
 
-    assert np.array_equal(np.concatenate(received), expected)
-
-
-# --- what it costs -------------------------------------------------------------------------------------
+    for received, before in zip(runtime.answer(features), expected, strict=True):
+        assert np.array_equal(received, before)
 
 
-def test_an_answer_imports_nothing_heavy_and_nothing_of_litert_is_seen(
+def test_predict_with_litert_imports_nothing_heavy_and_nothing_of_litert_is_seen(
     model_with_litert: Model, write_clip: Callable[..., Path]
 ) -> None:
     clips = [str(write_clip(f"{i}.wav", seconds=0.5 + i, sr=44100)) for i in range(3)]
@@ -195,33 +208,33 @@ def keras_runtime(path: Path, monkeypatch: pytest.MonkeyPatch, rows: object) -> 
     return choose("keras", path, model_file.inspect(path))[0]
 
 
-NO_PROBABILITIES = [
-    [float("nan")] * 8,
-    [float("inf")] + [0.0] * 7,
-    [float("-inf"), float("inf")] + [0.0] * 6,
-    [3e38] * 8,
-    [2.0, -1.0] + [0.0] * 6,
-    [0.2] * 8,
-    [0.0] * 8,
-]
-
-
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("runtime", ["litert", "keras"])
-@pytest.mark.parametrize("row", NO_PROBABILITIES)
-def test_an_answer_that_is_no_probabilities_is_refused(
+@pytest.mark.parametrize(
+    "row",
+    [
+        [float("nan")] * 8,
+        [float("inf")] + [0.0] * 7,
+        [float("-inf"), float("inf")] + [0.0] * 6,
+        [3e38] * 8,
+        [2.0, -1.0] + [0.0] * 6,
+        [0.2] * 8,
+        [0.0] * 8,
+    ],
+)
+def test_answer_that_is_no_probabilities_is_refused(
     model_with_litert: Model, monkeypatch: pytest.MonkeyPatch, row: list[float], runtime: str
 ) -> None:
     path, rows = model_with_litert("v1"), [[0.125] * 8, row]
     if runtime == "keras":
-        opened_as = keras_runtime(path, monkeypatch, rows)
+        opened = keras_runtime(path, monkeypatch, rows)
     else:
         outputs = iter(np.array(rows, np.float32)[:, None])
-        opened_as = opened(path)
+        opened = litert_of(path)
         monkeypatch.setattr(LiteRtModel, "run", lambda *_: (next(outputs), np.zeros((1, 1), np.float32)))
 
     with pytest.raises(ModelFileError, match=r"v1\.keras does not answer with probabilities"):
-        opened_as.answer(np.zeros((2, 40), np.float32))
+        opened.answer(np.zeros((2, 40), np.float32))
 
 
 @pytest.mark.parametrize(
@@ -230,56 +243,17 @@ def test_an_answer_that_is_no_probabilities_is_refused(
         (type("ResourceExhaustedError", (Exception,), {})("OOM\nwhen allocating"), "takes more memory than"),
         (MemoryError(), "it takes more memory than there is"),
         (ValueError("shapes do\nnot fit"), "shapes do not fit"),
+        (None, ".+"),
     ],
 )
-def test_a_network_that_cannot_be_run_is_refused_in_one_line(
-    model_with_litert: Model, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+def test_network_that_cannot_be_run_is_refused_in_one_line(
+    model_with_litert: Model, monkeypatch: pytest.MonkeyPatch, error: Exception | None, reason: str
 ) -> None:
-    runtime = keras_runtime(model_with_litert("v1"), monkeypatch, error)
+    path = model_with_litert("v1")
+    runtime, dim = (keras_runtime(path, monkeypatch, error), 40) if error else (litert_of(path), 39)
+    how = r"v1\.keras cannot be run by Keras" if error else r"LiteRT cannot run the LiteRT file of v1\.keras"
 
-    with pytest.raises(ModelFileError, match=rf"v1\.keras cannot be run by Keras: .*{reason}") as refused:
-        runtime.answer(np.zeros((1, 40), np.float32))
+    with pytest.raises(ModelFileError, match=rf"{how}: .*{reason}") as refused:
+        runtime.answer(np.zeros((1, dim), np.float32))
 
     assert str(refused.value).isprintable()
-
-
-def test_a_litert_file_that_cannot_be_run_is_refused_in_one_line(model_with_litert: Model) -> None:
-    runtime = opened(model_with_litert("v1"))
-
-    with pytest.raises(
-        ModelFileError, match=r"LiteRT cannot run the LiteRT file of v1\.keras: .+"
-    ) as refused:
-        runtime.answer(np.zeros((1, 39), np.float32))
-
-    assert str(refused.value).isprintable()
-
-
-# --- what it answers with where the file changes ---------------------------------------------------------
-
-
-def relabelled(path: Path, labels: list[str]) -> None:
-    """Exchange the metadata of a model file."""
-    path.write_bytes(hostile.with_metadata(labels=labels)(hostile.parts_of(path)))
-
-
-def test_what_was_checked_answers_whatever_happens_to_the_file_before_the_first_clip(
-    own: Path, rng: np.random.Generator
-) -> None:
-    features = features_of(rng, 3)
-    runtime, untouched = (choose("keras", own, model_file.inspect(own))[0] for _ in range(2))
-    expected = untouched.answer(features)
-
-    own.write_bytes(b"another model")
-
-    for received, before in zip(runtime.answer(features), expected, strict=True):
-        assert np.array_equal(received, before)
-
-
-@pytest.mark.parametrize("wanted", ["auto", "keras"])
-def test_a_file_that_is_replaced_while_it_is_read_is_refused(own: Path, wanted: str) -> None:
-    metadata = model_file.read_metadata(own)
-    relabelled(own, [f"other {i}" for i in range(8)])
-    model_file.litert_path(own).write_bytes(b"the LiteRT file of the other")
-
-    with pytest.raises(ModelFileError, match=r"v1\.keras was replaced while it was read\. Run it again"):
-        choose(wanted, own, metadata)
