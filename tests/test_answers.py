@@ -62,17 +62,8 @@ VARIANTS: dict[str, tuple[Style, list[Answer | ClipError]]] = {
 
 def pieces(format_: str, style: Style, items: Sequence[Answer | ClipError]) -> list[str]:
     """What is written at the start, for each record, and at the end."""
-    parts: list[str] = []
-    found: list[str] = []
-    writer = WRITERS[format_](style, parts.append)
-    for item in items:
-        found.append("".join(parts))
-        parts.clear()
-        writer.write(item)
-    found.append("".join(parts))
-    parts.clear()
-    writer.close()
-    return [*found, "".join(parts)]
+    writer = WRITERS[format_](style)
+    return [writer.begin(), *map(writer.write, items), writer.end()]
 
 
 def written(format_: str, variant: str = "predict") -> str:
@@ -199,13 +190,13 @@ NAMES = st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name
 
 
 def names_written(format_: str, names: list[str]) -> str:
-    parts: list[str] = []
-    writer = WRITERS[format_](Style("m.keras", LABELS[:2]), parts.append)
-    for i, name in enumerate(names):
-        answer = Answer(name, "happy", 0.75, {"neutral": 0.25, "happy": 0.75}, 1.5)
-        writer.write(ClipError(name, "empty file") if i % 2 else answer)
-    writer.close()
-    return "".join(parts)
+    items = [
+        ClipError(name, "empty file")
+        if i % 2
+        else Answer(name, "happy", 0.75, {"neutral": 0.25, "happy": 0.75}, 1.5)
+        for i, name in enumerate(names)
+    ]
+    return "".join(pieces(format_, Style("m.keras", LABELS[:2]), items))
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)

@@ -74,12 +74,8 @@ def records(name: str) -> list[dict]:
 
 
 def written(format_: str, items: Iterable[Answer | ClipError], style: Style = STYLE) -> str:
-    parts: list[str] = []
-    writer = WRITERS[format_](style, parts.append)
-    for item in items:
-        writer.write(item)
-    writer.close()
-    return "".join(parts)
+    writer = WRITERS[format_](style)
+    return "".join([writer.begin(), *map(writer.write, items), writer.end()])
 
 
 resumable = pytest.mark.parametrize("name", ["out.jsonl", "out.csv"])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from speechemo_cli.cli import terminal
 from speechemo_cli.errors import ClipError
 from speechemo_cli.files import display_name
-from speechemo_cli.inference.results import Style
+from speechemo_cli.inference.results import Result, Style
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,49 +30,50 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
-def name(item: Answer | ClipError) -> str:
+def name(item: Result | ClipError) -> str:
     """Name a clip for display, and its channel where only that was used."""
     return display_name(item.path) + (f" [{item.channel}]" if item.channel else "")
 
 
 class Writer:
-    """Writes records as they come; `emit` takes a text of whole lines."""
+    """Writes the records of a run, or of a file of its own, as text of whole lines."""
 
-    def __init__(self, style: Style, emit: Callable[[str], None]) -> None:
+    def __init__(self, style: Style) -> None:
         self.style = style
-        self.emit = emit
-        self.begin()
 
-    def begin(self) -> None:
+    def begin(self) -> str:
         """Write what belongs before the first record."""
+        return ""
 
-    def write(self, item: Answer | ClipError) -> None:
+    def write(self, item: Answer | ClipError) -> str:
         """Write one record."""
         raise NotImplementedError
 
-    def close(self) -> None:
+    def end(self) -> str:
         """Write what belongs after the last record."""
+        return ""
 
 
 class _Jsonl(Writer):
-    def write(self, item: Answer | ClipError) -> None:
-        self.emit(json.dumps(self.style.record(item)) + "\n")
+    def write(self, item: Answer | ClipError) -> str:
+        return json.dumps(self.style.record(item)) + "\n"
 
 
 class _Json(Writer):
     """One document, written piece by piece, so that memory does not grow with the clips."""
 
-    def begin(self) -> None:
+    def begin(self) -> str:
         # What comes before the next record. No line is begun here: on a terminal a bar comes next.
         self._before = self._head = json.dumps(self.style.document([]), indent=2)[: -len("]\n}")]
+        return ""
 
-    def write(self, item: Answer | ClipError) -> None:
+    def write(self, item: Answer | ClipError) -> str:
         lines = json.dumps(self.style.record(item), indent=2).splitlines()
-        self.emit("\n".join([self._before, *(f"    {line}" for line in lines)]))
-        self._before = ","
+        before, self._before = self._before, ","
+        return "\n".join([before, *(f"    {line}" for line in lines)])
 
-    def close(self) -> None:
-        self.emit(f"{self._head}]\n}}\n" if self._before == self._head else "\n  ]\n}\n")
+    def end(self) -> str:
+        return f"{self._head}]\n}}\n" if self._before == self._head else "\n  ]\n}\n"
 
 
 def csv_line(cells: Sequence[Any]) -> str:
@@ -84,59 +85,61 @@ def csv_line(cells: Sequence[Any]) -> str:
 
 
 class _Csv(Writer):
-    def begin(self) -> None:
-        self.emit(csv_line([*_FIRST, *self.style.labels, *_LAST]))
+    def begin(self) -> str:
+        return csv_line([*_FIRST, *self.style.labels, *_LAST])
 
-    def write(self, item: Answer | ClipError) -> None:
+    def write(self, item: Answer | ClipError) -> str:
         record = self.style.record(item)
         probabilities = record.get("probabilities", {})
         record["warnings"] = "; ".join(record.get("warnings", ()))
-        cells = [
-            *(record.get(column, "") for column in _FIRST),
-            *(probabilities.get(label, "") for label in self.style.labels),
-            *(record.get(column, "") for column in _LAST),
-        ]
-        self.emit(csv_line(cells))
+        return csv_line(
+            [
+                *(record.get(column, "") for column in _FIRST),
+                *(probabilities.get(label, "") for label in self.style.labels),
+                *(record.get(column, "") for column in _LAST),
+            ]
+        )
 
 
 class _Label(Writer):
     """The bare word, one line a clip; `error` keeps the place of a clip without an answer."""
 
-    def write(self, item: Answer | ClipError) -> None:
+    def write(self, item: Answer | ClipError) -> str:
         if isinstance(item, ClipError):
-            self.emit("error\n")
-        elif self.style.top is None or item.label not in item.probabilities:  # `uncertain` is no label
-            self.emit(f"{item.label}\n")
-        else:
-            self.emit(" ".join(self.style.probabilities(item)) + "\n")
+            return "error\n"
+        if self.style.top is None or item.label not in item.probabilities:  # `uncertain` is no label
+            return f"{item.label}\n"
+        return " ".join(self.style.probabilities(item)) + "\n"
 
 
 class _Table(Writer):
     """Fixed columns with the path last, so that rows can be printed as they come and no name is cut."""
 
-    def begin(self) -> None:
-        self._width = max(len("uncertain"), *(len(label) for label in self.style.labels))
-        self._blocks = terminal.draws_blocks()
+    def begin(self) -> str:
         names = "most probable" if self.style.top is not None else self._cells(lambda label: label[:4])
-        self.emit(f"{'label':<{self._width}} {'conf.':>6}  {names}  clip\n")
+        return self._row("label", "conf.", names, "clip")
 
-    def write(self, item: Answer | ClipError) -> None:
+    def write(self, item: Answer | ClipError) -> str:
         if isinstance(item, ClipError):
-            self.emit(f"{'–' if self._blocks else '-':<{self._width}} {'':>6}  {item.error}: {name(item)}\n")
-            return
+            return self._row("–" if terminal.draws_blocks() else "-", "", f"{item.error}: {name(item)}")
         probabilities = self.style.probabilities(item)
         if self.style.top is None:
-            cells = self._cells(lambda label: self._bar(probabilities[label]))
+            cells = self._cells(lambda label: _bar(probabilities[label]))
         else:
             cells = ", ".join(f"{label} {p:.0%}" for label, p in probabilities.items())
-        warnings = f"  ({'; '.join(item.warnings)})" if item.warnings else ""
-        self.emit(f"{item.label:<{self._width}} {item.confidence:>6.0%}  {cells}  {name(item)}{warnings}\n")
+        warnings = [f"({'; '.join(item.warnings)})"] if item.warnings else []
+        return self._row(item.label, f"{item.confidence:.0%}", cells, name(item), *warnings)
+
+    def _row(self, label: str, confidence: str, *more: str) -> str:
+        width = max(map(len, ("uncertain", *self.style.labels)))
+        return "  ".join([f"{label:<{width}} {confidence:>6}", *more]) + "\n"
 
     def _cells(self, cell: Callable[[str], str]) -> str:
         return " ".join(f"{cell(label):<4}" for label in self.style.labels)
 
-    def _bar(self, p: float) -> str:
-        return _BARS[round(p * (len(_BARS) - 1))] * 3 if self._blocks else f"{100 * p:3.0f}"
+
+def _bar(p: float) -> str:
+    return _BARS[round(p * (len(_BARS) - 1))] * 3 if terminal.draws_blocks() else f"{100 * p:3.0f}"
 
 
 WRITERS: dict[str, type[Writer]] = {

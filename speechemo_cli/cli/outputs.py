@@ -6,21 +6,14 @@ import hashlib
 import os
 import stat
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from speechemo_cli import files
 from speechemo_cli.cli import terminal
 from speechemo_cli.cli.answers import WRITERS, load_previous, name
 from speechemo_cli.errors import AccessError, ClipError, ConfigError
-from speechemo_cli.files import (
-    access_error,
-    atomic_path,
-    display_name,
-    open_locked,
-    refuse_devices,
-    require_writable,
-)
+from speechemo_cli.files import access_error, atomic_path, display_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,11 +29,8 @@ if TYPE_CHECKING:
     Name = str | os.PathLike[str]
     Identities = dict[tuple[int, int], Name]
 
-# Formats that the suffix of an output chooses.
-_BY_SUFFIX = ("json", "jsonl", "csv", "srt", "rttm")
-_ENDINGS = {"label": ".txt", "table": ".txt", "audacity": ".txt"}
-# What `-o` may say for stdout.
-_STDOUT = ("-", "/dev/stdout")
+# Formats of which a file's suffix says nothing.
+_AS_TXT = ("label", "table", "audacity")
 # The longest name that Linux, macOS and Windows give a file.
 _NAME_BYTES = 255
 # Every command reads these where they are.
@@ -66,11 +56,14 @@ class Sink:
         protect: Iterable[Name | None] = (),
     ) -> None:
         self._format, self._style, self._resume = format_, style, resume
-        self._new_writer = partial(writers[format_], style)
+        self._writer = writers[format_](style)
         self._begin(output or Path(), protect)
 
     def _begin(self, _output: Path, _protect: Iterable[Name | None]) -> None:
-        self._writer = self._new_writer(terminal.write)
+        self._emit(self._writer.begin())
+
+    def _emit(self, text: str) -> None:
+        terminal.write(text)
 
     def reserve(self, clip: Input) -> None:
         """Take the place for the answers of a clip before it is read."""
@@ -86,11 +79,11 @@ class Sink:
 
     def _write(self, _clip: Input, items: Sequence[Any]) -> None:
         for item in items:
-            self._writer.write(item)
+            self._emit(self._writer.write(item))
 
     def close(self) -> None:
         """Write what belongs after the last clip."""
-        self._writer.close()
+        self._emit(self._writer.end())
 
     def previous(self, _clip: Input, /) -> Mapping[str, list[Answer]]:
         """Return what a previous run answered for a clip, by the SHA-256 of its content."""
@@ -114,15 +107,15 @@ class ToFile(Sink):
         self._shown, self._path = path, Path(os.path.realpath(path))  # a link stays, its target is replaced
         self._partial = self._path.with_name(f"{self._path.name}.partial")
         self._kept = self._path.with_name(f"{self._path.name}.partial~")
-        require_writable(path.parent)
+        files.require_writable(path.parent)
         with self._writing():
-            refuse_devices(self._path)
+            files.refuse_devices(self._path)
         self._protect(protect)
         self._file = self._open()
         self._previous = self._load_previous() if self._resume else {}
         with self._writing():
             self._file.truncate(0)
-        self._writer = self._new_writer(self._add)
+        super()._begin(path, protect)
 
     def reserve(self, clip: Input) -> None:  # noqa: D102
         self._protect([clip.path])
@@ -156,14 +149,14 @@ class ToFile(Sink):
         except OSError as error:
             raise access_error("write", self._shown, error) from error
 
-    def _protect(self, files: Iterable[Name | None]) -> None:
-        protect({"--output": (self._shown, self._partial, self._kept)}, files)
+    def _protect(self, read: Iterable[Name | None]) -> None:
+        protect({"--output": (self._shown, self._partial, self._kept)}, read)
 
     def _open(self) -> TextIO:
         """Open `FILE.partial` as it is, for this process alone; the system ends that with the process."""
         try:
             while True:
-                descriptor = open_locked(self._partial)
+                descriptor = files.open_locked(self._partial)
                 file = os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="")
                 if identities([self._partial]).keys() == {_identity(os.fstat(descriptor))}:
                     return file
@@ -188,7 +181,7 @@ class ToFile(Sink):
                 temp.write_bytes(os.fsencode("".join(lines)))
         return load_previous(lines, self._format, self._style)
 
-    def _add(self, text: str) -> None:
+    def _emit(self, text: str) -> None:
         """Write now: a kill loses nothing that was written."""
         with self._writing():
             self._file.write(text)
@@ -199,15 +192,15 @@ class ToFolder(Sink):
     """The answers of each clip go to a file of their own, in the tree of the inputs."""
 
     def _begin(self, root: Path, protect: Iterable[Name | None]) -> None:
-        require_writable(root)
+        files.require_writable(root)
         self._root, self._protected = root, identities(protect)
         self._taken: dict[Path, str] = {}
 
     def reserve(self, clip: Input) -> None:
         """Decide where the answers of a clip go; ConfigError where that is taken."""
         target = self._file(clip)
-        for files in (self._protected, identities([clip.path])):
-            _refuse("--output", identities([target]), files)
+        for read in (self._protected, identities([clip.path])):
+            _refuse("--output", identities([target]), read)
         before = self._taken.setdefault(target, clip.path)
         if before != clip.path:
             raise ConfigError(
@@ -223,20 +216,16 @@ class ToFolder(Sink):
         return load_previous(_lines_of(target), self._format, self._style).get(clip.path, {})
 
     def _write(self, clip: Input, items: Sequence[Any]) -> None:
-        parts: list[str] = []
-        writer = self._new_writer(parts.append)
-        for item in items:
-            writer.write(item)
-        writer.close()
+        text = "".join([self._writer.begin(), *map(self._writer.write, items), self._writer.end()])
         with atomic_path(self._file(clip), durable=False) as temp:
-            temp.write_bytes("".join(parts).encode("utf-8", errors="surrogateescape"))
+            temp.write_bytes(text.encode("utf-8", errors="surrogateescape"))
 
     def close(self) -> None:
         """Every file is complete."""
 
     def _file(self, clip: Input) -> Path:
         folder, own = os.path.split(clip.below)
-        return self._root / folder / _fitting(own, _ENDINGS.get(self._format, f".{self._format}"))
+        return self._root / folder / _fitting(own, ".txt" if self._format in _AS_TXT else f".{self._format}")
 
 
 def sink(
@@ -259,33 +248,29 @@ def sink(
     return kind(path, format_, style, resume=resume, writers=writers, protect=protect)
 
 
-def named(output: str | None) -> str | None:
-    """Take what `-o` says; None for stdout."""
+def choose(asked: StrEnum | None, output: str | None, known: type[StrEnum]) -> tuple[str | None, str]:
+    """Take what `-o` says, None for stdout; and choose the format.
+
+    It is that asked for, or as the name of the output says, or as fits who reads. ConfigError where the
+    name says none of those that are known.
+    """
     if output == "":
         raise ConfigError("--output is empty, expected a file or a folder", "Leave it out for stdout")
-    return None if output in _STDOUT else output
-
-
-def choose_format(asked: StrEnum | None, output: str | None, known: type[StrEnum]) -> str:
-    """Choose the format: as asked, as the name of the output says, or as fits who reads.
-
-    ConfigError where the name says none of those that are known.
-    """
+    if output in ("-", "/dev/stdout"):
+        output = None
     if asked is not None:
-        return asked.value
+        return output, asked.value
     if output is None:
-        return "table" if terminal.on_terminal() else "jsonl"
-    if is_folder(output):
-        return "jsonl"
-    suffixes = {f".{one}": one.value for one in known if one in _BY_SUFFIX}
+        return None, "table" if terminal.on_terminal() else "jsonl"
     suffix = Path(output).suffix
-    if suffix not in suffixes:
-        expected = f"a name that ends in {', '.join(suffixes)}, or a folder"
+    suffixes = {f".{one}": one.value for one in known if one not in _AS_TXT}
+    if suffix not in suffixes and not is_folder(output):
         raise ConfigError(
-            f"--output is {display_name(output)}, expected {expected}",
+            f"--output is {display_name(output)}, expected a name that ends in {', '.join(suffixes)},"
+            " or a folder",
             "Or say the format with --format",
         )
-    return suffixes[suffix]
+    return output, "jsonl" if is_folder(output) else suffixes[suffix]
 
 
 def is_folder(output: str) -> bool:
@@ -332,16 +317,16 @@ def protect(outputs: Mapping[str, Iterable[Path | None]], read: Iterable[Name | 
             _refuse(option, existing, known)
 
 
-def identities(files: Iterable[Name | None]) -> Identities:
+def identities(paths: Iterable[Name | None]) -> Identities:
     """Look up files by what they are, whatever they are called; folders and what is missing are left out."""
     found = {}
-    for file in (one for one in files if one):
+    for path in (one for one in paths if one):
         try:
-            status = os.stat(file)
+            status = os.stat(path)
         except (OSError, ValueError):
             continue
         if not stat.S_ISDIR(status.st_mode):
-            found[_identity(status)] = file
+            found[_identity(status)] = path
     return found
 
 

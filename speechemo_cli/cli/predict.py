@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from functools import partial
+from itertools import islice, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,11 +19,10 @@ from speechemo_cli.formatting import percent
 from speechemo_cli.inference.results import Style
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from speechemo_cli.config import AudioConfig, Config
-    from speechemo_cli.errors import ClipError
-    from speechemo_cli.inference.predictor import Answer, Predictor
+    from speechemo_cli.inference.predictor import Answer, ClipSource, Items, Predictor
     from speechemo_cli.models.metadata import ModelMetadata
 
 # Of stdin, at a time.
@@ -67,8 +66,7 @@ def run(
     their answer, and the exit code is 3 (6 if there is no answer at all). For recordings of any length:
     speechemo timeline.
     """
-    output = outputs.named(output)
-    chosen = outputs.choose_format(format_, output, AnswerFormat)
+    output, chosen = outputs.choose(format_, output, AnswerFormat)
     if resume and (output is None or chosen not in RESUMABLE):
         raise ConfigError(
             "--resume needs answers it can read again", "Give --output and --format jsonl or csv"
@@ -135,7 +133,7 @@ def files_of(predictor: Predictor) -> list[Path]:
 
 
 def _answer_all(
-    answer: Callable[[Iterable[str | tuple[str, bytes]]], Iterator[list[Answer | ClipError]]],
+    answer: Callable[[Iterable[ClipSource]], Iterator[Items]],
     predictor: Predictor,
     found: Iterable[inputs.Input],
     sink: outputs.Sink,
@@ -143,40 +141,31 @@ def _answer_all(
 ) -> None:
     """Answer every clip. One that a previous run answered keeps its answers, and its place in the order."""
     channel, config = predictor.channel, predictor.config.audio
-    waiting: deque[tuple[inputs.Input, list[Answer]]] = deque()
-    done = 0
 
-    def unanswered() -> Iterator[str | tuple[str, bytes]]:
+    def look() -> Iterator[tuple[inputs.Input, ClipSource, Items]]:
         for clip in found:
             sink.reserve(clip)
             content = _on_stdin() if clip.path == inputs.STDIN else None
-            waiting.append((clip, unchanged(clip.path, content, sink.previous(clip), channel, config)))
-            if not waiting[-1][1]:
-                yield clip.path if content is None else (clip.path, content)
-            write([])
+            source = clip.path if content is None else (clip.path, content)
+            yield clip, source, unchanged(source, sink.previous(clip), channel, config)
 
-    def write(items: Sequence[Answer | ClipError]) -> None:
-        """Write the answers for the clip that is next, if there are any, and what was kept after it."""
-        nonlocal done
-        while waiting and (items or waiting[0][1]):
-            clip, kept = waiting.popleft()
-            sink.write(clip, items or kept)
-            items, done = [], done + 1
-            update(done, total)
-
+    ahead, clips = tee(look())  # the predictor takes them by the batch
+    answers = answer(source for _, source, kept in ahead if not kept)
     with terminal.progress("predicting", "clips") as update:
-        for items in answer(unanswered()):
-            write(items)
+        for done, (clip, _, kept) in enumerate(clips, start=1):
+            sink.write(clip, kept or next(answers))
+            update(done, total)
+    next(answers, None)  # ends its processes
     sink.close()
 
 
 def unchanged(
-    path: str, content: bytes | None, previous: Mapping[str, list[Answer]], channel: str, config: AudioConfig
-) -> list[Answer]:
+    source: ClipSource, previous: Mapping[str, list[Answer]], channel: str, config: AudioConfig
+) -> Items:
     """Return the previous answers for a clip, if its content is the same and no channel lacks one.
 
-    `content` is what the file holds, if it is no file; `previous` is by SHA-256. Nothing is returned where
-    the clip has to be answered, or cannot be read, which the predictor tells.
+    `previous` is by SHA-256. Nothing is returned where the clip has to be answered, or cannot be read, which
+    the predictor tells.
     """
     if not previous:
         return []
@@ -184,10 +173,10 @@ def unchanged(
 
     try:
         with reader.clip_errors():
-            content = reader.read_bytes(path) if content is None else content
+            content = reader.read_bytes(source) if isinstance(source, str) else source[1]
             answers = previous.get(hashlib.sha256(content).hexdigest(), [])
             if channel != Channel.each or not answers:
-                return answers
+                return list(answers)
             by_channel = {answer.channel: answer for answer in answers}
             names = reader.channel_names(content, config)
     except AudioError:
@@ -199,12 +188,8 @@ def _on_stdin() -> bytes:
     """Read a file's content from stdin, and of what has no end as much as shows that it is too much."""
     from speechemo_cli.audio.reader import LARGEST_BYTES
 
-    chunks: list[bytes] = []
-    left = LARGEST_BYTES + 1
-    while chunk := inputs.stdin().read(min(left, _CHUNK_BYTES)):
-        chunks.append(chunk)
-        left -= len(chunk)
-    return b"".join(chunks)
+    chunks = iter(partial(inputs.stdin().read, _CHUNK_BYTES), b"")
+    return b"".join(islice(chunks, LARGEST_BYTES // _CHUNK_BYTES + 1))
 
 
 def worth(metadata: ModelMetadata) -> str:

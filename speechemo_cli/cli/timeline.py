@@ -66,8 +66,7 @@ def run(
     Exit codes and the order of the records are those of predict.
     """
     options.check_output("--plot", plot, ".png")
-    output = outputs.named(output)
-    chosen = outputs.choose_format(format_, output, TimelineFormat)
+    output, chosen = outputs.choose(format_, output, TimelineFormat)
     single = plot is not None or chosen in _SINGLE
     if single and asked.channel is Channel.each:
         raise ConfigError(
@@ -145,51 +144,46 @@ def _on_disk(clip: inputs.Input) -> str:
 class _Csv(Writer):
     """One line a segment; a recording without an answer is told of on stderr alone."""
 
-    def begin(self) -> None:
+    def begin(self) -> str:
         self._begun = False
+        return ""
 
-    def write(self, item: Any) -> None:
+    def write(self, item: Any) -> str:
         if isinstance(item, ClipError):
-            return
-        if not self._begun:
-            self._begun = True
-            self.emit(csv_line(timeline_formats.columns(item)))
-        for row in timeline_formats.rows(item):
-            self.emit(csv_line(row))
+            return ""
+        head = "" if self._begun else csv_line(timeline_formats.columns(item))
+        self._begun = True
+        return head + "".join(map(csv_line, timeline_formats.rows(item)))
 
 
 def _text(of: Callable[[Timeline], str]) -> type[Writer]:
     """Make a writer of a format that is one text a recording."""
 
     class Text(Writer):
-        def write(self, item: Any) -> None:
-            if not isinstance(item, ClipError):
-                self.emit(of(item))
+        def write(self, item: Any) -> str:
+            return "" if isinstance(item, ClipError) else of(item)
 
     return Text
 
 
-class _Table(Writer):
-    """For people: the segments with a bar for the confidence, and the shares below."""
-
-    def write(self, item: Any) -> None:
-        if isinstance(item, ClipError):
-            return
-        rows = [
-            [f"{_clock(one.start_s)} - {_clock(one.end_s)}", one.label, f"{one.confidence:.0%}"]
-            for one in item.segments
-        ]
-        self.emit(f"{name(item)}\n{terminal.table(['time', 'label', 'conf.'], rows)}\n")
-        for warning in item.warnings:
-            self.emit(f"warning: {warning}\n")
-        block = "█" if terminal.draws_blocks() else "#"
-        shares = [
-            [label, f"{part['speech_s']:.1f} s", f"{share:.0%}", block * round(_RIBBON * share)]
-            for label, part in sorted(item.summary.items(), key=lambda one: -one[1]["share"])
-            if (share := part["share"]) > 0
-        ]
-        if shares:
-            self.emit("\n" + terminal.table(["of the speech", "", "", ""], shares) + "\n")
+def _table(item: Timeline) -> str:
+    """For people: the segments with their confidence, and bars for the shares below."""
+    segments = [
+        [f"{_clock(one.start_s)} - {_clock(one.end_s)}", one.label, f"{one.confidence:.0%}"]
+        for one in item.segments
+    ]
+    block = "█" if terminal.draws_blocks() else "#"
+    shares = [
+        [label, f"{part['speech_s']:.1f} s", f"{share:.0%}", block * round(_RIBBON * share)]
+        for label, part in sorted(item.summary.items(), key=lambda one: -one[1]["share"])
+        if (share := part["share"]) > 0
+    ]
+    parts = [
+        f"{name(item)}\n{terminal.table(['time', 'label', 'conf.'], segments)}\n",
+        *(f"warning: {warning}\n" for warning in item.warnings),
+        "\n" + terminal.table(["of the speech", "", "", ""], shares) + "\n" if shares else "",
+    ]
+    return "".join(parts)
 
 
 def _clock(seconds: float) -> str:
@@ -199,7 +193,7 @@ def _clock(seconds: float) -> str:
 
 
 WRITERS: dict[str, type[Writer]] = {
-    "table": _Table,
+    "table": _text(_table),
     "json": answers.WRITERS["json"],
     "jsonl": answers.WRITERS["jsonl"],
     "csv": _Csv,
