@@ -35,23 +35,9 @@ def load_data(
     outputs: Outputs,
     read: Iterable[Path | None],
 ) -> tuple[Collection, Dataset]:
-    """Find the clips of DATA, protect them, and load their features.
+    """Find the clips of DATA and load their features, and those of `others`; only `labels` are allowed.
 
-    Parameters
-    ----------
-    config : Config
-    feature_set : str
-    others : sequence of str
-        Further feature sets of the same clips.
-    labels : sequence of str, optional
-        The only labels that are allowed; by default those that occur.
-    outputs, read
-        As `protect` takes them; the clips are read, too.
-
-    Raises
-    ------
-    ConfigError
-        An output would be written over what is read.
+    `outputs` and what is `read` are protected as `protect` does; the clips are read, too.
     """
     found = find(config, outputs=outputs, read=read)
     from speechemo_cli.features import dataset

@@ -29,8 +29,8 @@ def info(
     facts = model_card.describe(_path(model, config_file))
     if options.is_table(format_):
         rows = _rows(facts)
-        width = max(len(name) for name, _ in rows)
-        terminal.emit("\n".join(display_name(f"{name:<{width}}  {value}") for name, value in rows))
+        width = max(map(len, rows))
+        terminal.emit("\n".join(display_name(f"{name:<{width}}  {value}") for name, value in rows.items()))
     else:
         terminal.emit_json("model info", facts)
 
@@ -85,38 +85,40 @@ def _path(model: str | None, config_file: Path | None) -> Path:
     return model_file.find(model, options.build_config(config_file, None).models)
 
 
-def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    features = facts["features"]
+def _rows(facts: dict[str, Any]) -> dict[str, str]:
+    features, data, results = facts["features"], facts["data"], facts["results"]
     settings = ", ".join(f"{key} {value}" for key, value in features.items() if key not in ("set", "version"))
-    data = facts["data"]
-    names = speaker_names(data["speakers"]).values()
-    rows = [
-        ("model", facts["model"]),
-        ("network", f"{facts['version']}, {facts['parameters']:,} parameters"),
-        ("labels", ", ".join(facts["labels"])),
-        ("features", f"{features['set']} (version {features['version']}): {settings}"),
-        ("training", f"{facts['epochs']} epochs, seed {facts['seed']}"),
-        ("temperature", f"{facts['temperature']:.3f}" if facts["temperature"] else "none"),
-        ("unlike the training", f"further than {facts['unlike']:.1f}" if facts["unlike"] else "not known"),
-        ("speakers", f"{len(data['speakers'])}: {' '.join(names)}"),
-        (
-            "corpora",
-            ", ".join(f"{name} {one['clips']} clips" for name, one in data["corpora"].items()) or "not known",
-        ),
-    ]
-    for part, words in (
-        ("train", "trained on"),
-        ("seen_speakers", "held out, seen speakers"),
-        ("new_speakers", "held out, unseen speakers"),
-    ):
+    counts = [f"{name} {one['clips']} clips" for name, one in data["corpora"].items()]
+    rows = {
+        "model": facts["model"],
+        "network": f"{facts['version']}, {facts['parameters']:,} parameters",
+        "labels": ", ".join(facts["labels"]),
+        "features": f"{features['set']} (version {features['version']}): {settings}",
+        "training": f"{facts['epochs']} epochs, seed {facts['seed']}",
+        "temperature": f"{facts['temperature']:.3f}" if facts["temperature"] else "none",
+        "unlike the training": f"further than {facts['unlike']:.1f}" if facts["unlike"] else "not known",
+        "speakers": f"{len(data['speakers'])}: {' '.join(speaker_names(data['speakers']).values())}",
+        "corpora": ", ".join(counts) or "not known",
+    }
+    held_out = {"seen_speakers": "seen speakers", "new_speakers": "unseen speakers"}
+    for part, words in {"train": "", **held_out}.items():
         if data[part]["n"]:
-            rows.append((words, f"{data[part]['n']} clips, SHA-256 {data[part]['sha256']}"))
-    rows += _results(facts["results"])
-    rows += [
-        ("file", f"{facts['size_bytes']:,} bytes, SHA-256 {facts['sha256']}"),
-        ("LiteRT file", _litert(facts["litert"])),
-        ("made with", ", ".join(f"{name} {version}" for name, version in facts["versions"].items())),
-    ]
+            said = f"{data[part]['n']} clips, SHA-256 {data[part]['sha256']}"
+            rows[f"held out, {words}" if words else "trained on"] = said
+    if measured := results.get("cross_validated"):
+        accuracy, uar, ece = (measured[metric] for metric in ("accuracy", "uar", "ece"))
+        shown = interval("accuracy", accuracy["ci95"], measured.get("no_interval", ""))
+        rows["right on speakers left out"] = (
+            f"{percent(accuracy['pooled'])} ({shown}), UAR {percent(uar['pooled'])}, ECE {percent(ece['pooled'])}"
+        )
+    scored = {f"on {words}": results.get("test", {}).get(part) for part, words in held_out.items()}
+    scored |= {f"without {name}": one for name, one in results.get("other_corpora", {}).items()}
+    for words, one in scored.items():
+        if one:
+            rows[f"right {words}"] = f"{percent(one['accuracy'])}, UAR {percent(one['uar'])}"
+    rows["file"] = f"{facts['size_bytes']:,} bytes, SHA-256 {facts['sha256']}"
+    rows["LiteRT file"] = _litert(facts["litert"])
+    rows["made with"] = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     return rows
 
 
@@ -124,31 +126,3 @@ def _litert(litert: dict[str, Any] | None) -> str:
     if litert is None:
         return "none: predict runs it with Keras"
     return f"SHA-256 {litert['sha256']}" if litert["usable"] else litert["problem"]
-
-
-def _results(results: dict[str, Any]) -> list[tuple[str, str]]:
-    rows = []
-    measured = results.get("cross_validated")
-    if measured:
-        accuracy = measured["accuracy"]
-        shown = interval("accuracy", accuracy["ci95"], measured.get("no_interval", ""))
-        rows.append(
-            (
-                "right on speakers left out",
-                f"{percent(accuracy['pooled'])} ({shown}),"
-                f" UAR {percent(measured['uar']['pooled'])},"
-                f" ECE {percent(measured['ece']['pooled'])}",
-            )
-        )
-    for part, words in (
-        ("seen_speakers", "right on seen speakers"),
-        ("new_speakers", "right on unseen speakers"),
-    ):
-        scores = results.get("test", {}).get(part)
-        if scores:
-            rows.append((words, f"{percent(scores['accuracy'])}, UAR {percent(scores['uar'])}"))
-    rows += [
-        (f"right without {name}", f"{percent(one['accuracy'])}, UAR {percent(one['uar'])}")
-        for name, one in results.get("other_corpora", {}).items()
-    ]
-    return rows

@@ -1,4 +1,4 @@
-"""Tables of what `speechemo evaluate` has measured, for people."""
+"""Tables of what `speechemo train` and `evaluate` have measured, for people."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from speechemo_cli.evaluation.metrics import Scores
     from speechemo_cli.evaluation.results import Answers, ProtocolResult
 
-
+SCORES = ("clips", "accuracy", "UAR")
 _MEANINGS = {
     UNSEEN: "",
     UNKNOWN: "Whether it was trained on their speakers is not known: the clips or the model file tell no"
@@ -37,44 +37,56 @@ _MEANINGS = {
 }
 
 
-def per_class_table(parts: Mapping[str, Scores]) -> str:
-    """Lay out precision and recall of every label, side by side for each part.
+def score_cells(scores: Scores) -> list[str]:
+    """Return the cells below `SCORES`."""
+    return [str(scores.n), percent(scores.accuracy), percent(scores.uar)]
 
-    Parameters
-    ----------
-    parts : mapping of str to Scores
-        All with the same labels.
-    """
+
+def per_class_table(parts: Mapping[str, Scores]) -> str:
+    """Lay out precision and recall of every label, side by side for each part; all have the same labels."""
     columns = ["label"]
     for name in parts:
         columns += [f"{name}: clips", "precision", "recall"]
     rows = []
     for label in next(iter(parts.values())).per_class:
-        row = [label]
+        rows.append([label])
         for scores in parts.values():
             one = scores.per_class[label]
-            row += [str(one.n), percent(one.precision), percent(one.recall)]
-        rows.append(row)
+            rows[-1] += [str(one.n), percent(one.precision), percent(one.recall)]
     return terminal.table(columns, rows)
 
 
-def confusion_table(scores: Scores, title: str) -> str:
-    """Lay out a confusion matrix: rows are the truth, columns the answers; the title says of whom it is."""
-    labels = list(scores.per_class)
+def _matrices(titles: Mapping[str, str], groups: Mapping[str, Answers]) -> list[str]:
+    """Lay out a confusion matrix for each group, titled with whose it is: rows are the truth."""
+    shown = []
+    for name, group in groups.items():
+        labels = list(group.scores.per_class)
+        rows = [
+            [label, *(str(n) if n else "·" if terminal.draws_blocks() else "." for n in counts)]
+            for label, counts in zip(labels, group.scores.confusion, strict=True)
+        ]
+        table = terminal.table(["truth \\ answer", *labels], rows)
+        shown.append(f"{titles[name]} ({group.whose})\n{table}")
+    return shown
+
+
+def _conditions(scores: Mapping[str, Scores], plain: Scores) -> list[str]:
+    """Lay out what other recording conditions cost; nothing where they were not asked for."""
+    from speechemo_cli.evaluation.results import conditions_to_dict
+
     rows = [
-        [label, *(str(n) if n else "·" if terminal.draws_blocks() else "." for n in counts)]
-        for label, counts in zip(labels, scores.confusion, strict=True)
+        [one["title"], percent(one["accuracy"]), percent(one["uar"]), f"{100 * one['cost']:+.1f}"]
+        for one in conditions_to_dict(scores, plain).get("conditions", {}).values()
     ]
-    return f"{title}\n" + terminal.table(["truth \\ answer", *labels], rows)
+    return [terminal.table(["the same clips", "accuracy", "UAR", "points lost"], rows)] if rows else []
 
 
 def of_model(result: ModelResult) -> str:
     """Show the scores of a model file by what it was trained on, those of unseen speakers first."""
-    named = {MODEL_GROUP_TITLES[name]: group for name, group in result.groups.items()}
-    rows = []
-    for title, group in named.items():
-        s = group.scores
-        rows.append([title, str(s.n), *map(percent, (s.accuracy, s.uar, s.macro_f1))])
+    rows = [
+        [MODEL_GROUP_TITLES[name], *score_cells(group.scores), percent(group.scores.macro_f1)]
+        for name, group in result.groups.items()
+    ]
     first, headline = next(iter(result.groups.items()))
     scores = headline.scores
     shown = interval("accuracy", headline.intervals.get("accuracy"), headline.no_interval, "95 % interval ")
@@ -84,78 +96,61 @@ def of_model(result: ModelResult) -> str:
             f"{title[0].upper()}{title[1:]} ({display_name(headline.whose)}): right"
             f" {percent(scores.accuracy)} of the time ({shown}),"
             f" UAR {percent(scores.uar)}. {_MEANINGS[first]}".rstrip(),
-            terminal.table(["", "clips", "accuracy", "UAR", "macro-F1"], rows),
+            terminal.table(["", *SCORES, "macro-F1"], rows),
             per_class_table({title: scores}),
-            *_matrices(named),
+            *_matrices(MODEL_GROUP_TITLES, result.groups),
             *_conditions(result.conditions, scores),
         ]
     )
 
 
-def _matrices(groups: Mapping[str, Answers]) -> list[str]:
-    """Lay out a confusion matrix for each group, titled with whose it is."""
-    return [confusion_table(group.scores, f"{title} ({group.whose})") for title, group in groups.items()]
-
-
 def of_protocol(result: ProtocolResult) -> str:
     """Show the scores of the folds and of all of them together."""
-    names = speaker_names({who for fold in result.folds for who in fold.test_speakers})
-    # One training and one test have neither a mean nor a deviation.
-    several = len(result.folds) > 1
-    folds = [
-        [
-            fold.name,
-            str(fold.scores.n),
-            percent(fold.scores.accuracy),
-            percent(fold.scores.uar),
-            " ".join(names.get(who, who) for who in fold.test_speakers),
+    several = len(result.folds) > 1  # one training and one test have neither a mean nor a deviation
+    parts = []
+    if len(result.groups) > 1:
+        groups = [
+            [f"{GROUP_TITLES[name]} ({group.whose})", *score_cells(group.scores)[1:]]
+            for name, group in result.groups.items()
         ]
-        for fold in result.folds
-    ]
+        parts.append(terminal.table(["", *SCORES[1:]], groups))
+    if several:
+        names = speaker_names({who for fold in result.folds for who in fold.test_speakers})
+        folds = [
+            [
+                fold.name,
+                *score_cells(fold.scores),
+                " ".join(names.get(who, who) for who in fold.test_speakers),
+            ]
+            for fold in result.folds
+        ]
+        parts.append(terminal.table(["fold", *SCORES, "test speakers"], folds))
+    values = (
+        {"mean": "mean of folds", "sd": "sd of folds", "pooled": "pooled"} if several else {"pooled": "value"}
+    )
     summary = []
     for metric, name in TITLES.items():
         spread = result.spread(metric)
-        mean, sd, pooled = (measure(metric, spread[value]) for value in ("mean", "sd", "pooled"))
         shown = interval(metric, spread["ci95"], result.no_interval)
-        summary.append([name, *([mean, sd] if several else []), pooled, shown])
+        summary.append([name, *(measure(metric, spread[value]) for value in values), shown])
+    columns = [f"{result.version}, {result.protocol.name}", *values.values(), "95 % interval"]
+    parts += [
+        terminal.table(columns, summary),
+        f"In this protocol {result.protocol.meaning}.{_more_corpora(result)}{_correction(result)}",
+        *(f"Note: {display_name(caution)}." for caution in result.cautions),
+        "",
+        per_class_table({"all folds" if several else "test": result.scores}),
+        *_matrices(GROUP_TITLES, result.groups),
+    ]
     slices = [
-        [name, value, str(scores.n), percent(scores.accuracy), percent(scores.uar)]
-        for name, parts in result.slices.items()
+        [name, value, *score_cells(scores)]
+        for name, by_value in result.slices.items()
         if name != "speaker"
-        for value, scores in parts.items()
+        for value, scores in by_value.items()
     ]
-    title = f"{result.version}, {result.protocol.name}"
-    columns = [
-        title,
-        *(["mean of folds", "sd of folds", "pooled"] if several else ["value"]),
-        "95 % interval",
-    ]
-    groups = [
-        [
-            f"{GROUP_TITLES[name]} ({group.whose})",
-            percent(group.scores.accuracy),
-            percent(group.scores.uar),
-        ]
-        for name, group in result.groups.items()
-    ]
-    return "\n".join(
-        [
-            *([terminal.table(["", "accuracy", "UAR"], groups)] if len(groups) > 1 else []),
-            *(
-                [terminal.table(["fold", "clips", "accuracy", "UAR", "test speakers"], folds)]
-                if several
-                else []
-            ),
-            terminal.table(columns, summary),
-            f"In this protocol {result.protocol.meaning}.{_more_corpora(result)}{_correction(result)}",
-            *(f"Note: {display_name(caution)}." for caution in result.cautions),
-            "",
-            per_class_table({"all folds" if several else "test": result.scores}),
-            *_matrices({GROUP_TITLES[name]: group for name, group in result.groups.items()}),
-            *([terminal.table(["slice", "", "clips", "accuracy", "UAR"], slices)] if slices else []),
-            *_conditions(result.conditions, result.scores),
-        ]
-    )
+    if slices:
+        parts.append(terminal.table(["slice", "", *SCORES], slices))
+    return "\n".join(parts + _conditions(result.conditions, result.scores))
 
 
 def of_seeds(summary: Mapping[str, Any]) -> str:
@@ -183,17 +178,6 @@ def _correction(result: ProtocolResult) -> str:
         return ""
     temperatures = ", ".join(f"{fold.temperature:.2f}" for fold in result.folds)
     return f" Confidences are corrected by temperatures from the training speakers: {temperatures}."
-
-
-def _conditions(scores: Mapping[str, Scores], plain: Scores) -> list[str]:
-    """Lay out what other recording conditions cost; nothing where they were not asked for."""
-    from speechemo_cli.evaluation.results import conditions_to_dict
-
-    rows = [
-        [one["title"], percent(one["accuracy"]), percent(one["uar"]), f"{100 * one['cost']:+.1f}"]
-        for one in conditions_to_dict(scores, plain).get("conditions", {}).values()
-    ]
-    return [terminal.table(["the same clips", "accuracy", "UAR", "points lost"], rows)] if rows else []
 
 
 def report_calibration(lacking: bool, temperatures: Sequence[float]) -> None:
