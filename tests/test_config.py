@@ -576,10 +576,7 @@ def test_a_file_that_nobody_named_and_that_cannot_be_seen_is_none(monkeypatch: p
         (f"seed = {'9' * 4000}", r"seed is 9{100}\.\.\., expected a whole number$"),
         (f"seed = [0x{'f' * 5000}]", r"seed is a number of thousands of digits, expected a whole number$"),
         ("seed = 9223372036854775808", r"seed is 9223372036854775808, expected a whole number$"),
-        (
-            f"data = [{', '.join(['1'] * 5000)}]",
-            r"data is \[1, .{95,100}\.\.\., expected a text or a list",
-        ),
+        (f"data = [{', '.join(['1'] * 5000)}]", r"data is \[1, .{95,100}\.\.\., expected a text or a list"),
         (f"{'x' * 300_000} = 1", r"unknown key x{100}\. "),
     ],
     ids=["hex", "digits", "list", "65 bits", "long", "key"],

@@ -310,11 +310,7 @@ def test_ctrl_c_in_the_import_of_tensorflow_ends_the_command(
 
 @pytest.mark.parametrize(
     "crash",
-    [
-        ABORT,
-        pytest.param(KILLED, marks=pytest.mark.slow),
-        pytest.param(SEGFAULT, marks=pytest.mark.slow),
-    ],
+    [ABORT, pytest.param(KILLED, marks=pytest.mark.slow), pytest.param(SEGFAULT, marks=pytest.mark.slow)],
     ids=["abort", "out of memory", "segfault"],
 )
 def test_extract_names_a_clip_that_kills_its_worker_twice_and_does_the_others(

@@ -20,66 +20,51 @@ app = typer.Typer(help="Look after the feature store.", no_args_is_help=True)
 
 
 @app.command()
+@options.grouped
 def info(
-    store: options.Store = None,
-    format_: options.DocumentFormat = None,
-    config_file: options.ConfigFile = None,
+    store: options.Store = None, format_: options.DocumentFormat = None, *, settings: options.Settings
 ) -> None:
     """Show what the store holds."""
-    _show("cache info", store, config_file, format_, verify=False)
+    _show("cache info", settings.config(store=store).store, format_, verify=False)
 
 
 @app.command()
+@options.grouped
 def verify(
-    store: options.Store = None,
-    format_: options.DocumentFormat = None,
-    config_file: options.ConfigFile = None,
+    store: options.Store = None, format_: options.DocumentFormat = None, *, settings: options.Settings
 ) -> None:
     """Read every value and check it; exit with 4 if a shard is damaged."""
-    _show("cache verify", store, config_file, format_, verify=True)
+    _show("cache verify", settings.config(store=store).store, format_, verify=True)
 
 
 @app.command()
-def compact(store: options.Store = None, config_file: options.ConfigFile = None) -> None:
+@options.grouped
+def compact(store: options.Store = None, *, settings: options.Settings) -> None:
     """Merge small shards into large ones."""
     from speechemo_cli.features import store_maintenance
 
-    before, after, damaged = store_maintenance.compact(
-        options.build_config(config_file, None, store=store).store
-    )
+    before, after, damaged = store_maintenance.compact(settings.config(store=store).store)
     for shard in damaged:
         terminal.warn(f"damaged, set aside: {shard}; the next extract computes its clips anew")
     terminal.emit(f"{before} shards merged into {after}")
 
 
 @app.command()
-def clear(store: options.Store = None, config_file: options.ConfigFile = None) -> None:
+@options.grouped
+def clear(store: options.Store = None, *, settings: options.Settings) -> None:
     """Remove every shard. Features can always be extracted again."""
     from speechemo_cli.features import store_maintenance
 
-    removed = store_maintenance.clear(options.build_config(config_file, None, store=store).store)
-    terminal.emit(f"{removed} shards removed")
+    terminal.emit(f"{store_maintenance.clear(settings.config(store=store).store)} shards removed")
 
 
-def _show(
-    command: str,
-    store: str | None,
-    config_file: options.ConfigFile,
-    format_: DocumentFormat | None,
-    *,
-    verify: bool,
-) -> None:
+def _show(command: str, root: str, format_: DocumentFormat | None, *, verify: bool) -> None:
     from speechemo_cli.features import store_maintenance
 
-    root = options.build_config(config_file, None, store=store).store
     infos = store_maintenance.inspect(root, verify=verify)
     damaged = [shard for info in infos for shard in info.damaged]
-    if options.is_table(format_):
-        terminal.emit(_table(root, infos))
-    else:
-        terminal.emit_json(
-            command, {"store": root, "sets": [asdict(info) for info in infos], "damaged": damaged}
-        )
+    document = {"store": root, "sets": [asdict(info) for info in infos], "damaged": damaged}
+    options.show(command, format_, lambda: _table(root, infos), document)
     if outdated := sum(info.outdated for info in infos):
         terminal.note(
             f"{counted(outdated, 'shard')} of an older format, which nothing reads; `cache clear` removes all"

@@ -39,18 +39,17 @@ def run(
     options.check_output("--plot", plot, ".png")
     protect({"--plot": [plot]}, [a, b])
     result = predictions.compare(predictions.read(a), predictions.read(b), seed)
+    verdict = _verdict(result)
     if plot:
-        plots.difference(result.by_speaker, result.difference, result.ci95, _verdict(result), plot)
+        plots.difference(result.by_speaker, result.difference, result.ci95, verdict, plot)
         terminal.note(f"differences: {display_name(plot)}")
-    if options.is_table(format_):
-        rows = [
-            [result.a, percent(result.accuracy_a), str(result.only_a)],
-            [result.b, percent(result.accuracy_b), str(result.only_b)],
-        ]
-        table = terminal.table([f"{result.n} answers", "accuracy", "right alone"], rows)
-        terminal.emit(f"{table}\n{_verdict(result)}")
-    else:
-        terminal.emit_json("compare", {**asdict(result), "verdict": _verdict(result)})
+    rows = [
+        [result.a, percent(result.accuracy_a), str(result.only_a)],
+        [result.b, percent(result.accuracy_b), str(result.only_b)],
+    ]
+    columns = [f"{result.n} answers", "accuracy", "right alone"]
+    document = {**asdict(result), "verdict": verdict}
+    options.show("compare", format_, lambda: f"{terminal.table(columns, rows)}\n{verdict}", document)
 
 
 def _verdict(result: Comparison) -> str:

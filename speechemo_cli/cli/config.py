@@ -5,24 +5,18 @@ from __future__ import annotations
 from speechemo_cli.cli import options, terminal
 
 
-def run(
-    format_: options.DocumentFormat = None,
-    config_file: options.ConfigFile = None,
-    sets: options.Sets = None,
-) -> None:
+def run(format_: options.DocumentFormat = None, *, settings: options.Settings) -> None:
     """Show every config value and where it comes from.
 
     Defaults < speechemo.toml or [tool.speechemo] in pyproject.toml < SPEECHEMO_* variables < options.
     """
     from speechemo_cli.config import flatten
 
-    config, origins = options.resolve_config(config_file, sets)
-    values = flatten(config.to_dict(), "config")
-    if options.is_table(format_):
-        rows = [[key, _shown(value), origins[key]] for key, value in values.items()]
-        terminal.emit(terminal.table(["key", "value", "from"], rows))
-    else:
-        terminal.emit_json("config", {"values": config.to_dict(), "origins": origins})
+    config, origins = settings.resolve()
+    values = config.to_dict()
+    rows = [[key, _shown(value), origins[key]] for key, value in flatten(values, "config").items()]
+    document = {"values": values, "origins": origins}
+    options.show("config", format_, lambda: terminal.table(["key", "value", "from"], rows), document)
 
 
 def _shown(value: object) -> str:

@@ -32,8 +32,8 @@ def run(
             help="Where it goes; for savedmodel a folder.",
         ),
     ] = None,
-    config_file: options.ConfigFile = None,
-    quiet: options.Quiet = False,
+    *,
+    settings: options.Settings,
 ) -> None:
     """Export a model for other programs: a waveform in, probabilities out, features and all.
 
@@ -44,14 +44,13 @@ def run(
     from speechemo_cli.export import export
     from speechemo_cli.models import model_file
 
-    terminal.set_quiet(quiet)
-    source = model_file.find(model, options.build_config(config_file, None).models)
+    source = model_file.find(model, settings.config().models)
     by_suffix = {suffix: name for name, suffix in export.SUFFIXES.items()}
     chosen = format_.value if format_ else by_suffix.get(output.suffix if output else "", "litert")
     path = output or export.default_output(source, chosen)
     model_file.inspect(source)
     _check_output(path, chosen, export.SUFFIXES)
-    protect({"--output": [path, export.description_beside(path)]}, [source, config_file])
+    protect({"--output": [path, export.description_beside(path)]}, [source, settings.config_file])
     export.check(path, chosen)
     with terminal.progress("exporting", "steps") as update:
         done = export.write(source, path, chosen, update)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ import typer
 from speechemo_cli.choices import Backend
 from speechemo_cli.cli import corpora, options, terminal
 from speechemo_cli.cli.outputs import protect
-from speechemo_cli.errors import ConfigError
+from speechemo_cli.errors import ConfigError, DataError, NoInputError
 from speechemo_cli.files import display_name
 from speechemo_cli.formatting import counted
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 
 def run(
-    data: options.Data = None,
     features: Annotated[
         list[str] | None,
         typer.Option(
@@ -48,41 +48,22 @@ def run(
             help="Write one set into a .csv, .npz or .parquet: whisper unless --features says.",
         ),
     ] = None,
-    store: options.Store = None,
-    jobs: options.Jobs = None,
     backend: options.BackendOption = Backend.loky,
     scheduler: options.Scheduler = None,
-    song: options.Song = None,
-    label_from: options.LabelFrom = None,
-    speaker_from: options.SpeakerFrom = None,
-    strict: options.Strict = None,
     format_: options.DocumentFormat = None,
-    config_file: options.ConfigFile = None,
-    sets: options.Sets = None,
-    quiet: options.Quiet = False,
+    *,
+    clips: options.Clips,
+    settings: options.Settings,
 ) -> None:
     """Compute the features of every clip in DATA into the store.
 
     Clips whose content and feature config are already there are not computed again, so a run that was
     stopped goes on where it was.
     """
-    from dataclasses import asdict
-
     from speechemo_cli.features import FEATURE_SETS
     from speechemo_cli.features.extraction import extract
 
-    terminal.set_quiet(quiet)
-    config = options.build_config(
-        config_file,
-        sets,
-        data=data,
-        store=store,
-        jobs=jobs,
-        song=song,
-        label_from=label_from,
-        speaker_from=speaker_from,
-        audio__strict=strict,
-    )
+    config = settings.config(**clips.in_config())
     if template is not None:
         options.check_output("--manifest-template", template, ".csv")
         _write_template(config.data, template)
@@ -93,40 +74,33 @@ def run(
             raise ConfigError(f"--features is {name!r}, expected {' or '.join(FEATURE_SETS)}")
     corpus = corpora.find(config)
     if export is not None:
-        result = _export(corpus, config, wanted, export, config_file)
+        result = _export(corpus, config, wanted, export, settings.config_file)
     else:
         with options.workers_of(backend, scheduler), terminal.progress("extracting", "clips") as update:
             result = extract(corpus, config, wanted, update, keep_keys=False)
     corpora.report_extraction(result)
-    if options.is_table(format_):
-        rows = [
-            ["clips", str(result.clips)],
-            ["extracted", str(result.extracted)],
-            ["cached", str(result.cached)],
-            ["byte-identical copies", str(result.duplicates)],
-            ["failed", str(len(result.failed))],
-            ["feature sets", ", ".join(wanted)],
-            ["store", config.store],
-            ["seconds", f"{result.seconds:.1f}"],
-        ]
-        terminal.emit(terminal.table(["extract", ""], rows))
-    else:
-        terminal.emit_json(
-            "extract",
-            {
-                "data": list(corpus.parts),
-                **corpora.to_dict(corpus, result),
-                "clips": result.clips,
-                "extracted": result.extracted,
-                "cached": result.cached,
-                "duplicates": result.duplicates,
-                "warnings": [asdict(odd) for odd in result.quality_warnings],
-                "damaged": result.damaged,
-                "feature_sets": list(wanted),
-                "store": config.store,
-                "seconds": round(result.seconds, 3),
-            },
-        )
+    counts = {"clips": result.clips, "extracted": result.extracted, "cached": result.cached}
+    rows = {
+        **counts,
+        "byte-identical copies": result.duplicates,
+        "failed": len(result.failed),
+        "feature sets": ", ".join(wanted),
+        "store": config.store,
+        "seconds": f"{result.seconds:.1f}",
+    }
+    document = {
+        "data": list(corpus.parts),
+        **corpora.to_dict(corpus, result),
+        **counts,
+        "duplicates": result.duplicates,
+        "warnings": [asdict(odd) for odd in result.quality_warnings],
+        "damaged": result.damaged,
+        "feature_sets": list(wanted),
+        "store": config.store,
+        "seconds": round(result.seconds, 3),
+    }
+    table = [[name, str(value)] for name, value in rows.items()]
+    options.show("extract", format_, lambda: terminal.table(["extract", ""], table), document)
     corpora.exit_for(corpus, result)
 
 
@@ -151,7 +125,6 @@ def _write_template(data: tuple[str, ...], template: Path) -> None:
     from speechemo_cli.corpus.clips import iter_audio_files
     from speechemo_cli.corpus.layouts import find_clips
     from speechemo_cli.corpus.manifest import write_template
-    from speechemo_cli.errors import DataError, NoInputError
 
     listed: dict[str, tuple[str, str]] = {}
     for one in data:

@@ -18,24 +18,23 @@ app = typer.Typer(help="Show what is in a model file.", no_args_is_help=True)
 
 
 @app.command()
+@options.grouped
 def info(
     model: options.ModelArgument = None,
     format_: options.DocumentFormat = None,
-    config_file: options.ConfigFile = None,
+    *,
+    settings: options.Settings,
 ) -> None:
     """Show labels, features, size, data, results and hashes of a model file."""
     from speechemo_cli.evaluation import model_card
+    from speechemo_cli.models import model_file
 
-    facts = model_card.describe(_path(model, config_file))
-    if options.is_table(format_):
-        rows = _rows(facts)
-        width = max(map(len, rows))
-        terminal.emit("\n".join(display_name(f"{name:<{width}}  {value}") for name, value in rows.items()))
-    else:
-        terminal.emit_json("model info", facts)
+    facts = model_card.describe(model_file.find(model, settings.config().models))
+    options.show("model info", format_, lambda: _table(facts), facts)
 
 
 @app.command()
+@options.grouped
 def card(
     model: options.ModelArgument = None,
     output: Annotated[
@@ -43,10 +42,10 @@ def card(
         typer.Option("--output", "-o", metavar="FILE.md", show_default="stdout", help="Where the card goes."),
     ] = None,
     plot: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.png", help="Draw what a confidence is worth into this file."),
+        Path | None, typer.Option(metavar="FILE.png", help="Draw what a confidence is worth into this file.")
     ] = None,
-    config_file: options.ConfigFile = None,
+    *,
+    settings: options.Settings,
 ) -> None:
     """Write the model card: data, results with intervals, limits and licence, in Markdown."""
     from speechemo_cli.evaluation import model_card, plots
@@ -55,8 +54,9 @@ def card(
 
     options.check_output("--output", output, ".md")
     options.check_output("--plot", plot, ".png")
-    source = _path(model, config_file)
-    protect({"--output": [output], "--plot": [plot]}, [source, model_file.litert_path(source), config_file])
+    source = model_file.find(model, settings.config().models)
+    read = [source, model_file.litert_path(source), settings.config_file]
+    protect({"--output": [output], "--plot": [plot]}, read)
     text = model_card.markdown(source)
     if plot:
         measured = model_file.inspect(source).results.get("cross_validated")
@@ -79,13 +79,7 @@ def card(
     terminal.note(f"model card: {display_name(output)}")
 
 
-def _path(model: str | None, config_file: Path | None) -> Path:
-    from speechemo_cli.models import model_file
-
-    return model_file.find(model, options.build_config(config_file, None).models)
-
-
-def _rows(facts: dict[str, Any]) -> dict[str, str]:
+def _table(facts: dict[str, Any]) -> str:
     features, data, results = facts["features"], facts["data"], facts["results"]
     settings = ", ".join(f"{key} {value}" for key, value in features.items() if key not in ("set", "version"))
     counts = [f"{name} {one['clips']} clips" for name, one in data["corpora"].items()]
@@ -108,9 +102,8 @@ def _rows(facts: dict[str, Any]) -> dict[str, str]:
     if measured := results.get("cross_validated"):
         accuracy, uar, ece = (measured[metric] for metric in ("accuracy", "uar", "ece"))
         shown = interval("accuracy", accuracy["ci95"], measured.get("no_interval", ""))
-        rows["right on speakers left out"] = (
-            f"{percent(accuracy['pooled'])} ({shown}), UAR {percent(uar['pooled'])}, ECE {percent(ece['pooled'])}"
-        )
+        pooled = [percent(metric["pooled"]) for metric in (accuracy, uar, ece)]
+        rows["right on speakers left out"] = f"{pooled[0]} ({shown}), UAR {pooled[1]}, ECE {pooled[2]}"
     scored = {f"on {words}": results.get("test", {}).get(part) for part, words in held_out.items()}
     scored |= {f"without {name}": one for name, one in results.get("other_corpora", {}).items()}
     for words, one in scored.items():
@@ -119,7 +112,8 @@ def _rows(facts: dict[str, Any]) -> dict[str, str]:
     rows["file"] = f"{facts['size_bytes']:,} bytes, SHA-256 {facts['sha256']}"
     rows["LiteRT file"] = _litert(facts["litert"])
     rows["made with"] = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
-    return rows
+    width = max(map(len, rows))
+    return "\n".join(display_name(f"{name:<{width}}  {value}") for name, value in rows.items())
 
 
 def _litert(litert: dict[str, Any] | None) -> str:

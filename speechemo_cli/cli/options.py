@@ -18,11 +18,10 @@ from speechemo_cli.errors import ConfigError
 from speechemo_cli.files import display_name, require_writable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
     from speechemo_cli.config import Config
-    from speechemo_cli.corpus.clips import Clip
 
 
 def complete_labels(incomplete: str) -> list[str]:
@@ -52,17 +51,8 @@ def complete_models(incomplete: str) -> list[str]:
     return [name for name in (*VERSIONS, model_file.PACKAGED_NAME) if name.startswith(incomplete)]
 
 
-Data = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[DATA]...",
-        show_default="data",
-        help="Folders of labelled clips (a public corpus, or one folder a label), or CSV manifests.",
-    ),
-]
 ConfigFile = Annotated[
-    Path | None,
-    typer.Option("--config", metavar="FILE", help="TOML file to read instead of speechemo.toml."),
+    Path | None, typer.Option("--config", metavar="FILE", help="TOML file to read instead of speechemo.toml.")
 ]
 Sets = Annotated[
     list[str] | None,
@@ -159,36 +149,6 @@ Scheduler = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS", show_default=False, help="With --backend dask: e.g. tcp://host:8786."),
 ]
-Seed = Annotated[
-    int | None, typer.Option(metavar="N", show_default="0", help="Seed of splits and trainings.")
-]
-Calibrate = Annotated[
-    bool | None,
-    typer.Option(
-        "--calibrate/--no-calibrate",
-        show_default="the version's own",
-        help="Correct confidences by a temperature from training speakers left out in turn.",
-    ),
-]
-Song = Annotated[
-    bool | None,
-    typer.Option(
-        "--song/--no-song",
-        show_default="no-song",
-        help="Train on RAVDESS's sung clips too; they are never tested.",
-    ),
-]
-LabelFrom = Annotated[
-    str | None,
-    typer.Option(
-        metavar="REGEX",
-        show_default=False,
-        help="Label of a clip: what the first group matches in its path below DATA.",
-    ),
-]
-SpeakerFrom = Annotated[
-    str | None, typer.Option(metavar="REGEX", show_default=False, help="Likewise its speaker.")
-]
 Strict = Annotated[
     bool | None,
     typer.Option(
@@ -202,8 +162,7 @@ DocumentFormat = Annotated[
     typer.Option("--format", "-f", show_default="table; json in a pipe", help="How to print the result."),
 ]
 Quiet = Annotated[
-    bool,
-    typer.Option("--quiet", "-q", callback=_set_quiet, help="No progress and no notes on stderr."),
+    bool, typer.Option("--quiet", "-q", callback=_set_quiet, help="No progress and no notes on stderr.")
 ]
 
 
@@ -216,8 +175,94 @@ class Settings:
     quiet: Quiet = False
 
     def config(self, **options: Any) -> Config:
-        """Resolve the config of this run from these options and others, as `resolve_config` takes them."""
-        return resolve_config(self.config_file, self.sets, **options)[0]
+        """Resolve the config of this run, as `resolve`."""
+        return self.resolve(**options)[0]
+
+    def resolve(self, **options: Any) -> tuple[Config, dict[str, str]]:
+        """Lay the options that were given over file and environment, and say where each value comes from.
+
+        Options are values by config key, `__` for the dot; None, or an empty list, where one was not given.
+        """
+        from speechemo_cli import config
+
+        given = {}
+        for item in self.sets or []:
+            key, equals, value = item.partition("=")
+            if not equals:
+                raise ConfigError(
+                    f"--set is {item!r}, expected KEY=VALUE", "For example --set mfcc.n_mfcc=20"
+                )
+            given[key.strip()] = value.strip()
+        for name, value in options.items():
+            if value not in (None, []):
+                given[name.replace("__", ".")] = value
+        return config.load(given, file=self.config_file)
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Which clips extract, train and evaluate are given, and where their features are; see `grouped`."""
+
+    data: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[DATA]...",
+            show_default="data",
+            help="Folders of labelled clips (a public corpus, or one folder a label), or CSV manifests.",
+        ),
+    ] = None
+    store: Store = None
+    jobs: Jobs = None
+    song: Annotated[
+        bool | None,
+        typer.Option(
+            "--song/--no-song",
+            show_default="no-song",
+            help="Train on RAVDESS's sung clips too; they are never tested.",
+        ),
+    ] = None
+    label_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX",
+            show_default=False,
+            help="Label of a clip: what the first group matches in its path below DATA.",
+        ),
+    ] = None
+    speaker_from: Annotated[
+        str | None, typer.Option(metavar="REGEX", show_default=False, help="Likewise its speaker.")
+    ] = None
+    strict: Strict = None
+
+    def in_config(self) -> dict[str, Any]:
+        """Return them as `Settings.config` takes them."""
+        given = dict(vars(self))
+        return {"audio__strict": given.pop("strict"), **given}
+
+
+@dataclass(frozen=True)
+class Training:
+    """How train and evaluate train a network; see `grouped`."""
+
+    epochs: Annotated[
+        int | None,
+        typer.Option(metavar="N", show_default="the version's own", help="Passes over the training clips."),
+    ] = None
+    calibrate: Annotated[
+        bool | None,
+        typer.Option(
+            "--calibrate/--no-calibrate",
+            show_default="the version's own",
+            help="Correct confidences by a temperature from training speakers left out in turn.",
+        ),
+    ] = None
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", show_default="0", help="Seed of splits and trainings.")
+    ] = None
+
+    def in_config(self) -> dict[str, Any]:
+        """Return them as `Settings.config` takes them."""
+        return {"train__epochs": self.epochs, "train__calibrate": self.calibrate, "seed": self.seed}
 
 
 @dataclass(frozen=True)
@@ -262,14 +307,9 @@ def grouped(run: Callable[..., None]) -> Callable[..., None]:
 
 
 def workers_of(backend: choices.Backend, scheduler: str | None) -> AbstractContextManager[None]:
-    """Connect to the workers that were chosen.
+    """Connect to the workers that were chosen; AccessError where there is no such cluster.
 
-    Raises
-    ------
-    ConfigError
-        One option without the other, or a worker that does not fit.
-    AccessError
-        No such cluster.
+    A ConfigError refuses one option without the other, and workers that do not fit.
     """
     if (backend is choices.Backend.dask) != (scheduler is not None):
         raise ConfigError(
@@ -288,47 +328,23 @@ def is_table(chosen: choices.DocumentFormat | None) -> bool:
     return chosen is choices.DocumentFormat.table if chosen else terminal.on_terminal()
 
 
-def build_config(file: Path | None, sets: list[str] | None, **options: Any) -> Config:
-    """Resolve the config of this run; the origins are `resolve_config`'s second value."""
-    return resolve_config(file, sets, **options)[0]
-
-
-def resolve_config(
-    file: Path | None, sets: list[str] | None, **options: Any
-) -> tuple[Config, dict[str, str]]:
-    """Lay the options that were given over file and environment.
-
-    Options are values by config key, `__` for the dot; None where one was not given.
-    """
-    from speechemo_cli import config
-
-    given = {}
-    for item in sets or []:
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise ConfigError(f"--set is {item!r}, expected KEY=VALUE", "For example --set mfcc.n_mfcc=20")
-        given[key.strip()] = value.strip()
-    # Typer gives an empty list where nothing was named.
-    given.update({key.replace("__", "."): value for key, value in options.items() if value not in (None, [])})
-    return config.load(given, file=file)
+def show(
+    command: str, chosen: choices.DocumentFormat | None, table: Callable[[], str], document: Mapping[str, Any]
+) -> None:
+    """Print a result as a table or as a JSON document."""
+    if is_table(chosen):
+        terminal.emit(table())
+    else:
+        terminal.emit_json(command, document)
 
 
 def check_output(
     option: str, path: Path | None, suffix: str, *, any_case: bool = True, n_bytes: int = 0
 ) -> None:
-    """Refuse a file that could not be written in the end, before the work.
+    """Refuse a file that could not be written in the end, before the work; None is nothing to refuse.
 
-    Parameters
-    ----------
-    option : str
-    path : Path or None
-        None is nothing to refuse.
-    suffix : str
-        In small letters.
-    any_case : bool
-        Take `FILE.PNG` for `.png` too. Keras knows its own suffix in small letters alone.
-    n_bytes : int
-        How large the file may become.
+    `suffix` is in small letters, as Keras knows its own alone; with `any_case`, FILE.PNG is taken for `.png`
+    too. `n_bytes` is how large the file may become.
     """
     if path is None:
         return
@@ -337,23 +353,3 @@ def check_output(
     if path.is_dir():
         raise ConfigError(f"{option} is {display_name(path)}, which is a folder, expected a file")
     require_writable(path.parent, n_bytes)
-
-
-def split_for(config: Config, clips: Sequence[Clip], *, asked: bool) -> Config:
-    """Fall back from the default split where no corpus tells two speakers, and say so.
-
-    Somebody who asked for `--split both` gets the error instead.
-    """
-    from dataclasses import replace
-
-    speakers: dict[str, set[str | None]] = {}
-    for clip in clips:
-        speakers.setdefault(clip.corpus, set()).add(clip.speaker_id)
-    told = any(None not in ids and len(ids) > 1 for ids in speakers.values())
-    if asked or config.train.split is not choices.Split.both or told:
-        return config
-    terminal.warn(
-        "no corpus tells two speakers, so unseen speakers cannot be measured: using --split random. "
-        "Name the speakers by a folder level, --speaker-from or the manifest's speaker column"
-    )
-    return replace(config, train=replace(config.train, split=choices.Split.random))

@@ -22,7 +22,7 @@ def run(
         Layout, typer.Option(help="Names and folders: those of a corpus, or plain folders.")
     ] = Layout.ravdess,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Another seed, other voices.")] = 0,
-    quiet: options.Quiet = False,
+    quiet: options.Quiet = False,  # noqa: ARG001 - it acts when it is read
 ) -> None:
     """Make a small corpus of synthetic voices, named like a public one, to try the commands without data.
 
@@ -30,7 +30,6 @@ def run(
     """
     from speechemo_cli.corpus import synthetic
 
-    terminal.set_quiet(quiet)
     with terminal.progress("synthesising", "clips") as update:
         n, voices = synthetic.write_corpus(folder, actors, seed, update, layout.value)
     terminal.note(f"{n} synthetic clips of {counted(voices, 'voice')} in {display_name(folder)}")

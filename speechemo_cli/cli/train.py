@@ -20,6 +20,10 @@ from speechemo_cli.files import atomic_path, display_name, require_writable
 from speechemo_cli.formatting import interval, percent
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from speechemo_cli.config import Config
+    from speechemo_cli.corpus.clips import Clip
     from speechemo_cli.evaluation.holdout import HoldoutResult
 
 # Room for the model file, the LiteRT file and the learning curve, and some more.
@@ -29,7 +33,6 @@ _ENOUGH = 10
 
 
 def run(
-    data: options.Data = None,
     version: Annotated[Version, typer.Option(help="Which network.")] = Version.v2,
     split: Annotated[
         Split | None,
@@ -37,9 +40,6 @@ def run(
             show_default="both",
             help="What to hold out: whole speakers and clips, clips alone, or nothing.",
         ),
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(metavar="N", show_default="the version's own", help="Passes over the clips.")
     ] = None,
     output: Annotated[
         Path | None,
@@ -58,18 +58,11 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where a killed training of the same kind stopped.")
     ] = False,
-    calibrate: options.Calibrate = None,
-    seed: options.Seed = None,
-    store: options.Store = None,
-    jobs: options.Jobs = None,
-    song: options.Song = None,
-    label_from: options.LabelFrom = None,
-    speaker_from: options.SpeakerFrom = None,
-    strict: options.Strict = None,
     format_: options.DocumentFormat = None,
-    config_file: options.ConfigFile = None,
-    sets: options.Sets = None,
-    quiet: options.Quiet = False,
+    *,
+    training: options.Training,
+    clips: options.Clips,
+    settings: options.Settings,
 ) -> None:
     """Train a network on the clips in DATA and measure it on held-out clips and on unseen speakers.
 
@@ -80,22 +73,7 @@ def run(
     from speechemo_cli.evaluation import holdout, protocols
     from speechemo_cli.models import model_file
 
-    terminal.set_quiet(quiet)
-    config = options.build_config(
-        config_file,
-        sets,
-        data=data,
-        store=store,
-        jobs=jobs,
-        song=song,
-        label_from=label_from,
-        speaker_from=speaker_from,
-        audio__strict=strict,
-        seed=seed,
-        train__split=split.value if split else None,
-        train__epochs=epochs,
-        train__calibrate=calibrate,
-    )
+    config = settings.config(**clips.in_config(), **training.in_config(), train__split=split)
     path = output or model_file.default_path(config.models, version.value)
     options.check_output("--output", path, model_file.SUFFIX, any_case=False, n_bytes=_ROOM_BYTES[version])
     options.check_output("--output", path.with_suffix(".png"), ".png")
@@ -104,15 +82,16 @@ def run(
     preset = protocols.preset_of(version.value, config)
     model_file.require_moderate(preset.feature_set, config)
     written = [path, model_file.litert_path(path), path.with_suffix(".png")]
-    corpus, clips = corpora.load_data(
+    corpus, data = corpora.load_data(
         config,
         preset.feature_set,
         preset.others,
         outputs={"--output": written, "--history": [history]},
-        read=[config_file],
+        read=[settings.config_file],
     )
-    config = options.split_for(config, corpus.clips, asked=split is not None)
-    if holdout.unfinished_training(version.value, clips, config).exists():
+    if not split:
+        config = _split_that_fits(config, corpus.clips)
+    if holdout.unfinished_training(version.value, data, config).exists():
         terminal.note(
             "going on with the unfinished training"
             if resume
@@ -121,7 +100,7 @@ def run(
     with terminal.progress("training", "epochs") as update:
         result = holdout.train_with_holdout(
             version.value,
-            clips,
+            data,
             config,
             lambda stage, done, total, values: update(done, total, _epoch_text(values), stage),
             resume=resume,
@@ -138,21 +117,34 @@ def run(
         "epochs": preset.epochs,
         "seed": config.seed,
         "split": config.train.split,
-        "labels": list(clips.labels),
-        **corpora.to_dict(corpus, clips.extraction),
+        "labels": list(data.labels),
+        **corpora.to_dict(corpus, data.extraction),
         **result.to_dict(),
         "history": result.metadata.history,
         "seconds": round(time.perf_counter() - started, 3),
     }
-    if options.is_table(format_):
-        terminal.emit(_table(result, preset.epochs, config.seed, files))
-    else:
-        terminal.emit_json("train", document)
+    title = f"{version}, {preset.epochs} epochs, seed {config.seed}"
+    options.show("train", format_, lambda: _tables(result, title, files), document)
     if error:
         if result.unfinished.exists():
             terminal.note("the training is kept: with --resume it is saved without being done again")
         raise error
-    corpora.exit_for(corpus, clips.extraction)
+    corpora.exit_for(corpus, data.extraction)
+
+
+def _split_that_fits(config: Config, clips: Iterable[Clip]) -> Config:
+    """Fall back from the default split where no corpus tells two speakers, and say so."""
+    speakers: dict[str, set[str | None]] = {}
+    for clip in clips:
+        speakers.setdefault(clip.corpus, set()).add(clip.speaker_id)
+    told = any(None not in ids and len(ids) > 1 for ids in speakers.values())
+    if config.train.split is not Split.both or told:
+        return config
+    terminal.warn(
+        "no corpus tells two speakers, so unseen speakers cannot be measured: using --split random. "
+        "Name the speakers by a folder level, --speaker-from or the manifest's speaker column"
+    )
+    return replace(config, train=replace(config.train, split=Split.random))
 
 
 def _write(result: HoldoutResult, path: Path, history: Path | None) -> tuple[list[Path], Exception | None]:
@@ -176,19 +168,14 @@ def _write(result: HoldoutResult, path: Path, history: Path | None) -> tuple[lis
             metadata.history, f"{metadata.version}, {len(result.holdout.train)} clips", curve
         )
         files.append(curve)
-        if history:
-            _write_history(metadata.history, history)
+        if history:  # one line an epoch: accuracy (0 to 1) and loss (nats) of each watched set
+            rows = [["epoch", *metadata.history], *zip(count(1), *metadata.history.values(), strict=False)]
+            with atomic_path(history) as temp:
+                temp.write_text("".join(map(csv_line, rows)), encoding="utf-8", newline="")
             files.append(history)
     except Exception as error:  # whatever it is, the results are told first
         return files, error
     return files, None
-
-
-def _write_history(history: dict[str, list[float]], path: Path) -> None:
-    """Write one line an epoch: accuracy (0 to 1) and loss (nats) of each watched set."""
-    rows = [["epoch", *history], *zip(count(1), *history.values(), strict=False)]
-    with atomic_path(path) as temp:
-        temp.write_text("".join(map(csv_line, rows)), encoding="utf-8", newline="")
 
 
 def _epoch_text(values: Any) -> str:
@@ -200,33 +187,23 @@ def _epoch_text(values: Any) -> str:
     )
 
 
-def _table(result: HoldoutResult, epochs: int, seed: int, files: list[Path]) -> str:
-    left_out = result.calibration.result.scores if result.calibration else None
+def _tables(result: HoldoutResult, title: str, files: list[Path]) -> str:
+    tested = {"seen speakers": result.seen, "unseen speakers": result.new}
     parts = {
         "training clips": result.train,
-        "the same, each speaker left out in turn": left_out,
-        "held out, seen speakers": result.seen,
-        "held out, unseen speakers": result.new,
+        "the same, each speaker left out in turn": result.calibration and result.calibration.result.scores,
+        **{f"held out, {name}": scores for name, scores in tested.items()},
         **{f"  {corpus}": scores for corpus, scores in result.new_by_corpus.items()},
         **{
             f"{name}, by a training without it": crossed.result.scores
             for name, crossed in result.other_corpora.items()
         },
     }
-    shown = {name: scores for name, scores in parts.items() if scores is not None}
-    rows = [[name, str(s.n), percent(s.accuracy), percent(s.uar)] for name, s in shown.items()]
-    text = terminal.table(
-        ["", "clips", "accuracy", "UAR"],
-        rows,
-        title=f"{result.metadata.version}, {epochs} epochs, seed {seed}",
-    )
-    tested = {
-        name: scores
-        for name, scores in (("seen speakers", result.seen), ("unseen speakers", result.new))
-        if scores is not None
-    }
-    if tested:
-        text += "\n" + score_tables.per_class_table(tested)
+    rows = [[name, *score_tables.score_cells(scores)] for name, scores in parts.items() if scores]
+    text = terminal.table(["", *score_tables.SCORES], rows, title=title)
+    held_out = {name: scores for name, scores in tested.items() if scores}
+    if held_out:
+        text += "\n" + score_tables.per_class_table(held_out)
     lines = _in_words(result)
     if files:
         lines.append(f"Wrote {', '.join(map(display_name, files))}.")
