@@ -1,20 +1,36 @@
-"""Processes that end with their parent, and libraries that are kept quiet."""
+"""Processes that may die of a clip, and end with their parent; libraries that are kept quiet."""
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+import traceback
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from speechemo_cli.errors import AudioError, SpeechemoError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 # What is said of a clip that a process died of.
 CRASHED = "crashed the decoder, or ran out of memory"
+
+# Holds the samples of most clips, so that the other side need not be waited for.
+_PIPE_BYTES = 2**20
+# Keras takes its time, and so does a machine that is busy.
+_START_S = 120.0
+# With the parent's search path: no module of the working folder is taken for one of ours.
+_START = (
+    "import json, sys; parent, path, *load = json.loads(sys.argv[1]); sys.path[:] = path;"
+    "from speechemo_cli import processes; processes.child_main(parent, *load)"
+)
 
 _STDERR = 2
 _quieting = threading.Lock()
@@ -31,6 +47,132 @@ def end_with(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
+
+
+class Child:
+    """A process that answers one request after the other, and may die of one.
+
+    `load`, as "module:function", is called there with `settings` and returns a function of a request and its
+    content, which returns an answer and arrays. Requests, answers and settings are plain JSON, content and
+    arrays bytes as they are. No pickle: whoever takes over a decoder shall not get any further.
+    Raises OSError where no process can be started.
+    """
+
+    def __init__(self, load: str, *settings: Any) -> None:
+        if not sys.executable or getattr(sys, "frozen", False):
+            raise OSError("no Python to start")
+        self._process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-P", "-c", _START, json.dumps([os.getpid(), sys.path, load, settings])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            pipesize=_PIPE_BYTES,
+            process_group=0,  # Ctrl-C in a terminal is for the parent, which decides
+        )
+        self._is_ready = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nobody to ask any more."""
+        return self._process.poll() is not None
+
+    def wait_ready(self) -> None:
+        """Wait until it can be asked; raises what `ask` raises."""
+        if not self._is_ready:
+            with self._within(_START_S):
+                self._receive()
+            self._is_ready = True
+
+    def ask(self, request: dict[str, Any], content: bytes = b"", *, timeout_s: float) -> tuple[Any, bytes]:
+        """Return the answer and the bytes of its arrays.
+
+        Raises TimeoutError or EOFError where it took too long or died, and is not there any more; AudioError
+        where it refused; RuntimeError with its traceback for a mistake of ours.
+        """
+        self.wait_ready()
+        assert self._process.stdin is not None
+        with self._within(timeout_s):
+            self._process.stdin.write(json.dumps([request, len(content)]).encode() + b"\n")
+            self._process.stdin.write(content)
+            self._process.stdin.flush()
+            return self._receive()
+
+    def _receive(self) -> tuple[Any, bytes]:
+        stdout = self._process.stdout
+        assert stdout is not None
+        line = stdout.readline()
+        if not line.endswith(b"\n"):
+            raise EOFError
+        kind, answer, n_bytes = json.loads(line)
+        arrays = stdout.read(n_bytes)
+        if len(arrays) < n_bytes:
+            raise EOFError
+        if kind == "refused":
+            raise AudioError(answer)
+        if kind == "broken":
+            raise RuntimeError(answer)
+        return answer, arrays
+
+    @contextmanager
+    def _within(self, timeout_s: float) -> Iterator[None]:
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            self._process.kill()
+
+        timer = threading.Timer(timeout_s, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except (OSError, EOFError):
+            self.close()
+            raise (TimeoutError if late.is_set() else EOFError) from None
+        finally:
+            timer.cancel()
+
+    def close(self) -> None:
+        """End it; it has nothing to lose."""
+        self._process.kill()
+        self._process.communicate()
+
+
+def child_main(parent: int, load: str, settings: Sequence[Any]) -> None:
+    """Answer the requests on stdin until there are no more. What a library prints is no answer."""
+    end_with(parent)
+    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(_STDERR, 1)
+
+    def tell(kind: str, answer: Any, arrays: Sequence[Any] = ()) -> None:
+        n_bytes = sum(array.nbytes for array in arrays)
+        answers.write(json.dumps([kind, answer, n_bytes]).encode() + b"\n")
+        for array in arrays:
+            answers.write(array.data)
+        answers.flush()
+
+    @contextmanager
+    def telling() -> Iterator[None]:
+        try:
+            yield
+        except SpeechemoError as error:
+            tell("refused", str(error))
+        except BrokenPipeError:
+            raise
+        except Exception:
+            tell("broken", traceback.format_exc())
+
+    answer = None
+    with suppress(BrokenPipeError):  # nobody reads them any more
+        with telling():
+            module, _, name = load.partition(":")
+            answer = getattr(importlib.import_module(module), name)(*settings)
+            tell("ok", None)
+        for line in requests if answer else ():
+            request, n_bytes = json.loads(line)
+            content = requests.read(n_bytes)
+            with telling():
+                tell("ok", *answer(request, content))
 
 
 @contextmanager

@@ -210,10 +210,10 @@ def test_server_forgets_a_body_that_ends_early(port: int, pool: Echo) -> None:
         time.sleep(0.05)
 
 
-def load_for_test() -> Callable[[dict[str, Any]], dict[str, Any]]:
+def load_for_test() -> Callable[[dict[str, Any], bytes], tuple[dict[str, Any]]]:
     """Give what a worker process of these tests does."""
 
-    def answer(request: dict[str, Any]) -> dict[str, Any]:
+    def answer(request: dict[str, Any], _content: bytes) -> tuple[dict[str, Any]]:
         print("a decoder prints")  # noqa: T201
         match request["do"]:
             case "crash":
@@ -224,18 +224,18 @@ def load_for_test() -> Callable[[dict[str, Any]], dict[str, Any]]:
                 raise AudioError("silent", "Say something")
             case "break":
                 raise OverflowError("of ours")
-        return {"pid": os.getpid()}
+        return ({"pid": os.getpid()},)
 
     return answer
 
 
-def load_in_vain() -> Callable[[dict[str, Any]], dict[str, Any]]:
+def load_in_vain() -> Callable[[dict[str, Any], bytes], tuple[dict[str, Any]]]:
     raise OverflowError("no model")
 
 
 def test_workers_are_replaced_when_a_request_ends_them() -> None:
     async def talk() -> None:
-        pool = WorkerPool(load_for_test, 1, timeout_s=2)
+        pool = WorkerPool(f"{__name__}:load_for_test", workers=1, timeout_s=2)
         try:
             first = await pool.ask({"do": "answer"})
             with pytest.raises(AudioError, match=r"^silent\. Say something$"):
@@ -258,7 +258,7 @@ def test_workers_are_replaced_when_a_request_ends_them() -> None:
 
 def test_workers_say_why_they_cannot_start() -> None:
     async def talk() -> None:
-        pool = WorkerPool(load_in_vain, 1, timeout_s=2)
+        pool = WorkerPool(f"{__name__}:load_in_vain", workers=1, timeout_s=2)
         try:
             for _ in range(2):
                 with pytest.raises(RuntimeError, match=r"did not start: (.|\n)*OverflowError: no model"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from functools import partial
 from typing import Annotated
 
 import typer
@@ -18,6 +17,7 @@ from speechemo_cli.errors import AccessError
 _MOST_WORKERS = 2
 # Of one request. Three hours of speech take half a minute.
 _TIMEOUT_S = 120.0
+_LOAD = "speechemo_cli.serve.workers:load_model"
 
 
 def run(
@@ -42,7 +42,7 @@ def run(
     from speechemo_cli.inference.predictor import Predictor
     from speechemo_cli.models import model_file
     from speechemo_cli.serve import app
-    from speechemo_cli.serve.workers import WorkerPool, load_model
+    from speechemo_cli.serve.workers import WorkerPool
 
     config = settings.config()
     path = model_file.find(model, config.models)
@@ -59,7 +59,7 @@ def run(
     async def answer() -> None:
         with _listen(host, port) as listening:
             n = min(_MOST_WORKERS, config.workers)
-            pool = WorkerPool(partial(load_model, path, config), n, _TIMEOUT_S)
+            pool = WorkerPool(_LOAD, str(path), config.to_dict(), workers=n, timeout_s=_TIMEOUT_S)
             terminal.note(f"serving on {_address(listening)} until Ctrl-C")
             if not ipaddress.ip_address(listening.getsockname()[0]).is_loopback:
                 terminal.warn("everybody who reaches this address may use it: there is no password")
