@@ -115,20 +115,15 @@ class Child:
 
     @contextmanager
     def _within(self, timeout_s: float) -> Iterator[None]:
-        late = threading.Event()
-
-        def end() -> None:
-            late.set()
-            self._process.kill()
-
-        timer = threading.Timer(timeout_s, end)
+        timer = threading.Timer(timeout_s, self._process.kill)
         timer.daemon = True
         timer.start()
+        began = time.monotonic()
         try:
             yield
         except (OSError, EOFError):
             self.close()
-            raise (TimeoutError if late.is_set() else EOFError) from None
+            raise (TimeoutError if time.monotonic() - began >= timeout_s else EOFError) from None
         finally:
             timer.cancel()
 

@@ -90,7 +90,11 @@ class DecoderPool:
 
 def load_decoder(config: dict[str, Any], channel: str) -> Callable[[dict[str, Any], bytes], Any]:
     """Return what a process of the pool answers with: fields of recordings, and their samples."""
-    _bound_memory()
+    # A decoder that wants more memory than any clip needs fails, and nothing else with it.
+    with suppress(ImportError, ValueError, OSError):  # Windows has no such module
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     audio = AudioConfig(**config)
 
     def answer(request: dict[str, Any], content: bytes) -> Any:
@@ -102,13 +106,3 @@ def load_decoder(config: dict[str, Any], channel: str) -> Callable[[dict[str, An
         return told, [np.ascontiguousarray(one.decoded, np.float32) for one in found]
 
     return answer
-
-
-def _bound_memory() -> None:
-    """Let a decoder that wants more memory than any clip needs fail, and nothing else with it."""
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
