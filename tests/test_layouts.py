@@ -1,22 +1,23 @@
-"""From a folder or a manifest to labelled clips."""
+"""From folders and manifests to labelled clips, alone and together."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
 from pathlib import Path
 
 import pytest
 from conftest import touch
 
-from speechemo_cli.corpus.clips import NO_LABEL, NOT_MATCHED, Clip
-from speechemo_cli.corpus.labels import EMOTIONS
-from speechemo_cli.corpus.layouts import SUNG, VIDEO_TOO, find_clips
+from speechemo_cli.corpus.clips import NO_LABEL, NOT_MATCHED, Corpus
+from speechemo_cli.corpus.layouts import SUNG, VIDEO_TOO, find_all, find_clips
 from speechemo_cli.errors import ConfigError, DataError, ExitCode, NoInputError
 
+Told = dict[str, tuple[str, str | None]]
 
-def found(root: Path, clips: tuple[Clip, ...]) -> dict[str, tuple[str, str | None]]:
-    return {os.path.relpath(clip.path, root): (clip.label, clip.speaker) for clip in clips}
+
+def told(root: Path, corpus: Corpus) -> Told:
+    """Label and speaker by path, without the suffix."""
+    return {os.path.relpath(clip.path, root)[:-4]: (clip.label, clip.speaker) for clip in corpus}
 
 
 # --- names of public corpora
@@ -41,29 +42,11 @@ def test_find_clips_knows_the_names_of_public_corpora_at_any_depth(tmp_path: Pat
     assert corpus.counts.speakers["ravdess"] == {"01": 1, "02": 1, "03": 1}
 
 
-def test_find_clips_finds_the_demo_corpus_whole(corpus_folder: Path) -> None:
-    corpus = find_clips(str(corpus_folder))
-    assert set(corpus.counts.labels["ravdess"]) == set(EMOTIONS)
-    assert Counter(clip.speaker for clip in corpus) == {f"{actor:02d}": 60 for actor in range(1, 5)}
-    assert len({clip.path for clip in corpus}) == len(corpus) == 240
-
-
-def test_find_clips_decides_each_by_itself(tmp_path: Path) -> None:
-    touch(tmp_path, "angry/03-01-05-01-01-01-01.wav", "angry/own.wav", "sad/own.wav")
-    corpus = find_clips(str(tmp_path))
-    assert found(tmp_path, tuple(corpus)) == {
-        "angry/03-01-05-01-01-01-01.wav": ("angry", "01"),
-        "angry/own.wav": ("angry", None),
-        "sad/own.wav": ("sad", None),
-    }
-
-
 def test_find_clips_leaves_sung_clips_out_and_counts_them_unless_asked_for(tmp_path: Path) -> None:
     touch(tmp_path, "03-01-04-01-01-01-01.wav", "03-02-04-01-01-01-01.wav", "03-02-03-01-01-01-01.wav")
-    corpus = find_clips(str(tmp_path))
+    corpus, with_song = find_clips(str(tmp_path)), find_clips(str(tmp_path), song=True)
     assert [clip.song for clip in corpus] == [False]
     assert corpus.skipped == {SUNG: 2}
-    with_song = find_clips(str(tmp_path), song=True)
     assert sorted(clip.song for clip in with_song) == [False, True, True]
     assert with_song.skipped == {}
 
@@ -72,9 +55,9 @@ def test_find_clips_takes_a_recording_before_the_video_of_the_same(tmp_path: Pat
     both = ["v/01-01-05-02-01-01-12.wav", "w/03-01-05-02-01-01-12.wav"]
     touch(tmp_path, *both, "v/01-01-05-02-01-01-13.wav", "v/02-01-05-02-01-01-13.wav")
     corpus = find_clips(str(tmp_path))
-    assert found(tmp_path, tuple(corpus)) == {
-        "v/01-01-05-02-01-01-13.wav": ("angry", "13"),
-        "w/03-01-05-02-01-01-12.wav": ("angry", "12"),
+    assert told(tmp_path, corpus) == {
+        "v/01-01-05-02-01-01-13": ("angry", "13"),
+        "w/03-01-05-02-01-01-12": ("angry", "12"),
     }
     assert corpus.skipped[VIDEO_TOO] == 1
     assert sum(corpus.skipped.values()) == 2
@@ -88,24 +71,14 @@ def test_find_clips_takes_a_recording_before_the_video_of_the_same(tmp_path: Pat
         ["one_angry.wav", "two_sad.wav", "c.wav"],
     ],
 )
-def test_corpus_can_be_gone_through_again_and_again(tmp_path: Path, names: list[str]) -> None:
+def test_find_clips_gives_what_can_be_iterated_again_and_again(tmp_path: Path, names: list[str]) -> None:
     touch(tmp_path, *names)
     corpus = find_clips(str(tmp_path))
-    assert tuple(corpus) == tuple(corpus)
-    assert len(corpus) == len(tuple(corpus)) == 2
+    clips = tuple(corpus)
+    assert tuple(corpus) == clips
+    assert len(corpus) == len(clips) == 2
     assert corpus.skipped[NO_LABEL] == 1
     assert Path(corpus.examples[NO_LABEL]).name in ("other.wav", "c.wav")
-
-
-def test_find_clips_says_why_a_folder_of_nothing_but_song_is_empty(tmp_path: Path) -> None:
-    touch(tmp_path, "03-02-04-01-01-01-01.wav")
-    with pytest.raises(NoInputError, match="1 sung"):
-        find_clips(str(tmp_path))
-
-
-def test_find_clips_reads_a_hidden_folder_that_is_asked_for(tmp_path: Path) -> None:
-    touch(tmp_path, ".clips/angry/a.wav")
-    assert len(find_clips(str(tmp_path / ".clips"))) == 1
 
 
 # --- expressions
@@ -114,26 +87,17 @@ def test_find_clips_reads_a_hidden_folder_that_is_asked_for(tmp_path: Path) -> N
 def test_find_clips_takes_label_and_speaker_from_expressions(tmp_path: Path) -> None:
     touch(tmp_path, "P1-x/Wut_1.wav", "P2-x/hmm_2.wav", "P2-x/__.wav")
     corpus = find_clips(str(tmp_path), label_from=r"/(?P<label>[A-Za-z]+)_\d", speaker_from=r"^(P\d)-")
-    assert found(tmp_path, tuple(corpus)) == {
-        "P1-x/Wut_1.wav": ("angry", "P1"),
-        "P2-x/hmm_2.wav": ("hmm", "P2"),
-    }
+    assert told(tmp_path, corpus) == {"P1-x/Wut_1": ("angry", "P1"), "P2-x/hmm_2": ("hmm", "P2")}
     assert corpus.skipped == {NOT_MATCHED: 1}
 
 
 def test_find_clips_takes_expressions_before_names_and_folders(tmp_path: Path) -> None:
     touch(tmp_path, "set_b/1001_DFA_ANG_XX.wav", "set_b/ann/sad/1.wav")
     corpus = find_clips(str(tmp_path), label_from="_(b)/", speaker_from="([^/]+)$")
-    assert found(tmp_path, tuple(corpus)) == {
-        "set_b/1001_DFA_ANG_XX.wav": ("b", "1001_DFA_ANG_XX.wav"),
-        "set_b/ann/sad/1.wav": ("b", "1.wav"),
+    assert told(tmp_path, corpus) == {
+        "set_b/1001_DFA_ANG_XX": ("b", "1001_DFA_ANG_XX.wav"),
+        "set_b/ann/sad/1": ("b", "1.wav"),
     }
-
-
-def test_find_clips_says_that_an_expression_matches_nothing(tmp_path: Path) -> None:
-    touch(tmp_path, "x/1.wav")
-    with pytest.raises(NoInputError, match=r"--label-from matches no path .*the first is x/1\.wav"):
-        find_clips(str(tmp_path), label_from="(angry)")
 
 
 @pytest.mark.parametrize(("text", "message"), [("(", "regular expression"), ("angry", "a group")])
@@ -144,56 +108,150 @@ def test_find_clips_refuses_an_expression_that_is_none(tmp_path: Path, text: str
         find_clips(str(tmp_path), speaker_from=text)
 
 
-# --- folders of people's own; what their levels mean is tested in test_folders
+# --- folders of people's own
 
 
-def test_linked_folders_and_files_are_followed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"angry/a": ("angry", None), "Fear/b": ("fearful", None)},
+        {"fear/anna/a": ("fearful", "anna"), "sad/bob/b": ("sad", "bob")},
+        {"anna/fear/a": ("fearful", "anna"), "bob/sad/b": ("sad", "bob")},
+        # levels that say how recordings are kept
+        {"train/s1/angry/a": ("angry", "s1"), "test/s2/sad/b": ("sad", "s2"), "val/s1/sad/c": ("sad", "s1")},
+        {"angry/male/m1/a": ("angry", "m1"), "sad/female/f2/b": ("sad", "f2")},
+        {"female/angry/a": ("angry", None), "male/sad/b": ("sad", None)},
+        {"session1/angry/a": ("angry", None), "session2/sad/b": ("sad", None)},
+        {"phone/angry/a": ("angry", None), "studio/sad/b": ("sad", None)},
+        {"angry/level_1/a": ("angry", None), "sad/level_2/b": ("sad", None)},
+        {"2019-05-06/angry/a": ("angry", None), "2020-01-02/sad/b": ("sad", None)},
+        {"wav_16k/angry/a": ("angry", None), "wav_16k/sad/b": ("sad", None)},
+        # levels with one folder alone
+        {"study/ann/angry/a": ("angry", "ann"), "study/bob/sad/b": ("sad", "bob")},
+        {"anger_study/ann/sad/a": ("sad", "ann"), "anger_study/bob/happy/b": ("happy", "bob")},
+        {"speaker07/angry/a": ("angry", "speaker07"), "speaker07/sad/b": ("sad", "speaker07")},
+        {"angry/a": ("angry", None), "angry/b": ("angry", None)},
+        # of several other levels the one that looks like speakers, else none
+        {"lab1/Actor_01/angry/a": ("angry", "Actor_01"), "lab2/Actor_02/sad/b": ("sad", "Actor_02")},
+        {"red/ann/angry/a": ("angry", None), "blue/bob/sad/b": ("sad", None)},
+        # words for emotions elsewhere than in labels
+        {"Joy/angry/a": ("angry", "Joy"), "Ann/sad/b": ("sad", "Ann"), "Bob/sad/c": ("sad", "Bob")},
+        {"01_angry/a": ("angry", None), "02_Pleasant_surprise/b": ("surprised", None)},
+        {"angry/a": ("angry", None), "not_angry/b": ("not_angry", None)},
+        # words in the names of files
+        {"20190610_angry": ("angry", None), "20190611_sad": ("sad", None)},
+        {"speaker1/angry_01": ("angry", "speaker1"), "speaker2/sad_03": ("sad", "speaker2")},
+        {"happy_project/ann/x_sad": ("sad", "ann"), "happy_project/bob/x_angry": ("angry", "bob")},
+        {"angry/so_sad": ("angry", None), "sad/so_happy": ("sad", None)},
+        # depths that differ, names of public corpora beside one's own
+        {"angry/a": ("angry", None), "sad/ann/b": ("sad", "ann"), "happy/bob/c": ("happy", "bob")},
+        {
+            "angry/03-01-05-01-01-01-01": ("angry", "01"),
+            "angry/own": ("angry", None),
+            "sad/own": ("sad", None),
+        },
+        # other languages, composed and decomposed
+        {"Wut/a": ("angry", None), "Colère/b": ("angry", None), "Cole\u0300re/c": ("angry", None)},
+        {"愤怒/张/a": ("angry", "张"), "高兴/李/b": ("happy", "李")},
+        {"Angray/a": ("angry", None), "Superise/b": ("surprised", None), "ang/c": ("angry", None)},
+    ],
+)
+def test_read_folders_finds_labels_and_speakers(names: Told, tmp_path: Path) -> None:
+    root = tmp_path / ".data"  # a hidden folder is read where it is asked for
+    touch(root, *(f"{name}.wav" for name in names))
+    assert told(root, find_clips(str(root))) == names
+
+
+def test_read_folders_takes_the_siblings_of_a_label_for_labels(tmp_path: Path) -> None:
+    names = ["angry/a", "sad/b", "Boredom/c", "Contempt/d", "Grumpy/e", "unsorted/f", "loose"]
+    touch(tmp_path, *(f"{name}.wav" for name in names))
+    corpus = find_clips(str(tmp_path))
+    assert told(tmp_path, corpus) == {
+        "angry/a": ("angry", None),
+        "sad/b": ("sad", None),
+        "Boredom/c": ("boredom", None),
+        "Contempt/d": ("contempt", None),
+        "Grumpy/e": ("grumpy", None),
+    }
+    assert corpus.skipped == {NO_LABEL: 2}
+
+
+def test_read_folders_takes_no_folder_for_each_clip_for_a_speaker(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{label}/rec{label}{i}/audio.wav" for label in ("angry", "sad") for i in range(10)))
+    assert {clip.speaker for clip in find_clips(str(tmp_path))} == {None}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["yes/a", "no/b"],
+        ["DC/a", "JE/b", "JK/c", "KL/d"],
+        ["train/a", "test/b"],
+        ["1/a", "2/b"],
+        ["a", "b"],
+        [f"{name}/a" for name in ("Joy", "Ann", "Bob", "Cy", "Dee")],
+    ],
+)
+def test_read_folders_guesses_no_label_and_reads_the_path_below_the_data_alone(
+    names: list[str], tmp_path: Path
+) -> None:
+    touch(tmp_path / "angry", *(f"{name}.wav" for name in names))
+    with pytest.raises(NoInputError, match="no label is known"):
+        find_clips(str(tmp_path / "angry"))
+
+
+def test_find_clips_follows_linked_folders_and_files(tmp_path: Path) -> None:
     touch(tmp_path, "store/x.wav", "store/y.wav", "data/sad/z.wav")
     (tmp_path / "data" / "angry").symlink_to(tmp_path / "store")
     (tmp_path / "data" / "sad" / "linked.wav").symlink_to(tmp_path / "store" / "x.wav")
-    corpus = find_clips(str(tmp_path / "data"))
-    assert found(tmp_path / "data", tuple(corpus)) == {
-        "angry/x.wav": ("angry", None),
-        "angry/y.wav": ("angry", None),
-        "sad/linked.wav": ("sad", None),
-        "sad/z.wav": ("sad", None),
+    assert told(tmp_path / "data", find_clips(str(tmp_path / "data"))) == {
+        "angry/x": ("angry", None),
+        "angry/y": ("angry", None),
+        "sad/linked": ("sad", None),
+        "sad/z": ("sad", None),
     }
 
 
 @pytest.mark.parametrize("shape", ["{}", "{}/", "./{}", "../{0}/../{0}"])
-def test_relative_folders_work(shape: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_clips_takes_relative_folders(
+    shape: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     touch(tmp_path, "data/angry/a.wav")
     monkeypatch.chdir(tmp_path / "data" if shape.startswith("..") else tmp_path)
-    corpus = find_clips(shape.format("data"))
-    assert [clip.label for clip in corpus] == ["angry"]
-    assert Path(next(iter(corpus)).path).exists()
+    (clip,) = find_clips(shape.format("data"))
+    assert clip.label == "angry"
+    assert Path(clip.path).exists()
 
 
-# --- nothing there
+# --- nothing there, or nothing that can be used
 
 
-def test_find_clips_says_where_to_get_data_that_is_not_there() -> None:
-    with pytest.raises(NoInputError, match=r"gone does not exist.*speechemo download ravdess") as caught:
-        find_clips("gone")
-    assert caught.value.exit_code == ExitCode.NO_INPUT
-
-
-def test_find_clips_says_that_a_folder_is_empty(tmp_path: Path) -> None:
-    with pytest.raises(NoInputError, match=r"no labelled clip in .*it is empty.*manifest\.csv"):
-        find_clips(str(tmp_path))
-
-
-@pytest.mark.parametrize("data", ["clips.zip", "."])
-def test_find_clips_says_to_unzip_an_archive(data: str, tmp_path: Path) -> None:
-    touch(tmp_path, "clips.zip")
-    with pytest.raises(NoInputError, match=r"Unzip it.*--archive (\./)?clips\.zip"):
+@pytest.mark.parametrize(
+    ("data", "files", "message"),
+    [
+        (".", [], r"no labelled clip in .*it is empty.*manifest\.csv"),
+        (".", ["03-02-04-01-01-01-01.wav"], "1 sung"),
+        (".", ["clips.zip"], r"Unzip it.*--archive \./clips\.zip"),
+        ("clips.zip", ["clips.zip"], r"Unzip it.*--archive clips\.zip"),
+        ("clip.wav", ["clip.wav"], r"clip\.wav is a file.*speechemo predict"),
+        (".", ["Session1/Ses01F_impro01_F000.wav"], "EmoEvaluation"),
+        (
+            ".",
+            [f"label{i}/a.wav" for i in range(1001)],
+            r"no label is known for the 1001 audio files .*\(1001 in all\)",
+        ),
+    ],
+)
+def test_find_clips_says_why_there_is_no_clip(data: str, files: list[str], message: str) -> None:
+    touch(".", *files)
+    with pytest.raises(NoInputError, match=message):
         find_clips(data)
 
 
-def test_find_clips_points_to_predict_for_one_clip(tmp_path: Path) -> None:
-    touch(tmp_path, "clip.wav")
-    with pytest.raises(NoInputError, match=r"clip\.wav is a file.*speechemo predict"):
-        find_clips("clip.wav")
+def test_find_clips_says_that_an_expression_matches_nothing(tmp_path: Path) -> None:
+    touch(tmp_path, "x/1.wav")
+    with pytest.raises(NoInputError, match=r"--label-from matches no path .*the first is x/1\.wav"):
+        find_clips(str(tmp_path), label_from="(angry)")
 
 
 def test_find_clips_guesses_no_label_but_lists_the_folders_and_the_ways_out(tmp_path: Path) -> None:
@@ -205,45 +263,88 @@ def test_find_clips_guesses_no_label_but_lists_the_folders_and_the_ways_out(tmp_
         assert way in str(caught.value)
 
 
-def test_find_clips_says_where_iemocap_has_its_labels(tmp_path: Path) -> None:
-    touch(tmp_path, "Session1/Ses01F_impro01_F000.wav")
-    with pytest.raises(NoInputError, match="EmoEvaluation"):
+def test_find_clips_takes_the_labels_of_iemocap_from_its_folders(tmp_path: Path) -> None:
+    touch(tmp_path, "Session1/Ses01F_impro01_F000.wav", "ang/Ses01F_impro01_F001.wav")
+    (clip,) = find_clips(str(tmp_path))
+    assert (clip.label, clip.speaker, clip.corpus) == ("angry", "Ses01F", "iemocap")
+
+
+@pytest.mark.parametrize(
+    ("label", "why"),
+    [
+        *((label, "expected up to 100 printable") for label in ("sad\nhappy", "\x1b[31mhappy", "x" * 101)),
+        *(
+            (label, "which stands for something else")
+            for label in ("path", "Error", "speech_share", "uncertain")
+        ),
+    ],
+)
+def test_find_clips_refuses_a_label_that_no_table_can_show(label: str, why: str, tmp_path: Path) -> None:
+    touch(tmp_path, f"{label}/a.wav", "sad/b.wav", "angry/c.wav")
+    with pytest.raises(DataError, match=f"cannot be a label, {why} .*Rename") as caught:
         find_clips(str(tmp_path))
-    touch(tmp_path, "ang/Ses01F_impro01_F001.wav")
-    assert [(clip.label, clip.speaker, clip.corpus) for clip in find_clips(str(tmp_path))] == [
-        ("angry", "Ses01F", "iemocap")
+    assert str(caught.value).isprintable()
+
+
+# --- several DATA together
+
+
+def write_manifest(path: str, *rows: str) -> None:
+    touch(".", *(str(Path(path).parent / row.split(",")[0]) for row in rows))
+    Path(path).write_text("\n".join(["path,label,speaker", *rows]))
+
+
+def test_find_all_joins_folders_and_manifests_and_names_their_corpora() -> None:
+    touch(".", "data/actors/03-01-05-02-01-01-12.wav", "data/own/angry/anna/1.wav", "data/own/sad/ben/2.wav")
+    touch(".", "data/actors/notes.txt", "data/own/notes.txt", "data/own/sad/3.wav")
+    write_manifest("data/nemo/manifest.csv", "a.ogg,sad,12")
+    write_manifest("lists/emodb.csv", "b.wav,bored,12")
+    found = find_all(["data/actors", "data/own", "data/nemo", "lists/emodb.csv"])
+    assert [(clip.label, clip.speaker_id) for clip in found.clips] == [
+        ("angry", "ravdess/12"),
+        ("angry", "own/anna"),
+        ("sad", None),
+        ("sad", "own/ben"),
+        ("sad", "nemo/12"),
+        ("boredom", "emodb/12"),
     ]
+    assert len(found) == 6
+    assert found.skipped == {"not audio, by the suffix": 2}
+    counts = found.counts()
+    assert list(counts.speakers) == ["ravdess", "own", "nemo", "emodb"]
+    assert counts.speakers["own"] == {"anna": 1, None: 1, "ben": 1}
+    assert counts.labels["own"] == {"angry": 1, "sad": 2}
 
 
-# --- what stops it
+@pytest.mark.parametrize(
+    ("row", "label", "speaker"),
+    [
+        ("03-01-05-02-01-01-12.flac,happy,Actor_12", "happy", "ravdess/12"),
+        ("other.wav,sad,Actor_12", "sad", "own/Actor_12"),
+        ("1001_DFA_ANG_XX.wav,sad,", "sad", "crema-d/1001"),
+        ("1002_DFA_ANG_XX.wav,sad,ann", "sad", "own/ann"),
+    ],
+)
+def test_find_all_knows_the_names_of_public_corpora_in_a_list(row: str, label: str, speaker: str) -> None:
+    write_manifest("own.csv", row)
+    found = find_all(["own.csv"])
+    (clip,) = found.clips
+    corpus, _, name = speaker.partition("/")
+    assert (clip.label, clip.speaker_id) == (label, speaker)
+    assert (clip.statement is None) == (corpus == "own")
+    assert found.counts().speakers == {corpus: {name: 1}}
 
 
-@pytest.mark.parametrize("label", ["sad\nhappy", "\x1b[31mhappy", "x" * 101])
-def test_a_label_that_no_table_can_show_is_refused_before_anything_is_trained_on_it(
-    tmp_path: Path, label: str
-) -> None:
-    touch(tmp_path, f"{label}/a.wav", "sad/b.wav", "angry/c.wav")
-
-    with pytest.raises(
-        DataError, match=r"cannot be a label, expected up to 100 printable characters\. Rename"
-    ) as e:
-        find_clips(str(tmp_path))
-
-    assert str(e.value).isprintable()
+def test_find_all_takes_a_folder_that_is_named_twice_once() -> None:
+    touch(".", "data/sad/1.wav", "data/angry/2.wav")
+    Path("link").symlink_to("data")
+    found = find_all(["data", "./data/", "link"])
+    assert len(found) == 2
+    assert {clip.corpus for clip in found} == {"data"}
 
 
-@pytest.mark.parametrize("label", ["path", "Error", "speech_share", "uncertain"])
-def test_a_label_that_answers_have_as_a_column_is_refused_too(tmp_path: Path, label: str) -> None:
-    touch(tmp_path, f"{label}/a.wav", "sad/b.wav", "angry/c.wav")
-
-    with pytest.raises(
-        DataError, match=rf"^{label.lower()} cannot be a label, which stands for something else in"
-    ):
-        find_clips(str(tmp_path))
-
-
-def test_a_folder_for_each_of_a_thousand_files_is_no_set_of_labels(tmp_path: Path) -> None:
-    touch(tmp_path, *(f"label{i}/a.wav" for i in range(1001)))
-
-    with pytest.raises(NoInputError, match=r"no label is known for the 1001 audio files .*\(1001 in all\)"):
-        find_clips(str(tmp_path))
+def test_find_all_names_the_data_that_is_not_there_and_where_to_get_some() -> None:
+    touch(".", "a/sad/1.wav")
+    with pytest.raises(NoInputError, match=r"gone does not exist.*speechemo download ravdess") as caught:
+        find_all(["a", "gone"])
+    assert caught.value.exit_code == ExitCode.NO_INPUT

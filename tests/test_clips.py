@@ -1,0 +1,133 @@
+"""The audio files below a folder, and the names of corpora and speakers."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import touch
+
+from speechemo_cli.corpus.clips import Clip, NotAudio, corpus_names, iter_audio_files, speaker_names
+from speechemo_cli.errors import AccessError
+
+
+def test_iter_audio_files_tells_them_by_suffix_and_passes_over_hidden_ones(tmp_path: Path) -> None:
+    audio = ["a.wav", "b.WAV", "c.Flac", "d.ogg", "e.opus", "f.mp3", "g.aiff", "h.aif"]
+    touch(tmp_path, *audio, "i.txt", "j.wav.part", "k", "wav", "._a.wav", ".git/b.wav", ".cache/c.wav")
+    passed_over = NotAudio()
+    paths = iter_audio_files(str(tmp_path), passed_over)
+    assert [os.path.relpath(path, tmp_path) for path in paths] == audio
+    assert passed_over == NotAudio(other=4)
+
+
+def test_iter_audio_files_gives_the_same_order_however_the_files_were_made(tmp_path: Path) -> None:
+    names = [f"{folder}/{name}.wav" for folder in ("b", "a", "c/x") for name in ("2", "10", "1")]
+    touch(tmp_path / "one", *names)
+    touch(tmp_path / "two", *reversed(names))
+    one, two = (
+        [os.path.relpath(path, tmp_path / root) for path in iter_audio_files(str(tmp_path / root))]
+        for root in ("one", "two")
+    )
+    assert one == two
+    assert sorted(one) == sorted(names)
+
+
+def test_iter_audio_files_ends_in_a_loop_of_links_and_gives_each_clip_once(tmp_path: Path) -> None:
+    touch(tmp_path, "angry/a.wav", "sad/b.wav")
+    (tmp_path / "angry" / "up").symlink_to(tmp_path)
+    (tmp_path / "sad" / "self").symlink_to(tmp_path / "sad")
+    (tmp_path / "sad" / "no.wav").symlink_to(tmp_path / "sad" / "no.wav")
+    names = sorted(Path(path).name for path in iter_audio_files(str(tmp_path)))
+    assert names == ["a.wav", "b.wav", "no.wav"]  # a link to itself is refused when it is read
+
+
+def test_iter_audio_files_lists_a_folder_when_its_turn_comes(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.wav", "a/2.wav", "a/notes.txt", "b/3.wav")
+    passed_over = NotAudio()
+    paths = iter_audio_files(str(tmp_path), passed_over)
+
+    assert [Path(next(paths)).name, Path(next(paths)).name] == ["1.wav", "2.wav"]
+    assert passed_over.other == 0
+    touch(tmp_path, "b/4.wav")
+    assert [Path(path).name for path in paths] == ["3.wav", "4.wav"]
+    assert passed_over.other == 1
+
+
+def test_iter_audio_files_enters_folders_however_deep_they_are(tmp_path: Path) -> None:
+    touch(tmp_path, "a/" * 300 + "clip.wav")
+    limit = sys.getrecursionlimit()
+
+    sys.setrecursionlimit(len(inspect.stack()) + 100)
+    try:
+        passed_over = NotAudio()
+        paths = list(iter_audio_files(str(tmp_path), passed_over))
+    finally:
+        sys.setrecursionlimit(limit)
+
+    assert (len(paths), passed_over.unreadable) == (1, [])
+
+
+def test_iter_audio_files_gives_a_name_that_is_no_utf8_as_it_is_on_the_disk(tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/angry/caf\xe9 [1]\n.wav"
+    touch(tmp_path, "angry/a.wav")
+    Path(os.fsdecode(name)).touch()
+    assert name in [os.fsencode(path) for path in iter_audio_files(str(tmp_path))]
+
+
+def test_iter_audio_files_raises_access_error_where_nothing_is(tmp_path: Path) -> None:
+    with pytest.raises(AccessError, match="no such file"):
+        list(iter_audio_files(str(tmp_path / "gone")))
+
+
+def test_iter_audio_files_names_folders_that_may_not_be_entered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "a/1.wav", "b/2.wav")
+    real = os.scandir
+
+    def scandir(path: str) -> object:
+        if os.path.basename(path) == "a":  # noqa: PTH119 - it is a str here
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    passed_over = NotAudio()
+
+    assert list(iter_audio_files(str(tmp_path), passed_over)) == [str(tmp_path / "b" / "2.wav")]
+    assert passed_over.unreadable == [str(tmp_path / "a")]
+    with pytest.raises(AccessError, match=r"cannot read .*a: permission denied"):
+        list(iter_audio_files(str(tmp_path / "a")))
+
+
+def test_iter_audio_files_names_the_first_archive_it_passes_over(tmp_path: Path) -> None:
+    touch(tmp_path, "a.txt", "b/Audio_Speech.ZIP", "c.tar.gz", "d.wav")
+    passed_over = NotAudio()
+    assert len(list(iter_audio_files(str(tmp_path), passed_over))) == 1
+    assert (passed_over.other, passed_over.archive) == (3, str(tmp_path / "c.tar.gz"))
+
+
+def test_corpus_names_are_those_of_folders_and_lists_and_never_the_same_twice(tmp_path: Path) -> None:
+    (tmp_path / "odd.csv").mkdir()
+    given = {
+        "data/nemo": "nemo",
+        "data/nemo/": "nemo-2",
+        "../elsewhere/": "elsewhere",
+        "lists/emodb.csv": "emodb",
+        "data/aesdd/manifest.csv": "aesdd",
+        "odd.csv": "odd.csv",
+        ".": tmp_path.name,
+        "/": "data",
+    }
+    assert corpus_names(list(given)) == list(given.values())
+    assert corpus_names(["a/x", "b/x", "x-2", "c/x"]) == ["x", "x-2", "x-2-2", "x-3"]
+
+
+def test_speaker_names_are_without_the_corpus_where_there_is_one_alone() -> None:
+    assert Clip("a.wav", "sad", "03").speaker_id == "03"
+    assert speaker_names(["ravdess/01", "ravdess/02"]) == {"ravdess/01": "01", "ravdess/02": "02"}
+    assert speaker_names(["a/01", "b/01"]) == {"a/01": "a/01", "b/01": "b/01"}
+    assert speaker_names(["a/b/c"]) == {"a/b/c": "b/c"}
+    assert speaker_names([]) == {}
