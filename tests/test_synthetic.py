@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 PLAIN = Voice(pitch=120.0, formants=1.0, tempo=1.0, level_db=-24.0, tilt_db=0.0, strength=1.0)
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.wav")}
+
+
 @pytest.mark.parametrize(
     ("layout", "corpus", "speakers"),
     [
@@ -79,11 +83,8 @@ def test_write_corpus_gives_the_same_bytes_however_many_actors_there_are(
     seen: list[tuple[int, int]] = []
     assert write_corpus(tmp_path, actors=1, on_progress=lambda *step: seen.append(step)) == (60, 1)
     assert seen == [(i, 60) for i in range(1, 61)]
-    paths = list(tmp_path.rglob("*.wav"))
-    assert len(paths) == 60
-    assert all(
-        path.read_bytes() == (corpus_folder / path.relative_to(tmp_path)).read_bytes() for path in paths
-    )
+    assert len(contents(tmp_path)) == 60
+    assert contents(tmp_path).items() <= contents(corpus_folder).items()
 
 
 def test_write_corpus_keeps_clips_that_are_there_and_gives_other_voices_for_another_seed(
@@ -94,11 +95,8 @@ def test_write_corpus_keeps_clips_that_are_there_and_gives_other_voices_for_anot
     mine.write_bytes(b"mine")
     assert write_corpus(tmp_path, actors=1, seed=1) == (60, 1)
     assert mine.read_bytes() == b"mine"
-    paths = list(tmp_path.rglob("*.wav"))
-    assert len(paths) == 60
-    assert all(
-        path.read_bytes() != (corpus_folder / path.relative_to(tmp_path)).read_bytes() for path in paths
-    )
+    assert len(contents(tmp_path)) == 60
+    assert not contents(tmp_path).items() & contents(corpus_folder).items()
 
 
 # --- manners
@@ -120,9 +118,9 @@ def level_db(y: np.ndarray) -> float:
 
 
 def pitch_hz(y: np.ndarray) -> float:
-    """The lag at which each frame is most like itself, between 70 and 220 Hz; the median of all frames."""
-    frames = np.lib.stride_tricks.sliding_window_view(y, 1024)[::256]
-    alike = np.fft.irfft(np.abs(np.fft.rfft(frames, 2048)) ** 2)
+    """Median of frames, by the autocorrelation of a flattened spectrum, in which formants count less."""
+    frames = np.lib.stride_tricks.sliding_window_view(y, 1024)[::256] * np.hanning(1024)
+    alike = np.fft.irfft(np.abs(np.fft.rfft(frames, 2048)) ** 0.7)
     first = SR // 220
     return float(np.median(SR / (first + alike[:, first : SR // 70].argmax(axis=1))))
 
