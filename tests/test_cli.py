@@ -43,6 +43,7 @@ COMMANDS = (
     "model",
     "model info",
     "model card",
+    "export",
     "config",
     "synth",
     "cache",

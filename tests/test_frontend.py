@@ -12,7 +12,6 @@ from conftest import harmonic
 from speechemo_cli.config import Config, MfccConfig
 from speechemo_cli.corpus.synthetic import synthesise, voice_of
 from speechemo_cli.export import frontend
-from speechemo_cli.export.frontend import packaged_encoder
 from speechemo_cli.features import FEATURE_SETS, whisper
 from speechemo_cli.models import training
 from speechemo_cli.models.keras_backend import load_keras
@@ -36,14 +35,12 @@ def signals(sr: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     pause = (1e-4 * rng.standard_normal(sr)).astype(np.float32)
     return {
-        "buzz": harmonic(2.0, sr) + 1e-3 * rng.standard_normal(2 * sr).astype(np.float32),
         "quiet noise": (1e-3 * rng.standard_normal(sr)).astype(np.float32),
         "a short voice": spoken()[8000 : 8000 + int(0.3 * sr)],
-        "a voice": spoken(),
         "a long voice with pauses": np.concatenate(
-            [spoken(), pause, spoken("sad"), spoken("happy"), pause, spoken("fearful"), spoken("calm")]
+            [spoken(), pause, spoken("sad"), spoken("happy"), pause, spoken("calm")]
         ),
-        "a long noise": (0.1 * rng.standard_normal(10 * sr)).astype(np.float32),
+        "a long noise": (0.1 * rng.standard_normal(5 * sr)).astype(np.float32),
         "the shortest": harmonic(1.0, sr)[4000:4201],
     }
 
@@ -52,6 +49,10 @@ def signals(sr: int) -> dict[str, np.ndarray]:
 def test_whisper_layers_give_the_features_of_the_module(name: str) -> None:
     y = {**signals(16000), "digital silence": np.zeros(16000, np.float32)}[name]
     network = front_end("whisper").get_layer("front_end").encoder
+    if name == "a long voice with pauses":  # it is cut, and read in windows
+        speech = whisper.is_speech(whisper.mel_power(y))
+        assert np.count_nonzero(np.diff(speech.astype(int)) == -1) >= 3
+        assert len(list(whisper.windows(np.count_nonzero(speech)))) >= 3
 
     received = training.predict(front_end("whisper"), y[None])
 
@@ -60,16 +61,8 @@ def test_whisper_layers_give_the_features_of_the_module(name: str) -> None:
     np.testing.assert_allclose(received, expected, atol=5e-3)
 
 
-def test_whisper_signals_are_cut_and_read_in_windows() -> None:
-    power = whisper.mel_power(signals(16000)["a long voice with pauses"])
-    speech = whisper.is_speech(power)
-
-    assert np.count_nonzero(np.diff(speech.astype(int)) == -1) >= 3
-    assert len(list(whisper.windows(np.count_nonzero(speech)))) >= 3
-
-
-def test_a_quantised_encoder_is_nearer_to_the_litert_file() -> None:
-    y = signals(16000)["a voice"]
+def test_quantised_encoder_is_nearer_to_the_litert_file() -> None:
+    y = spoken()
     expected = whisper.compute(y)
 
     rounded = training.predict(front_end("whisper", quantised=True), y[None])
@@ -77,11 +70,6 @@ def test_a_quantised_encoder_is_nearer_to_the_litert_file() -> None:
 
     assert np.square(rounded - expected).sum() < 0.25 * np.square(plain - expected).sum()
     assert np.corrcoef(rounded[0], expected[0])[0, 1] > 0.9998
-
-
-def test_packaged_encoder_has_what_the_features_take() -> None:
-    assert packaged_encoder().input_shape == (None, whisper.WINDOW, whisper.N_MELS)
-    assert np.prod(packaged_encoder().output_shape[1:]) == whisper.DIM // 2 * whisper.WINDOW // 2
 
 
 @pytest.mark.parametrize(
@@ -93,13 +81,13 @@ def test_packaged_encoder_has_what_the_features_take() -> None:
     ],
     ids=["default", "no power of two", "odd"],
 )
-@pytest.mark.parametrize("name", signals(16000))
-def test_mfcc_layers_give_the_features_of_the_module(section: MfccConfig, name: str) -> None:
-    config = Config(mfcc=section)
-    y = signals(16000)[name]
-    if len(y) < FEATURE_SETS["mfcc"].shortest(section):
-        y = np.tile(y, 8)
+def test_mfcc_layers_give_the_features_of_the_module(section: MfccConfig) -> None:
+    features, layers = FEATURE_SETS["mfcc"], front_end("mfcc", Config(mfcc=section))
+    for name, y in signals(16000).items():
+        if len(y) < features.shortest(section):
+            y = np.tile(y, 8)
 
-    received = training.predict(front_end("mfcc", config), y[None])
+        received = training.predict(layers, y[None])
 
-    np.testing.assert_allclose(received, FEATURE_SETS["mfcc"].compute(y, section, ""), rtol=1e-4, atol=2e-3)
+        expected = features.compute(y, section, "")
+        np.testing.assert_allclose(received, expected, rtol=1e-4, atol=2e-3, err_msg=name)

@@ -17,34 +17,22 @@ from conftest import built
 from speechemo_cli.cli import app
 from speechemo_cli.config import Config
 from speechemo_cli.errors import ModelFileError
-from speechemo_cli.features import FEATURE_SETS
-from speechemo_cli.models import VERSIONS, archive, model_file, training, version_module
+from speechemo_cli.models import archive, model_file, training
 from speechemo_cli.models.keras_backend import load_keras
 from speechemo_cli.models.metadata import ModelMetadata
 
 LABELS = ("neutral", "happy", "angry")
-HEAVY = ("keras", "tensorflow")
-
-
-def made(version: str, path: Path) -> tuple[Any, np.ndarray]:
-    """Save an untrained network of a version; return it, and clips to ask it about."""
-    module, config = version_module(version), Config()
-    features = FEATURE_SETS[module.PRESET.feature_set]
-    dim, rng = features.dim(features.section(config)), np.random.default_rng(3)
-    x = rng.normal(10, 3, (4, dim)).astype(np.float32)
-    network = built(version, x, len(LABELS))
-    metadata = ModelMetadata(
-        version, LABELS, features.name, features.version, config.to_dict(), seed=0, epochs=1
-    )
-    model_file.save(network, metadata, path)
-    return network, x
+HEAVY = ("keras", "tensorflow", "librosa", "sklearn", "scipy")
 
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A v1 of a few weights."""
     path = tmp_path_factory.mktemp("good") / "v1.keras"
-    made("v1", path)
+    network = built("v1", np.random.default_rng(3).normal(10, 3, (4, 40)).astype(np.float32), len(LABELS))
+    model_file.save(
+        network, ModelMetadata("v1", LABELS, "mfcc", 1, Config().to_dict(), seed=0, epochs=1), path
+    )
     return path
 
 
@@ -54,6 +42,7 @@ def folder(good: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hostile")
     hostile.write_all(good, folder)
     hostile.write_odd_files(good, folder)
+    (folder / "good.keras").write_bytes(good.read_bytes())
     return folder
 
 
@@ -76,6 +65,7 @@ def refusals(folder: Path) -> dict[str, Any]:
         "from pathlib import Path\n"
         "from speechemo_cli.errors import SpeechemoError\n"
         "from speechemo_cli.models import model_file\n"
+        "model_file.inspect('good.keras')\n"
         "def said(name):\n"
         "    try:\n"
         "        model_file.load(name)\n"
@@ -97,7 +87,7 @@ def refusals(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", hostile.CASES)
-def test_a_hostile_file_is_refused_for_what_is_hostile_in_it(name: str, refusals: dict[str, Any]) -> None:
+def test_load_refuses_a_hostile_file_for_what_is_hostile_in_it(name: str, refusals: dict[str, Any]) -> None:
     code, said = refusals["refusals"][f"{name}.keras"]
 
     assert code == 4, said
@@ -108,7 +98,9 @@ def test_a_hostile_file_is_refused_for_what_is_hostile_in_it(name: str, refusals
 
 
 @pytest.mark.parametrize("name", hostile.ODD_FILES)
-def test_what_is_no_file_of_a_model_is_not_even_read(name: str, refusals: dict[str, Any]) -> None:
+def test_load_refuses_what_is_no_regular_file_of_the_right_name_and_size(
+    name: str, refusals: dict[str, Any]
+) -> None:
     code, said = refusals["refusals"][name]
 
     assert code == 4, said
@@ -116,33 +108,24 @@ def test_what_is_no_file_of_a_model_is_not_even_read(name: str, refusals: dict[s
     assert said.isprintable()
 
 
-def test_all_are_refused_before_keras_is_imported(refusals: dict[str, Any]) -> None:
-    assert refusals["imported"] == []
-
-
-def test_none_of_them_takes_much_memory(refusals: dict[str, Any]) -> None:
+def test_load_refuses_before_keras_is_imported_with_little_memory_and_no_trace(
+    folder: Path, refusals: dict[str, Any]
+) -> None:
+    assert refusals["imported"] == []  # nor does `inspect` import anything for a good file
     # A terabyte of zeros, 64 MiB that hide in 64 KiB, and shapes of a trillion numbers are among them.
     assert refusals["peak_kib"] < 500 * 1024
-
-
-def test_none_of_them_leaves_a_trace(folder: Path, refusals: dict[str, Any]) -> None:
     assert not list(folder.parent.rglob("owned"))
 
 
-def test_the_commands_refuse_them_too(folder: Path, write_clip: Any) -> None:
+def test_commands_refuse_hostile_files(folder: Path, write_clip: Any) -> None:
     clip = write_clip("data/happy/a.wav")
     write_clip("data/sad/b.wav", f0=90)
-    data = str(clip.parents[1])
     commands = [
-        command
-        for model in ("labels_as_text.keras", "cut_at_50.keras", "fifo.keras", "external_link.keras")
-        for command in (
-            ["predict", str(clip), "--model", model, "--runtime", "keras"],
-            ["model", "info", model],
-            ["evaluate", data, "--model", model],
-        )
+        ["predict", str(clip), "--model", "labels_0.keras", "--runtime", "keras"],
+        ["model", "info", "fifo.keras"],
+        ["evaluate", str(clip.parents[1]), "--model", "external_link.keras"],
     ]
-    answers = python(
+    said, imported = python(
         "import contextlib, io, json, sys\n"
         "from speechemo_cli.cli.app import run\n"
         "answers = []\n"
@@ -151,11 +134,10 @@ def test_the_commands_refuse_them_too(folder: Path, write_clip: Any) -> None:
         "    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):\n"
         "        code = run(command)\n"
         "    answers.append([code, out.getvalue(), err.getvalue()])\n"
-        f"print(json.dumps([answers, [name for name in {HEAVY!r} if name in sys.modules]]))\n",
+        f"print(json.dumps([answers, [name for name in {HEAVY[:2]!r} if name in sys.modules]]))\n",
         folder,
     )
 
-    said, imported = answers
     assert imported == []
     for command, (code, out, err) in zip(commands, said, strict=True):
         assert (code, out) == (4, ""), (command, err)
@@ -163,9 +145,7 @@ def test_the_commands_refuse_them_too(folder: Path, write_clip: Any) -> None:
         assert ".keras" in line
 
 
-def test_what_a_file_says_does_not_paint_on_the_terminal(
-    good: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_model_info_does_not_paint_on_the_terminal(good: Path, capfd: pytest.CaptureFixture[str]) -> None:
     painted = hostile.with_metadata(data={"speakers": ["\x1b[31mred", "two\nlines"]})
     Path("m.keras").write_bytes(painted(hostile.parts_of(good)))
 
@@ -176,25 +156,7 @@ def test_what_a_file_says_does_not_paint_on_the_terminal(
     assert "\x1b" not in shown
 
 
-# --- what passes ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_load_answers_as_the_saved_network(version: str) -> None:
-    network, x = made(version, Path("m.keras"))
-
-    loaded, _ = model_file.load("m.keras")
-
-    assert np.array_equal(training.predict(loaded, x), training.predict(network, x))
-
-
-@pytest.mark.parametrize("version", ["v1", "v2"])
-def test_keras_itself_opens_a_model_file(version: str) -> None:
-    network, x = made(version, Path("m.keras"))
-
-    opened = load_keras().saving.load_model("m.keras", compile=False)
-
-    np.testing.assert_allclose(training.predict(opened, x), training.predict(network, x), atol=1e-6)
+# --- what is seen when the network is built ------------------------------------------------------------
 
 
 def test_load_ignores_what_the_config_says(good: Path) -> None:
@@ -222,26 +184,6 @@ def test_load_refuses_weights_of_another_network(name: str, good: Path) -> None:
         model_file.load("m.keras")
 
 
-def test_load_refuses_weights_without_a_word_of_keras(good: Path, tmp_path: Path) -> None:
-    make, reason = hostile.UNLIKE["extra"]
-    (tmp_path / "m.keras").write_bytes(make(hostile.parts_of(good)))
-
-    # Fails if anything is written to stderr, as TensorFlow does when it is imported.
-    code, said = python(
-        "import json\n"
-        "from speechemo_cli.errors import ModelFileError\n"
-        "from speechemo_cli.models import model_file\n"
-        "try:\n"
-        "    model_file.load('m.keras')\n"
-        "except ModelFileError as error:\n"
-        "    print(json.dumps([int(error.exit_code), str(error)]))\n",
-        tmp_path,
-    )
-
-    assert code == 4
-    assert reason in said
-
-
 def test_load_refuses_features_that_leave_nothing_to_pool(good: Path) -> None:
     Path("m.keras").write_bytes(hostile.with_features(n_mfcc=1)(hostile.parts_of(good)))
 
@@ -251,25 +193,19 @@ def test_load_refuses_features_that_leave_nothing_to_pool(good: Path) -> None:
     assert str(refused.value).isprintable()
 
 
-def test_the_packaged_model_passes() -> None:
-    loaded, metadata = model_file.load(model_file.PACKAGED)
-
-    assert loaded.output_shape == (None, len(metadata.labels))
+# --- damage with the right hashes, and what only looks hostile -----------------------------------------
 
 
-# --- damage that comes with the right hashes -----------------------------------------------------------
-
-
-def test_flipped_bytes_in_the_frame_of_the_weights_are_refused_or_harmless(good: Path) -> None:
+def test_read_weights_refuses_flipped_bytes_or_they_are_harmless(good: Path) -> None:
     content = hostile.parts_of(good)["model.weights.h5"]
     refused = 0
     # Superblock and groups come first, arrays last.
-    for damaged in hostile.flipped(content[:20_000], 200):
+    for damaged in hostile.flipped(content[:20_000], 100):
         try:
             archive.read_weights(damaged + content[20_000:])
         except archive.UnfitError:
             refused += 1
-    assert refused > 10
+    assert refused > 5
 
 
 @pytest.mark.parametrize(
@@ -281,7 +217,7 @@ def test_flipped_bytes_in_the_frame_of_the_weights_are_refused_or_harmless(good:
         {"n_mels": 512},
     ],
 )
-def test_unusual_features_are_no_attack(good: Path, features: dict[str, int]) -> None:
+def test_inspect_takes_unusual_features(good: Path, features: dict[str, int]) -> None:
     Path("m.keras").write_bytes(hostile.with_features(**features)(hostile.parts_of(good)))
 
     assert model_file.inspect("m.keras").labels == LABELS

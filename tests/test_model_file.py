@@ -1,256 +1,126 @@
-"""The model file: what goes in comes out, and what does not belong is refused before Keras is there."""
+"""The model file and the LiteRT file beside it: what goes in comes out, whole or not at all.
+
+What is refused in a model file is in test_hostile_files.py.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import subprocess
-import sys
-import zipfile
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import hostile
 import numpy as np
 import pytest
-from conftest import built
+from conftest import Fitted, built
 
+from speechemo_cli.cli import app
 from speechemo_cli.config import Config, MfccConfig
 from speechemo_cli.errors import AccessError, ModelFileError
+from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.files import scratch_folder
-from speechemo_cli.models import archive, model_file, training
+from speechemo_cli.inference.predictor import Predictor
+from speechemo_cli.inference.runtime import choose
+from speechemo_cli.models import VERSIONS, archive, model_file, training, version_module
+from speechemo_cli.models.keras_backend import load_keras
 from speechemo_cli.models.metadata import ModelMetadata
 
 LABELS = ("neutral", "happy", "angry")
+Model = Callable[[str], Path]
 
 
-@pytest.fixture(scope="module")
-def network():
-    x = np.random.default_rng(0).normal(100, 20, (30, 40)).astype(np.float32)
-    return built("v1", x, 3), x
-
-
-def metadata(**changes: object) -> ModelMetadata:
-    values = {
-        "version": "v1",
-        "labels": LABELS,
-        "feature_set": "mfcc",
-        "feature_version": 1,
+def metadata(version: str = "v1", **changes: Any) -> ModelMetadata:
+    features = FEATURE_SETS[version_module(version).PRESET.feature_set]
+    values: dict[str, Any] = {
         "config": Config(seed=3).to_dict(),
         "seed": 3,
         "epochs": 50,
         "data": {"train": ["a" * 64], "speakers": ["01"]},
         "results": {"test": {}},
+        "temperature": 1.75,
+        "parameters": 1234,
     }
-    return ModelMetadata(**{**values, **changes})
+    return ModelMetadata(version, LABELS, features.name, features.version, **{**values, **changes})
+
+
+def network_of(version: str) -> tuple[Any, np.ndarray]:
+    """An untrained network, and clips to ask it about."""
+    features = FEATURE_SETS[version_module(version).PRESET.feature_set]
+    dim = features.dim(features.section(Config()))
+    x = np.random.default_rng(0).normal(100, 20, (30, dim)).astype(np.float32)
+    return built(version, x, 3), x
+
+
+@pytest.fixture(scope="module")
+def network() -> tuple[Any, np.ndarray]:
+    return network_of("v1")
+
+
+@pytest.fixture(scope="module")
+def content(network: tuple[Any, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("models") / "v1.keras"
+    model_file.save(network[0], metadata(), path)
+    return path.read_bytes()
 
 
 @pytest.fixture
-def saved(network) -> Path:
-    model_file.save(network[0], metadata(), Path("models/v1.keras"))
-    return Path("models/v1.keras")
+def saved(content: bytes) -> Path:
+    path = Path("models/v1.keras")
+    path.parent.mkdir()
+    path.write_bytes(content)
+    return path
 
 
-def test_a_loaded_model_answers_as_the_saved_one(network, saved: Path) -> None:
-    model, x = network
-
-    loaded, loaded_metadata = model_file.load(saved)
-
-    assert np.array_equal(training.predict(loaded, x), training.predict(model, x))
-    assert loaded_metadata == metadata()
-
-
-def test_inspect_needs_no_keras(saved: Path) -> None:
-    code = (
-        "import sys; from speechemo_cli.models import model_file\n"
-        f"metadata = model_file.inspect({str(saved)!r})\n"
-        "print(metadata.version, metadata.labels[2], metadata.trained_on() == {'a' * 64})\n"
-        "print(sorted({'keras', 'tensorflow', 'librosa', 'sklearn', 'scipy'} & set(sys.modules)))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
-    assert done.stdout == "v1 angry True\n[]\n"
-
-
-def test_the_features_of_the_training_win_over_those_of_the_run(network) -> None:
-    trained_with = Config(mfcc=MfccConfig(hop_length=256))
-    model_file.save(network[0], metadata(config=trained_with.to_dict()), Path("m.keras"))
-
-    adopted = model_file.inspect("m.keras").adopt(Config(jobs=3, store="elsewhere"))
-
-    assert adopted.mfcc.hop_length == 256
-    assert (adopted.jobs, adopted.store) == (3, "elsewhere")
-
-
-def test_a_failed_save_leaves_the_old_model(network, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = saved.read_bytes()
-
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(AccessError, match=r"cannot write .*v1\.keras: no space left on device"):
-        model_file.save(network[0], metadata(seed=9), saved)
-
-    assert saved.read_bytes() == before
-    assert [path.name for path in saved.parent.iterdir()] == ["v1.keras"]
 
 
-def rewrite(path: Path, change: dict[str, bytes | None]) -> None:
-    """Replace, add or (None) remove members of an archive."""
-    with zipfile.ZipFile(path) as archive:
-        contents = {name: archive.read(name) for name in archive.namelist()}
-    contents.update(change)
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in contents.items():
-            if content is not None:
-                archive.writestr(name, content)
+def rewrite(path: Path, **changes: object) -> None:
+    """Change metadata; None takes a value away."""
+    parts = hostile.parts_of(path)
+    document = {**json.loads(parts["speechemo.json"]), **changes}
+    document = {key: value for key, value in document.items() if value is not None}
+    path.write_bytes(hostile.zipped({**parts, "speechemo.json": json.dumps(document).encode()}.items()))
 
 
-def document(path: Path) -> dict:
-    with zipfile.ZipFile(path) as archive:
-        return json.loads(archive.read("speechemo.json"))
+def names(folder: str = ".") -> list[str]:
+    return sorted(path.name for path in Path(folder).iterdir())
 
 
-def test_what_is_not_a_model_file_is_refused() -> None:
-    Path("text.keras").write_text("hello")
-    Path("empty.keras").touch()
-    Path("folder.keras").mkdir()
-    Path("model.h5").write_bytes(b"\x89HDF")
-    for name, reason in {
-        "text.keras": "text.keras is damaged",
-        "empty.keras": "empty.keras is damaged",
-        "folder.keras": "folder.keras is not a model file",
-        "model.h5": "model.h5 is not a model file, expected a file that ends in .keras",
-        "nowhere.keras": "nowhere.keras: no such model file",
-    }.items():
-        with pytest.raises(ModelFileError, match=reason):
-            model_file.inspect(name)
+# --- what goes in comes out ---------------------------------------------------------------------------
 
 
-def test_a_keras_file_of_somebody_else_is_refused(network) -> None:
-    network[0].save("foreign.keras")
+@pytest.mark.parametrize("version", VERSIONS)
+def test_load_answers_as_the_saved_network_and_so_does_keras(version: str) -> None:
+    network, x = network_of(version)
+    model_file.save(network, metadata(version), Path("m.keras"))
 
-    with pytest.raises(ModelFileError, match="was not written by speechemo"):
-        model_file.inspect("foreign.keras")
+    loaded, loaded_metadata = model_file.load("m.keras")
 
-
-def test_parts_that_do_not_belong_are_refused(saved: Path) -> None:
-    rewrite(saved, {"assets/run.sh": b"#!/bin/sh"})
-
-    with pytest.raises(ModelFileError, match=r"holds unexpected parts: assets/run\.sh"):
-        model_file.inspect(saved)
-
-
-@pytest.mark.parametrize("member", ["config.json", "metadata.json", "model.weights.h5"])
-def test_a_part_that_was_exchanged_is_found(saved: Path, member: str) -> None:
-    with zipfile.ZipFile(saved) as archive:
-        content = bytearray(archive.read(member))
-    content[len(content) // 2] ^= 1
-    rewrite(saved, {member: bytes(content)})
-
-    with pytest.raises(ModelFileError, match=f"{member} is not the one it was saved with"):
-        model_file.inspect(saved)
+    expected = training.predict(network, x)
+    assert np.array_equal(training.predict(loaded, x), expected)
+    assert loaded_metadata == metadata(version)
+    opened = load_keras().saving.load_model("m.keras", compile=False)
+    np.testing.assert_allclose(training.predict(opened, x), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
-def test_a_cut_file_is_refused(saved: Path, share: float) -> None:
-    content = saved.read_bytes()
-    saved.write_bytes(content[: int(share * len(content))])
+def test_load_takes_the_packaged_model() -> None:
+    loaded, loaded_metadata = model_file.load(model_file.PACKAGED)
 
-    with pytest.raises(ModelFileError, match=r"is damaged .*Restore a copy or train again"):
-        model_file.inspect(saved)
+    assert loaded.output_shape == (None, len(loaded_metadata.labels))
 
 
-def test_flipped_bytes_are_refused_or_harmless(saved: Path, rng: np.random.Generator) -> None:
-    content, whole = saved.read_bytes(), model_file.inspect(saved)
-    refused = 0
-    for at in rng.integers(0, len(content), 60):
-        damaged = bytearray(content)
-        damaged[at] ^= 0xFF
-        saved.write_bytes(bytes(damaged))
-        try:
-            assert model_file.inspect(saved) == whole
-        except ModelFileError:
-            refused += 1
-    # A zip archive has fields that nobody reads, so a few flips change nothing.
-    assert refused > 50
-
-
-def test_a_newer_format_asks_for_an_update(saved: Path) -> None:
-    changed = {**document(saved), "format": 99}
-    rewrite(saved, {"speechemo.json": json.dumps(changed).encode()})
-
-    with pytest.raises(ModelFileError, match="written by a newer version of speechemo"):
-        model_file.inspect(saved)
-
-
-def test_other_feature_code_is_refused(saved: Path) -> None:
-    rewrite(saved, {"speechemo.json": json.dumps({**document(saved), "feature_version": 0}).encode()})
-
-    with pytest.raises(ModelFileError, match="expects version 0 of the mfcc features"):
-        model_file.inspect(saved)
-
-
-def test_a_network_of_another_age_is_refused(saved: Path) -> None:
-    rewrite(saved, {"speechemo.json": json.dumps({**document(saved), "version": "v99"}).encode()})
-
-    with pytest.raises(ModelFileError, match="holds a network of version 'v99', known are v1, v2, v3"):
-        model_file.inspect(saved)
-
-
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff\xfe", b'{"format": 1, "members": 3}'])
-def test_inspect_refuses_metadata_that_cannot_be_read(saved: Path, content: bytes) -> None:
-    rewrite(saved, {"speechemo.json": content})
-
-    with pytest.raises(ModelFileError, match="is damaged"):
-        model_file.inspect(saved)
-
-
-def test_labels_that_do_not_fit_the_network_are_refused(network) -> None:
-    model_file.save(network[0], metadata(labels=(*LABELS, "sad")), Path("four.keras"))
-
-    with pytest.raises(ModelFileError, match="/layers/dense/vars/0 is 1280x3, expected 1280x4"):
-        model_file.load("four.keras")
-
-
-def test_what_metadata_say_of_calibration_and_size_comes_back(network) -> None:
-    model_file.save(network[0], metadata(temperature=1.75, parameters=1234), Path("m.keras"))
-
-    received = model_file.inspect("m.keras")
-
-    assert (received.temperature, received.parameters) == (1.75, 1234)
-
-
-def test_load_takes_metadata_from_before_calibration(network, saved: Path) -> None:
-    old = {key: value for key, value in document(saved).items() if key not in ("temperature", "parameters")}
-    rewrite(saved, {"speechemo.json": json.dumps(old).encode()})
-
-    loaded, loaded_metadata = model_file.load(saved)
-
-    assert (loaded_metadata.temperature, loaded_metadata.parameters) == (None, 0)
-    assert np.array_equal(training.predict(loaded, network[1]), training.predict(network[0], network[1]))
-
-
-@pytest.mark.parametrize("name", ["version", "labels", "feature_set", "config", "seed"])
-def test_inspect_refuses_metadata_that_lack_what_all_have(saved: Path, name: str) -> None:
-    without = {key: value for key, value in document(saved).items() if key != name}
-    rewrite(saved, {"speechemo.json": json.dumps(without).encode()})
-
-    with pytest.raises(ModelFileError, match=r"is damaged: speechemo\.json does not fit"):
-        model_file.inspect(saved)
-
-
-def test_results_that_are_no_numbers_are_not_saved(network, saved: Path) -> None:
-    before = saved.read_bytes()
-
-    with pytest.raises(ModelFileError, match="the results of this training are not numbers"):
-        model_file.save(network[0], metadata(results={"test": {}, "loss": float("nan")}), saved)
-
-    assert saved.read_bytes() == before
-
-
-def test_what_was_checked_is_loaded_whatever_happens_to_the_file_meanwhile(
-    network, saved: Path, monkeypatch: pytest.MonkeyPatch
+def test_load_takes_what_was_checked_whatever_happens_to_the_file_meanwhile(
+    network: Any, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assign = archive.assign
 
@@ -266,47 +136,257 @@ def test_what_was_checked_is_loaded_whatever_happens_to_the_file_meanwhile(
     assert not list(scratch_folder().rglob("*.h5"))
 
 
-def test_metadata_know_the_hash_that_stands_for_its_file(network, saved: Path) -> None:
+def test_metadata_from_before_calibration_are_read(saved: Path) -> None:
+    rewrite(saved, temperature=None, parameters=None)
+
+    received = model_file.inspect(saved)
+
+    assert (received.temperature, received.parameters) == (None, 0)
+
+
+def test_metadata_adopt_the_features_of_the_training() -> None:
+    trained = metadata(config=Config(mfcc=MfccConfig(hop_length=256)).to_dict())
+
+    adopted = trained.adopt(Config(jobs=3, store="elsewhere"))
+
+    assert (adopted.mfcc.hop_length, adopted.jobs, adopted.store) == (256, 3, "elsewhere")
+
+
+def test_metadata_know_the_hash_that_stands_for_their_file(network: Any, saved: Path) -> None:
     received = model_file.inspect(saved)
     model_file.save(network[0], received, Path("again.keras"))
-    rewrite(saved, {"speechemo.json": json.dumps({**document(saved), "epochs": 51}).encode()})
+    text = hostile.parts_of(Path("again.keras"))["speechemo.json"]
 
-    with zipfile.ZipFile("again.keras") as archive:
-        text = archive.read("speechemo.json")
     assert model_file.inspect("again.keras").sha256 == hashlib.sha256(text).hexdigest()
     assert b"sha256" not in text
-    assert model_file.inspect(saved).sha256 != received.sha256
+    # A file does not say itself which hash it has.
+    rewrite(saved, epochs=51, sha256="f" * 64)
+    assert model_file.inspect(saved).sha256 not in (received.sha256, "", "f" * 64)
     assert model_file.read_metadata(saved).sha256 == model_file.inspect(saved).sha256
 
 
-def test_a_file_does_not_say_itself_which_hash_it_has(saved: Path) -> None:
-    rewrite(saved, {"speechemo.json": json.dumps({**document(saved), "sha256": "f" * 64}).encode()})
+def test_inspect_refuses_flipped_bytes_or_they_are_harmless(saved: Path) -> None:
+    whole, refused = model_file.inspect(saved), 0
+    for damaged in hostile.flipped(saved.read_bytes(), 60):
+        saved.write_bytes(damaged)
+        try:
+            assert model_file.inspect(saved) == whole
+        except ModelFileError:
+            refused += 1
+    # A zip archive has fields that nobody reads, so a few flips change nothing.
+    assert refused > 50
 
-    assert model_file.inspect(saved).sha256 not in ("", "f" * 64)
+
+def test_save_leaves_the_old_model_on_a_full_disk(network: Any, saved: Path, full_disk: None) -> None:
+    before = saved.read_bytes()
+
+    with pytest.raises(AccessError, match=r"cannot write .*v1\.keras: no space left on device"):
+        model_file.save(network[0], metadata(seed=9), saved)
+
+    assert saved.read_bytes() == before
+    assert names("models") == ["v1.keras"]
+
+
+def test_save_refuses_results_that_are_no_numbers(network: Any, saved: Path) -> None:
+    before = saved.read_bytes()
+
+    with pytest.raises(ModelFileError, match="the results of this training are not numbers"):
+        model_file.save(network[0], metadata(results={"test": {}, "loss": float("nan")}), saved)
+
+    assert saved.read_bytes() == before
 
 
 def test_find_takes_a_path_or_a_version_or_else_the_packaged_model(saved: Path) -> None:
-    assert model_file.find("some/where.keras", "models") == Path("some/where.keras")
-    assert model_file.find("v1", "models") == saved
-    assert model_file.find(None, "models") == model_file.PACKAGED
+    def found(*names: str | None) -> list[Path]:
+        return [model_file.find(name, "models") for name in names]
 
-
-def test_find_takes_the_packaged_model_for_a_v3_that_was_not_trained() -> None:
-    assert model_file.find("packaged", "models") == model_file.PACKAGED
-    assert model_file.find("v3", "models") == model_file.PACKAGED
-    # It is no v1 and no v2.
-    assert model_file.find("v1", "models") == Path("models/v1.keras")
-    assert model_file.find("v2", "models") == Path("models/v2.keras")
-
-
-def test_an_own_v3_comes_before_the_packaged_one() -> None:
-    Path("models").mkdir()
+    packaged = model_file.PACKAGED
+    assert found("some/where.keras", "v1", "v2") == [Path("some/where.keras"), saved, Path("models/v2.keras")]
+    # It is a v3, and no v1 and no v2; an own v3 comes first.
+    assert found("v3", "packaged", None) == [packaged] * 3
     Path("models/v3.keras").touch()
-
-    assert model_file.find("v3", "models") == Path("models/v3.keras")
-    assert model_file.find("packaged", "models") == model_file.PACKAGED
-
-
-def test_the_packaged_model_is_shown_by_its_word() -> None:
-    assert model_file.shown(model_file.PACKAGED) == "packaged"
+    assert found("v3", "packaged", None) == [Path("models/v3.keras"), packaged, packaged]
+    assert model_file.shown(packaged) == "packaged"
     assert model_file.shown(Path("models/v3\n.keras")) == "models/v3\\n.keras"
+
+
+# --- the LiteRT file ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_litert_file_gives_answers_and_distances_of_the_model_file(
+    version: str, model_with_litert: Model, rng: np.random.Generator
+) -> None:
+    path = model_with_litert(version)
+    about = model_file.inspect(path)
+    network, _ = model_file.load(path)
+    normalise = network.get_layer("normalise")
+    deviations = 5 * rng.standard_normal((20, network.input_shape[1]))
+    x = np.asarray(normalise.mean + normalise.variance**0.5 * deviations.astype(np.float32))
+
+    received, expected = (choose(name, path, about)[0].answer(x) for name in ("litert", "keras"))
+
+    np.testing.assert_allclose(received[0], expected[0], atol=1e-4)
+    np.testing.assert_allclose(received[1], expected[1], rtol=1e-4)
+    assert received[1].shape == (20,)
+    # Answers that are all the same would say nothing.
+    assert np.ptp(expected[0], axis=0).max() > 0.3
+
+
+def test_litert_path_is_the_models_whatever_dots_are_in_it() -> None:
+    assert model_file.litert_path(Path("models/my.best.v3.keras")) == Path("models/my.best.v3.tflite")
+
+
+@pytest.fixture
+def own(model_with_litert: Model) -> Path:
+    """A v1 with its LiteRT file that a test may spoil."""
+    for file in (model_with_litert("v1"), model_file.litert_path(model_with_litert("v1"))):
+        shutil.copy(file, file.name)
+    return Path("v1.keras")
+
+
+def test_read_litert_gives_the_bytes_that_the_metadata_name(own: Path) -> None:
+    about = model_file.inspect(own)
+
+    assert model_file.read_litert(own, about) == Path("v1.tflite").read_bytes()
+
+    # A model that was saved without one has none, whatever is beside it.
+    with pytest.raises(ModelFileError, match=r"v1\.keras has no LiteRT file\. Train it again"):
+        model_file.read_litert(own, replace(about, litert=None))
+
+
+def change_a_byte(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def replace_by(make: Callable[[Path], object]) -> Callable[[Path], None]:
+    def spoil(file: Path) -> None:
+        file.unlink()
+        make(file)
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (change_a_byte, r"the LiteRT file v1\.tflite does not belong to v1\.keras\. Train it again"),
+        # A terabyte that takes no room on the disk, and must take none in memory.
+        (lambda file: os.truncate(file, 2**40), "does not belong to"),
+        (lambda file: file.write_bytes(b""), "does not belong to"),
+        (Path.unlink, r"the LiteRT file v1\.tflite cannot be read: no such file or directory"),
+        (replace_by(Path.mkdir), r"the LiteRT file v1\.tflite cannot be read: is a directory"),
+        # Nobody writes to it, so that waiting for it would be for ever.
+        (replace_by(os.mkfifo), r"the LiteRT file v1\.tflite cannot be read: not a regular file"),
+    ],
+)
+def test_read_litert_refuses_a_file_that_is_not_what_it_was(
+    own: Path, spoil: Callable[[Path], Any], reason: str
+) -> None:
+    spoil(model_file.litert_path(own))
+
+    with pytest.raises(ModelFileError, match=reason):
+        model_file.read_litert(own, model_file.inspect(own))
+
+
+@pytest.fixture
+def export_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
+    """Have Keras export this, with talk on stderr, without the seconds it takes."""
+
+    def set_content(content: bytes) -> None:
+        def export(_self: object, path: Path, **_: object) -> None:
+            os.write(2, b"INFO: talk of a library\n")
+            path.write_bytes(content)
+
+        monkeypatch.setattr(load_keras().Model, "export", export)
+
+    return set_content
+
+
+def test_write_litert_returns_the_hash_of_the_file_and_says_nothing(
+    network: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    digest = model_file.write_litert(training.with_distance(network[0]), Path("new/v1.tflite"))
+
+    assert digest == hashlib.sha256(Path("new/v1.tflite").read_bytes()).hexdigest()
+    assert names("new") == ["v1.tflite"]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_write_litert_leaves_the_old_file_where_litert_does_not_take_the_new_one(
+    network: Any, export_as: Callable[[bytes], None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    export_as(b"no model at all")
+    Path("v1.tflite").write_bytes(b"the old one")
+
+    with pytest.raises(ModelFileError, match=r"cannot be converted to LiteRT: .*not a valid Flatbuffer"):
+        model_file.write_litert(network[0], Path("v1.tflite"))
+
+    assert Path("v1.tflite").read_bytes() == b"the old one"
+    assert names() == ["v1.tflite"]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_write_litert_leaves_the_old_file_on_a_full_disk(
+    own: Path, network: Any, export_as: Callable[[bytes], None], full_disk: None
+) -> None:
+    before = model_file.litert_path(own).read_bytes()
+    export_as(before)
+
+    with pytest.raises(AccessError, match=r"cannot write v1\.tflite: no space left on device"):
+        model_file.write_litert(network[0], model_file.litert_path(own))
+
+    assert model_file.litert_path(own).read_bytes() == before
+    assert names() == ["v1.keras", "v1.tflite"]
+
+
+@pytest.fixture
+def train(
+    write_clip: Callable[..., Path], capfd: pytest.CaptureFixture[str], fitted: list[Fitted]
+) -> Callable[[], str]:
+    """Train a v1 on four clips; return what is said on stderr."""
+    for label, f0 in (("happy", 200), ("sad", 90)):
+        for i in range(2):
+            write_clip(f"data/{label}/{i}.wav", seconds=0.4, f0=f0 + i)
+
+    def call() -> str:
+        code = app.run(["train", "--version", "v1", "--split", "none", "--jobs", "1"])
+        err = capfd.readouterr().err
+        assert code == 0, err
+        return err
+
+    return call
+
+
+def test_train_writes_a_litert_file_that_answers(train: Callable[[], str]) -> None:
+    assert "warning" not in train()
+
+    predictor = Predictor.open("models/v1.keras", runtime="litert")
+    answers = list(predictor.predict(["data/happy/0.wav", "data/sad/0.wav"]))
+    assert [answer.label for answer in answers] == ["happy", "sad"]  # type: ignore[union-attr]
+
+
+def test_train_keeps_a_model_that_cannot_have_a_litert_file_and_says_so(
+    train: Callable[[], str], export_as: Callable[[bytes], None]
+) -> None:
+    Path("models").mkdir()
+    Path("models/v1.tflite").write_bytes(b"of an earlier model")
+    export_as(b"no model at all")
+
+    (warning,) = (line for line in train().splitlines() if line.startswith("warning: "))
+
+    assert warning.startswith("warning: the network cannot be converted to LiteRT: ")
+    assert warning.endswith(". predict will run it with Keras, which takes longer to start")
+    assert model_file.inspect("models/v1.keras").litert is None
+    predictor = Predictor.open("models/v1.keras")
+    assert (predictor.runtime, predictor.slow_because) == ("keras", "models/v1.keras has no LiteRT file")
+
+
+def test_train_keeps_a_model_whose_litert_file_cannot_be_written(train: Callable[[], str]) -> None:
+    Path("models/v1.tflite").mkdir(parents=True)
+
+    assert "warning: cannot write models/v1.tflite: is a directory. predict will run it with Keras" in train()
+
+    assert model_file.inspect("models/v1.keras").labels == ("happy", "sad")

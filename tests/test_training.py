@@ -1,19 +1,25 @@
-"""Networks learn what can be learned, repeat themselves with a seed, and learn nothing from watched sets."""
+"""Trainings learn, repeat themselves with a seed, and go on after a kill; v1 and v2 among them."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import built, told
 
 from speechemo_cli.config import TrainConfig
-from speechemo_cli.errors import ConfigError, SpeechemoError
+from speechemo_cli.errors import AccessError, ConfigError, SpeechemoError
 from speechemo_cli.evaluation.metrics import apply_temperature
-from speechemo_cli.models import VERSIONS, training, version_module
+from speechemo_cli.models import VERSIONS, training, v3, version_module
 from speechemo_cli.models.keras_backend import load_keras
-from speechemo_cli.models.training import Rows
+from speechemo_cli.models.training import Checkpoint, Rows
+
+PRESETS = {version: version_module(version).PRESET for version in VERSIONS}
 
 
 def blobs(rng: np.random.Generator, n: int = 120, dim: int = 40) -> Rows:
@@ -30,104 +36,93 @@ def part(rows: Rows, at: slice) -> Rows:
     return Rows(*(values[at] for values in rows))
 
 
-def short(version: str, **changes: object) -> object:
-    return replace(version_module(version).PRESET, epochs=40, **changes)
-
-
 @pytest.mark.parametrize("version", ["v1", "v2"])
-def test_every_version_learns_separable_clouds(version: str, rng: np.random.Generator) -> None:
-    rows = blobs(rng, 180)
-
-    trained = training.fit(version, short(version), part(rows, slice(120)), 3, seed=1)
-
-    answers = training.predict(trained.model, rows.x[120:])
-    assert (answers.argmax(axis=1) == rows.targets[120:]).mean() > 0.9
-    assert answers.shape == (60, 3)
-    assert np.allclose(answers.sum(axis=1), 1.0, atol=1e-5)
-
-
-@pytest.mark.parametrize("version", ["v1", pytest.param("v2", marks=pytest.mark.slow)])
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
+def test_fit_learns_separable_clouds_but_not_from_rows_of_weight_zero(
     version: str, rng: np.random.Generator
 ) -> None:
-    rows = blobs(rng)
-    preset = replace(short(version), epochs=3)
+    rows = blobs(rng, 220)
+    targets, weights = rows.targets.copy(), rows.weights.copy()
+    # A third of what is trained on says the opposite of the rest.
+    targets[100:160], weights[100:160] = (targets[100:160] + 1) % 3, 0
+    train = part(Rows(rows.x, targets, weights), slice(160))
 
-    first, again, other = (
-        training.predict(training.fit(version, preset, rows, 3, seed=seed).model, rows.x)
-        for seed in (7, 7, 8)
+    model = training.fit(version, replace(PRESETS[version], epochs=20), train, 3, seed=1).model
+
+    answers = training.predict(model, rows.x[100:])
+    assert (answers.argmax(axis=1) == rows.targets[100:]).mean() > 0.9
+    assert answers.shape == (120, 3)
+    assert np.allclose(answers.sum(axis=1), 1.0, atol=1e-5)
+    # The statistics are those of the training clips.
+    layer, to_numpy = model.get_layer("normalise"), load_keras().ops.convert_to_numpy
+    assert np.allclose(to_numpy(layer.mean).ravel(), train.x.mean(axis=0), rtol=1e-4)
+    assert np.allclose(to_numpy(layer.variance).ravel(), train.x.var(axis=0), rtol=1e-3)
+
+
+def test_fit_repeats_itself_with_a_seed_and_measures_watched_sets_without_learning_from_them(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, new = blobs(rng, 80), blobs(rng, 7)
+    preset = replace(PRESETS["v1"], epochs=2)
+    reported: list[tuple[int, int, list[str]]] = []
+    alone, other = (training.fit("v1", preset, rows, 3, seed=seed) for seed in (7, 8))
+    measured, measure = [], training.measure
+    monkeypatch.setattr(training, "measure", lambda *of: measured.append(len(of[1])) or measure(*of))
+    monkeypatch.setattr(training, "_WATCHED_ROWS", 25)
+
+    again = training.fit(
+        "v1",
+        preset,
+        rows,
+        3,
+        seed=7,
+        watch={"new": (new.x, new.targets), "none": (new.x[:0], new.targets[:0])},
+        on_epoch=lambda done, total, values: reported.append((done, total, sorted(values))),
     )
 
-    assert np.array_equal(first, again)
-    assert not np.allclose(first, other)
+    first, second, third = (training.predict(each.model, new.x) for each in (alone, again, other))
+    assert np.array_equal(first, second)
+    assert not np.allclose(first, third)
+    names = ["new_accuracy", "new_loss", "train_accuracy", "train_loss"]
+    assert reported == [(1, 2, names), (2, 2, names)]
+    assert measured == [25, 7, 25, 7]  # of the training clips a part
+    assert {name: len(values) for name, values in again.history.items()} == dict.fromkeys(names, 2)
+    loss, accuracy = measure(second, new.targets)
+    assert again.history["new_accuracy"][-1] == accuracy
+    assert again.history["new_loss"][-1] == pytest.approx(loss)
 
 
-@pytest.mark.parametrize("version", ["v1", "v2"])
-def test_the_statistics_are_those_of_the_training_clips(version: str, rng: np.random.Generator) -> None:
-    rows = blobs(rng)
+def test_fit_stops_where_the_loss_is_no_number(rng: np.random.Generator) -> None:
+    rows = blobs(rng, 60)
+    rows.x[0, 0] = np.nan
 
-    model = training.fit(version, replace(short(version), epochs=1), rows, 3, seed=0).model
-
-    layer = model.get_layer("normalise")
-    keras = load_keras()
-    assert np.allclose(keras.ops.convert_to_numpy(layer.mean).ravel(), rows.x.mean(axis=0), rtol=1e-4)
-    assert np.allclose(keras.ops.convert_to_numpy(layer.variance).ravel(), rows.x.var(axis=0), rtol=1e-3)
+    with pytest.raises(SpeechemoError, match="the loss is nan after epoch 1"):
+        training.fit("v1", PRESETS["v1"], rows, 3, seed=0)
 
 
 def test_v2_is_v1_with_batch_normalization_and_dropout_of_0_4() -> None:
     kinds = {
-        version: [
-            type(layer).__name__
-            for layer in version_module(version).build((40,), 8, version_module(version).PRESET).layers
-        ]
-        for version in ("v1", "v2")
+        version: [type(layer).__name__ for layer in version_module(version).build((40,), 8, preset).layers]
+        for version, preset in PRESETS.items()
     }
 
     assert "BatchNormalization" not in kinds["v1"]
     assert "BatchNormalization" in kinds["v2"]
-    assert version_module("v1").PRESET.epochs == 50
-    assert version_module("v2").PRESET.epochs == 100
-    assert version_module("v2").PRESET.dropout == 0.4
+    assert (PRESETS["v1"].epochs, PRESETS["v2"].epochs) == (50, 100)
+    assert PRESETS["v2"].dropout == 0.4
 
 
-def test_watched_sets_are_measured_and_change_nothing(rng: np.random.Generator) -> None:
-    rows = blobs(rng)
-    preset = replace(short("v1"), epochs=3)
+def test_preset_gives_way_to_the_config_and_only_v3_is_calibrated_by_itself() -> None:
+    preset = PRESETS["v2"].with_config(TrainConfig(epochs=7, dropout=0.0))
 
-    alone = training.fit("v1", preset, part(rows, slice(80)), 3, seed=1)
-    watched = training.fit(
-        "v1", preset, part(rows, slice(80)), 3, seed=1, watch={"new": (rows.x[80:], rows.targets[80:])}
-    )
-
-    assert np.array_equal(training.predict(alone.model, rows.x), training.predict(watched.model, rows.x))
-    assert len(watched.history["new_accuracy"]) == len(watched.history["train_loss"]) == 3
-    loss, accuracy = training.measure(training.predict(watched.model, rows.x[80:]), rows.targets[80:])
-    assert watched.history["new_accuracy"][-1] == accuracy
-    assert watched.history["new_loss"][-1] == pytest.approx(loss)
+    assert (preset.epochs, preset.dropout, preset.batch_size) == (7, 0.0, PRESETS["v2"].batch_size)
+    assert [version for version, preset in PRESETS.items() if preset.calibrate] == ["v3"]
+    assert PRESETS["v1"].with_config(TrainConfig(calibrate=True)).calibrate
+    assert not PRESETS["v3"].with_config(TrainConfig(calibrate=False)).calibrate
 
 
-def test_every_epoch_is_reported(rng: np.random.Generator) -> None:
-    rows = blobs(rng)
-    seen: list[tuple[int, int]] = []
-
-    training.fit(
-        "v1",
-        replace(short("v1"), epochs=3),
-        rows,
-        3,
-        0,
-        on_epoch=lambda n, total, _: seen.append((n, total)),
-    )
-
-    assert seen == [(1, 3), (2, 3), (3, 3)]
-
-
-def test_a_loss_that_is_no_number_stops_the_training(rng: np.random.Generator) -> None:
-    rows = blobs(rng)
-    rows.x[0, 0] = np.nan
-
-    with pytest.raises(SpeechemoError, match="the loss is nan after epoch 1"):
-        training.fit("v1", short("v1"), rows, 3, seed=0)
+def test_version_module_names_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="version is 'v9', expected one of v1, v2, v3"):
+        version_module("v9")
 
 
 def test_measure_is_cross_entropy_and_accuracy() -> None:
@@ -139,33 +134,6 @@ def test_measure_is_cross_entropy_and_accuracy() -> None:
     assert accuracy == pytest.approx(2 / 3)
 
 
-def test_the_config_lies_over_the_preset() -> None:
-    preset = version_module("v2").PRESET.with_config(TrainConfig(epochs=7, dropout=0.0))
-
-    assert (preset.epochs, preset.dropout) == (7, 0.0)
-    assert preset.batch_size == version_module("v2").PRESET.batch_size
-
-
-def test_only_v3_is_calibrated_unless_the_config_says_otherwise() -> None:
-    presets = {version: version_module(version).PRESET for version in VERSIONS}
-
-    assert {version for version, preset in presets.items() if preset.calibrate} == {"v3"}
-    assert presets["v1"].with_config(TrainConfig(calibrate=True)).calibrate
-    assert not presets["v3"].with_config(TrainConfig(calibrate=False)).calibrate
-
-
-def test_a_row_of_weight_zero_is_not_learned_from(rng: np.random.Generator) -> None:
-    rows = blobs(rng)
-    # The last third says the opposite of the rest.
-    targets = rows.targets.copy()
-    targets[80:] = (targets[80:] + 1) % 3
-    weights = np.r_[np.ones(80), np.zeros(40)].astype(np.float32)
-
-    model = training.fit("v1", short("v1"), Rows(rows.x, targets, weights), 3, seed=1).model
-
-    assert (training.predict(model, rows.x[80:]).argmax(axis=1) == rows.targets[80:]).mean() > 0.9
-
-
 def test_rows_of_lays_copies_behind_their_clip_with_its_weight(rng: np.random.Generator) -> None:
     data = told(rng, speakers=3, clips=1)
     sung = tuple(replace(e, clip=replace(e.clip, song=i < 3)) for i, e in enumerate(data.examples))
@@ -173,8 +141,8 @@ def test_rows_of_lays_copies_behind_their_clip_with_its_weight(rng: np.random.Ge
     data = replace(data, examples=sung, others={"augment": copies})
     at = np.array([5, 1])
 
-    plain = training.rows_of(data, at, version_module("v1").PRESET)
-    rows = training.rows_of(data, at, version_module("v3").PRESET)
+    plain = training.rows_of(data, at, PRESETS["v1"])
+    rows = training.rows_of(data, at, PRESETS["v3"])
 
     np.testing.assert_array_equal(plain.x, data.x[at])
     np.testing.assert_array_equal(rows.x, [data.x[5], *copies[5], data.x[1], *copies[1]])
@@ -183,30 +151,32 @@ def test_rows_of_lays_copies_behind_their_clip_with_its_weight(rng: np.random.Ge
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_with_distance_adds_the_mean_square_of_z_scores(version: str, rng: np.random.Generator) -> None:
+def test_with_distance_adds_the_mean_square_of_z_scores(
+    version: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     x = rng.normal(500, 30, (50, 40)).astype(np.float32)
     model = built(version, x, 3)
-    far = rng.normal(400, 60, (5, 40)).astype(np.float32)
+    both = np.concatenate([x, rng.normal(400, 60, (5, 40)).astype(np.float32)])
 
-    answers, distances = training.predict(training.with_distance(model), np.concatenate([x, far]))
+    answers, distances = training.predict(training.with_distance(model), both)
 
-    z = (np.concatenate([x, far]).astype(np.float64) - x.mean(axis=0)) / x.std(axis=0)
+    z = (both.astype(np.float64) - x.mean(axis=0)) / x.std(axis=0)
     np.testing.assert_allclose(distances, np.square(z).mean(axis=1, keepdims=True), rtol=1e-3)
     assert distances[:50].mean() == pytest.approx(1, rel=1e-3)
-    np.testing.assert_array_equal(answers, training.predict(model, np.concatenate([x, far])))
+    np.testing.assert_array_equal(answers, training.predict(model, both))
+    # Predictions do not depend on the batches.
+    monkeypatch.setattr(training, "_PREDICT_CLIPS", 7)
+    np.testing.assert_allclose(training.predict(model, both), answers, atol=1e-6)
 
 
-@pytest.mark.parametrize("temperature", [0.5, 3.0])
-@pytest.mark.parametrize("version", ["v1", "v3"])
-def test_divided_logits_answer_as_a_temperature_on_the_answers(
+@pytest.mark.parametrize(("version", "temperature"), [("v1", 0.5), ("v3", 3.0)])
+def test_divide_logits_answers_as_a_temperature_on_the_answers(
     version: str, temperature: float, rng: np.random.Generator
 ) -> None:
     x = rng.normal(0, 5, (6, 40)).astype(np.float32)
     model = built(version, x, 3)
-    for layer in model.layers:
-        if layer.name.startswith("emotion"):
-            leaning = np.array([0.5, -1.0, 2.0])  # a network that leans somewhere
-            layer.bias.assign(np.broadcast_to(leaning, layer.bias.shape))
+    bias = model.get_layer("emotion").bias
+    bias.assign(np.broadcast_to([0.5, -1.0, 2.0], bias.shape))  # a network that leans somewhere
     before = training.predict(model, x)
 
     training.divide_logits(model, temperature)
@@ -216,31 +186,146 @@ def test_divided_logits_answer_as_a_temperature_on_the_answers(
     assert np.abs(after - before).max() > 0.01
 
 
-def test_an_unknown_version_names_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="version is 'v9', expected one of v1, v2, v3"):
-        version_module("v9")
+# --- checkpoints --------------------------------------------------------------------------------------
+
+PATH = Path("runs/state.npz")
+PRESET = replace(v3.PRESET, epochs=3, batch_size=8)
 
 
-def test_a_large_set_is_watched_in_part(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = blobs(rng)
-    monkeypatch.setattr(training, "_WATCHED_ROWS", 25)
-    measured = []
-    monkeypatch.setattr(training, "measure", lambda p, t: measured.append(len(t)) or (0.0, 0.0))
-
-    training.fit(
-        "v1", replace(short("v1"), epochs=1), rows, 3, seed=0, watch={"new": (rows.x[:7], rows.targets[:7])}
-    )
-
-    assert measured == [25, 7]
-
-
-def test_predictions_do_not_depend_on_the_batches(
-    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+def test_fit_ends_after_kills_with_the_weights_of_a_training_without_a_break(
+    rng: np.random.Generator,
 ) -> None:
-    rows = blobs(rng)
-    model = training.fit("v1", replace(short("v1"), epochs=1), rows, 3, seed=0).model
-    whole = training.predict(model, rows.x)
+    x = rng.normal(-12, 4, (24, 10)).astype(np.float32)
+    rows = Rows(x, np.arange(24) % 3, rng.choice([0.5, 1.0], 24).astype(np.float32))
+    reported: list[int] = []
 
-    monkeypatch.setattr(training, "_PREDICT_CLIPS", 7)
+    def fit(checkpoint: Checkpoint | None, killed_after: int = 0) -> training.Training:
+        def on_epoch(done: int, _total: int, _values: object) -> None:
+            reported.append(done)
+            if done == killed_after:
+                raise KeyboardInterrupt
 
-    np.testing.assert_allclose(training.predict(model, rows.x), whole, atol=1e-6)
+        return training.fit("v3", PRESET, rows, 3, seed=4, on_epoch=on_epoch, checkpoint=checkpoint)
+
+    whole = fit(None)
+    reported.clear()
+    for epochs in (1, 3):
+        with pytest.raises(KeyboardInterrupt):
+            fit(Checkpoint(PATH, every_s=0), killed_after=epochs)
+    assert reported == [1, 2, 3]
+
+    resumed = fit(Checkpoint(PATH, every_s=0))
+
+    assert reported == [1, 2, 3]
+    weights = zip(resumed.model.get_weights(), whole.model.get_weights(), strict=True)
+    assert all(np.array_equal(one, other) for one, other in weights)
+    assert resumed.history == whole.history
+    assert list(PATH.parent.iterdir()) == [PATH]  # until the network is in a file
+
+
+def compiled(width: int = 6) -> Any:
+    """A network with the optimizer of v3, ready to be trained."""
+    keras = load_keras()
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(width, activation="relu"), keras.layers.Dense(3)]
+    )
+    v3.compile_model(model, PRESET, steps=3)
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def test_checkpoint_brings_weights_optimizer_and_history_back(rng: np.random.Generator) -> None:
+    model, again = compiled(), compiled()
+    for variable in [*model.trainable_variables, *model.optimizer.variables]:
+        variable.assign(rng.integers(0, 9, variable.shape))
+    history = {"train_loss": [1.5, 0.1 + 0.2]}
+    Checkpoint(PATH, every_s=0).keep(model, 2, history)
+
+    assert Checkpoint(PATH).restore(again) == (2, history)
+
+    states = ([*one.variables, *one.optimizer.variables] for one in (model, again))
+    assert all(np.array_equal(a.numpy(), b.numpy()) for a, b in zip(*states, strict=True))
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """What a checkpoint of a network with weights of 7 holds."""
+    model, path = compiled(), tmp_path_factory.mktemp("runs") / "state.npz"
+    model.layers[0].set_weights([np.full((4, 6), 7.0), np.full(6, 7.0)])
+    Checkpoint(path, every_s=0).keep(model, 2, {"train_loss": [1.0, 2.0]})
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def fresh() -> Any:
+    return compiled()
+
+
+def cut(share: float) -> Any:
+    return lambda path: path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[content.index(4 * np.float32(7).tobytes())] ^= 0xFF
+    path.write_bytes(bytes(content))
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(cut(0), id="empty"),
+        pytest.param(cut(0.99), id="cut"),
+        pytest.param(flip, id="flipped"),
+        pytest.param(lambda path: Checkpoint(path, every_s=0).keep(compiled(width=5), 2, {}), id="shapes"),
+        pytest.param(lambda path: np.savez(path, something=np.arange(3)), id="foreign"),
+        pytest.param(pipe, id="pipe"),
+        pytest.param(lambda path: path.write_text("text"), id="text"),
+        pytest.param(Path.unlink, id="gone"),
+    ],
+)
+def test_checkpoint_that_does_not_fit_means_a_fresh_start(damage: Any, kept: bytes, fresh: Any) -> None:
+    before = fresh.get_weights()
+    PATH.parent.mkdir()
+    PATH.write_bytes(kept)
+    damage(PATH)
+
+    assert Checkpoint(PATH).restore(fresh) == (0, {})
+
+    assert all(np.array_equal(a, b) for a, b in zip(fresh.get_weights(), before, strict=True))
+    assert fresh.optimizer.iterations == 0
+
+
+def test_checkpoint_is_written_no_more_often_than_asked_and_counts_the_time_before_a_break(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    model, checkpoint = compiled(), Checkpoint(PATH, every_s=20)
+
+    for at, epochs, exists in ((119.0, 1, False), (130.0, 2, True), (140.0, 3, True)):
+        now[0] = at
+        checkpoint.keep(model, epochs, {})
+        assert checkpoint.exists() == exists
+
+    now[0] = 1000.0
+    after = Checkpoint(PATH)
+    assert after.restore(model) == (2, {})
+    now[0] = 1007.0
+    assert after.seconds == 37
+    after.drop()
+    after.drop()  # can be done twice
+    assert not after.exists()
+
+
+def test_checkpoint_that_cannot_be_written_is_an_access_error() -> None:
+    Path("runs").write_text("in the way")
+
+    with pytest.raises(AccessError, match=r"cannot write runs/state\.npz"):
+        Checkpoint(PATH, every_s=0).keep(compiled(), 1, {})

@@ -243,7 +243,7 @@ class ModelResult:
 
 def score_model(model: Any, metadata: ModelMetadata, data: Dataset) -> ModelResult:
     """Score a model on labelled clips, by what it was trained on; `data` must have the model's labels."""
-    contents, samples = metadata.trained_on(), metadata.trained_on_samples()
+    contents, samples = (set(metadata.data.get(part, ())) for part in ("train", "train_samples"))
     exact = [example.sha256 in contents or example.key in samples for example in data.examples]
     trained = {data.examples[i] for i in np.flatnonzero(exact)}
     copies = {other for pair in data.near_copies for one, other in (pair, pair[::-1]) if one in trained}

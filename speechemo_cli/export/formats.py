@@ -129,21 +129,10 @@ def _erfc(graph: Any, node: Any, _name: str, _args: Any) -> None:
 
 
 def _open_litert(path: Path) -> Answer:
-    """Run it as LiteRT does, each waveform at its own length."""
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(model_content=path.read_bytes())
-    (into,), (out,) = interpreter.get_input_details(), interpreter.get_output_details()
-
-    def answer(waveform: Samples) -> Samples:
-        interpreter.resize_tensor_input(into["index"], waveform.shape)
-        interpreter.allocate_tensors()
-        interpreter.set_tensor(into["index"], waveform)
-        interpreter.invoke()
-        probabilities: Samples = interpreter.get_tensor(out["index"])
-        return probabilities
-
-    return answer
+    runner = Interpreter(model_content=path.read_bytes()).get_signature_runner(_SIGNATURE)
+    return lambda waveform: runner(**{INPUT: waveform})[_OUTPUT]
 
 
 def _open_onnx(path: Path) -> Answer:
@@ -154,18 +143,11 @@ def _open_onnx(path: Path) -> Answer:
 
 
 def _open_savedmodel(path: Path) -> Answer:
-    """Run it as TensorFlow does, without Keras."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(path)
-
-    def answer(waveform: Samples) -> Samples:
-        # The variables live as long as `loaded` does, not its signature.
-        answers = loaded.signatures[_SIGNATURE](**{INPUT: tf.constant(waveform)})
-        probabilities: Samples = answers[_OUTPUT].numpy()
-        return probabilities
-
-    return answer
+    # The variables live as long as `loaded` does, not its signature.
+    return lambda waveform: loaded.signatures[_SIGNATURE](**{INPUT: tf.constant(waveform)})[_OUTPUT].numpy()
 
 
 @dataclass(frozen=True)

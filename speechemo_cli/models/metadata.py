@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from speechemo_cli.config import Config
 from speechemo_cli.corpus.labels import MAX_LABELS, is_label
@@ -13,6 +13,9 @@ from speechemo_cli.errors import ConfigError
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.models import VERSIONS, version_module
 from speechemo_cli.models.archive import HOSTILE, METADATA, UnfitError, short
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Samples that are transformed and numbers that are kept for a second of a clip, and numbers in a filter
 # bank. The features of v1 and v2 take 88,200, 5,513 and 262,144; much more makes a short clip a long wait.
@@ -33,8 +36,9 @@ class ModelMetadata:
     epochs: int
     # Of Python and the libraries that trained it.
     versions: dict[str, str] = field(default_factory=dict)
-    # Hashes of the clips by the part they played: `model_file.PARTS_OF_DATA`. Ids of the speakers it was
-    # trained on: `speakers`. Numbers of clips: `corpora`, and by label `clips`. The length of the longest:
+    # Hashes of the clips by the part they played: `model_file.PARTS_OF_DATA` (`train_samples`: of the decoded
+    # samples, missing in older files). Ids of the speakers it was trained on: `speakers`. Numbers of clips:
+    # `corpora`, and by label `clips`. The length of the longest:
     # `longest_s`. Whether all are named as RAVDESS names its own: `ravdess`.
     data: dict[str, Any] = field(default_factory=dict)
     # Scores on the held-out clips, as `train` printed them.
@@ -62,14 +66,6 @@ class ModelMetadata:
         """Return this run's config with the feature part the model was trained with."""
         return replace(config, mfcc=self.resolved_config().mfcc)
 
-    def trained_on(self) -> frozenset[str]:
-        """Content hashes of the training clips."""
-        return frozenset(self.data.get("train", ()))
-
-    def trained_on_samples(self) -> frozenset[str]:
-        """Hashes of the decoded samples of the training clips; empty where an older file has none."""
-        return frozenset(self.data.get("train_samples", ()))
-
     @classmethod
     def from_document(cls, document: dict[str, Any], sha256: str) -> ModelMetadata:
         """Read what `speechemo.json` holds, whose SHA-256 is given.
@@ -77,7 +73,7 @@ class ModelMetadata:
         Raises UnfitError where a value is of the wrong kind, or belongs to another version of the network
         or the features.
         """
-        where = _misfit(document, _KINDS, "")
+        where = next(_misfits(document, _KINDS, ""), None)
         if where is not None:
             raise UnfitError(f"is damaged: {METADATA} does not fit ({short(where)})")
         known = {key: document[key] for key in cls.__dataclass_fields__ if key in document}
@@ -206,29 +202,19 @@ _KINDS = {
 }
 
 
-def _misfit(value: Any, kind: Any, where: str) -> str | None:
-    """Say where a value is not of its kind; None where all is well."""
+def _misfits(value: Any, kind: Any, where: str) -> Iterator[str]:
+    """Say where values are not of their kind."""
     if isinstance(kind, tuple):
-        return None if value is None else _misfit(value, kind[0], where)
-    if isinstance(kind, list):
-        if not isinstance(value, list):
-            return where
-        inner = ((one, kind[0], where) for one in value)
-    elif isinstance(kind, dict):
-        if not isinstance(value, dict):
-            return where
-        inner = _named(value, kind, where)
-    else:
-        return None if kind(value) else where
-    return next((found for one in inner if (found := _misfit(*one)) is not None), None)
-
-
-def _named(value: dict[str, Any], kinds: dict[str, Any], where: str) -> Any:
-    """Yield what is in an object, with the kind it has to be of."""
-    for name, kind in kinds.items():
-        if name == "*":
-            yield from ((one, kind, f"{where}.{key}".lstrip(".")) for key, one in value.items())
-            continue
-        key = name.removesuffix("?")
-        if key in value or key == name:
-            yield value.get(key), kind, f"{where}.{key}".lstrip(".")
+        if value is not None:
+            yield from _misfits(value, kind[0], where)
+    elif isinstance(kind, list) and isinstance(value, list):
+        for one in value:
+            yield from _misfits(one, kind[0], where)
+    elif isinstance(kind, dict) and isinstance(value, dict):
+        for name, inner in kind.items():
+            key = name.removesuffix("?")
+            found = {key: value.get(key)} if key in value or key == name else {}
+            for each, one in (value if name == "*" else found).items():
+                yield from _misfits(one, inner, f"{where}.{each}".lstrip("."))
+    elif isinstance(kind, list | dict) or not kind(value):
+        yield where

@@ -124,7 +124,7 @@ def fit(
             on_epoch(epoch + 1, preset.epochs, values)
 
     trained.fit(
-        **network.batches(*rows, n_classes, preset, seed, epochs_done),
+        **network.batches(rows, n_classes, preset, seed, epochs_done),
         initial_epoch=epochs_done,
         epochs=preset.epochs,
         verbose=0,
@@ -296,21 +296,11 @@ def training_model(model: Any) -> Any:
 
 def compile_model(model: Any, preset: Preset, _steps: int) -> None:
     """Choose optimizer and loss of v1 and v2, in place: Adam at a constant rate."""
-    keras = load_keras()
-    model.compile(
-        optimizer=keras.optimizers.Adam(preset.learning_rate),
-        loss="sparse_categorical_crossentropy",
-    )
+    adam = load_keras().optimizers.Adam(preset.learning_rate)
+    model.compile(optimizer=adam, loss="sparse_categorical_crossentropy")
 
 
-def batches(
-    x: Features,
-    targets: Targets,
-    weights: Features,
-    _n_classes: int,
-    preset: Preset,
-    _seed: int,
-    _epochs_done: int,
-) -> dict[str, Any]:
+def batches(rows: Rows, _n_classes: int, preset: Preset, _seed: int, _epochs_done: int) -> dict[str, Any]:
     """Return what `keras.Model.fit` is called with for v1 and v2: every clip once an epoch, by its weight."""
+    x, targets, weights = rows
     return {"x": x, "y": targets, "sample_weight": weights, "batch_size": preset.batch_size}

@@ -10,7 +10,7 @@ from speechemo_cli.models import Preset, training
 from speechemo_cli.models.keras_backend import load_keras
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from speechemo_cli.models.training import Rows
 
 PARTS = (training,)
 PRESET = Preset(
@@ -77,17 +77,10 @@ def compile_model(model: Any, preset: Preset, steps: int) -> None:
     )
 
 
-def batches(
-    x: NDArray[np.float32],
-    targets: NDArray[np.int64],
-    weights: NDArray[np.float32],
-    n_classes: int,
-    preset: Preset,
-    seed: int,
-    epochs_done: int,
-) -> dict[str, Any]:
+def batches(rows: Rows, n_classes: int, preset: Preset, seed: int, epochs_done: int) -> dict[str, Any]:
     """Return what `keras.Model.fit` is called with: clips drawn by their weights and mixed in pairs."""
     keras = load_keras()
+    x, targets, weights = rows
     one_hot = np.eye(n_classes, dtype=np.float32)[targets]
     share = np.cumsum(weights, dtype=np.float64)
     steps = training.steps_an_epoch(weights, preset.batch_size)
