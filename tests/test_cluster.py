@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import pytest
 import soundfile
 from conftest import harmonic
 
+from speechemo_cli.cli import app
 from speechemo_cli.config import Config
 from speechemo_cli.corpus.clips import Clip
 from speechemo_cli.errors import AccessError, ConfigError
@@ -47,54 +47,49 @@ reader.read_channels = lambda *given: time.sleep(0.05) or original(*given)
 """
 
 
-class Cluster:
-    """A scheduler on a free port of the loopback address, and workers of one thread each."""
+@contextmanager
+def scheduler(n_threads: int = 0) -> Iterator[str]:
+    """Run a scheduler in this process, with so many workers of one thread there: its address."""
+    from distributed import LocalCluster
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.address = f"tcp://127.0.0.1:{port}"
-        self._folder, self._stack = folder, stack
-        self._start("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
-        self.workers = []
-
-    def add_worker(self, planted: str = "") -> None:
-        folder = self._folder / f"worker{len(self.workers)}"
-        folder.mkdir()
-        (folder / "sitecustomize.py").write_text(planted)
-        given = ("--no-nanny", "--nthreads", "1", "--no-dashboard", "--local-directory", str(folder))
-        path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
-        self.workers.append(self._start("worker", self.address, *given, PYTHONPATH=path))
-
-    def _start(self, what: str, *arguments: str, **env: str) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", f"distributed.cli.dask_{what}", *arguments],
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, **env},
-        )
-        self._stack.callback(process.wait)
-        self._stack.callback(process.kill)
-        return process
+    given = {"n_workers": n_threads, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
+    with LocalCluster(host="127.0.0.1", protocol="tcp://", **given) as made:
+        yield made.scheduler_address
 
 
 @contextmanager
-def cluster_of(folder: Path, *planted: str) -> Iterator[Cluster]:
+def worker_processes(folder: Path, *planted: str) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """Run a scheduler, and a worker for each code, which it runs as it starts: address and workers."""
     from distributed import Client
 
     with ExitStack() as stack:
-        made = Cluster(folder, stack)
-        for code in planted:
-            made.add_worker(code)
-        with Client(made.address, timeout=60, set_as_default=False) as client:
+        address = stack.enter_context(scheduler())
+        workers = []
+        for i, code in enumerate(planted):
+            own = folder / f"worker{i}"
+            own.mkdir()
+            (own / "sitecustomize.py").write_text(code)
+            given = ("--no-nanny", "--nthreads", "1", "--no-dashboard", "--local-directory", str(own))
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "distributed.cli.dask_worker", address, *given],
+                stderr=subprocess.DEVNULL,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join([str(own), os.environ.get("PYTHONPATH", "")]),
+                },
+            )
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            workers.append(process)
+        with Client(address, timeout=60, set_as_default=False) as client:
             client.wait_for_workers(len(planted), timeout=60)
-        yield made
+        yield address, workers
 
 
 @pytest.fixture(scope="module")
-def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with cluster_of(tmp_path_factory.mktemp("cluster"), "", "") as made:
-        yield made
+def address() -> Iterator[str]:
+    with scheduler(n_threads=2) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -121,37 +116,48 @@ def assert_same(one: dict[str, StoredFeatures], other: dict[str, StoredFeatures]
 
 @pytest.fixture(scope="module")
 def here(clips: list[Clip], tmp_path_factory: pytest.TempPathFactory) -> dict[str, StoredFeatures]:
-    """What processes of this machine make of the clips."""
+    """What threads of this process make of the clips."""
     store = str(tmp_path_factory.mktemp("here"))
-    assert extract(clips, Config(store=store, jobs=2), ("mfcc",)).extracted == 60
+    with joblib.parallel_config("threading", n_jobs=2):
+        assert extract(clips, Config(store=store), ("mfcc",)).extracted == 60
     return stored(clips, store)
 
 
-def speechemo(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "speechemo_cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
+@pytest.fixture
+def data(clips: list[Clip]) -> str:
+    """The folder of the clips, as one of a corpus."""
+    Path("data").mkdir()
+    Path("data/angry").symlink_to(Path(clips[0].path).parent)
+    return "data"
+
+
+def test_extract_on_a_cluster_stores_what_is_computed_here(
+    address: str,
+    data: str,
+    clips: list[Clip],
+    here: dict[str, StoredFeatures],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code = app.run(
+        [
+            "extract",
+            data,
+            "--features",
+            "mfcc",
+            "--format",
+            "json",
+            "--backend",
+            "dask",
+            "--scheduler",
+            address,
+        ]
     )
 
-
-def test_extract_on_a_cluster_stores_what_processes_here_do(
-    two_workers: Cluster, clips: list[Clip], here: dict[str, StoredFeatures]
-) -> None:
-    data = Path(clips[0].path).parent
-    Path("data").mkdir()
-    Path("data/angry").symlink_to(data)
-
-    done = speechemo(
-        "extract", "data", "--features", "mfcc", "--format", "json",
-        *("--backend", "dask", "--scheduler", two_workers.address),
-    )  # fmt: skip
-
-    assert done.returncode == 3
-    assert "Traceback" not in done.stderr
-    assert "distributed" not in done.stderr
-    report = json.loads(done.stdout)
+    out, err = capsys.readouterr()
+    assert code == 3
+    assert "Traceback" not in err
+    assert "distributed" not in err
+    report = json.loads(out)
     assert (report["extracted"], [Path(one["path"]).name for one in report["failed"]]) == (60, ["bad.wav"])
     assert_same(stored(clips, "features"), here)
     assert len(list(Path("features").glob("mfcc-*/*.npz"))) > 1
@@ -159,51 +165,60 @@ def test_extract_on_a_cluster_stores_what_processes_here_do(
 
 
 def test_extract_honours_a_parallel_config(
-    two_workers: Cluster, clips: list[Clip], here: dict[str, StoredFeatures], monkeypatch: pytest.MonkeyPatch
+    address: str, clips: list[Clip], here: dict[str, StoredFeatures]
 ) -> None:
     from distributed import Client
 
     def steps(dask_scheduler: Any) -> int:
         return dask_scheduler.transition_counter
 
-    with Client(two_workers.address, set_as_default=False) as client:
+    with Client(address, set_as_default=False) as client:
         before = client.run_on_scheduler(steps)
         with joblib.parallel_config("dask", client=client):
             extract(clips, Config(store="features", jobs=2), ("mfcc",))
         assert client.run_on_scheduler(steps) > before
     assert_same(stored(clips, "features"), here)
 
-    with joblib.parallel_config("threading", n_jobs=2):
-        extract(clips, Config(store="threads", jobs=2), ("mfcc",))
-    assert_same(stored(clips, "threads"), here)
+
+@pytest.fixture
+def assert_predicts_as_here(clips: list[Clip], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    monkeypatch.setattr(cluster, "BATCH", 8)
+    monkeypatch.setattr(cluster, "_AHEAD", 1)
+    Path("list.txt").write_text("\n".join(clips[i % len(clips)].path for i in range(0, 7 * 30, 7)))
+    command = ["predict", "--files-from", "list.txt", "--quiet", "--output"]
+
+    def check(address: str) -> None:
+        assert app.run([*command, "here.jsonl"]) == 3
+        assert app.run([*command, "there.jsonl", "--backend", "dask", "--scheduler", address]) == 3
+        assert Path("there.jsonl").read_text() == Path("here.jsonl").read_text()
+        assert len(Path("there.jsonl").read_text().splitlines()) == 30
+
+    return check
 
 
 def test_predict_on_a_cluster_gives_the_answers_of_here_in_order(
-    two_workers: Cluster, clips: list[Clip]
+    address: str, assert_predicts_as_here: Callable[[str], None]
 ) -> None:
-    order = [clips[i % len(clips)].path for i in range(0, 7 * 150, 7)]
-    Path("list.txt").write_text("\n".join(order))
+    assert_predicts_as_here(address)
 
-    here = speechemo("predict", "--files-from", "list.txt", "--output", "here.jsonl")
-    there = speechemo(
-        "predict", "--files-from", "list.txt", "--output", "there.jsonl",
-        *("--backend", "dask", "--scheduler", two_workers.address),
-    )  # fmt: skip
 
-    assert (here.returncode, there.returncode) == (3, 3), there.stderr
-    assert Path("there.jsonl").read_text() == Path("here.jsonl").read_text()
-    assert len(Path("there.jsonl").read_text().splitlines()) == 150
+@pytest.mark.slow
+def test_predict_on_a_cluster_of_processes_gives_the_answers_of_here(
+    tmp_path: Path, assert_predicts_as_here: Callable[[str], None]
+) -> None:
+    with worker_processes(tmp_path, "", "") as (address, _):
+        assert_predicts_as_here(address)
 
 
 @pytest.mark.slow
 def test_extract_goes_on_when_a_worker_is_killed(
     tmp_path: Path, clips: list[Clip], here: dict[str, StoredFeatures]
 ) -> None:
-    with cluster_of(tmp_path, SLOW, SLOW) as made, cluster.connected(made.address):
+    with worker_processes(tmp_path, SLOW, SLOW) as (address, processes), cluster.connected(address):
 
         def kill(done: int, _: int) -> None:
             if done:
-                made.workers[0].kill()
+                processes[0].kill()
 
         report = extract(clips, Config(store="features"), ("mfcc",), kill)
 
@@ -212,13 +227,11 @@ def test_extract_goes_on_when_a_worker_is_killed(
 
 
 @pytest.mark.slow
-def test_extract_on_a_cluster_ends_at_once_on_ctrl_c(tmp_path: Path, clips: list[Clip]) -> None:
-    Path("data").mkdir()
-    Path("data/angry").symlink_to(Path(clips[0].path).parent)
-    with cluster_of(tmp_path, SLOW, SLOW) as made:
-        command = ["extract", "data", "-q", "--features", "mfcc", "--backend", "dask"]
+def test_extract_on_a_cluster_ends_at_once_on_ctrl_c(tmp_path: Path, data: str) -> None:
+    with worker_processes(tmp_path, SLOW, SLOW) as (address, _):
+        command = ["extract", data, "-q", "--features", "mfcc", "--backend", "dask"]
         process = subprocess.Popen(
-            [sys.executable, "-m", "speechemo_cli", *command, "--scheduler", made.address],
+            [sys.executable, "-m", "speechemo_cli", *command, "--scheduler", address],
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -240,7 +253,8 @@ def test_extract_on_a_cluster_ends_at_once_on_ctrl_c(tmp_path: Path, clips: list
 def test_extract_writes_here_what_a_worker_without_the_disk_has_computed(
     tmp_path: Path, clips: list[Clip], here: dict[str, StoredFeatures]
 ) -> None:
-    with cluster_of(tmp_path, NO_SHARED_DISK, NO_SHARED_DISK) as made, cluster.connected(made.address):
+    planted = (NO_SHARED_DISK, NO_SHARED_DISK)
+    with worker_processes(tmp_path, *planted) as (address, _), cluster.connected(address):
         report = extract(clips, Config(store="features"), ("mfcc",))
 
     assert report.extracted == 60
@@ -250,36 +264,40 @@ def test_extract_writes_here_what_a_worker_without_the_disk_has_computed(
 @pytest.mark.slow
 def test_connected_refuses_a_worker_of_another_version(tmp_path: Path) -> None:
     with (
-        cluster_of(tmp_path, "", OTHER_VERSION) as made,
+        worker_processes(tmp_path, "", OTHER_VERSION) as (address, _),
         pytest.raises(ConfigError, match=r"the worker tcp://127\.0\.0\.1:\d+ has speechemo 0\.0\.1 \(mfcc"),
-        cluster.connected(made.address),
+        cluster.connected(address),
     ):
         pass
 
 
-def test_extract_says_in_one_line_that_no_scheduler_answers(write_clip: Callable[..., Path]) -> None:
-    write_clip("data/sad/clip.wav")
-    began = time.monotonic()
-
-    done = speechemo("extract", "data", "--quiet", "--backend", "dask", "--scheduler", "tcp://127.0.0.1:9")
-
-    assert time.monotonic() - began < 30
-    assert done.returncode == AccessError.exit_code
-    (line,) = done.stderr.splitlines()
-    assert line == "error: no scheduler answers at tcp://127.0.0.1:9. Start one with: dask scheduler"
+NOBODY = "tcp://127.0.0.1:9"
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "code", "told"),
     [
-        (("--backend", "dask"), "--backend dask and --scheduler go together"),
-        (("--scheduler", "tcp://127.0.0.1:9"), "--backend dask and --scheduler go together"),
-        (("--backend", "dask", "--scheduler", "x:y:z"), "expected an address"),
+        (["--backend", "dask"], 2, "error: --backend dask and --scheduler go together"),
+        (["--scheduler", NOBODY], 2, "error: --backend dask and --scheduler go together"),
+        (["--backend", "dask", "--scheduler", "x:y:z"], 2, "error: --scheduler is 'x:y:z', expected an addr"),
+        (
+            ["--backend", "dask", "--scheduler", NOBODY],
+            AccessError.exit_code,
+            f"error: no scheduler answers at {NOBODY}. Start one with: dask scheduler",
+        ),
     ],
 )
-def test_extract_refuses_a_cluster_that_is_named_by_half(
-    options: tuple[str, ...], told: str, write_clip: Callable[..., Path]
+def test_extract_refuses_in_one_line_where_there_is_no_cluster(
+    options: list[str],
+    code: int,
+    told: str,
+    write_clip: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     write_clip("data/sad/clip.wav")
-    done = speechemo("extract", "data", "--quiet", *options)
-    assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+    monkeypatch.setattr(cluster, "_CONNECT_S", 1)
+
+    assert app.run(["extract", "data", "--quiet", *options]) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(told)
