@@ -1,45 +1,74 @@
-"""Holding out and scoring, on features that say the label or the speaker outright."""
+"""Holding out, scoring a model file and testing on other corpora, on features that say the label."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
-from conftest import Fitted, blurred, told, trained_with
+from conftest import TRAINING_LABELS, Fitted, blurred, told, trained_with
+from sklearn.metrics import accuracy_score, recall_score
 
 from speechemo_cli.corpus.clips import Clip
+from speechemo_cli.errors import DataError, LeakError, NoInputError
 from speechemo_cli.evaluation import holdout
-from speechemo_cli.evaluation.metrics import apply_temperature
+from speechemo_cli.evaluation.holdout import cross_corpus, leave_corpora_out, split_by_label
+from speechemo_cli.evaluation.metrics import apply_temperature, score
 from speechemo_cli.features.dataset import Dataset
 from speechemo_cli.models import training
-from speechemo_cli.models.training import Checkpoint
 
 
-def test_split_both_measures_known_and_new_voices_side_by_side(rng: np.random.Generator) -> None:
-    data = told(rng)
+def with_clips(data: Dataset, **changes: object) -> Dataset:
+    examples = tuple(replace(e, clip=replace(e.clip, **changes)) for e in data.examples)
+    return replace(data, examples=examples)
+
+
+def of_two_corpora(data: Dataset) -> Dataset:
+    """The first half of the clips of corpus a, the others of b."""
+    n = len(data.examples)
+    examples = (
+        replace(e, clip=replace(e.clip, corpus="ab"[2 * i >= n])) for i, e in enumerate(data.examples)
+    )
+    return replace(data, examples=tuple(examples))
+
+
+def test_train_with_holdout_measures_seen_and_unseen_speakers_side_by_side(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    data = of_two_corpora(blurred(rng))
 
     result = holdout.train_with_holdout("v1", data, trained_with())
 
-    assert result.seen is not None
-    assert result.new is not None
-    assert result.train.n + result.seen.n + result.new.n == len(data.examples)
-    assert len(result.holdout.new_speakers) == 1
-    assert result.new.n == 30
-    assert result.seen.accuracy > 0.9
-    assert result.new.accuracy > 0.9
-    assert set(result.metadata.history) == {
-        f"{p}_{m}" for p in ("train", "seen", "new") for m in ("accuracy", "loss")
-    }
+    def expected(at: np.ndarray) -> object:
+        return score(data.targets[at], training.predict(result.model, data.x[at]), data.labels)
+
+    parts = (result.holdout.train, result.holdout.seen, result.holdout.new)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(180))
+    assert (result.train, result.seen, result.new) == tuple(map(expected, parts))
+    trained, seen, new = ({data.examples[i].clip.speaker_id for i in at} for at in parts)
+    assert seen <= trained
+    assert new.isdisjoint(trained)
+    # One of the three speakers of each corpus stays out.
+    assert sorted(new) == sorted(result.holdout.new_speakers)
+    assert {corpus: scores.n for corpus, scores in result.new_by_corpus.items()} == {"a": 30, "b": 30}
+    told_of = result.metadata.data["corpora"]
+    assert sum(corpus["clips"] for corpus in told_of.values()) == result.train.n
+    assert {name: corpus["of_unknown_speakers"] for name, corpus in told_of.items()} == {"a": 0, "b": 0}
 
 
-def test_the_metadata_know_who_was_heard_and_what_was_held_out(rng: np.random.Generator) -> None:
+def test_train_with_holdout_writes_down_who_was_trained_on_and_score_model_reads_it(
+    rng: np.random.Generator,
+) -> None:
     data = told(rng)
 
-    metadata = holdout.train_with_holdout("v1", data, trained_with(epochs=1)).metadata
+    trained = holdout.train_with_holdout("v1", data, trained_with(epochs=2))
+    result = holdout.score_model(trained.model, trained.metadata, data)
 
+    metadata = trained.metadata
+    assert set(metadata.history) == {
+        f"{p}_{m}" for p in ("train", "seen", "new") for m in ("accuracy", "loss")
+    }
     parts = [set(metadata.data[name]) for name in ("train", "seen_speakers", "new_speakers")]
     assert set().union(*parts) == {example.sha256 for example in data.examples}
     assert sum(map(len, parts)) == len(data.examples)
@@ -47,39 +76,144 @@ def test_the_metadata_know_who_was_heard_and_what_was_held_out(rng: np.random.Ge
     assert metadata.data["train_samples"] == [samples[content] for content in metadata.data["train"]]
     assert len(metadata.data["speakers"]) == 5
     assert metadata.versions["keras"] >= "3.15.1"
-
-
-def test_what_is_tied_to_the_voice_holds_on_known_voices_alone(rng: np.random.Generator) -> None:
-    data = told(rng, by_voice=True)
-
-    result = holdout.train_with_holdout("v1", data, trained_with(epochs=60))
-
-    assert result.seen is not None
-    assert result.new is not None
-    assert result.seen.accuracy > result.new.accuracy + 0.2
-
-
-def test_split_none_holds_nothing_out(rng: np.random.Generator) -> None:
-    result = holdout.train_with_holdout("v1", told(rng), trained_with(split="none", epochs=1))
-
-    assert result.train.n == 180
-    assert result.seen is result.new is None
-
-
-def test_a_model_is_scored_apart_on_what_it_was_trained_on(rng: np.random.Generator) -> None:
-    data = told(rng)
-    trained = holdout.train_with_holdout("v1", data, trained_with())
-
-    result = holdout.score_model(trained.model, trained.metadata, data)
-
     # The same clips, so the same numbers as the training reported; unseen speakers come first.
-    assert {name: group.scores for name, group in result.groups.items()} == {
-        "unseen_speakers": trained.new,
-        "seen_speakers": trained.seen,
-        "trained_on": trained.train,
-    }
     assert list(result.groups) == ["unseen_speakers", "seen_speakers", "trained_on"]
+    assert [group.scores for group in result.groups.values()] == [trained.new, trained.seen, trained.train]
     assert result.groups["unseen_speakers"].whose == "data: 1 speaker, 30 clips"
+
+
+def test_train_with_holdout_counts_labels_songs_and_weights(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    data = with_clips(told(rng, speakers=3), corpus="ravdess")
+    sung = tuple(replace(e, clip=replace(e.clip, song=i < 30)) for i, e in enumerate(data.examples))
+    one_of_another = (replace(data.examples[0], clip=Clip("a", "happy")), *data.examples[1:])
+
+    result, mixed = (
+        holdout.train_with_holdout("v1", replace(data, examples=examples), trained_with(split="none"))
+        for examples in (sung, one_of_another)
+    )
+
+    assert result.train.n == 90
+    assert result.seen is result.new is None
+    # A third of each speaker's 30 clips has each label; the first speaker sings.
+    assert result.metadata.data["clips"] == {label: {"spoken": 20, "sung": 10} for label in data.labels}
+    assert result.metadata.parameters == 40 * 3 + 3 + 2 * 40 + 1  # of the answers and of the normalisation
+    assert result.metadata.data["ravdess"] is True
+    assert mixed.metadata.data["ravdess"] is False
+
+
+def test_train_with_holdout_tells_near_copies_of_held_out_clips_and_labels_without_a_clip(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    data = told(rng, speakers=2)
+    # Each speaker has a label that the other lacks, so whoever is held out takes one along.
+    own = {"s0": data.labels[0], "s1": data.labels[1]}
+    kept = [e.clip.label in (data.labels[2], own[e.clip.speaker]) for e in data.examples]
+    data = data.subset(np.flatnonzero(kept))
+    plain = holdout.train_with_holdout("v1", data, trained_with())
+    trained, held_out = (data.examples[at[0]] for at in (plain.holdout.train, plain.holdout.new))
+
+    result = holdout.train_with_holdout(
+        "v1", replace(data, near_copies=((held_out, trained),)), trained_with()
+    )
+
+    lost = own[plain.holdout.new_speakers[0]]
+    assert result.cautions == [
+        f"{lost} has no training clip, as all its speakers were held out",
+        "1 near copy of held-out clips stood in training: the figures are too good",
+    ]
+    assert result.to_dict()["untrained_labels"] == [lost]
+    assert result.to_dict()["n_near_copies"] == 1
+
+
+def test_train_with_holdout_corrects_by_a_temperature_from_its_training_clips_alone(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    data = blurred(rng, speakers=5)
+
+    result = holdout.train_with_holdout("v1", data, trained_with(calibrate=True))
+    calls = list(fitted)
+    plain = holdout.train_with_holdout("v1", data, trained_with(calibrate=False))
+
+    assert result.calibration is not None
+    assert plain.calibration is plain.metadata.temperature is plain.metadata.unlike is None
+    assert result.metadata.temperature == result.calibration.temperature > 1.5
+    expected = apply_temperature(training.predict(plain.model, data.x), result.metadata.temperature)
+    np.testing.assert_allclose(training.predict(result.model, data.x), expected, atol=1e-5)
+    # The scores are those of the network that is handed over.
+    assert result.new is not None
+    assert plain.new is not None
+    assert result.new.accuracy == plain.new.accuracy
+    assert result.new.nll < plain.new.nll
+    # Four speakers are trained on: one training with all, and one without each of them.
+    held_out = {data.x[i].tobytes() for i in (*result.holdout.seen, *result.holdout.new)}
+    assert len(calls) == 5
+    assert all(held_out.isdisjoint(row.tobytes() for row in call.rows.x) for call in calls)
+    assert result.calibration.result.scores.n == len(result.holdout.train)
+    # What is unlike the training is further than 99 of 100 clips of left-out speakers.
+    distances = np.concatenate([fold.distances for fold in result.calibration.result.folds])
+    assert len(distances) == len(result.holdout.train)
+    assert result.metadata.unlike is not None
+    assert (distances <= result.metadata.unlike).mean() == pytest.approx(0.99, abs=1 / len(distances))
+    # What is said of confidences is what left-out speakers showed.
+    confidence, hits = result.calibration.result.confidence, result.calibration.result.hits
+    these = [hit for sure, hit in zip(confidence, hits, strict=True) if 0.75 <= sure <= 0.85]
+    assert result.calibration.near(0.8) == (len(these), pytest.approx(np.mean(these)))
+    assert result.calibration.near(0.0) == (0, 0.0)
+
+
+def test_train_with_holdout_leaves_each_corpus_out_once(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    data = of_two_corpora(blurred(rng, speakers=6))
+
+    result = holdout.train_with_holdout("v1", data, trained_with(calibrate=True))
+    document = json.loads(json.dumps(result.to_dict()))
+
+    train = result.holdout.train
+    assert set(document["other_corpora"]) == {"a", "b"}
+    for name, one in document["other_corpora"].items():
+        crossed = result.other_corpora[name].result
+        assert one["n"] == (data.corpora[train] == name).sum()
+        assert one["accuracy"] == pytest.approx(
+            (crossed.probabilities.argmax(axis=1) == crossed.truth).mean()
+        )
+        assert one["labels"] == list(data.labels)
+        assert one["unlike"] == (crossed.folds[0].distances > result.metadata.unlike).mean()
+    # What a training without a corpus was tested on is never a clip that was held out.
+    held_out = {data.x[i].tobytes() for i in (*result.holdout.seen, *result.holdout.new)}
+    assert all(held_out.isdisjoint(row.tobytes() for row in call.rows.x) for call in fitted)
+    assert document["test"]["new_speakers"]["by_corpus"].keys() == {"a", "b"}
+    assert document["cross_validated"]["n_answers"] == len(train)
+    assert document["train"] == {"accuracy": result.train.accuracy, "n": len(train)}
+
+
+def test_train_with_holdout_of_one_known_speaker_has_no_calibration(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    config = trained_with(calibrate=True, split="random")
+
+    result = holdout.train_with_holdout("v1", told(rng, speakers=1), config)
+
+    assert result.calibration is result.metadata.temperature is None
+    assert len(fitted) == 1
+
+
+def test_train_with_holdout_counts_the_epochs_of_all_its_trainings(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    told_of: list[tuple[str, int, int]] = []
+    config = trained_with(calibrate=True, split="none", epochs=1)
+
+    holdout.train_with_holdout("v1", told(rng, speakers=3), config, lambda *one: told_of.append(one[:3]))
+
+    assert [one[1:] for one in told_of] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert told_of[0][0] == "calibrating, fold 1 of 3"
+    assert told_of[-1][0] == "training"
+
+
+# --- model files ------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -179,218 +313,202 @@ def test_score_model_takes_a_near_copy_of_a_training_clip_and_its_speaker_for_se
     assert sizes(result) == (48, 12 + 30, 30, 0)
 
 
-def test_a_training_tells_near_copies_of_held_out_clips_and_labels_it_has_no_clip_of(
-    rng: np.random.Generator, fitted: list[Fitted]
-) -> None:
-    data = told(rng, speakers=2)
-    # Each speaker has a label that the other lacks, so whoever is held out takes one along.
-    own = {"s0": data.labels[0], "s1": data.labels[1]}
-    kept = [e.clip.label in (data.labels[2], own[e.clip.speaker]) for e in data.examples]
-    data = data.subset(np.flatnonzero(kept))
-    plain = holdout.train_with_holdout("v1", data, trained_with())
-    trained, held_out = (data.examples[at[0]] for at in (plain.holdout.train, plain.holdout.new))
+# --- other corpora ----------------------------------------------------------------------------------
 
-    result = holdout.train_with_holdout(
-        "v1", replace(data, near_copies=((held_out, trained),)), trained_with()
+
+def of_corpus(data: Dataset, corpus: str, **changes: object) -> Dataset:
+    examples = tuple(
+        replace(e, key=f"{corpus} {e.key}", clip=replace(e.clip, corpus=corpus, **changes))
+        for e in data.examples
     )
-
-    lost = own[plain.holdout.new_speakers[0]]
-    assert result.cautions == [
-        f"{lost} has no training clip, as all its speakers were held out",
-        "1 near copy of held-out clips stood in training: the figures are too good",
-    ]
-    assert result.to_dict()["untrained_labels"] == [lost]
-    assert result.to_dict()["n_near_copies"] == 1
-
-
-def test_unseen_speakers_are_scored_by_corpus_too(rng: np.random.Generator, fitted: list[Fitted]) -> None:
-    data = told(rng)
-    halves = tuple(
-        replace(e, clip=replace(e.clip, corpus="ab"[i >= 90])) for i, e in enumerate(data.examples)
-    )
-    result = holdout.train_with_holdout("v1", replace(data, examples=halves), trained_with())
-    assert {corpus: scores.n for corpus, scores in result.new_by_corpus.items()} == {"a": 30, "b": 30}
-    told_of = result.metadata.data["corpora"]
-    assert sum(corpus["clips"] for corpus in told_of.values()) == result.train.n
-    assert {name: corpus["of_unknown_speakers"] for name, corpus in told_of.items()} == {"a": 0, "b": 0}
-
-
-def with_clips(data: Dataset, **changes: object) -> Dataset:
-    examples = tuple(replace(e, clip=replace(e.clip, **changes)) for e in data.examples)
     return replace(data, examples=examples)
 
 
-def test_the_metadata_count_labels_and_weights(rng: np.random.Generator, fitted: list[Fitted]) -> None:
-    data = told(rng, speakers=3)
-    examples = [replace(e, clip=replace(e.clip, song=i < 30)) for i, e in enumerate(data.examples)]
-
-    trained = holdout.train_with_holdout(
-        "v1", replace(data, examples=tuple(examples)), trained_with(split="none")
-    )
-
-    # A third of each speaker's 30 clips has each label; the first speaker sings.
-    assert trained.metadata.data["clips"] == {label: {"spoken": 20, "sung": 10} for label in data.labels}
-    assert trained.metadata.parameters == 40 * 3 + 3 + 2 * 40 + 1  # of the answers and of the normalisation
+def with_labels(data: Dataset, targets: set[int]) -> Dataset:
+    return data.subset(np.flatnonzero(np.isin(data.targets, list(targets))))
 
 
-def test_the_metadata_tell_whether_every_clip_is_of_ravdess(
+def test_cross_corpus_trains_on_one_side_and_scores_the_other(
     rng: np.random.Generator, fitted: list[Fitted]
 ) -> None:
-    data, config = with_clips(told(rng, speakers=3), corpus="ravdess"), trained_with(split="none")
-    one_of_another = replace(
-        data, examples=(replace(data.examples[0], clip=Clip("a", "happy")), *data.examples[1:])
-    )
+    train = of_corpus(told(rng), "a")
+    test = of_corpus(with_labels(blurred(rng, speakers=4), {0, 2}), "b", speaker="anna")
 
-    for clips, expected in ((data, True), (one_of_another, False)):
-        assert holdout.train_with_holdout("v1", clips, config).metadata.data["ravdess"] is expected
+    crossed = cross_corpus("v1", train, test, trained_with())
+
+    (call,) = fitted
+    np.testing.assert_array_equal(call.rows.x, train.x)
+    result = crossed.result
+    answers = result.probabilities.argmax(axis=1)
+    np.testing.assert_array_equal(result.truth, test.targets)
+    assert result.scores.n == len(test.examples)
+    assert result.scores.accuracy == pytest.approx(accuracy_score(test.targets, answers))
+    # The label that the test lacks is a possible answer, and no part of UAR.
+    assert result.labels == TRAINING_LABELS
+    uar = recall_score(test.targets, answers, labels=[0, 2], average="macro")
+    assert result.scores.uar == pytest.approx(uar)
+    assert crossed.shared_labels == (TRAINING_LABELS[0], TRAINING_LABELS[2])
+    assert (result.trained_corpora, result.tested_corpora) == (("a",), ("b",))
+    assert crossed.shared_speakers == ()
+    document = crossed.to_dict()
+    assert document["protocol"] == "cross-corpus"
+    assert document["speaker_independent"] is True
+    assert document["n_answers"] == len(test.examples)
+    assert "every clip of a is trained on and every clip of b tested" in document["meaning"]
 
 
-def test_the_network_is_corrected_by_a_temperature_from_its_training_clips_alone(
+def test_cross_corpus_names_recordings_that_stand_on_both_sides(
     rng: np.random.Generator, fitted: list[Fitted]
 ) -> None:
-    data = blurred(rng, speakers=5)
+    train = of_corpus(told(rng), "a")
+    test = of_corpus(told(rng, speakers=2), "b")
+    copied = replace(test.examples[7], key=train.examples[3].key)
+    leaky = replace(test, examples=(*test.examples[:7], copied, *test.examples[8:]))
 
-    result = holdout.train_with_holdout("v1", data, trained_with(calibrate=True))
-    calls = list(fitted)
-    plain = holdout.train_with_holdout("v1", data, trained_with(calibrate=False))
-
-    assert result.calibration is not None
-    assert plain.calibration is plain.metadata.temperature is None
-    assert result.metadata.temperature == result.calibration.temperature > 1.5
-    expected = apply_temperature(training.predict(plain.model, data.x), result.metadata.temperature)
-    np.testing.assert_allclose(training.predict(result.model, data.x), expected, atol=1e-5)
-    # The scores are those of the network that is handed over.
-    assert result.new is not None
-    assert plain.new is not None
-    assert result.new.accuracy == plain.new.accuracy
-    assert result.new.nll < plain.new.nll
-    # Four speakers are trained on: one training with all, and one without each of them.
-    held_out = {data.x[i].tobytes() for i in (*result.holdout.seen, *result.holdout.new)}
-    assert len(calls) == 5
-    assert all(held_out.isdisjoint(row.tobytes() for row in call.rows.x) for call in calls)
-    assert result.calibration.result.scores.n == len(result.holdout.train)
+    with pytest.raises(LeakError, match=r"1 recordings stand in training and in test: 0/7\.wav"):
+        cross_corpus("v1", train, leaky, trained_with())
+    assert fitted == []
 
 
-def test_clips_are_unlike_the_training_above_what_99_of_100_of_left_out_speakers_have(
+def test_cross_corpus_says_which_speakers_both_sides_have(
     rng: np.random.Generator, fitted: list[Fitted]
 ) -> None:
-    data = blurred(rng, speakers=5)
+    data = of_corpus(told(rng), "a")
+    train, test = data.subset(np.arange(100)), data.subset(np.arange(100, 180))
 
-    result = holdout.train_with_holdout("v1", data, trained_with(calibrate=True))
+    crossed = cross_corpus("v1", train, test, trained_with())
 
-    assert result.calibration is not None
-    folds = result.calibration.result.folds
-    distances = np.concatenate([fold.distances for fold in folds])
-    assert len(distances) == len(result.holdout.train)
-    assert result.metadata.unlike is not None
-    assert (distances <= result.metadata.unlike).mean() == pytest.approx(0.99, abs=1 / len(distances))
-    plain = holdout.train_with_holdout("v1", data, trained_with(calibrate=False))
-    assert plain.metadata.unlike is None
+    assert crossed.shared_speakers == ("a/s3",)
+    assert crossed.to_dict()["speaker_independent"] is False
+    assert "1 speakers stand in both" in crossed.result.protocol.meaning
+    # Seen and unseen speakers are scored apart.
+    groups = crossed.result.groups
+    assert {name: group.scores.n for name, group in groups.items()} == {
+        "unseen_speakers": 60,
+        "seen_speakers": 20,
+    }
+    assert groups["seen_speakers"].whose == "a: 1 speaker, 20 clips"
 
 
-def test_each_corpus_of_the_training_is_left_out_once(rng: np.random.Generator, fitted: list[Fitted]) -> None:
-    data = blurred(rng, speakers=6)
-    halves = tuple(
-        replace(e, clip=replace(e.clip, corpus="ab"[i >= 90])) for i, e in enumerate(data.examples)
+def test_cross_corpus_takes_a_name_that_both_folders_have_for_no_unseen_speaker(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    train, test = of_corpus(told(rng, speakers=3), "a"), of_corpus(told(rng, speakers=4), "b")
+
+    crossed = cross_corpus("v1", train, test, trained_with())
+
+    groups = crossed.result.groups
+    assert {name: group.scores.n for name, group in groups.items()} == {
+        "unseen_speakers": 30,
+        "unknown_speakers": 90,
+    }
+    assert crossed.to_dict()["speaker_independent"] is False
+
+
+def test_cross_corpus_tells_near_copies_of_training_clips(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    train, test = of_corpus(told(rng, speakers=3), "a"), of_corpus(told(rng, speakers=3), "b")
+    pair = (test.examples[4], train.examples[7])
+    within = (test.examples[1], test.examples[2])
+
+    crossed = cross_corpus("v1", train, replace(test, near_copies=(pair, within)), trained_with())
+
+    assert crossed.result.near_copies == (pair[::-1],)
+    assert crossed.to_dict()["n_near_copies"] == 1
+    assert "1 near copy of test clips stood in training" in crossed.result.cautions[-1]
+
+
+def test_cross_corpus_corrects_confidences_by_training_speakers_alone(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    train, test = of_corpus(blurred(rng, speakers=3), "a"), of_corpus(told(rng, speakers=2), "b")
+
+    crossed = cross_corpus("v1", train, test, trained_with(calibrate=True))
+
+    assert crossed.result.calibrated
+    assert len(fitted) == 4
+    tested = {row.tobytes() for row in test.x}
+    assert all(tested.isdisjoint(row.tobytes() for row in call.rows.x) for call in fitted)
+
+
+def test_cross_corpus_tests_no_sung_clip_beside_spoken_ones(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    test = of_corpus(told(rng, speakers=2), "b")
+    sung = tuple(replace(e, clip=replace(e.clip, song=i < 30)) for i, e in enumerate(test.examples))
+
+    crossed = cross_corpus("v1", of_corpus(told(rng), "a"), replace(test, examples=sung), trained_with())
+
+    assert [example.clip.song for example in crossed.result.examples] == [False] * 30
+
+
+def test_cross_corpus_needs_two_labels_to_train_on(rng: np.random.Generator) -> None:
+    train = of_corpus(with_labels(told(rng), {0}), "a")
+    with pytest.raises(DataError, match="needs training clips of at least two labels"):
+        cross_corpus("v1", train, of_corpus(told(rng), "b"), trained_with())
+
+
+def test_split_by_label_counts_what_is_left_out() -> None:
+    clips = [Clip(str(i), label) for i, label in enumerate(["bored", "sad", "calm", "bored"])]
+    kept, left_out = split_by_label(clips, ("sad", "angry"))
+    assert kept == [clips[1]]
+    assert left_out == {"calm": 1, "bored": 2}
+
+
+def test_split_by_label_refuses_a_test_without_a_known_label() -> None:
+    with pytest.raises(NoInputError, match="no test clip has a label of the training: found bored, expected"):
+        split_by_label([Clip("a", "bored")], ("sad", "angry"))
+
+
+def joined(*parts: Dataset) -> Dataset:
+    return replace(
+        parts[0],
+        examples=tuple(example for part in parts for example in part.examples),
+        x=np.concatenate([part.x for part in parts]),
+        targets=np.concatenate([part.targets for part in parts]),
+        durations_s=np.concatenate([part.durations_s for part in parts]),
     )
-    data = replace(data, examples=halves)
 
-    result = holdout.train_with_holdout("v1", data, trained_with(calibrate=True))
-    document = json.loads(json.dumps(result.to_dict()))
 
-    train = result.holdout.train
-    assert set(document["other_corpora"]) == {"a", "b"}
-    for name, one in document["other_corpora"].items():
-        crossed = result.other_corpora[name].result
-        assert one["n"] == (data.corpora[train] == name).sum()
-        assert one["accuracy"] == pytest.approx(
-            (crossed.probabilities.argmax(axis=1) == crossed.truth).mean()
+def test_leave_corpora_out_tests_each_on_a_training_with_the_others(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    sizes = {"a": 4, "b": 3, "c": 2}
+    data = joined(*(of_corpus(blurred(rng, speakers=n), name) for name, n in sizes.items()))
+    stages: list[str] = []
+
+    results = leave_corpora_out(
+        "v1", data, trained_with(calibrate=True), lambda stage, *_: stages.append(stage)
+    )
+
+    assert list(results) == list(sizes)
+    assert [stage.partition(",")[0] for stage in stages] == ["without a", "without b", "without c"]
+    for (name, crossed), call in zip(results.items(), fitted, strict=True):
+        assert crossed.result.tested_corpora == (name,)
+        assert crossed.result.trained_corpora == tuple(other for other in sizes if other != name)
+        np.testing.assert_array_equal(call.rows.x, data.x[data.corpora != name])
+        assert not crossed.result.calibrated
+        alone = cross_corpus(
+            "v1",
+            data.subset(np.flatnonzero(data.corpora != name)),
+            data.subset(np.flatnonzero(data.corpora == name)),
+            trained_with(calibrate=False),
         )
-        assert one["labels"] == list(data.labels)
-        assert one["unlike"] == (crossed.folds[0].distances > result.metadata.unlike).mean()
-    # What a training without a corpus was tested on is never a clip that was held out.
-    held_out = {data.x[i].tobytes() for i in (*result.holdout.seen, *result.holdout.new)}
-    assert all(held_out.isdisjoint(row.tobytes() for row in call.rows.x) for call in fitted)
-    assert document["test"]["new_speakers"]["by_corpus"].keys() == {"a", "b"}
-    assert document["cross_validated"]["n_answers"] == len(train)
-    assert document["train"] == {"accuracy": result.train.accuracy, "n": len(train)}
+        np.testing.assert_array_equal(crossed.result.probabilities, alone.result.probabilities)
 
 
-def test_held_out_clips_do_not_move_the_temperature(rng: np.random.Generator, fitted: list[Fitted]) -> None:
-    data = blurred(rng, speakers=4)
-    config = trained_with(calibrate=True)
-    before = holdout.train_with_holdout("v1", data, config)
-    x = data.x.copy()
-    x[before.holdout.new] *= 100
-    x[before.holdout.seen] *= 100
-
-    after = holdout.train_with_holdout("v1", replace(data, x=x), replace(config, runs="other"))
-
-    assert after.metadata.temperature == before.metadata.temperature
-
-
-def test_one_known_speaker_is_trained_without_a_calibration(
+def test_leave_corpora_out_leaves_out_labels_that_the_others_do_not_have(
     rng: np.random.Generator, fitted: list[Fitted]
 ) -> None:
-    config = trained_with(calibrate=True, split="random")
+    data = joined(of_corpus(told(rng), "a"), of_corpus(with_labels(told(rng, speakers=2), {0, 1}), "b"))
 
-    result = holdout.train_with_holdout("v1", told(rng, speakers=1), config)
+    results = leave_corpora_out("v1", data, trained_with())
 
-    assert result.calibration is result.metadata.temperature is None
-    assert len(fitted) == 1
-
-
-def test_a_calibrated_training_counts_the_epochs_of_all_its_trainings(
-    rng: np.random.Generator, fitted: list[Fitted]
-) -> None:
-    told_of: list[tuple[str, int, int]] = []
-    config = trained_with(calibrate=True, split="none", epochs=1)
-
-    holdout.train_with_holdout("v1", told(rng, speakers=3), config, lambda *one: told_of.append(one[:3]))
-
-    assert [one[1:] for one in told_of] == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    assert told_of[0][0] == "calibrating, fold 1 of 3"
-    assert told_of[-1][0] == "training"
+    assert set(results["a"].result.truth.tolist()) == {0, 1}
+    assert results["b"].shared_labels == TRAINING_LABELS[:2]
 
 
-def test_what_is_said_of_confidences_is_what_left_out_speakers_showed(
-    rng: np.random.Generator, fitted: list[Fitted]
-) -> None:
-    calibration = holdout.train_with_holdout(
-        "v1", blurred(rng), trained_with(calibrate=True, split="none")
-    ).calibration
-
-    assert calibration is not None
-    confidence, hits = calibration.result.confidence, calibration.result.hits
-    these = [hit for sure, hit in zip(confidence, hits, strict=True) if 0.75 <= sure <= 0.85]
-    assert calibration.near(0.8) == (len(these), pytest.approx(np.mean(these)))
-    assert calibration.near(0.0) == (0, 0.0)
-
-
-def test_a_killed_training_is_gone_on_with_only_when_asked(
-    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data, config = told(rng, speakers=3, clips=4), trained_with(epochs=3)
-    monkeypatch.setattr(holdout, "Checkpoint", partial(Checkpoint, every_s=0))
-
-    def train(killed_at: int | None, *, resume: bool) -> list[int]:
-        seen: list[int] = []
-
-        def on_epoch(_stage: str, done: int, _total: int, _values: object) -> None:
-            seen.append(done)
-            if done == killed_at:
-                raise KeyboardInterrupt
-
-        if killed_at is None:
-            holdout.train_with_holdout("v1", data, config, on_epoch, resume=resume)
-        else:
-            with pytest.raises(KeyboardInterrupt):
-                holdout.train_with_holdout("v1", data, config, on_epoch, resume=resume)
-        return seen
-
-    assert train(2, resume=True) == [1, 2]  # there is nothing yet to go on with
-    assert holdout.unfinished_training("v1", data, config).exists()
-    assert not holdout.unfinished_training("v1", data, replace(config, seed=1)).exists()
-    assert train(1, resume=False) == [1]
-    assert train(None, resume=True) == [2, 3]
-    assert train(None, resume=True) == []  # until the caller has saved the network
+def test_leave_corpora_out_of_one_corpus_is_nothing(rng: np.random.Generator, fitted: list[Fitted]) -> None:
+    assert leave_corpora_out("v1", of_corpus(told(rng), "a"), trained_with()) == {}
+    assert fitted == []

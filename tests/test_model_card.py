@@ -1,4 +1,4 @@
-"""The metadata of a model says what its file says, and trusts no name that stands in it."""
+"""The model card says what the file says, and trusts no name that stands in it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from conftest import Fitted, blurred, trained_with
+from test_report import result as protocol_result
 
 from speechemo_cli.config import Config, MfccConfig
 from speechemo_cli.errors import ModelFileError
 from speechemo_cli.evaluation import model_card
 from speechemo_cli.evaluation.metrics import METRICS
-from speechemo_cli.evaluation.protocols import calibrate
 from speechemo_cli.models import model_file, v1
 from speechemo_cli.models.metadata import ModelMetadata
 
@@ -34,11 +32,9 @@ def network() -> Any:
 
 
 @pytest.fixture
-def measured(fitted: list[Fitted]) -> dict[str, Any]:
+def measured() -> dict[str, Any]:
     """Results of a cross-validation with numbers of every kind."""
-    found = calibrate("v1", blurred(np.random.default_rng(2), speakers=5), trained_with())
-    assert found is not None
-    return found.result.to_dict()
+    return protocol_result(LABELS).to_dict()
 
 
 def metadata(ravdess: bool = True, labels: tuple[str, ...] = LABELS, **changes: Any) -> ModelMetadata:
@@ -80,7 +76,7 @@ def tables(text: str) -> list[list[list[str]]]:
     return [table for table in found if table]
 
 
-def test_what_a_file_holds_is_told_with_hashes_of_its_clips(network) -> None:
+def test_describe_tells_what_a_file_holds_with_hashes_of_its_clips(network) -> None:
     path = saved(network, metadata())
 
     facts = model_card.describe(path)
@@ -100,7 +96,7 @@ def test_what_a_file_holds_is_told_with_hashes_of_its_clips(network) -> None:
     assert facts["data"]["speakers"] == ["01", "02"]
 
 
-def test_a_file_is_described_without_keras(network) -> None:
+def test_markdown_imports_no_keras(network) -> None:
     saved(network, metadata())
     code = (
         "import sys; from pathlib import Path; from speechemo_cli.evaluation import model_card\n"
@@ -112,7 +108,7 @@ def test_a_file_is_described_without_keras(network) -> None:
     assert done.stdout == "True []\n"
 
 
-def test_clips_named_as_ravdess_bring_its_citation_and_its_licence(network) -> None:
+def test_markdown_cites_ravdess_and_its_licence_where_clips_are_named_so(network) -> None:
     own = model_card.markdown(saved(network, metadata(ravdess=False)))
     of_ravdess = model_card.markdown(saved(network, metadata(ravdess=True)))
 
@@ -139,43 +135,39 @@ def test_markdown_tells_the_corpora_of_the_training_and_their_licences(network) 
     assert "Livingstone" in text
 
 
-def test_markdown_tells_what_it_is_worth_on_corpora_left_out(network) -> None:
+def test_markdown_tells_what_it_is_worth_on_corpora_left_out_and_what_is_unlike_the_training(network) -> None:
     results = {
         "other_corpora": {
             "nemo": {"n": 40, "accuracy": 0.5, "uar": 0.375, "labels": ["happy", "angry"], "unlike": 0.25},
             "aesdd": {"n": 8, "accuracy": 1.0, "uar": 1.0, "labels": ["happy"], "unlike": None},
         }
     }
-    text = model_card.markdown(saved(network, metadata(results=results)))
+    text = model_card.markdown(saved(network, metadata(results=results, unlike=41.26)))
 
     assert tables(text)[-1][2:] == [
         ["nemo", "40", "50.0 %", "37.5 %", "2", "25.0 %"],
         ["aesdd", "8", "100.0 %", "100.0 %", "1", "–"],
     ]
     assert "it is not known how good it is" not in text
+    assert "further than 41.3 from those of the training" in text
 
 
-def test_markdown_tells_from_where_on_a_recording_is_unlike_the_training(network) -> None:
-    told = model_card.markdown(saved(network, metadata(unlike=41.26)))
-    untold = model_card.markdown(saved(network, metadata()))
-
-    assert "further than 41.3 from those of the training" in told
-    assert "unlike" not in untold
-
-
-@pytest.mark.parametrize("version", ["v1", "v2", "v3"])
-def test_every_version_has_a_card(version: str, model_with_litert: Callable[[str], Path]) -> None:
+@pytest.mark.parametrize(("version", "sr"), [("v1", 22050), ("v3", 16000)])
+def test_markdown_and_describe_know_every_version(
+    version: str, sr: int, model_with_litert: Callable[[str], Path]
+) -> None:
     path = model_with_litert(version)
 
     facts = model_card.describe(path)
 
     assert facts["litert"]["usable"]
-    assert facts["features"]["sr"] == (16000 if version == "v3" else 22050)
-    assert f"mono sound at {facts['features']['sr']} Hz" in model_card.markdown(path)
+    assert facts["features"]["sr"] == sr
+    assert f"mono sound at {sr} Hz" in model_card.markdown(path)
 
 
-def test_the_numbers_are_those_of_the_results(network, measured: dict[str, Any]) -> None:
+def test_markdown_has_the_numbers_of_the_results(network, measured: dict[str, Any]) -> None:
     results = {"test": {}, "cross_validated": measured}
+    measured["per_class"]["neutral"]["precision"] = None  # it was never answered
     text = model_card.markdown(saved(network, metadata(results=results)))
 
     metrics, labels, parts, bins = tables(text)[-4:]
@@ -191,6 +183,7 @@ def test_the_numbers_are_those_of_the_results(network, measured: dict[str, Any])
     ]
     recalls = [f"{100 * row['recall']:.1f} %" for row in measured["per_class"].values()]
     assert [row[3] for row in labels[2:]] == recalls
+    assert labels[2][2] == "–"
     assert len(parts) - 2 == sum(len(values) for values in measured["slices"].values())
     assert [row[1] for row in bins[2:]] == [f"{100 * b['accuracy']:.1f} %" for b in measured["reliability"]]
     assert f"{measured['n_answers']} answers" in text
@@ -198,39 +191,24 @@ def test_the_numbers_are_those_of_the_results(network, measured: dict[str, Any])
     assert "it is not known how good it is" not in text
 
 
-def test_scores_on_held_out_clips_stand_there_where_there_are_some(network) -> None:
+def test_markdown_tells_scores_on_held_out_clips_or_that_nothing_was_measured(network) -> None:
     scores = {"n": 60, "accuracy": 0.625, "uar": 0.5}
-    new = {**scores, "speakers": ["07", "08"]}
-    text = model_card.markdown(
-        saved(network, metadata(results={"test": {"seen_speakers": scores, "new_speakers": new}}))
-    )
+    test = {"seen_speakers": scores, "new_speakers": {**scores, "speakers": ["07", "08"]}}
+    text = model_card.markdown(saved(network, metadata(results={"test": test})))
+    unmeasured = model_card.markdown(saved(network, metadata(temperature=None)))
 
     assert "60 recordings of speakers who were held out (07 08): accuracy 62.5 %, UAR 50.0 %" in text
     assert "60 held-out recordings of speakers it was trained on: accuracy 62.5 %" in text
     assert "it is not known how good it is" not in text
+    assert "it is not known how good it is" in unmeasured
+    assert "never corrected on unseen speakers" in unmeasured
+    assert "unlike" not in unmeasured
 
 
-def test_a_model_that_was_never_measured_says_so(network) -> None:
-    text = model_card.markdown(saved(network, metadata(temperature=None)))
-
-    assert "it is not known how good it is" in text
-    assert "never corrected on unseen speakers" in text
-
-
-def test_a_label_that_was_never_answered_has_no_precision(network, measured: dict[str, Any]) -> None:
-    first = next(iter(measured["per_class"]))
-    measured["per_class"][first]["precision"] = None
-    text = model_card.markdown(saved(network, metadata(results={"cross_validated": measured})))
-
-    assert tables(text)[-3][2][:3] == [first, str(measured["per_class"][first]["n"]), "–"]
-
-
-def test_hostile_labels_and_speakers_break_no_table_and_are_no_markup(
-    network, measured: dict[str, Any]
-) -> None:
+def test_markdown_shows_hostile_labels_and_speakers_as_text_only(network, measured: dict[str, Any]) -> None:
     labels = ("a|b", "<script>alert(1)</script>", "new line `c`")
     measured["per_class"] = dict(zip(labels, measured["per_class"].values(), strict=True))
-    measured["slices"]["speaker"]["<img src=x>|new\nline"] = measured["slices"]["speaker"]["s0"]
+    measured["slices"]["speaker"]["<img src=x>|new\nline"] = measured["slices"]["speaker"]["ravdess/01"]
     made = metadata(labels=labels, results={"test": {}, "cross_validated": measured})
     made = replace(made, data={**made.data, "speakers": ["<b>", "c|d"]})
 
@@ -249,7 +227,7 @@ def test_hostile_labels_and_speakers_break_no_table_and_are_no_markup(
     ]
 
 
-def test_the_same_file_gives_the_same_text_wherever_it_lies(network, measured: dict[str, Any]) -> None:
+def test_markdown_of_the_same_file_is_the_same_wherever_it_lies(network, measured: dict[str, Any]) -> None:
     path = saved(network, metadata(results={"test": {}, "cross_validated": measured}))
     Path("elsewhere").mkdir()
     copy = Path(shutil.copy(path, "elsewhere/m.keras"))
@@ -257,7 +235,7 @@ def test_the_same_file_gives_the_same_text_wherever_it_lies(network, measured: d
     assert model_card.markdown(path) == model_card.markdown(path) == model_card.markdown(copy)
 
 
-def test_a_file_from_before_cards_told_so_much_still_has_a_card(network) -> None:
+def test_markdown_of_an_older_file_tells_what_it_knows(network) -> None:
     old = metadata(data={**KEYS, "speakers": ["01"]}, results={"test": {}}, temperature=None, parameters=0)
 
     text = model_card.markdown(saved(network, old))
@@ -267,7 +245,7 @@ def test_a_file_from_before_cards_told_so_much_still_has_a_card(network) -> None
     assert "RAVDESS" not in text
 
 
-def test_what_is_no_model_file_is_refused() -> None:
+def test_markdown_and_describe_refuse_what_is_no_model_file() -> None:
     Path("text.keras").write_text("hello")
 
     with pytest.raises(ModelFileError, match=r"text\.keras is damaged"):
@@ -276,7 +254,7 @@ def test_what_is_no_model_file_is_refused() -> None:
         model_card.describe(Path("nowhere.keras"))
 
 
-def test_it_says_whether_the_litert_file_is_there_and_belongs(network) -> None:
+def test_describe_tells_whether_the_litert_file_is_there_and_belongs(network) -> None:
     path = saved(network, metadata(litert=hashlib.sha256(b"own").hexdigest()), "m.keras")
 
     missing = model_card.describe(path)["litert"]

@@ -19,7 +19,6 @@ from speechemo_cli.corpus.folds import PROTOCOLS
 from speechemo_cli.corpus.labels import EMOTIONS
 from speechemo_cli.corpus.splits import Example
 from speechemo_cli.corpus.synthetic import is_synthetic
-from speechemo_cli.errors import AccessError
 from speechemo_cli.evaluation.metrics import score
 from speechemo_cli.evaluation.published import published_figures, published_for
 from speechemo_cli.evaluation.report import risk_coverage, worst_clips, write_report
@@ -87,13 +86,20 @@ class Page(HTMLParser):
         self.text += data
 
 
-def page(found: ProtocolResult) -> str:
-    write_report(found, Path("report.html"))
+def page(found: ProtocolResult, origin: dict[str, str] | None = None) -> str:
+    write_report(found, Path("report.html"), origin)
     return Path("report.html").read_text(encoding="utf-8")
 
 
-def test_the_page_asks_for_nothing_outside_itself() -> None:
-    text = page(result())
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of `result()`."""
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(result(), path)
+    return path.read_text(encoding="utf-8")
+
+
+def test_page_asks_for_nothing_outside_itself(text: str) -> None:
     parsed = Page(text)
 
     assert parsed.links
@@ -103,18 +109,13 @@ def test_the_page_asks_for_nothing_outside_itself() -> None:
     assert not {"script", "iframe", "object", "embed", "base"} & {tag for tag, _ in parsed.tags}
 
 
-def test_identifiers_are_unique_and_references_meet_one() -> None:
-    parsed = Page(page(result()))
+def test_page_can_be_read_by_a_machine(text: str) -> None:
+    parsed = Page(text)
     identifiers = [attrs["id"] for _, attrs in parsed.tags if "id" in attrs]
+    headings = [int(tag[1]) for tag, _ in parsed.tags if re.fullmatch(r"h[1-6]", tag)]
 
     assert len(identifiers) == len(set(identifiers))
     assert {link[1:] for link in parsed.links if link.startswith("#")} <= set(identifiers)
-
-
-def test_headings_tables_and_pictures_can_be_read_by_a_machine() -> None:
-    parsed = Page(page(result()))
-    headings = [int(tag[1]) for tag, _ in parsed.tags if re.fullmatch(r"h[1-6]", tag)]
-
     assert headings[0] == 1
     assert headings.count(1) == 1
     assert all(after <= before + 1 for before, after in pairwise(headings))
@@ -123,33 +124,56 @@ def test_headings_tables_and_pictures_can_be_read_by_a_machine() -> None:
     assert ("html", {"lang": "en"}) in parsed.tags
 
 
-def test_the_pooled_accuracy_stands_there_with_its_interval() -> None:
+def test_page_tells_the_pooled_accuracy_with_its_interval_and_what_was_published(text: str) -> None:
     found = result()
-    text = " ".join(Page(page(found)).text.split())
+    words = " ".join(Page(text).text.split())
     low, high = found.intervals["accuracy"]
 
-    assert f"{100 * found.scores.accuracy:.1f} %" in text
-    assert f"{100 * low:.1f} % to {100 * high:.1f} %" in text
-    assert found.protocol.meaning in text
+    assert f"{100 * found.scores.accuracy:.1f} %" in words
+    assert f"{100 * low:.1f} % to {100 * high:.1f} %" in words
+    assert found.protocol.meaning in words
+    assert "Published figures" in words
+    assert "CC BY-NC-SA 4.0" in words
+    assert 'aria-label="accuracy by speaker"' in text
 
 
-def test_a_hostile_file_name_is_only_text() -> None:
-    name = "<script>alert(1)<\\script>\x1b.wav"
-    text = page(rename(result(), f"clips/{name}"))
-
-    assert "<script" not in text
-    assert "&lt;script&gt;alert(1)" in text
-    assert "\x1b" not in text
+def test_page_of_the_same_result_has_the_same_bytes(text: str) -> None:
+    assert page(result()) == text
 
 
-def test_hostile_labels_and_speakers_are_only_text() -> None:
-    text = page(result(labels=("<b onclick=x>", "$\\frac{$", "&amp"), speaker="<script>"))
+def test_page_shows_hostile_names_as_text_only() -> None:
+    found = rename(
+        result(labels=("<b onclick=x>", "$\\frac{$", "&amp"), speaker="<script>"),
+        "clips/<script>alert(1)<\\script>\x1b.wav",
+    )
+    origin = {"data": "data/<mine>", "command": "speechemo evaluate", "date": "2026-11-28 18:40"}
+
+    text = page(found, origin)
 
     assert "<script" not in text
     assert "<b onclick" not in text
+    assert "&lt;script&gt;alert(1)" in text
+    assert "\x1b" not in text
+    assert all(value in Page(text).text for value in origin.values())
 
 
-def test_the_worst_clips_are_the_most_confident_wrong_answers_in_order() -> None:
+def test_page_of_other_clips_whose_speakers_are_not_known_plays_them() -> None:
+    y = np.sin(np.arange(20 * 48000) * 0.05)
+    soundfile.write("long.flac", np.stack([y, y], axis=1), 48000, subtype="PCM_24")
+    found = rename(result(("happy", "sad", "angry"), speaker=None, gender=None, intensity=None), "long.flac")
+
+    text = page(found)
+
+    # The first seconds of a clip are embedded, whatever its size.
+    (source,) = re.findall(r'src="data:audio/ogg;base64,([^"]*)"', text)
+    assert soundfile.info(io.BytesIO(base64.b64decode(source))).duration == pytest.approx(15, abs=0.1)
+    assert worst_clips(found, audio=False)[0]["audio"] == ""
+    assert "speakers not known: no interval" in text
+    assert 'aria-label="accuracy by speaker"' not in text
+    assert "Published figures" not in text
+
+
+def test_worst_clips_are_the_most_confident_wrong_answers_in_order(text: str) -> None:
     found = result()
     answers, confidence = found.probabilities.argmax(axis=1), found.probabilities.max(axis=1)
     wrong = sorted(np.flatnonzero(answers != found.truth).tolist(), key=lambda i: -confidence[i])
@@ -159,62 +183,26 @@ def test_the_worst_clips_are_the_most_confident_wrong_answers_in_order() -> None
     assert [clip["name"] for clip in worst] == [f"{i:02d}.wav" for i in wrong[:12]]
     assert [clip["answer"] for clip in worst] == [EMOTIONS[answers[i]] for i in wrong[:12]]
     assert worst[0]["confidence"] == pytest.approx(float(confidence[wrong[0]]))
-    shown = page(found)
-    places = [shown.index(clip["name"]) for clip in worst]
+    places = [text.index(clip["name"]) for clip in worst]
     assert places == sorted(places)
-
-
-def test_the_same_result_gives_the_same_bytes() -> None:
-    write_report(result(), Path("one.html"))
-    write_report(result(), Path("two.html"))
-
-    assert Path("one.html").read_bytes() == Path("two.html").read_bytes()
-
-
-def test_the_first_seconds_of_a_clip_can_be_heard_whatever_its_size() -> None:
-    y = np.sin(np.arange(20 * 48000) * 0.05)
-    soundfile.write("long.flac", np.stack([y, y], axis=1), 48000, subtype="PCM_24")
-
-    (source,) = re.findall(r'src="data:audio/ogg;base64,([^"]*)"', page(rename(result(), "long.flac")))
-
-    assert soundfile.info(io.BytesIO(base64.b64decode(source))).duration == pytest.approx(15, abs=0.1)
-    write_report(rename(result(), "long.flac"), Path("silent.html"), audio=False)
-    assert "<audio" not in Path("silent.html").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize(
-    ("path", "reason"), [("gone.wav", "no such file"), ("notes.wav", "not audio that can be read")]
-)
-def test_a_clip_that_cannot_be_played_is_named_with_the_reason(path: str, reason: str) -> None:
-    Path("notes.wav").write_text("no sound")
-
-    text = page(rename(result(), path))
-
-    assert path in text
-    assert f"Cannot be played: {reason}" in text
+    # No such clip is there to be played.
+    assert {clip["why_silent"] for clip in worst} == {"no such file"}
+    assert "Cannot be played: no such file" in text
     assert "<audio" not in text
 
 
-def test_the_page_says_where_it_comes_from() -> None:
-    origin = {"data": "data/<mine>", "command": "speechemo evaluate", "date": "2026-11-28 18:40"}
-    write_report(result(), Path("report.html"), origin)
-    text = Page(Path("report.html").read_text(encoding="utf-8")).text
+def test_worst_clips_say_why_one_cannot_be_played() -> None:
+    Path("notes.wav").write_text("no sound")
 
-    assert all(value in text for value in origin.values())
-    assert "CC BY-NC-SA 4.0" in text
-
-
-def test_published_figures_stand_beside_the_same_clips_only() -> None:
-    assert "Published figures" in page(result())
-    assert "Published figures" not in page(result(labels=("happy", "sad", "angry")))
-    assert "Published figures" not in page(result(protocol="twin-safe-5fold"))
+    assert "not audio that can be read" in worst_clips(rename(result(), "notes.wav"))[0]["why_silent"]
 
 
 @pytest.mark.parametrize(
     "clip", [{"speaker": "anna"}, {"speaker": None}, {"corpus": "emodb"}, {"song": True}]
 )
-def test_foreign_speakers_and_songs_have_no_published_figures(clip: dict[str, object]) -> None:
+def test_published_for_has_nothing_on_foreign_speakers_and_songs(clip: dict[str, object]) -> None:
     assert published_for("loso", EMOTIONS, result().examples)
+    assert not published_for("twin-safe-5fold", EMOTIONS, result().examples)
     assert not published_for("loso", EMOTIONS, result(**clip).examples)
 
 
@@ -228,31 +216,17 @@ def test_published_figures_are_shares_best_first_with_a_caveat() -> None:
         assert {figure.metric for figure in figures} <= {"accuracy", "UAR"}
 
 
-def test_synthetic_voices_have_no_published_figures(corpus_folder: Path) -> None:
+def test_published_for_has_nothing_on_synthetic_voices(corpus_folder: Path) -> None:
     path = str(next(corpus_folder.rglob("*.wav")))
 
     assert is_synthetic(path)
     assert not published_for("loso", EMOTIONS, result(path=path).examples)
 
 
-def test_a_layout_that_tells_no_speaker_still_gets_its_page() -> None:
-    text = page(result(speaker=None, gender=None, intensity=None))
-
-    assert "speakers not known: no interval" in text
-    assert 'aria-label="accuracy by speaker"' not in text
-
-
-def test_at_full_coverage_the_risk_is_the_error_rate() -> None:
+def test_risk_coverage_ends_at_the_error_rate() -> None:
     hits = np.array([1.0, 0.0, 1.0, 1.0, 0.0])
     coverage, risk = risk_coverage(np.array([0.9, 0.3, 0.8, 0.5, 0.6]), hits)
 
     assert coverage.tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert risk.tolist() == pytest.approx([0, 0, 1 / 3, 1 / 4, 2 / 5])
     assert risk[-1] == pytest.approx(1 - hits.mean())
-
-
-def test_a_page_that_cannot_be_written_is_an_access_error() -> None:
-    Path("file").write_text("in the way")
-
-    with pytest.raises(AccessError, match=r"cannot write file/report\.html"):
-        write_report(result(), Path("file/report.html"))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
-import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -25,42 +24,46 @@ _COLUMNS = (
     *("key", "path", "fold", "speaker", "gender", "intensity", "statement"),
     *("truth", "answer", "confidence"),
 )
-_PROBABILITY = "p_"
 _HOW_MADE = "`speechemo evaluate --version V --predictions FILE.csv` makes one"
 
 
 def write(result: ProtocolResult, path: Path) -> None:
     """Write every answer of a protocol: one line a tested clip, with all probabilities."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*_COLUMNS, *(f"{_PROBABILITY}{label}" for label in result.labels)])
     fold_names = [fold.name for fold in result.folds for _ in fold.test]
-    for i, (example, fold) in enumerate(zip(result.examples, fold_names, strict=True)):
-        clip, row = example.clip, result.probabilities[i]
-        told = [clip.speaker_id, clip.gender, clip.intensity, clip.statement]
-        answer = int(row.argmax())
-        writer.writerow(
-            [
-                *(example.key, clip.path, fold),
-                *("" if value is None else value for value in told),
-                *(result.labels[int(result.truth[i])], result.labels[answer], f"{row[answer]:.6f}"),
-                *(f"{p:.6f}" for p in row),
-            ]
-        )
-    with atomic_path(path) as temp:
-        # The bytes of a name that is no UTF-8 are kept.
-        temp.write_text(out.getvalue(), encoding="utf-8", errors="surrogateescape", newline="")
+    # The bytes of a name that is no UTF-8 are kept.
+    with (
+        atomic_path(path) as temp,
+        temp.open("w", encoding="utf-8", errors="surrogateescape", newline="") as handle,
+    ):
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow([*_COLUMNS, *(f"p_{label}" for label in result.labels)])
+        for i, (example, fold) in enumerate(zip(result.examples, fold_names, strict=True)):
+            clip, row = example.clip, result.probabilities[i]
+            answer = int(row.argmax())
+            writer.writerow(
+                [
+                    *(example.key, clip.path, fold),
+                    *(clip.speaker_id, clip.gender, clip.intensity, clip.statement),
+                    *(result.labels[int(result.truth[i])], result.labels[answer], f"{row[answer]:.6f}"),
+                    *(f"{p:.6f}" for p in row),
+                ]
+            )
+
+
+class Prediction(NamedTuple):
+    """What of an answer is compared; the speaker is empty where nobody told."""
+
+    speaker: str
+    truth: str
+    answer: str
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """A file of answers; `keys` are (hash of the samples, fold)."""
+    """A file of answers, by the hash of the samples and the fold."""
 
     name: str
-    keys: tuple[tuple[str, str], ...]
-    speakers: tuple[str, ...]
-    truth: tuple[str, ...]
-    answers: tuple[str, ...]
+    answers: dict[tuple[str, str], Prediction]
 
 
 def read(path: Path) -> Predictions:
@@ -75,22 +78,19 @@ def read(path: Path) -> Predictions:
         raise access_error("read", path, error) from error
     except csv.Error as error:
         raise DataError(f"{name} is no file of predictions: {error}", _HOW_MADE) from error
-    missing = set(_COLUMNS) - set(columns)
+    missing = ", ".join(sorted(set(_COLUMNS) - set(columns)))
     if missing:
-        raise DataError(
-            f"{name} is no file of predictions: no column {', '.join(sorted(missing))}", _HOW_MADE
-        )
+        raise DataError(f"{name} is no file of predictions: no column {missing}", _HOW_MADE)
     if not rows:
         raise DataError(f"{name} holds no prediction")
     if any(row[column] is None for row in rows for column in _COLUMNS):
         raise DataError(f"{name} is damaged: a line is too short", "Make it anew")
-    return Predictions(
-        name,
-        tuple((row["key"], row["fold"]) for row in rows),
-        tuple(row["speaker"] for row in rows),
-        tuple(row["truth"] for row in rows),
-        tuple(row["answer"] for row in rows),
-    )
+    answers = {
+        (row["key"], row["fold"]): Prediction(row["speaker"], row["truth"], row["answer"]) for row in rows
+    }
+    if len(answers) < len(rows):
+        raise DataError("a clip stands twice in the same fold of one file", "Make the files anew")
+    return Predictions(name, answers)
 
 
 @dataclass(frozen=True)
@@ -117,33 +117,31 @@ class Comparison:
 
 
 def compare(a: Predictions, b: Predictions, seed: int = 0) -> Comparison:
-    """Compare two sets of answers, clip by clip, whose order may differ; `seed` is the bootstrap's.
+    """Compare two sets of answers, clip by clip; `seed` is the bootstrap's.
 
     Raises DataError where they are not about the same clips and folds.
     """
-    if len(set(a.keys)) < len(a.keys) or len(set(b.keys)) < len(b.keys):
-        raise DataError("a clip stands twice in the same fold of one file", "Make the files anew")
-    if set(a.keys) != set(b.keys):
+    if a.answers.keys() != b.answers.keys():
         raise DataError(
-            f"{a.name} and {b.name} are about different clips or folds: {len(a.keys)} and {len(b.keys)} "
-            f"answers, {len(set(a.keys) & set(b.keys))} in common",
+            f"{a.name} and {b.name} are about different clips or folds: {len(a.answers)} and"
+            f" {len(b.answers)} answers, {len(a.answers.keys() & b.answers.keys())} in common",
             "Evaluate both with the same data, protocol and seed",
         )
-    order = {key: i for i, key in enumerate(b.keys)}
-    at = [order[key] for key in a.keys]
-    if any(a.truth[i] != b.truth[j] for i, j in enumerate(at)):
+    pairs = [(one, b.answers[key]) for key, one in a.answers.items()]
+    if any(one.truth != other.truth for one, other in pairs):
         raise DataError(f"{a.name} and {b.name} disagree about the labels of the clips")
-    right_a = np.array([truth == answer for truth, answer in zip(a.truth, a.answers, strict=True)])
-    right_b = np.array([b.truth[j] == b.answers[j] for j in at])
-    gain = right_b.astype(float) - right_a.astype(float)
-    speakers = np.array(a.speakers)
-    by_speaker = {name: float(gain[speakers == name].mean()) for name in sorted(set(a.speakers) - {""})}
-    ci95 = _interval(gain, a.speakers, seed) if len(by_speaker) >= MIN_SPEAKERS else None
+    right_a, right_b = np.array([[one.answer == one.truth for one in pair] for pair in pairs], float).T
+    gain = right_b - right_a
+    speakers = [one.speaker for one, _ in pairs]
+    by_speaker = {
+        name: float(gain[np.array(speakers) == name].mean()) for name in sorted(set(speakers) - {""})
+    }
+    ci95 = _interval(gain, speakers, seed) if len(by_speaker) >= MIN_SPEAKERS else None
     low, high = ci95 or (0.0, 0.0)
     return Comparison(
         a.name,
         b.name,
-        len(a.keys),
+        len(pairs),
         float(right_a.mean()),
         float(right_b.mean()),
         int((gain < 0).sum()),
@@ -155,7 +153,7 @@ def compare(a: Predictions, b: Predictions, seed: int = 0) -> Comparison:
     )
 
 
-def _interval(gain: NDArray[np.float64], speakers: tuple[str, ...], seed: int) -> tuple[float, float]:
+def _interval(gain: NDArray[np.float64], speakers: list[str], seed: int) -> tuple[float, float]:
     """Bootstrap over speakers (over clips where no speaker is known) of the mean gain."""
     unit_of_clip = bootstrap_groups(speakers)
     sums, counts = np.bincount(unit_of_clip, weights=gain), np.bincount(unit_of_clip)

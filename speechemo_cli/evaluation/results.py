@@ -25,13 +25,7 @@ if TYPE_CHECKING:
 # Corpora whose names say for certain who is meant. A folder of people's own may have been renamed.
 PUBLIC_CORPORA = frozenset(BY_NAME)
 # What a clip can be grouped by, where its layout tells: the name of the slice and of the clip's value.
-_SLICES = {
-    "corpus": "corpus",
-    "speaker": "speaker_id",
-    "gender": "gender",
-    "intensity": "intensity",
-    "statement": "statement",
-}
+_SLICES = {"speaker": "speaker_id", **{name: name for name in ("gender", "intensity", "statement")}}
 # A further column of a manifest with more values is a number or a text of its own for each clip.
 _MOST_VALUES = 20
 
@@ -79,14 +73,12 @@ class Answers:
     @cached_property
     def confidence(self) -> NDArray[np.float64]:
         """Probability of each answer."""
-        highest: NDArray[np.float64] = self.probabilities.max(axis=1).astype(np.float64)
-        return highest
+        return np.asarray(self.probabilities.max(axis=1), np.float64)
 
     @cached_property
     def hits(self) -> NDArray[np.float64]:
         """1 where the answer is right, else 0."""
-        right: NDArray[np.float64] = (self.probabilities.argmax(axis=1) == self.truth).astype(np.float64)
-        return right
+        return np.asarray(self.probabilities.argmax(axis=1) == self.truth, np.float64)
 
     @property
     def _speakers(self) -> list[str | None]:
@@ -260,16 +252,15 @@ class ProtocolResult(Answers):
     @cached_property
     def slices(self) -> dict[str, dict[str, Scores]]:
         """Scores by what the layout tells of the clips, by corpus, and by further columns of a manifest."""
+        named = {"corpus": "corpus", **_SLICES} if len(self.tested_corpora) > 1 else _SLICES
         values_by = {
             name: [str(getattr(e.clip, value_of) or "") for e in self.examples]
-            for name, value_of in _SLICES.items()
+            for name, value_of in named.items()
         }
-        if len(self.tested_corpora) == 1:
-            del values_by["corpus"]
         extras = [dict(e.clip.extra) for e in self.examples]
         for name in dict.fromkeys(name for extra in extras for name in extra):
             values = [extra.get(name, "") for extra in extras]
-            if name not in _SLICES and 2 <= len(set(values) - {""}) <= _MOST_VALUES:
+            if name not in ("corpus", *_SLICES) and 2 <= len(set(values) - {""}) <= _MOST_VALUES:
                 values_by[name] = values
         found: dict[str, dict[str, Scores]] = {}
         for name, values in values_by.items():
