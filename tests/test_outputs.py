@@ -56,7 +56,8 @@ def to_file(name: str = "out.jsonl", style: Style = STYLE, resume: bool = False)
     """As of a process of its own: the one before has ended, with which the system closes its files."""
     while _running:
         _running.pop().__exit__()
-    _running.append(ToFile(Path(name), name.rpartition(".")[2], style, resume=resume))
+    format_ = name.rpartition(".")[2]
+    _running.append(ToFile(name, format_, WRITERS[format_](style), resume=resume))
     return _running[-1]
 
 
@@ -91,7 +92,7 @@ def test_the_file_is_what_stdout_would_have_been(
     items = [A, ClipError("b.wav", "no such file"), answer("ünï\n.wav")]
     monkeypatch.setattr(terminal, "draws_blocks", lambda: True)
     for output in (None, f"out.{format_}"):
-        sink = outputs.sink(output, format_, STYLE, resume=False)
+        sink = outputs.sink(output, format_, WRITERS[format_](STYLE))
         put(sink, *items)
         sink.close()
 
@@ -99,7 +100,7 @@ def test_the_file_is_what_stdout_would_have_been(
 
 
 def test_an_answer_is_on_stdout_at_once(capsys: pytest.CaptureFixture[str]) -> None:
-    sink = outputs.sink(None, "jsonl", STYLE, resume=False)
+    sink = outputs.sink(None, "jsonl", WRITERS["jsonl"](STYLE))
 
     put(sink, A)
 
@@ -338,7 +339,7 @@ def test_the_longest_names_have_answers_of_their_own(letter: str) -> None:
 
 
 def to_folder(format_: str = "jsonl", style: Style = STYLE, resume: bool = False) -> ToFolder:
-    return ToFolder(Path("out"), format_, style, resume=resume)
+    return ToFolder("out", format_, WRITERS[format_](style), resume=resume)
 
 
 @pytest.mark.parametrize(
@@ -432,11 +433,11 @@ def test_a_folder_is_one_that_is_there_or_has_no_suffix_or_ends_in_a_slash(outpu
     Path("old.v1").mkdir()
 
     assert outputs.is_folder(output) is folder
-    assert isinstance(outputs.sink(output, "jsonl", STYLE, resume=False), ToFolder if folder else ToFile)
+    assert isinstance(outputs.sink(output, "jsonl", WRITERS["jsonl"](STYLE)), ToFolder if folder else ToFile)
 
 
 def test_no_output_is_stdout() -> None:
-    assert isinstance(outputs.sink(None, "jsonl", STYLE, resume=False), outputs.Sink)
+    assert isinstance(outputs.sink(None, "jsonl", WRITERS["jsonl"](STYLE)), outputs.Sink)
 
 
 @pytest.mark.parametrize("output", ["taken/out.jsonl", "taken/out", "taken/"])
@@ -444,7 +445,7 @@ def test_a_place_that_cannot_be_written_is_said_before_the_first_clip(output: st
     Path("taken").write_text("a file")
 
     with pytest.raises(AccessError, match=r"cannot write to taken.*: (file exists|not a directory)"):
-        outputs.sink(output, "jsonl", STYLE, resume=False)
+        outputs.sink(output, "jsonl", WRITERS["jsonl"](STYLE))
 
     assert Path("taken").read_text() == "a file"
 
@@ -473,7 +474,7 @@ def test_two_do_not_write_to_one_file() -> None:
     with to_file() as first:
         put(first, A)
         with pytest.raises(AccessError, match=r"^out\.jsonl is being written by another speechemo\. Wait"):
-            ToFile(Path("out.jsonl"), "jsonl", STYLE, resume=True)
+            ToFile("out.jsonl", "jsonl", WRITERS["jsonl"](STYLE), resume=True)
         put(first, B)
         first.close()
 
@@ -488,7 +489,7 @@ def test_many_that_begin_at_once_make_whole_files_of_their_own() -> None:
         "for i in range(30):\n"
         "    while True:\n"
         "        try:\n"
-        "            sink = ToFile(Path('out.jsonl'), 'jsonl', STYLE, resume=False); break\n"
+        "            sink = ToFile('out.jsonl', 'jsonl', WRITERS['jsonl'](STYLE)); break\n"
         "        except AccessError as error: assert 'another' in str(error), error\n"
         "    with sink:\n"
         "        put(sink, *[answer(sys.argv[2])] * 5)\n"

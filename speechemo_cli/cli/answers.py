@@ -63,17 +63,18 @@ class _Json(Writer):
     """One document, written piece by piece, so that memory does not grow with the clips."""
 
     def begin(self) -> str:
-        # What comes before the next record. No line is begun here: on a terminal a bar comes next.
-        self._before = self._head = json.dumps(self.style.document([]), indent=2)[: -len("]\n}")]
+        # What comes before the next record; the last line of one waits for the comma behind it.
+        self._held = self._head = json.dumps(self.style.document([]), indent=2).removesuffix("]\n}")
         return ""
 
     def write(self, item: Answer | ClipError) -> str:
-        lines = json.dumps(self.style.record(item), indent=2).splitlines()
-        before, self._before = self._before, ","
-        return "\n".join([before, *(f"    {line}" for line in lines)])
+        *lines, last = json.dumps(self.style.record(item), indent=2).splitlines()
+        text = "\n".join([self._held, *(f"    {line}" for line in lines)])
+        self._held = f"    {last},"
+        return f"{text}\n"
 
     def end(self) -> str:
-        return f"{self._head}]\n}}\n" if self._before == self._head else "\n  ]\n}\n"
+        return f"{self._head}]\n}}\n" if self._held is self._head else f"{self._held[:-1]}\n  ]\n}}\n"
 
 
 def csv_line(cells: Sequence[Any]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from speechemo_cli import files
 from speechemo_cli.cli import terminal
-from speechemo_cli.cli.answers import WRITERS, load_previous, name
+from speechemo_cli.cli.answers import load_previous, name
 from speechemo_cli.errors import AccessError, ClipError, ConfigError
 from speechemo_cli.files import access_error, atomic_path, display_name
 
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from speechemo_cli.cli.answers import Previous, Writer
     from speechemo_cli.cli.inputs import Input
     from speechemo_cli.inference.predictor import Answer
-    from speechemo_cli.inference.results import Style
 
-    Writers = Mapping[str, type[Writer]]
     Name = str | os.PathLike[str]
     Identities = dict[tuple[int, int], Name]
 
@@ -40,24 +38,24 @@ _CONFIG = ("speechemo.toml", "pyproject.toml")
 class Sink:
     """Takes the answers of one clip after the other, and writes them to stdout at once.
 
-    `failed` of its `n` records are errors.
+    `failed` of its `n` records are errors. `resume` loads what runs before have left at the output;
+    `protect` are files not to write over, besides the clips. AccessError where it cannot be written,
+    another process is writing it, or what is there cannot be read; ConfigError where it is to be protected.
     """
 
     failed = n = 0
 
     def __init__(
         self,
-        output: Path | None,
+        output: str | None,
         format_: str,
-        style: Style,
+        writer: Writer,
         *,
         resume: bool = False,
-        writers: Writers = WRITERS,
         protect: Iterable[Name | None] = (),
     ) -> None:
-        self._format, self._style, self._resume = format_, style, resume
-        self._writer = writers[format_](style)
-        self._begin(output or Path(), protect)
+        self._format, self._writer, self._resume = format_, writer, resume
+        self._begin(Path(output or ""), protect)
 
     def _begin(self, _output: Path, _protect: Iterable[Name | None]) -> None:
         self._emit(self._writer.begin())
@@ -179,7 +177,7 @@ class ToFile(Sink):
         if self._partial.stat().st_size:
             with atomic_path(self._kept) as temp:
                 temp.write_bytes(os.fsencode("".join(lines)))
-        return load_previous(lines, self._format, self._style)
+        return load_previous(lines, self._format, self._writer.style)
 
     def _emit(self, text: str) -> None:
         """Write now: a kill loses nothing that was written."""
@@ -213,7 +211,7 @@ class ToFolder(Sink):
         target = self._file(clip)
         if not self._resume or not target.is_file():
             return {}
-        return load_previous(_lines_of(target), self._format, self._style).get(clip.path, {})
+        return load_previous(_lines_of(target), self._format, self._writer.style).get(clip.path, {})
 
     def _write(self, clip: Input, items: Sequence[Any]) -> None:
         text = "".join([self._writer.begin(), *map(self._writer.write, items), self._writer.end()])
@@ -228,24 +226,10 @@ class ToFolder(Sink):
         return self._root / folder / _fitting(own, ".txt" if self._format in _AS_TXT else f".{self._format}")
 
 
-def sink(
-    output: str | None,
-    format_: str,
-    style: Style,
-    *,
-    resume: bool = False,
-    writers: Writers = WRITERS,
-    protect: Iterable[Name | None] = (),
-) -> Sink:
-    """Return where answers go: stdout without `output`, else a file or a folder.
-
-    `resume` loads what runs before have left there; `protect` are files not to write over, besides the
-    clips. AccessError where it cannot be written, another process is writing it, or what is there to
-    resume cannot be read; ConfigError where it is one of the files to protect.
-    """
+def sink(output: str | None, *arguments: Any, **options: Any) -> Sink:
+    """Return where answers go: stdout without `output`, else a file or a folder. See `Sink`."""
     kind = Sink if output is None else ToFolder if is_folder(output) else ToFile
-    path = None if output is None else Path(output)
-    return kind(path, format_, style, resume=resume, writers=writers, protect=protect)
+    return kind(output, *arguments, **options)
 
 
 def choose(asked: StrEnum | None, output: str | None, known: type[StrEnum]) -> tuple[str | None, str]:

@@ -12,7 +12,7 @@ import typer
 
 from speechemo_cli.choices import AnswerFormat, Backend, Channel
 from speechemo_cli.cli import inputs, options, outputs, terminal
-from speechemo_cli.cli.answers import RESUMABLE
+from speechemo_cli.cli.answers import RESUMABLE, WRITERS
 from speechemo_cli.errors import AudioError, ConfigError
 from speechemo_cli.files import display_name
 from speechemo_cli.formatting import percent
@@ -75,10 +75,11 @@ def run(
     config = settings.config(jobs=jobs, **asked.in_config())
     # A file that crashes a decoder costs no other.
     predictor = open_predictor(asked, config, isolate=not found.is_one_file())
+    writer = WRITERS[chosen](Style.of(predictor, top))
     read = [*files_of(predictor), *(clips or ()), files_from, settings.config_file]
     with (
         options.workers_of(backend, scheduler),
-        outputs.sink(output, chosen, Style.of(predictor, top), resume=resume, protect=read) as sink,
+        outputs.sink(output, chosen, writer, resume=resume, protect=read) as sink,
     ):
         total = found.count() if terminal.shows_progress() else None
         answer = predictor.predict_groups

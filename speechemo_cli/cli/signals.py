@@ -35,10 +35,18 @@ def watch(leave: Callable[[int], None]) -> None:
     ]
     if os.name == "posix":
         # Written to by the signal itself, whatever the interpreter is doing.
-        reading, said = os.pipe()
-        os.set_blocking(said, False)
-        threading.Thread(target=_follow, args=(reading, watched, leave), daemon=True).start()
-        signal.set_wakeup_fd(said, warn_on_full_buffer=False)
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+
+        def follow() -> None:
+            number = 0
+            while number not in watched:
+                number = os.read(reading, 1)[0]
+            select.select([reading], [], [], _GRACE_S)
+            leave(number)
+
+        threading.Thread(target=follow, daemon=True).start()
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     for number in watched:
         signal.signal(number, _interrupt)
 
@@ -82,11 +90,3 @@ def _interrupt(number: int, _frame: object) -> None:
         _received = number
         if _raises:
             raise KeyboardInterrupt
-
-
-def _follow(reading: int, watched: list[int], leave: Callable[[int], None]) -> None:
-    number = 0
-    while number not in watched:
-        number = os.read(reading, 1)[0]
-    select.select([reading], [], [], _GRACE_S)
-    leave(number)

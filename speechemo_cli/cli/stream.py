@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import math
 import os
@@ -59,21 +58,20 @@ def _answer(text: str, predictor: Predictor, style: Style) -> dict[str, Any]:
         except (ValueError, RecursionError) as error:
             return style.record(ClipError("", f"not JSON: {error}"))
     path, audio = request.get("path"), request.get("audio")
+    name = path if isinstance(path, str) else ""
     item: Answer | ClipError
-    named = {"id": request["id"]} if "id" in request else {}
     if isinstance(audio, str):
-        name = path if isinstance(path, str) else ""
         try:
             content = base64.b64decode(audio, validate=True)
-        except (binascii.Error, ValueError):
+        except ValueError:
             item = ClipError(name, "audio is not base64")
         else:
             (item,) = predictor.predict_content(content, name)
-    elif isinstance(path, str) and path:
-        (item,) = predictor.predict_one(path)
+    elif name:
+        (item,) = predictor.predict_one(name)
     else:
         item = ClipError("", 'expected a path, or an object with "path" or "audio"')
-    return {**named, **style.record(item)}
+    return {**({"id": request["id"]} if "id" in request else {}), **style.record(item)}
 
 
 def _finite(number: str) -> float:

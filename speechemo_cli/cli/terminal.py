@@ -38,7 +38,6 @@ class Shown:
     done: int = 0
     total: int | None = None
     over_bar: bool = False  # results go to a terminal that shows a bar
-    begun: str = ""  # a line of results that waits for its end, as a bar stands below
 
 
 shown = Shown()
@@ -75,18 +74,17 @@ def prepare_streams() -> None:
 
 
 def emit(text: str) -> None:
-    """Write a result to stdout, as whole lines, now; as `write`."""
+    """Write a result to stdout, as `write`; the end of its last line may be missing."""
     write(text if text.endswith("\n") else text + "\n")
 
 
 def write(text: str) -> None:
-    """Write a part of a result to stdout, now; the begin of a line over a bar with its end.
+    """Write whole lines of a result to stdout, now.
 
     Exits with 141 where nobody reads any more; AccessError where the disk behind a redirection is full.
     """
-    if shown.over_bar:
-        lines, end, shown.begun = f"{shown.begun}{text}".rpartition("\n")
-        text = f"{_EMPTY_LINE}{lines}{end}" if end else ""
+    if shown.over_bar and text:
+        text = f"{_EMPTY_LINE}{text}"
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -219,7 +217,6 @@ def progress(what: str, unit: str) -> Iterator[Callable[..., None]]:
     Yields `update(done, total, text="", stage=what)`. Results and a bar share a terminal.
     """
     shown.over_bar = _draws_bar() and on_terminal() and os.environ.get("TERM") != "dumb"
-    end = "\n"  # what comes after an error is no result
     try:
         with _display(unit) as show:
 
@@ -230,12 +227,9 @@ def progress(what: str, unit: str) -> Iterator[Callable[..., None]]:
 
             show(0, None, "", what)
             yield update
-        shown.stage = end = ""  # it is done; one that is broken off comes by here no more
+        shown.stage = ""  # it is done; one that is broken off comes by here no more
     finally:
         shown.over_bar = False
-        begun, shown.begun = shown.begun, ""
-        if begun:
-            write(f"{begun}{end}")
 
 
 def _display(unit: str) -> AbstractContextManager[Callable[[int, int | None, str, str], None]]:

@@ -78,6 +78,7 @@ def run(
         found.require_one()
     config = settings.config(jobs=jobs, **asked.in_config())
     predictor = open_predictor(asked, config)
+    from speechemo_cli.inference import plots
     from speechemo_cli.inference.timeline import timelines
 
     follow = partial(
@@ -89,16 +90,18 @@ def run(
         min_confidence=asked.min_confidence,
         config=config.audio,
     )
-    style = Style.of(predictor)._replace(command="timeline")
+    writer = WRITERS[chosen](Style.of(predictor)._replace(command="timeline"))
     read = [*files_of(predictor), *(recordings or ()), files_from, settings.config_file]
     protect({"--plot": [plot], "--output": [Path(output) if output else None]}, read)
-    with outputs.sink(output, chosen, style, writers=WRITERS, protect=read) as sink:
+    with outputs.sink(output, chosen, writer, protect=read) as sink:
         for recording in found:
             sink.reserve(recording)
             protect({"--plot": [plot]}, [recording.path])
             items = _follow(follow, recording)
-            if plot:
-                _draw(items, plot)
+            for item in items:
+                if plot and not isinstance(item, ClipError):
+                    plots.draw_timeline(item, plot)
+                    terminal.note(f"timeline: {display_name(plot)}")
             sink.write(recording, items)
         sink.close()
     terminal.exit_for(sink.failed + found.unreadable, sink.n + found.unreadable)
@@ -118,15 +121,6 @@ def _follow(follow: Callable[..., Iterable[Timeline]], recording: inputs.Input) 
         except AudioError as error:
             items.append(ClipError(recording.path, str(error)))
     return items
-
-
-def _draw(items: Iterable[Timeline | ClipError], plot: Path) -> None:
-    from speechemo_cli.inference import plots
-
-    for item in items:
-        if not isinstance(item, ClipError):
-            plots.draw_timeline(item, plot)
-            terminal.note(f"timeline: {display_name(plot)}")
 
 
 def _on_disk(clip: inputs.Input) -> str:
