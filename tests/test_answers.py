@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from speechemo_cli.cli import answers, terminal
+from speechemo_cli.cli import terminal
 from speechemo_cli.cli.answers import WRITERS
 from speechemo_cli.errors import ClipError
 from speechemo_cli.files import display_name
@@ -78,13 +78,13 @@ def blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("format_", FORMATS)
-def test_it_is_written_as_in_the_golden_file(format_: str, variant: str) -> None:
+def test_writers_write_what_the_golden_files_hold(format_: str, variant: str) -> None:
     golden = GOLDEN / f"{variant}.{FORMATS[format_]}"
 
     assert written(format_, variant).encode("utf-8", "surrogateescape") == golden.read_bytes()
 
 
-def test_a_table_for_an_ascii_terminal_has_numbers_for_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table_has_numbers_for_bars_on_an_ascii_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(terminal, "draws_blocks", lambda: False)
 
     text = written("table")
@@ -93,20 +93,7 @@ def test_a_table_for_an_ascii_terminal_has_numbers_for_bars(monkeypatch: pytest.
     assert text.replace("é", "").isascii()
 
 
-# --- the formats against one another, and against who reads them ---------------------------------------
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_json_and_jsonl_hold_the_same_records(variant: str) -> None:
-    document = json.loads(written("json", variant))
-
-    assert (document["schema"], document["command"]) == (1, "predict")
-    assert document["model"] == "models/v2.keras"
-    assert document["clips"] == [json.loads(line) for line in written("jsonl", variant).splitlines()]
-    assert len(document["clips"]) == len(VARIANTS[variant][1])
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", ["predict", "predict.top"])
 def test_csv_holds_what_json_does(variant: str) -> None:
     style, _ = VARIANTS[variant]
     records = json.loads(written("json", variant))["clips"]
@@ -124,41 +111,23 @@ def test_csv_holds_what_json_does(variant: str) -> None:
             assert (float(row[name]) if row[name] else None) == record.get(name)
 
 
-def test_names_that_are_no_utf8_are_the_same_bytes_for_who_reads_json_or_csv() -> None:
-    (record,) = (json.loads(line) for line in written("jsonl").splitlines() if "caf" in line)
+def test_json_is_whole_wherever_the_clips_end() -> None:
+    for n in range(len(ITEMS) + 1):
+        document = json.loads("".join(pieces("json", STYLE, ITEMS[:n])))
 
-    assert os.fsencode(record["path"]) == b"caf\xe9.wav"
-    assert b"\ncaf\xe9.wav,ok," in written("csv").encode("utf-8", "surrogateescape")
-
-
-@pytest.mark.parametrize("n", range(len(ITEMS) + 1))
-def test_a_document_written_piece_by_piece_is_whole_wherever_the_clips_end(n: int) -> None:
-    document = json.loads("".join(pieces("json", STYLE, ITEMS[:n])))
-
-    assert [record["path"] for record in document["clips"]] == [item.path for item in ITEMS[:n]]
+        assert [record["path"] for record in document["clips"]] == [item.path for item in ITEMS[:n]]
 
 
-@pytest.mark.parametrize("format_", ["jsonl", "csv", "label", "table"])
-def test_each_clip_is_written_when_it_is_answered_in_whole_lines(format_: str) -> None:
-    parts = pieces(format_, STYLE, ITEMS)
+@pytest.mark.parametrize("format_", FORMATS)
+def test_writers_write_each_clip_in_whole_lines(format_: str) -> None:
+    _, *parts, end = pieces(format_, STYLE, ITEMS)
 
-    assert len(parts) == len(ITEMS) + 2
-    assert all(part.endswith("\n") for part in parts[1:-1])
-    assert parts[-1] == ""
-
-
-@pytest.mark.parametrize("variant", ["predict", "predict.top"])
-def test_label_and_table_have_a_line_a_clip_whatever_its_name(variant: str) -> None:
-    _, items = VARIANTS[variant]
-    words, table = written("label", variant).split("\n"), written("table", variant).split("\n")
-
-    assert len(words) == len(items) + 1
-    assert len(table) == len(items) + 2
-    assert all(line.isprintable() for line in (*words, *table))
-    assert [word == "error" for word in words[:-1]] == [isinstance(item, ClipError) for item in items]
+    assert len(parts) == len(ITEMS)
+    assert all(part.endswith("\n") for part in parts)
+    assert bool(end) == (format_ == "json")
 
 
-def test_top_takes_the_most_probable_in_falling_order_and_ties_in_the_one_order() -> None:
+def test_style_takes_the_most_probable_and_ties_in_the_one_order() -> None:
     (item,) = (item for item in ITEMS if item.path == "-")
     assert isinstance(item, Answer)
 
@@ -171,20 +140,6 @@ def test_top_takes_the_most_probable_in_falling_order_and_ties_in_the_one_order(
         ["neutral", "happy", "angry", "sad"],
     ]
 
-
-def test_a_table_row_says_what_its_record_says() -> None:
-    lines = written("table").splitlines()[1:]
-
-    for line, item in zip(lines, ITEMS, strict=True):
-        assert answers.name(item) in line
-        if isinstance(item, ClipError):
-            assert item.error in line
-        else:
-            assert line.split()[:2] == [item.label, f"{100 * item.confidence:.0f}%"]
-            assert all(warning in line for warning in item.warnings)
-
-
-# --- whatever the name is
 
 NAMES = st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name).map(os.fsdecode)
 
@@ -199,10 +154,10 @@ def names_written(format_: str, names: list[str]) -> str:
     return "".join(pieces(format_, Style("m.keras", LABELS[:2]), items))
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(names=st.lists(NAMES, min_size=1, max_size=4))
 @example(names=['a,\n"b\r', "\r\n", "\udce9", "\u2028\x85\x0b", "=1+1", " ", "\\"])
-def test_any_name_survives_csv_and_json(names: list[str]) -> None:
+def test_csv_and_json_keep_any_name(names: list[str]) -> None:
     lines = names_written("jsonl", names).splitlines()
     assert [json.loads(line)["path"] for line in lines] == names
     assert [clip["path"] for clip in json.loads(names_written("json", names))["clips"]] == names
@@ -212,9 +167,9 @@ def test_any_name_survives_csv_and_json(names: list[str]) -> None:
     assert [row["path"] for row in rows] == names
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(name=NAMES)
-def test_any_name_is_one_line_of_a_terminal(name: str) -> None:
+def test_table_shows_any_name_on_one_line(name: str) -> None:
     assert display_name(name).isprintable()
     assert "\n" not in names_written("table", [name]).splitlines()[-1]
     assert len(names_written("table", [name]).splitlines()) == 2

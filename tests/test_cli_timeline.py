@@ -61,7 +61,7 @@ def follow(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     return call
 
 
-def test_a_record_holds_segments_and_shares(call: Path, follow: Callable[..., str]) -> None:
+def test_timeline_record_holds_segments_and_shares(call: Path, follow: Callable[..., str]) -> None:
     record = json.loads(follow(call))
 
     assert [segment["label"] for segment in record["segments"]] == ["sad", "happy", "sad"]
@@ -74,14 +74,14 @@ def test_a_record_holds_segments_and_shares(call: Path, follow: Callable[..., st
     assert record["summary"]["sad"]["share"] == pytest.approx(2 / 3, abs=0.05)
 
 
-def test_each_channel_is_a_record_of_its_own(call: Path, follow: Callable[..., str]) -> None:
+def test_timeline_writes_a_record_a_channel(call: Path, follow: Callable[..., str]) -> None:
     records = [json.loads(line) for line in follow(call, "--channel", "each").splitlines()]
 
     assert [record["channel"] for record in records] == ["left", "right"]
     assert [len(record["segments"]) for record in records] == [3, 1]
 
 
-def test_json_holds_a_bad_recording_as_an_error(call: Path, follow: Callable[..., str]) -> None:
+def test_timeline_json_holds_a_bad_recording_as_an_error(call: Path, follow: Callable[..., str]) -> None:
     document = json.loads(follow(call, "missing.wav", "-f", "json"))
 
     assert (document["schema"], document["command"]) == (1, "timeline")
@@ -90,7 +90,7 @@ def test_json_holds_a_bad_recording_as_an_error(call: Path, follow: Callable[...
     assert bad == {"schema": 1, "path": "missing.wav", "status": "error", "error": "no such file"}
 
 
-def test_csv_has_a_line_a_segment(call: Path, follow: Callable[..., str]) -> None:
+def test_timeline_csv_has_a_line_a_segment(call: Path, follow: Callable[..., str]) -> None:
     rows = list(csv.DictReader(io.StringIO(follow(call, call, "-f", "csv"))))
 
     assert [row["label"] for row in rows] == 2 * ["sad", "happy", "sad"]
@@ -98,7 +98,7 @@ def test_csv_has_a_line_a_segment(call: Path, follow: Callable[..., str]) -> Non
 
 
 @pytest.mark.parametrize("format_", ["srt", "audacity", "rttm"])
-def test_every_segment_is_in_formats_of_other_programs(
+def test_timeline_formats_of_other_programs_hold_every_segment(
     format_: str, call: Path, follow: Callable[..., str]
 ) -> None:
     text = follow(call, "-f", format_)
@@ -107,7 +107,7 @@ def test_every_segment_is_in_formats_of_other_programs(
     assert text.count("happy") == 1
 
 
-def test_the_table_shows_times_and_shares(call: Path, follow: Callable[..., str]) -> None:
+def test_timeline_table_shows_times_and_shares(call: Path, follow: Callable[..., str]) -> None:
     text = follow(call, "-f", "table")
 
     assert "call.wav" in text
@@ -115,7 +115,7 @@ def test_the_table_shows_times_and_shares(call: Path, follow: Callable[..., str]
     assert "67%" in text
 
 
-def test_it_draws(call: Path, follow: Callable[..., str]) -> None:
+def test_timeline_draws(call: Path, follow: Callable[..., str]) -> None:
     follow(call, "--plot", "timeline.png")
 
     assert Path("timeline.png").read_bytes().startswith(b"\x89PNG")
@@ -134,7 +134,7 @@ def test_it_draws(call: Path, follow: Callable[..., str]) -> None:
         (["call.wav", "--channel", "each", "--plot", "x.png"], "error: --plot and the formats"),
     ],
 )
-def test_options_that_do_not_fit_are_refused(
+def test_timeline_refuses_options_that_do_not_fit(
     arguments: list[str], message: str, call: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert app.run(["timeline", *arguments]) == 2
