@@ -22,36 +22,19 @@ from speechemo_cli.audio.reader import Recording, open_blocks
 from speechemo_cli.config import AudioConfig
 
 SR = 16000
+TAG = b"ID3\x04\0\0\0\0\0\x0a" + bytes(10)
 Make = Callable[[Path], object]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A file and what is to be said of it.
+    """A file and what is to be said of it. Reasons and warnings are whole, as regular expressions."""
 
-    Attributes
-    ----------
-    name : str
-        Of the file; a suffix of an audio format, so that a folder's scan finds it.
-    make : callable
-        Writes it to the path it is given.
-    refused : str or None
-        The whole reason, as a regular expression.
-    warned : tuple of str
-        The warnings of the reader, each from its first word to its last as a regular expression.
-    quality : tuple of str
-        How further warnings of `predict` begin.
-    """
-
-    name: str
-    make: Make
+    name: str  # with the suffix of an audio format, so that a folder's scan finds it
+    make: Make  # writes it to the path it is given
     refused: str | None = None
     warned: tuple[str, ...] = ()
-    quality: tuple[str, ...] = ()
-
-    @property
-    def id(self) -> str:
-        return ascii(self.name)[1:-1]
+    quality: tuple[str, ...] = ()  # how further warnings of `predict` begin
 
 
 def voice(seconds: float = 1.2, sr: int = SR, f0: float = 140.0) -> np.ndarray:
@@ -390,12 +373,10 @@ FORMATS = [
     Case("VORBIS.ogg", _clip(Y, container="OGG", subtype="VORBIS")),
     Case("OPUS.opus", _clip(Y, container="OGG", subtype="OPUS")),
     Case("without-a-count.mp3", _saved(without_count(mp3(Y)))),
-    Case("two-tags.mp3", _saved(2 * (b"ID3\x04\0\0\0\0\0\x0a" + bytes(10)) + mp3(Y))),
-    Case("tagged.wav", _saved(b"ID3\x04\0\0\0\0\0\x0a" + bytes(10) + WAV)),
+    Case("two-tags.mp3", _saved(2 * TAG + mp3(Y))),
+    Case("tagged.wav", _saved(TAG + WAV)),
     Case("MP3.mp3", _clip(Y, container="MP3", subtype="MPEG_LAYER_III")),
-    Case(
-        "tagged.mp3", _saved(b"ID3\x04\0\0\0\0\0\x0a" + bytes(10) + encoded(Y, SR, "MP3", "MPEG_LAYER_III"))
-    ),
+    Case("tagged.mp3", _saved(TAG + encoded(Y, SR, "MP3", "MPEG_LAYER_III"))),
     *(
         Case(f"{sr}-hz.wav", _clip(voice(1.2, sr), sr))
         for sr in (8000, 11025, 44100, 48000, 96000, 192000, 384000)
@@ -419,12 +400,9 @@ NO_FILES = [
 CASES = [*NO_AUDIO, *SAMPLES, *SIZES, *DAMAGED, *FORMATS, *NAMES, *NO_FILES]
 
 
-def write_all(folder: Path) -> dict[str, Case]:
-    """Write every case into a folder; return them by their path."""
+def write_all(folder: Path, cases: list[Case] = CASES) -> Path:
+    """Write cases into a folder, and return that."""
     folder.mkdir(parents=True, exist_ok=True)
-    written = {}
-    for case in CASES:
-        path = folder / case.name
-        case.make(path)
-        written[str(path)] = case
-    return written
+    for case in cases:
+        case.make(folder / case.name)
+    return folder

@@ -1,4 +1,4 @@
-"""What strangers record: each clip is heard or refused with its reason, and never stops the others."""
+"""What strangers record: each clip is answered or refused with its reason, and never stops the others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from audio_cases import CASES, NO_FILES, SR, Case, decoded, encoded, flac_promising, muxed, voice, write_all
+from audio_cases import (
+    CASES,
+    NAMES,
+    NO_AUDIO,
+    NO_FILES,
+    SAMPLES,
+    SR,
+    Case,
+    by_libsndfile,
+    decoded,
+    encoded,
+    flac_promising,
+    muxed,
+    voice,
+    write_all,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -33,9 +48,9 @@ CONFIG, STRICT = AudioConfig(), AudioConfig(strict=True)
 
 
 @pytest.fixture(scope="module")
-def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
-    """Every case by its path, in folders that a corpus is made of."""
-    return write_all(tmp_path_factory.mktemp("cases") / "[" / "x]" / "angry")  # rich takes [/x] for markup
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every case, in folders that a corpus is made of; rich takes [/x] for markup."""
+    return write_all(tmp_path_factory.mktemp("cases") / "[" / "x]" / "angry")
 
 
 def reason_of(attempt: Callable[[], object]) -> str:
@@ -57,42 +72,24 @@ def check_warnings(found: tuple[str, ...], case: Case) -> None:
         assert re.fullmatch(expected, warning)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_read_gives_samples_or_the_reason(case: Case, cases: dict[str, Case], capfd) -> None:
-    path = next(path for path, other in cases.items() if other is case)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: ascii(case.name)[1:-1])
+def test_reader_gives_samples_or_the_reason(case: Case, folder: Path, capfd) -> None:
+    path = folder / case.name
     if case.refused is not None:
         assert re.fullmatch(case.refused, reason_of(lambda: reader.read(path, CONFIG)))
     else:
-        recording = reader.read(path, CONFIG)
-        assert recording.y.dtype == np.float32
-        assert recording.y.ndim == 1
-        check_warnings(recording.warnings, case)
+        whole = reader.read(path, CONFIG)
+        assert (whole.y.dtype, whole.y.ndim) == (np.float32, 1)
+        check_warnings(whole.warnings, case)
     expected = case.refused or "; ".join(case.warned) + (r"\. .*" if case.warned else "none")
     assert re.fullmatch(expected, reason_of(lambda: reader.read(path, STRICT)))
-    assert capfd.readouterr().out == ""
-
-
-@pytest.mark.parametrize(
-    "case",
-    # In blocks a recording may be of any length, and silent.
-    [
-        case
-        for case in CASES
-        if not re.match(r"silent .*peak|\d+ s is longer|590 s|silent \.", case.refused or "")
-    ],
-    ids=lambda case: case.id,
-)
-def test_open_blocks_gives_samples_or_the_reason(case: Case, cases: dict[str, Case]) -> None:
-    path = next(path for path, other in cases.items() if other is case)
-    reason = reason_of(lambda: in_blocks(path, STRICT))
-    if case.refused or case.warned:
-        # An offset is told, and taken out of whole clips alone.
-        assert re.match(case.refused or case.warned[0].split(":")[0], reason)
-    else:
-        assert reason == "none"
-        if case not in NO_FILES:
-            whole = reader.read(path, CONFIG)
+    # In blocks a recording may be of any length, and silent; an offset is told, and not taken out.
+    if not re.match(r"silent .*peak|\d+ s is longer|590 s|silent \.", case.refused or ""):
+        reason = reason_of(lambda: in_blocks(path, STRICT))
+        assert re.match(case.refused or (case.warned[0].split(":")[0] if case.warned else "none$"), reason)
+        if not (case.refused or case.warned):
             np.testing.assert_allclose(in_blocks(path, CONFIG, whole.sr), whole.y, atol=1e-6)
+    assert capfd.readouterr().out == ""
 
 
 def speechemo(*arguments: str, folder: Path) -> subprocess.CompletedProcess[bytes]:
@@ -115,10 +112,10 @@ def check_names_the_refused(stderr: bytes, cases: dict[str, Case]) -> None:
     assert "Traceback" not in stderr.decode()
 
 
-def test_predict_answers_for_all_others(cases: dict[str, Case], tmp_path: Path) -> None:
-    folder = str(Path(next(iter(cases))).parent)
+def test_predict_answers_for_all_others(folder: Path, tmp_path: Path) -> None:
+    cases = {str(folder / case.name): case for case in CASES}
 
-    done = speechemo("predict", folder, "--format", "jsonl", folder=tmp_path)
+    done = speechemo("predict", str(folder), "--format", "jsonl", folder=tmp_path)
 
     assert done.returncode == 3, done.stderr
     records = {record["path"]: record for record in map(json.loads, done.stdout.splitlines())}
@@ -137,20 +134,20 @@ def test_predict_answers_for_all_others(cases: dict[str, Case], tmp_path: Path) 
     check_names_the_refused(done.stderr, cases)
 
 
-def test_extract_takes_all_others(cases: dict[str, Case], tmp_path: Path) -> None:
-    folder = Path(next(iter(cases))).parents[1]
+def test_extract_takes_all_others(tmp_path: Path) -> None:
+    some = [*NAMES, *NO_FILES, *NO_AUDIO[::4], *SAMPLES[::4]]
+    write_all(tmp_path / "data" / "angry", some)
 
-    done = speechemo("extract", str(folder), "--format", "json", "--jobs", "2", folder=tmp_path)
+    done = speechemo("extract", "data", "--features", "mfcc", "--format", "json", folder=tmp_path)
 
     assert done.returncode == 3, done.stderr
     report = json.loads(done.stdout)
-    assert {failure["path"] for failure in report["failed"]} == {
-        path for path, case in cases.items() if case.refused is not None
-    }
+    refused = {f"data/angry/{case.name}": case for case in some if case.refused}
+    assert {failure["path"] for failure in report["failed"]} == refused.keys()
     for failure in report["failed"]:
-        assert re.fullmatch(cases[failure["path"]].refused, failure["error"]), failure
-    assert report["clips"] == len(cases)
-    check_names_the_refused(done.stderr, cases)
+        assert re.fullmatch(refused[failure["path"]].refused, failure["error"]), failure
+    assert report["clips"] == len(some)
+    check_names_the_refused(done.stderr, refused)
 
 
 # --- the limits
@@ -170,12 +167,8 @@ def peak_bytes(path: str | Path, config: AudioConfig = CONFIG) -> int:
 
 
 @pytest.mark.parametrize("name", ["bomb.flac", "longer.flac", "3-hours.wav"])
-def test_read_refuses_what_a_header_promises_before_memory_is_taken(
-    name: str, cases: dict[str, Case]
-) -> None:
-    (path,) = (path for path, case in cases.items() if case.name == name)
-
-    assert peak_bytes(path) < 2**21
+def test_read_refuses_what_a_header_promises_before_memory_is_taken(name: str, folder: Path) -> None:
+    assert peak_bytes(folder / name) < 2**21
 
 
 def test_read_mixes_many_channels_as_they_are_decoded(
@@ -194,13 +187,13 @@ def test_read_mixes_many_channels_as_they_are_decoded(
 def test_read_refuses_a_file_too_large_to_be_a_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "clip.wav"
     path.write_bytes(encoded(voice()))
-    os.truncate(path, 3000 * 2**20)
+    monkeypatch.setattr(reader, "LARGEST_BYTES", 1000)
 
     with pytest.raises(AudioError, match=r"^\d+ bytes, expected \d+ at most$"):
         reader.read(path, CONFIG)
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3, 6, 8])
+@pytest.mark.parametrize("channels", [1, 3, 8])
 @pytest.mark.parametrize(("container", "subtype"), [("WAV", "PCM_16"), ("FLAC", "PCM_24"), ("OGG", "VORBIS")])
 def test_decode_in_pieces_gives_the_whole_to_the_last_bit(
     channels: int, container: str, subtype: str, monkeypatch: pytest.MonkeyPatch
@@ -226,26 +219,15 @@ def test_decode_stops_a_stream_of_unknown_length_at_the_longest(monkeypatch: pyt
 # --- what is around a clip
 
 
-@pytest.fixture
-def mac_leftovers(tmp_path: Path) -> None:
-    """What a Mac leaves in a folder, and what nobody would: opening it would wait for ever."""
+@pytest.mark.parametrize("name", ["MP3.mp3", "tagged.mp3"])
+def test_read_cares_for_nothing_in_the_working_folder(name: str, folder: Path, tmp_path: Path) -> None:
+    expected = by_libsndfile((folder / name).read_bytes())
+    # What a Mac leaves in a folder, and what nobody would: opening it would wait for ever.
     (tmp_path / ".AppleDouble").mkdir()
     os.mkfifo(tmp_path / "._")
 
-
-@pytest.mark.parametrize("name", ["MP3.mp3", "tagged.mp3"])
-def test_read_cares_for_nothing_in_the_working_folder(
-    name: str, cases: dict[str, Case], mac_leftovers: None
-) -> None:
-    (path,) = (path for path, case in cases.items() if case.name == name)
-
-    recording = reader.read(path, CONFIG)
-    with open_blocks(path, SR, CONFIG) as blocks:
-        joined = np.concatenate(list(blocks))
-
-    expected, _ = soundfile.read(path, dtype="float32")
-    np.testing.assert_allclose(recording.y, expected, atol=1e-6)
-    np.testing.assert_allclose(joined, expected, atol=1e-5)
+    np.testing.assert_allclose(reader.read(folder / name, CONFIG).y, expected, atol=1e-6)
+    np.testing.assert_allclose(in_blocks(folder / name, CONFIG), expected, atol=1e-5)
 
 
 def test_read_hashes_what_it_decodes_though_the_file_changes(

@@ -1,23 +1,21 @@
-"""Clips are read whole: their samples, hashes and warnings, and what is wrong with one costs it alone."""
+"""Recordings are read whole and in blocks: samples, hashes, warnings, and what is refused."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import librosa
 import numpy as np
 import pytest
 import soundfile
-from audio_cases import by_libsndfile, encoded, voice
+from audio_cases import SR, by_libsndfile, decoded, encoded, voice
 from conftest import harmonic
 
 from speechemo_cli.audio import quality, reader
-from speechemo_cli.audio.reader import PreparedClip, read
+from speechemo_cli.audio.reader import PreparedClip, channel_names, cut, open_blocks, read, resample
 from speechemo_cli.config import AudioConfig
 from speechemo_cli.errors import AudioError, ClipError, ExitCode, ModelFileError
 
@@ -29,16 +27,13 @@ WriteClip = Callable[..., Path]
 
 
 def test_read_gives_samples_rate_hash_and_duration_of_the_file(write_clip: WriteClip) -> None:
-    path = write_clip(seconds=1.5, sr=16000)
+    path = write_clip(seconds=1.5)
     before = path.stat()
     recording = read(path, CONFIG)
-    expected, sr = librosa.load(path, sr=None)
-    np.testing.assert_array_equal(recording.y, expected)
-    assert recording.sr == sr == 16000
+    np.testing.assert_array_equal(recording.y, soundfile.read(path, dtype="float32")[0])
     assert recording.y.dtype == np.float32
-    assert recording.duration_s == 1.5
+    assert (recording.sr, recording.duration_s, recording.warnings) == (16000, 1.5, ())
     assert recording.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert recording.warnings == ()
     assert path.stat().st_mtime_ns == before.st_mtime_ns
 
 
@@ -50,22 +45,18 @@ def test_read_gives_samples_rate_hash_and_duration_of_the_file(write_clip: Write
         *((container, "PCM_16") for container in ("WAVEX", "FLAC", "AIFF", "AU", "W64", "RF64")),
     ],
 )
-@pytest.mark.parametrize("name", ["clip.wav", "clip.mp3", "clip"])
-def test_read_gives_the_samples_of_libsndfile_whatever_the_name(
-    container: str, subtype: str, name: str
-) -> None:
-    Path(name).write_bytes(encoded(voice(), 16000, container, subtype))
-    expected, _ = soundfile.read(name, dtype="float32")
-    np.testing.assert_array_equal(read(name, CONFIG).y, expected)
+def test_read_gives_the_samples_of_libsndfile_whatever_the_name(container: str, subtype: str) -> None:
+    content = encoded(voice(), SR, container, subtype)
+    for name in ("clip.wav", "clip.mp3", "clip"):
+        Path(name).write_bytes(content)
+        np.testing.assert_array_equal(read(name, CONFIG).y, by_libsndfile(content))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 6])
-def test_read_averages_channels_as_librosa_does(channels: int, write_clip: WriteClip) -> None:
-    y = np.stack([harmonic(0.5, 16000, f0=100 + 40 * i) for i in range(channels)], axis=1)
-    path = write_clip(y=y, subtype="FLOAT")
-    got = read(path, CONFIG).y
+def test_read_averages_channels(channels: int, write_clip: WriteClip) -> None:
+    y = np.stack([harmonic(0.5, SR, f0=100 + 40 * i) for i in range(channels)], axis=1)
+    got = read(write_clip(y=y, subtype="FLOAT"), CONFIG).y
     np.testing.assert_allclose(got, y.astype(np.float64).mean(axis=1), atol=1e-7)
-    np.testing.assert_allclose(got, librosa.load(path, sr=None, mono=True)[0], atol=1e-7)
 
 
 def test_read_takes_a_file_without_a_header_at_the_rate_that_is_told() -> None:
@@ -106,30 +97,16 @@ def test_read_takes_for_silence_what_is_below_its_threshold_whatever_the_offset(
 
 def test_read_refuses_what_is_no_file(write_clip: WriteClip, tmp_path: Path) -> None:
     (tmp_path / "folder.wav").mkdir()
-    check_refused("gone.wav", "^no such file$")
-    check_refused("", "^no such file$")
-    check_refused("folder.wav", "^a folder, not a clip$")
-    check_refused("a\0b.wav", "^not a possible file name$")
-    check_refused("x" * 5000, "^file name too long$")
-    check_refused(write_clip() / "below.wav", "^not a directory$")
-    check_refused(os.devnull, "^not a regular file$")
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs")
-def test_read_refuses_a_fifo_without_waiting_for_a_writer(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "clip.wav")
-    caught: list[Exception] = []
-
-    def attempt() -> None:
-        try:
-            read(tmp_path / "clip.wav", CONFIG)
-        except Exception as error:
-            caught.append(error)
-
-    thread = threading.Thread(target=attempt, daemon=True)
-    thread.start()
-    thread.join(20)
-    assert [str(error) for error in caught] == ["not a regular file"]
+    for path, reason in (
+        ("gone.wav", "^no such file$"),
+        ("", "^no such file$"),
+        ("folder.wav", "^a folder, not a clip$"),
+        ("a\0b.wav", "^not a possible file name$"),
+        ("x" * 5000, "^file name too long$"),
+        (write_clip() / "below.wav", "^not a directory$"),
+        (os.devnull, "^not a regular file$"),
+    ):
+        check_refused(path, reason)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
@@ -154,8 +131,7 @@ def sixteen_bit(rng: np.random.Generator, channels: int, offset: float = 0.0) ->
         *(("copy.wav", "PCM_32"), ("copy.wav", "FLOAT")),
     ],
 )
-@pytest.mark.parametrize("channels", [1, 2])
-@pytest.mark.parametrize("offset", [0.0, 0.05])
+@pytest.mark.parametrize(("channels", "offset"), [(1, 0.0), (2, 0.05)])
 def test_samples_sha256_is_the_same_in_every_lossless_container(
     name: str, subtype: str, channels: int, offset: float, rng: np.random.Generator
 ) -> None:
@@ -168,15 +144,12 @@ def test_samples_sha256_is_the_same_in_every_lossless_container(
     assert copy.samples_sha256 == original.samples_sha256
 
 
-def test_samples_sha256_tells_other_samples_and_another_rate_apart(rng: np.random.Generator) -> None:
+def test_samples_sha256_differs_for_other_samples_and_another_rate(rng: np.random.Generator) -> None:
     y = sixteen_bit(rng, 1)[:, 0]
     changed = y.copy()
     changed[4000] += 1
-    hashes = set()
-    for one, sr in ((y, 16000), (changed, 16000), (y[:-1], 16000), (y, 16001)):
-        soundfile.write("clip.wav", one, sr, subtype="PCM_16")
-        hashes.add(read("clip.wav", CONFIG).samples_sha256)
-    assert len(hashes) == 4
+    clips = ((y, 16000), (changed, 16000), (y[:-1], 16000), (y, 16001))
+    assert len({decoded(encoded(one, sr)).samples_sha256 for one, sr in clips}) == 4
 
 
 # --- ready for the features
@@ -189,9 +162,8 @@ def test_load_clip_resamples_and_adds_the_warnings_of_its_quality(write_clip: Wr
     (clip,) = reader.load_clip(path, CONFIG, "mix", 16000)
 
     assert isinstance(clip, PreparedClip)
-    np.testing.assert_array_equal(clip.y, reader.resample(recording.y, 44100, 16000))
-    assert clip[1:3] == (recording.duration_s, recording.sha256)
-    assert clip.channel is None
+    np.testing.assert_array_equal(clip.y, resample(recording.y, 44100, 16000))
+    assert (clip.duration_s, clip.sha256, clip.channel) == (recording.duration_s, recording.sha256, None)
     assert clip.warnings == quality.quality_warnings(recording.y, 44100)
     assert clip.warnings[0].startswith("clipped")
 
@@ -207,10 +179,9 @@ def test_load_clip_refuses_a_silent_channel_and_takes_the_other(write_clip: Writ
 
 
 def test_load_clip_refuses_what_cannot_be_read(write_clip: WriteClip) -> None:
-    with pytest.raises(AudioError, match="no such file"):
-        reader.load_clip("gone.wav", CONFIG, "mix", 16000)
-    with pytest.raises(AudioError, match="no left one"):
-        reader.load_clip(str(write_clip()), CONFIG, "left", 16000)
+    for path, reason in (("gone.wav", "no such file"), (str(write_clip()), "no left one")):
+        with pytest.raises(AudioError, match=reason):
+            reader.load_clip(path, CONFIG, "left", 16000)
 
 
 @pytest.mark.parametrize(
@@ -245,3 +216,185 @@ def test_clip_errors_leave_its_traceback_to_who_looks_for_a_mistake(monkeypatch:
     monkeypatch.setenv("SPEECHEMO_DEBUG", "1")
     with pytest.raises(OverflowError, match="of ours"), reader.clip_errors():
         raise OverflowError("of ours")
+
+
+# --- rates, channels and offsets
+
+
+@pytest.mark.parametrize("sr", [8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 96000, 192000])
+@pytest.mark.parametrize("target", [16000, 22050])
+def test_resample_keeps_a_tone(sr: int, target: int) -> None:
+    y = resample((0.5 * np.sin(2 * np.pi * 440 * np.arange(sr // 2) / sr)).astype("f"), sr, target)
+    inside = slice(target // 20, -target // 20)  # the filter rings at the ends
+    analytic = 0.5 * np.sin(2 * np.pi * 440 * np.arange(len(y)) / target)
+    assert len(y) == -(-(sr // 2) * target // sr)
+    np.testing.assert_allclose(y[inside], analytic[inside], atol=2e-3)
+
+
+@pytest.mark.slow  # librosa compiles for a while
+@pytest.mark.parametrize("target", [8000, 16000, 22050])
+@pytest.mark.parametrize("sr", [8000, 11025, 16000, 44100, 48000])
+def test_resample_is_that_of_librosa_load(
+    sr: int, target: int, write_clip: WriteClip, rng: np.random.Generator
+) -> None:
+    import librosa
+
+    # A length that divides by nothing, so that the rounding of the number of samples shows.
+    y = (0.1 * rng.standard_normal((round(0.25 * sr) + 7, 2))).astype(np.float32)
+    path = write_clip(y=y, sr=sr)
+    expected, _ = librosa.load(path, sr=target)
+    got = resample(read(path, CONFIG).y, sr, target)
+    assert (got.dtype, got.shape) == (np.float32, expected.shape)
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("share", "warned"), [(0.5, False), (0.75, True), (0.9, True)])
+def test_channels_that_cancel_are_warned_about(share: float, warned: bool) -> None:
+    y = voice()
+    warnings = decoded(encoded(np.stack([y, -share * y], axis=1))).warnings
+
+    assert [warning.split(":")[0] for warning in warnings] == ["channels cancel"] * warned
+
+
+@pytest.mark.parametrize("channels", [2, 3, 8, 32])
+def test_one_voice_on_one_of_many_channels_cancels_nothing(channels: int) -> None:
+    y = np.zeros((SR, channels), np.float32)
+    y[:, 1] = voice(1.0)
+
+    assert decoded(encoded(y)).warnings == ()
+
+
+@pytest.mark.parametrize("offset", [-0.4, 0.02, 0.3])
+def test_an_offset_is_taken_out(offset: float) -> None:
+    y = 0.5 * voice()
+
+    recording = reader.as_recording(y + np.float32(offset), SR, CONFIG)
+
+    np.testing.assert_allclose(recording.y, y - y.mean(), atol=1e-6)
+    assert [warning.split(" of")[0] for warning in recording.warnings] == [f"offset: {offset:+.2g}"]
+
+
+@pytest.mark.parametrize(
+    ("offset", "bad"), [(0.0, 0.0), (0.001, 0.0), (0.3, np.nan), (0.3, np.inf), (0.3, -np.inf)]
+)
+def test_samples_without_an_offset_or_not_finite_are_left_as_they_are(offset: float, bad: float) -> None:
+    y = voice() + np.float32(offset)
+    y[::7] += np.float32(bad)
+
+    recording = reader.as_recording(y, SR, CONFIG)
+
+    assert recording.y is y
+    assert recording.warnings == ()
+
+
+# --- blocks
+
+
+def joined(path: str | Path, sr: int, channel: str = "mix") -> np.ndarray:
+    with open_blocks(path, sr, CONFIG, channel) as blocks:
+        return np.concatenate(list(blocks))
+
+
+@pytest.mark.parametrize(
+    ("sr", "target"), [(8000, 16000), (11025, 8000), (16000, 16000), (44100, 22050), (48000, 16000)]
+)
+def test_blocks_in_a_row_are_the_whole_file_resampled(
+    sr: int, target: int, write_clip: WriteClip, rng: np.random.Generator
+) -> None:
+    # A length that divides by nothing, and noise, in which a joint would show.
+    path = write_clip(y=0.1 * rng.standard_normal(round(3.3 * sr) + 7), sr=sr)
+
+    got = joined(path, target)
+
+    expected = resample(read(path, CONFIG).y, sr, target)
+    assert (got.dtype, got.shape) == (np.float32, expected.shape)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_blocks_are_a_second_long_whatever_the_rate_and_the_channels(write_clip: WriteClip) -> None:
+    path = write_clip(y=np.stack([harmonic(4.5, 48000)] * 3, axis=1), sr=48000)
+
+    with open_blocks(path, 16000, CONFIG) as blocks:
+        lengths = [len(block) for block in blocks]
+
+        assert max(lengths) < 1.1 * 16000
+        assert sum(lengths) == 4.5 * 16000
+        assert blocks.duration_s == blocks.promised_s == 4.5
+
+
+def test_blocks_of_a_channel_are_its_samples(write_clip: WriteClip) -> None:
+    y = np.stack([harmonic(1.5, 16000, 110), harmonic(1.5, 16000, 250)], axis=1)
+    path = write_clip(y=y, subtype="FLOAT")
+
+    assert channel_names(path, CONFIG) == ("left", "right")
+    np.testing.assert_array_equal(joined(path, 16000, "left"), y[:, 0])
+    np.testing.assert_array_equal(joined(path, 16000, "right"), y[:, 1])
+
+
+def test_channel_names_of_other_files_are_numbers(write_clip: WriteClip) -> None:
+    y = np.stack([harmonic(0.5, 16000, 100 * f) for f in (1, 2, 3)], axis=1)
+    three = write_clip("three.wav", y=y, subtype="FLOAT")
+
+    assert channel_names(three, CONFIG) == channel_names(three.read_bytes(), CONFIG) == ("1", "2", "3")
+    np.testing.assert_array_equal(joined(three, 16000, "2"), y[:, 1])
+    with pytest.raises(AudioError, match=r"^has 3 channels, no left one$"):
+        joined(three, 16000, "left")
+    with pytest.raises(AudioError, match=r"^has 1 channel, no right one$"):
+        joined(write_clip("one.wav"), 16000, "right")
+
+
+def test_blocks_tell_the_place_of_what_is_no_number_in_the_recording(write_clip: WriteClip) -> None:
+    y = harmonic(4, 16000)
+    y[40000] = np.nan
+    path = write_clip(y=y, subtype="FLOAT")
+
+    for sr in (16000, 8000):
+        with pytest.raises(AudioError, match=r"^contains NaN at 2\.500 s$"):
+            joined(path, sr)
+
+
+def test_open_blocks_lets_through_what_its_user_raises(write_clip: WriteClip) -> None:
+    with pytest.raises(ValueError, match="mine"), open_blocks(write_clip(), 16000, CONFIG):
+        raise ValueError("mine")
+
+
+def test_blocks_keep_an_offset_and_tell_it(write_clip: WriteClip) -> None:
+    with open_blocks(write_clip(y=0.5 * harmonic(2.5, 16000) - 0.2), 16000, CONFIG) as blocks:
+        assert blocks.warnings == ()
+        assert np.concatenate(list(blocks)).mean() == pytest.approx(-0.2, abs=0.01)
+
+        assert blocks.warnings == ("offset: -0.2 of full scale is on every sample, which spoils answers",)
+
+
+# --- pieces of what streams by
+
+
+def in_blocks(y: np.ndarray, n: int) -> Iterator[np.ndarray]:
+    return (y[i : i + n] for i in range(0, len(y), n))
+
+
+@pytest.mark.parametrize("n", [1, 7, 50, 1000])
+def test_cut_gives_the_same_pieces_however_the_samples_are_blocked(n: int, rng: np.random.Generator) -> None:
+    y = np.arange(400, dtype=np.float32)
+    first = np.sort(rng.integers(0, 350, 30))
+    spans = np.stack([first, first + rng.integers(1, 50, 30)], axis=1)
+
+    for (a, b), piece in zip(spans, cut(in_blocks(y, n), spans), strict=True):
+        np.testing.assert_array_equal(piece, y[a:b])
+
+
+def test_cut_asks_for_no_more_than_the_last_piece_needs() -> None:
+    blocks = in_blocks(np.arange(1000, dtype=np.float32), 10)
+
+    pieces = list(cut(blocks, np.array([[5, 12], [20, 45]])))
+
+    assert [len(piece) for piece in pieces] == [7, 25]
+    assert next(blocks)[0] == 50
+
+
+def test_cut_refuses_samples_that_end_too_soon() -> None:
+    pieces = cut(in_blocks(np.zeros(30, np.float32), 10), np.array([[0, 20], [20, 31]]))
+
+    assert len(next(pieces)) == 20
+    with pytest.raises(AudioError, match="changed while it was being read"):
+        next(pieces)

@@ -9,7 +9,7 @@ import struct
 import numpy as np
 import pytest
 import soundfile
-from audio_cases import SR, by_libsndfile, encoded, patched, read_both, sound_sizes, voice, with_comment
+from audio_cases import SR, TAG, by_libsndfile, encoded, patched, read_both, sound_sizes, voice, with_comment
 
 from speechemo_cli.audio import reader
 from speechemo_cli.config import AudioConfig
@@ -17,7 +17,6 @@ from speechemo_cli.errors import AudioError
 
 Y = voice(2.0)
 SIZED = ["WAV", "RIFX", "RF64", "W64", "AIFF", "AU", "CAF"]
-TAG = b"ID3\x04\0\0\0\0\0\x0a" + bytes(10)
 
 
 def container(name: str, y: np.ndarray = Y) -> bytes:
