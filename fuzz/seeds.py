@@ -91,7 +91,7 @@ def write_models(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     module, config = version_module("v1"), Config()
     features = FEATURE_SETS[module.PRESET.feature_set]
-    network = module.build((features.dim(features.section(config)),), len(EMOTIONS), module.PRESET)
+    network = module.build((features.dim(config),), len(EMOTIONS), module.PRESET)
     metadata = ModelMetadata(
         "v1", EMOTIONS, features.name, features.version, config.to_dict(), seed=0, epochs=1
     )

@@ -388,10 +388,9 @@ def model_with_litert(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str
         rng = np.random.default_rng(440)
         module, config = version_module(version), Config()
         features = FEATURE_SETS[module.PRESET.feature_set]
-        section = features.section(config)
-        sr = features.sr(section)
+        sr = features.sr(config)
         clips = [noisy(rng, 0.5 + i / 8, sr, 80 + 15 * i) for i in range(16)]
-        x = np.concatenate([features.compute(y, section, "") for y in clips])
+        x = np.concatenate([features.compute(y, config, "") for y in clips])
         network = built(version, x, len(EMOTIONS))
         own_weights(network, rng)
         path = tmp_path_factory.mktemp("models") / f"{version}.keras"

@@ -20,23 +20,26 @@ def key_of(i: int) -> str:
     return hashlib.sha256(str(i).encode()).hexdigest()
 
 
-def samples_of(i: int) -> str:
-    return key_of(-1 - i)
-
-
 def entry_of(i: int) -> StoredFeatures:
     """Always the same entry for a number: one content has one set of features."""
     rng = np.random.default_rng(i)
     values = rng.standard_normal((1 + i % 3, DIM)).astype(np.float32)
-    return StoredFeatures(values, 0.25 * (1 + i % 7), samples_of(i), ("truncated: a bit",) * (i % 3))
+    return StoredFeatures(values, 0.25 * (1 + i % 7), key_of(-1 - i), ("truncated: a bit",) * (i % 3))
 
 
 def entries_of(numbers: Iterable[int]) -> dict[str, StoredFeatures]:
     return {key_of(i): entry_of(i) for i in numbers}
 
 
-def open_store(root: Path, config: Config = CONFIG) -> FeatureStore:
-    return FeatureStore.open("mfcc", replace(config, store=str(root)))
+def open_store(root: Path, config: Config = CONFIG, feature_set: str = "mfcc") -> FeatureStore:
+    return FeatureStore.open(feature_set, replace(config, store=str(root)))
+
+
+def write_each(root: Path, *groups: Iterable[int], config: Config = CONFIG) -> list[Path]:
+    """Write each group of entries as a shard of its own; return the shards of the store."""
+    for numbers in groups:
+        open_store(root, config).write(entries_of(numbers))
+    return shards(root)
 
 
 def shards(root: Path) -> list[Path]:
@@ -45,6 +48,10 @@ def shards(root: Path) -> list[Path]:
 
 def held(store: FeatureStore, numbers: Iterable[int]) -> list[int]:
     return [i for i in numbers if store.find(key_of(i))]
+
+
+def read_all(root: Path, n: int) -> dict[str, StoredFeatures]:
+    return open_store(root).read(map(key_of, range(n)))
 
 
 def assert_same(found: dict[str, StoredFeatures], expected: dict[str, StoredFeatures]) -> None:

@@ -59,7 +59,7 @@ def own_answer(model: Path, y: np.ndarray) -> np.ndarray:
     """What the model file says of a waveform: features, then Keras."""
     network, metadata = loaded(model)
     features = FEATURE_SETS[metadata.feature_set]
-    x = features.compute(y, features.section(metadata.resolved_config()), "")
+    x = features.compute(y, metadata.resolved_config(), "")
     return training.predict(network, x)[0]
 
 

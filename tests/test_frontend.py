@@ -22,7 +22,7 @@ def front_end(feature_set: str, config: Config = Config(), quantised: bool = Fal
     """The front end before a network that changes nothing."""
     keras = load_keras()
     features = FEATURE_SETS[feature_set]
-    same = keras.Input((features.dim(features.section(config)),))
+    same = keras.Input((features.dim(config),))
     network = keras.Model(same, keras.layers.Activation("linear")(same))
     return frontend.waveform_model(network, feature_set, config, quantised=quantised)
 
@@ -82,12 +82,13 @@ def test_quantised_encoder_is_nearer_to_the_litert_file() -> None:
     ids=["default", "no power of two", "odd"],
 )
 def test_mfcc_layers_give_the_features_of_the_module(section: MfccConfig) -> None:
-    features, layers = FEATURE_SETS["mfcc"], front_end("mfcc", Config(mfcc=section))
+    features, config = FEATURE_SETS["mfcc"], Config(mfcc=section)
+    layers = front_end("mfcc", config)
     for name, y in signals(16000).items():
-        if len(y) < features.shortest(section):
+        if len(y) < features.shortest(config):
             y = np.tile(y, 8)
 
         received = training.predict(layers, y[None])
 
-        expected = features.compute(y, section, "")
+        expected = features.compute(y, config, "")
         np.testing.assert_allclose(received, expected, rtol=1e-4, atol=2e-3, err_msg=name)

@@ -8,7 +8,7 @@ import pytest
 from conftest import harmonic
 from scipy import fft
 
-from speechemo_cli.config import MfccConfig
+from speechemo_cli.config import Config, MfccConfig
 from speechemo_cli.corpus.synthetic import SR, synthesise, voice_of
 from speechemo_cli.features import FEATURE_SETS, mfcc
 from speechemo_cli.features.spectrum import mel_spectrogram
@@ -113,7 +113,7 @@ def test_gain_moves_the_first_coefficient_alone(rng: np.random.Generator) -> Non
 
 @pytest.mark.parametrize("n_mfcc", [13, 40])
 def test_the_width_that_the_feature_set_promises_is_the_width_it_computes(n_mfcc: int) -> None:
-    config = MfccConfig(n_mfcc=n_mfcc)
+    config = Config(mfcc=MfccConfig(n_mfcc=n_mfcc))
     kind = FEATURE_SETS["mfcc"]
-    y = harmonic(0.3, config.sr)
+    y = harmonic(0.3, config.mfcc.sr)
     assert kind.compute(y, config, "key").shape == (1, kind.dim(config))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import noisy
 
+from speechemo_cli.config import Config
 from speechemo_cli.corpus.synthetic import synthesise, voice_of
 from speechemo_cli.features import FEATURE_SETS, whisper
 
@@ -105,7 +106,7 @@ def test_compute_takes_any_sound_of_any_length(kind: str, seconds: float) -> Non
 
     features = whisper.compute(y)
 
-    assert features.shape == (1, FEATURE_SETS["whisper"].dim(None))
+    assert features.shape == (1, FEATURE_SETS["whisper"].dim(Config()))
     assert np.isfinite(features).all()
     assert (features.reshape(4, 2, 384)[:, 1] >= 0).all()
 

@@ -29,7 +29,6 @@ def describe(path: Path) -> dict[str, Any]:
     """
     metadata = model_file.inspect(path)
     features, config = FEATURE_SETS[metadata.feature_set], metadata.resolved_config()
-    section = features.section(config)
     # Files from before a card told so much have less.
     data = {"speakers": [], "corpora": {}, "clips": {}, "longest_s": None, "ravdess": False, **metadata.data}
     parts = {name: data.pop(name, []) for name in model_file.PARTS_OF_DATA}
@@ -40,7 +39,7 @@ def describe(path: Path) -> dict[str, Any]:
         "features": {
             "set": metadata.feature_set,
             "version": metadata.feature_version,
-            "sr": features.sr(section),
+            "sr": features.sr(config),
             **features.settings(config),
         },
         "parameters": metadata.parameters,

@@ -43,10 +43,9 @@ class Source:
         self.network, self.metadata = model_file.load(path)
         self.config = self.metadata.resolved_config()
         self.features = FEATURE_SETS[self.metadata.feature_set]
-        self._section = self.features.section(self.config)
         # Rate in Hz of the samples that it takes, and how many the shortest waveform has: one less could not
         # be mirrored at its ends.
-        self.sr, self.shortest = self.features.sr(self._section), self.features.shortest(self._section)
+        self.sr, self.shortest = self.features.sr(self.config), self.features.shortest(self.config)
         self.tolerance = _TOLERANCES[self.metadata.feature_set]
 
     def waveform_model(self, *, quantised: bool = True) -> Any:
@@ -57,7 +56,7 @@ class Source:
 
     def answer(self, y: Samples) -> Samples:
         """Answer as `predict` does it: features, network."""
-        row: Samples = training.predict(self.network, self.features.compute(y, self._section, ""))[0]
+        row: Samples = training.predict(self.network, self.features.compute(y, self.config, ""))[0]
         return row
 
 

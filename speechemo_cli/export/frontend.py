@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from speechemo_cli.features import FEATURE_SETS, mfcc, whisper
+from speechemo_cli.features import mfcc, whisper
 from speechemo_cli.features.spectrum import hann_window, mel_filter_bank
 from speechemo_cli.models.keras_backend import load_keras
 
@@ -35,7 +35,6 @@ def waveform_model(network: Any, feature_set: str, config: Config, *, quantised:
     rounded numbers of its LiteRT file.
     """
     keras = load_keras()
-    section = FEATURE_SETS[feature_set].section(config)
     encoder = packaged_encoder(quantised) if feature_set == "whisper" else None
 
     class FrontEnd(keras.layers.Layer):  # type: ignore[misc, name-defined]
@@ -48,7 +47,7 @@ def waveform_model(network: Any, feature_set: str, config: Config, *, quantised:
         def call(self, waveform: Any) -> Any:
             if self.encoder is not None:
                 return _whisper(keras.ops, waveform, self.encoder)
-            return _mfcc(keras.ops, waveform, section)
+            return _mfcc(keras.ops, waveform, config.mfcc)
 
         def compute_output_shape(self, _input_shape: Any) -> tuple[int, ...]:
             return (1, *network.input_shape[1:])

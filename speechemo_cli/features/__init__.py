@@ -27,34 +27,27 @@ class FeatureSet:
     version : int
         Raised whenever the code gives other numbers for the same config, so that stored ones lapse.
     compute : callable
-        `(y, section, key) -> np.ndarray [shape=(rows, dim), dtype=float32]`: samples at the rate of the
-        set, its section of the config and the hash of the clip's content.
-    dim : callable
-        `(section) -> int`, the width of a row.
-    sr : callable
-        `(section) -> int`, the rate in Hz of the samples it reads.
-    shortest : callable
-        `(section) -> int`, samples of the shortest clip it takes as it is.
+        `(y, config, key) -> np.ndarray [shape=(rows, dim), dtype=float32]`: samples at the rate of the
+        set, and the hash of the clip's content.
+    dim, sr, shortest : callable
+        `(config) -> int`: the width of a row, the rate in Hz of the samples it reads, and samples of the
+        shortest clip it takes as it is.
     condition : str
         Name of the recording condition that clips are brought to before; empty for clips as they are.
     """
 
     name: str
     version: int
-    compute: Callable[[NDArray[np.float32], Any, str], NDArray[np.float32]]
-    dim: Callable[[Any], int]
-    sr: Callable[[Any], int]
-    shortest: Callable[[Any], int]
+    compute: Callable[[NDArray[np.float32], Config, str], NDArray[np.float32]]
+    dim: Callable[[Config], int]
+    sr: Callable[[Config], int]
+    shortest: Callable[[Config], int]
     condition: str = ""
 
-    def section(self, config: Config) -> Any:
-        """Return this set's part of the config; None where there is nothing to configure."""
-        return getattr(config, self.name.partition("@")[0], None)
-
     def settings(self, config: Config) -> dict[str, Any]:
-        """Return the same as plain values."""
-        section = self.section(config)
-        return {} if section is None else asdict(section)
+        """Return this set's part of the config; empty where there is nothing to configure."""
+        section = getattr(config, self.name.partition("@")[0], None)
+        return asdict(section) if section else {}
 
     def fingerprint(self, config: Config) -> str:
         """Key of the stored numbers."""
@@ -64,38 +57,31 @@ class FeatureSet:
 _WHISPER = FeatureSet(
     "whisper",
     whisper.VERSION,
-    lambda y, _section, _key: whisper.compute(y),
-    lambda _section: whisper.DIM,
-    lambda _section: whisper.SR,
-    lambda _section: whisper.N_FFT // 2 + 1,
+    compute=lambda y, _config, _key: whisper.compute(y),
+    dim=lambda _config: whisper.DIM,
+    sr=lambda _config: whisper.SR,
+    shortest=lambda _config: whisper.N_FFT // 2 + 1,
 )
 FEATURE_SETS: dict[str, FeatureSet] = {
     "mfcc": FeatureSet(
         "mfcc",
         mfcc.VERSION,
-        lambda y, section, _key: mfcc.compute(y, section.sr, section),
-        lambda section: int(section.n_mfcc),
-        lambda section: int(section.sr),
-        lambda section: int(section.n_fft) // 2 + 1,
+        compute=lambda y, config, _key: mfcc.compute(y, config.mfcc.sr, config.mfcc),
+        dim=lambda config: config.mfcc.n_mfcc,
+        sr=lambda config: config.mfcc.sr,
+        shortest=lambda config: config.mfcc.n_fft // 2 + 1,
     ),
     "whisper": _WHISPER,
     # The same of copies of the clip, for training.
     "augment": replace(
         _WHISPER,
         name="augment",
-        compute=lambda y, section, key: whisper.compute_copies(y, key, section.copies),
+        compute=lambda y, config, key: whisper.compute_copies(y, key, config.augment.copies),
     ),
 }
 
 
 def feature_set(name: str) -> FeatureSet:
-    """Return a feature set.
-
-    Parameters
-    ----------
-    name : str
-        One of `FEATURE_SETS`, or `whisper@telephone` for the same of clips under a condition
-        (`augment.CONDITIONS`).
-    """
+    """Return one of `FEATURE_SETS`; `mfcc@telephone` is one under a condition of `augment`."""
     kind, _, condition = name.partition("@")
     return replace(FEATURE_SETS[kind], name=name, condition=condition) if condition else FEATURE_SETS[kind]

@@ -245,24 +245,19 @@ def _short(key: str) -> bytes:
 
 
 def _hash_all(paths: Iterable[str], threads: int) -> Iterator[tuple[str, str | None]]:
-    """Hash every file in threads, in order; None for one that cannot be read."""
+    """Hash every file in threads, which hashing lets run; in order, None for one that cannot be read."""
 
-    def attempt(some: list[str]) -> list[tuple[str, str | None]]:
-        hashed: list[tuple[str, str | None]] = []
-        for path in some:
-            try:
-                hashed.append((path, sha256_file(path)))
-            except (OSError, ValueError):
-                hashed.append((path, None))
-        return hashed
+    def attempt(path: str) -> tuple[str, str | None]:
+        try:
+            return path, sha256_file(path)
+        except (OSError, ValueError):
+            return path, None
 
-    # In slices, so that the first chunk is out while the rest is still being read. Hashing releases
-    # the interpreter lock, so threads do.
+    # In slices, so that the first chunk is out while the rest is still being read.
     waiting = iter(paths)
     with ThreadPoolExecutor(threads) as pool:
         while some := list(islice(waiting, 2 * _SHARD_CLIPS)):
-            for done in pool.map(attempt, [some[i : i + 16] for i in range(0, len(some), 16)]):
-                yield from done
+            yield from pool.map(attempt, some)
 
 
 def _why_unreadable(path: str) -> str:

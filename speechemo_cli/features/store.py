@@ -278,7 +278,7 @@ class FeatureStore:
             "config": kind.settings(config),
         }
         folder = Path(config.store) / f"{kind.name}-{kind.fingerprint(config)}"
-        return cls(folder, kind.dim(kind.section(config)), header)
+        return cls(folder, kind.dim(config), header)
 
     def refresh(self) -> None:
         """Take in the shards that have appeared since the last look."""

@@ -105,36 +105,19 @@ def compute_copies(y: Array, key: str, copies: int) -> Array:
 
 
 def mel_power(y: Array) -> Array:
-    """Whisper's mel spectrogram, before its logarithm.
+    """Whisper's mel spectrogram of samples at 16 kHz, before its logarithm [shape=(n // 160, 80)].
 
-    Parameters
-    ----------
-    y : np.ndarray [shape=(n,), dtype=float32]
-        Samples at 16 kHz.
-
-    Returns
-    -------
-    np.ndarray [shape=(n // 160, 80), dtype=float32]
-        Power; one frame at least.
+    It has one frame at least.
     """
     power = mel_spectrogram(y, SR, n_fft=N_FFT, hop_length=HOP_LENGTH, n_mels=N_MELS, pad_mode="reflect")
     return power[: max(1, len(y) // HOP_LENGTH)]
 
 
 def is_speech(power: Array) -> NDArray[np.bool_]:
-    """Tell the frames in which somebody speaks from pauses, by their level.
+    """Tell the frames in which somebody speaks [shape=(frames,)] from pauses, by their power.
 
     It is made of what LiteRT and ONNX have (means, sorting, maxima), so that an exported model finds the
-    same frames.
-
-    Parameters
-    ----------
-    power : np.ndarray [shape=(frames, 80), dtype=float32]
-
-    Returns
-    -------
-    np.ndarray [shape=(frames,), dtype=bool]
-        True somewhere.
+    same frames. It is true somewhere.
     """
     level = 10.0 * _log10(power[:, FIRST_BAND:].sum(axis=1))
     level = _sliding(level, SMOOTH_FRAMES, np.mean)
@@ -160,17 +143,9 @@ def _log10(power: Array) -> Array:
 
 
 def fixed_level(frames: Array) -> Array:
-    """Bring log-mel frames to one level and to Whisper's range, in place of its own scaling.
+    """Bring log10 of the power [shape=(frames, 80)] to one level and to Whisper's range.
 
-    Parameters
-    ----------
-    frames : np.ndarray [shape=(frames, 80), dtype=float32]
-        log10 of the power.
-
-    Returns
-    -------
-    np.ndarray [shape=(frames, 80), dtype=float32]
-        (1.5 + 4) / 4 where the clip is loudest, at most 8 / 4 less.
+    In place of its own scaling: (1.5 + 4) / 4 where the clip is loudest, at most 8 / 4 less.
     """
     loudest = np.sort(frames.max(axis=1))[-1 - min(LOUDER_FRAMES, len(frames) - 1)]
     relative = np.maximum(frames - loudest, np.float32(-RANGE))

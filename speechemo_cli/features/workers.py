@@ -242,7 +242,7 @@ def _compute_clip(task: Task, config: Config) -> tuple[dict[str, StoredFeatures]
 def compute(recording: reader.Recording, feature_set: str, config: Config) -> NDArray[np.float32]:
     """Compute one feature set of a decoded clip [shape=(frames, dim)]."""
     kind = features.feature_set(feature_set)
-    section, y, key = kind.section(config), recording.y, recording.samples_sha256
+    y, key = recording.y, recording.samples_sha256
     if kind.condition:
         y = apply_condition(kind.condition, y, recording.sr, key)
-    return kind.compute(reader.resample(y, recording.sr, kind.sr(section)), section, key)
+    return kind.compute(reader.resample(y, recording.sr, kind.sr(config)), config, key)

@@ -148,8 +148,7 @@ class Predictor:
         self.metadata = metadata
         self.config = metadata.adopt(config)
         self._features = FEATURE_SETS[metadata.feature_set]
-        self._section = self._features.section(self.config)
-        self.sr = self._features.sr(self._section)
+        self.sr = self._features.sr(self.config)
         self.min_confidence = min_confidence
         self.channel = channel
         self._pool = None
@@ -358,7 +357,7 @@ class Predictor:
 
     def _compute(self, y: NDArray[np.float32]) -> NDArray[np.float32]:
         """Features of a waveform [shape=(1, dim)], as in training."""
-        return self._features.compute(y, self._section, "")
+        return self._features.compute(y, self.config, "")
 
     def _answers(self, groups: Sequence[Sequence[_Prepared | ClipError]]) -> list[Items]:
         usable = [one.features for group in groups for one in group if isinstance(one, _Prepared)]

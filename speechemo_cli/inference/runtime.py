@@ -120,7 +120,7 @@ def choose(wanted: str, path: str | os.PathLike[str], metadata: ModelMetadata) -
     if wanted == "keras":
         return KerasRuntime(path, metadata), ""
     features = FEATURE_SETS[metadata.feature_set]
-    dim = features.dim(features.section(metadata.resolved_config()))
+    dim = features.dim(metadata.resolved_config())
     try:
         content = model_file.read_litert(path, metadata)
         return LiteRtRuntime(content, display_name(path), dim, len(metadata.labels)), ""

@@ -163,7 +163,7 @@ class Checked:
         """
         config, network = self.metadata.resolved_config(), version_module(self.metadata.version)
         features = FEATURE_SETS[self.metadata.feature_set]
-        shape, preset = (features.dim(features.section(config)),), network.PRESET.with_config(config.train)
+        shape, preset = (features.dim(config),), network.PRESET.with_config(config.train)
         with quiet_stderr(), _refusing(self.name):
             try:
                 model = network.build(shape, len(self.metadata.labels), preset)
