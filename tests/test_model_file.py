@@ -51,7 +51,7 @@ def metadata(version: str = "v1", **changes: Any) -> ModelMetadata:
 def network_of(version: str) -> tuple[Any, np.ndarray]:
     """An untrained network, and clips to ask it about."""
     features = FEATURE_SETS[version_module(version).PRESET.feature_set]
-    dim = features.dim(features.section(Config()))
+    dim = features.dim(Config())
     x = np.random.default_rng(0).normal(100, 20, (30, dim)).astype(np.float32)
     return built(version, x, 3), x
 
