@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import subprocess
@@ -77,6 +78,47 @@ def running_server(*arguments: str, **how: Any) -> Iterator[tuple[subprocess.Pop
             yield process, line.split()[2]
         finally:
             process.kill()
+
+
+# What only the whole install has, as it is imported: predict does without.
+ABSENT = (
+    *("tensorflow", "keras", "librosa", "scipy", "sklearn", "joblib", "matplotlib", "h5py", "jinja2"),
+    *("numba", "pooch", "requests", "pandas"),
+)
+# What no command loads before it has to.
+HEAVY = (*ABSENT, "distributed", "numpy", "soundfile")
+
+
+def run_each(
+    command_lines: list[str], folder: Path, before: str = ""
+) -> list[tuple[int, str, str, list[str]]]:
+    """Run command lines one after the other in a new process, which runs some code before.
+
+    Returns exit code, stdout, stderr and what is loaded of `HEAVY`, for each.
+    """
+    script = (
+        f"{before}\n"
+        "import contextlib, io, json, shlex, sys\n"
+        "from speechemo_cli.cli.app import run\n"
+        "told = []\n"
+        "for line in json.load(sys.stdin):\n"
+        "    out, err = io.StringIO(), io.StringIO()\n"
+        "    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):\n"
+        "        code = run(shlex.split(line))\n"
+        f"    heavy = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        "    told.append((code, out.getvalue(), err.getvalue(), heavy))\n"
+        "json.dump(told, sys.stdout)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        input=json.dumps(command_lines),
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    return json.loads(done.stdout)
 
 
 def said_on(terminal: int) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import librosa
 import numpy as np
 import pytest
@@ -117,3 +119,15 @@ def test_the_width_that_the_feature_set_promises_is_the_width_it_computes(n_mfcc
     kind = FEATURE_SETS["mfcc"]
     y = harmonic(0.3, config.mfcc.sr)
     assert kind.compute(y, config, "key").shape == (1, kind.dim(config))
+
+
+def test_config_has_the_defaults_of_librosa() -> None:
+    spectrogram = inspect.signature(librosa.feature.melspectrogram).parameters
+    config = MfccConfig()
+
+    assert config.sr == inspect.signature(librosa.load).parameters["sr"].default
+    assert (config.n_fft, config.hop_length) == (
+        spectrogram["n_fft"].default,
+        spectrogram["hop_length"].default,
+    )
+    assert config.n_mels == inspect.signature(librosa.filters.mel).parameters["n_mels"].default

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import soundfile
+from conftest import ABSENT, harmonic, run_each
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
@@ -19,22 +17,6 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 LOCKED = {
     match[1]
     for match in re.finditer(r"^([\w.-]+)==", (ROOT / "requirements-predict.lock").read_text(), re.MULTILINE)
-}
-# What only the whole install has, as it is imported.
-ABSENT = {
-    *(
-        "tensorflow",
-        "keras",
-        "librosa",
-        "scipy",
-        "sklearn",
-        "joblib",
-        "matplotlib",
-        "h5py",
-        "jinja2",
-        "numba",
-    ),
-    *("pooch", "requests", "pandas"),
 }
 BLOCKED = f"""
 import sys
@@ -45,73 +27,57 @@ class Absent:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Absent())
-from speechemo_cli.__main__ import main
-main()
 """
+# A command that needs more, and the package that it may name.
+NEEDS = {
+    "train clips --version v1": "(scikit-learn|joblib|keras)",
+    "show clip.wav --plot clip.png": "(matplotlib|librosa)",
+    "download ravdess": "pooch",
+    "predict clip.wav --runtime keras": "(keras|h5py)",
+}
 
 
-def partial(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", BLOCKED, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, str, list[str]]]:
+    """What commands said in a process that has no more than the lock: code, stdout, stderr."""
+    folder = tmp_path_factory.mktemp("partial")
+    (folder / "clips").mkdir()
+    soundfile.write(folder / "clip.wav", harmonic(2.0, 16000), 16000)
+    for actor, emotion in ("13", "14", "23", "24"):
+        y = harmonic(1.0, 16000, 100.0 + int(actor + emotion))
+        soundfile.write(folder / "clips" / f"03-01-0{emotion}-01-01-01-0{actor}.wav", y, 16000)
+    commands = ["--help", "predict clip.wav", "timeline clip.wav", *NEEDS]
+    return dict(zip(commands, run_each(commands, folder, BLOCKED), strict=True))
+
+
+def test_predict_and_timeline_need_only_what_the_lock_holds(told: dict[str, tuple]) -> None:
+    (predicted, answer, _, _), (followed, timeline, _, _) = (
+        told["predict clip.wav"],
+        told["timeline clip.wav"],
     )
 
-
-def test_predict_and_timeline_need_only_what_the_lock_holds(write_clip: Callable[..., Path]) -> None:
-    clip = write_clip(seconds=2.0)
-
-    predicted, followed = partial("predict", clip), partial("timeline", clip)
-
-    assert (predicted.returncode, followed.returncode) == (0, 0)
-    label = json.loads(predicted.stdout)["label"]
-    assert json.loads(followed.stdout)["segments"][0]["label"] == label
-    assert partial("--help").returncode == 0
+    assert (told["--help"][0], predicted, followed) == (0, 0, 0)
+    assert json.loads(timeline)["segments"][0]["label"] == json.loads(answer)["label"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "package"),
-    [
-        (["train", "clips", "--version", "v1"], "(scikit-learn|joblib|keras)"),
-        (["show", "clip.wav", "--plot", "clip.png"], "(matplotlib|librosa)"),
-        (["download", "ravdess"], "pooch"),
-        (["predict", "clip.wav", "--runtime", "keras"], "(keras|h5py)"),
-    ],
-)
-def test_what_needs_more_says_which_package(
-    arguments: list[str], package: str, write_clip: Callable[..., Path]
-) -> None:
-    write_clip()
-    for actor, emotion in ("13", "14", "23", "24"):
-        name = f"03-01-0{emotion}-01-01-01-0{actor}.wav"
-        write_clip(f"clips/{name}", f0=100.0 + int(actor + emotion))
+@pytest.mark.parametrize("command", NEEDS)
+def test_command_that_needs_more_says_which_package(command: str, told: dict[str, tuple]) -> None:
+    code, out, err, _ = told[command]
 
-    done = partial(*arguments)
-
-    assert (done.returncode, done.stdout) == (2, "")
+    assert (code, out) == (2, "")
+    package = NEEDS[command]
     assert re.fullmatch(
         rf"error: the package {package} is not installed, which this command needs\. "
         rf"pip install speechemo brings all that it needs, pip install {package} this one",
-        done.stderr.splitlines()[-1],
+        err.splitlines()[-1],
     )
 
 
-def test_the_lock_of_predict_holds_what_it_needs_and_no_more() -> None:
+def test_lock_of_predict_holds_what_it_needs_and_no_more() -> None:
     needed = {Requirement(line).name for line in PROJECT["dependency-groups"]["predict"]}
 
     assert needed <= LOCKED
-    assert not LOCKED & {
-        "tensorflow",
-        "keras",
-        "librosa",
-        "scipy",
-        "scikit-learn",
-        "joblib",
-        "matplotlib",
-        "numba",
-    }
+    assert not LOCKED & {"scikit-learn", *ABSENT} - needed
 
 
 def test_dependencies_are_imported() -> None:

@@ -120,7 +120,10 @@ def main() -> None:
     try:
         terminal.prepare_streams()
         signals.watch(_leave)
-        _keep_temporary_files_together()
+        try:  # libraries and child processes write temporary files where they go with the process
+            tempfile.tempdir = os.environ["TMPDIR"] = str(files.scratch_folder())
+        except OSError:
+            pass  # there is no place for any: who needs one will say so
         with signals.raising():
             code = run(arguments)
     except KeyboardInterrupt:  # before the command has begun, or after its end
@@ -141,14 +144,6 @@ def _leave(number: int) -> None:
     terminal.error_line(_how_to_go_on(sys.argv[1:]))
     files.drop_scratch()
     os._exit(128 + number)
-
-
-def _keep_temporary_files_together() -> None:
-    """Let libraries and child processes write temporary files where they go with the process."""
-    try:
-        tempfile.tempdir = os.environ["TMPDIR"] = str(files.scratch_folder())
-    except OSError:
-        pass  # there is no place for any: who needs one will say so
 
 
 def run(arguments: list[str]) -> int:
@@ -189,20 +184,21 @@ def _how_to_go_on(arguments: list[str]) -> str:
 
 
 def _fail(error: Exception) -> int:
-    if isinstance(error, typer.TyperException) and not error.format_message():
-        return error.exit_code  # a group was called alone, and typer has shown its help
+    """Tell an error in one line and return its exit code."""
     if os.environ.get("SPEECHEMO_DEBUG"):
         import traceback
 
         terminal.note("".join(traceback.format_exception(error)))
     line, code = _told(error)
-    terminal.error_line(line)
+    if line:
+        terminal.error_line(line)
     return code
 
 
 def _told(error: Exception) -> tuple[str, int]:
-    """Tell an error in one line, with its exit code."""
     if isinstance(error, typer.TyperException):
+        if not error.format_message():
+            return "", error.exit_code  # a group was called alone, and typer has shown its help
         option, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
         if context and option in _MOVED and context.info_name == "predict":
             return f"predict {option} is now: {_MOVED[option]}", error.exit_code
@@ -212,15 +208,12 @@ def _told(error: Exception) -> tuple[str, int]:
         error = files.access_error("read or write", os.fsdecode(error.filename or "a file"), error)
     if isinstance(error, SpeechemoError):
         return str(error), error.exit_code
-    if (
-        isinstance(error, ModuleNotFoundError)
-        and (missing := (error.name or "speechemo_cli").split(".")[0]) != "speechemo_cli"
-    ):
+    missing = (error.name or "").split(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if missing not in ("", "speechemo_cli"):
         package = _DISTRIBUTIONS.get(missing, missing)
+        how = f"pip install speechemo brings all that it needs, pip install {package} this one"
         if missing in _EXTRAS:
             how = f"Run: pip install 'speechemo[{_EXTRAS[missing]}]'"
-        else:
-            how = f"pip install speechemo brings all that it needs, pip install {package} this one"
         return f"the package {package} is not installed, which this command needs. {how}", ExitCode.USAGE
     if isinstance(error, MemoryError):
         return "out of memory. Use fewer --jobs", ExitCode.INTERNAL

@@ -22,9 +22,7 @@ def _complete(incomplete: str) -> list[str]:
 def run(
     corpus: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[CORPUS]", show_default=False, help="Its name, e.g. ravdess.", autocompletion=_complete
-        ),
+        typer.Argument(metavar="[CORPUS]", help="Its name, e.g. ravdess.", autocompletion=_complete),
     ] = None,
     list_: Annotated[
         bool, typer.Option("--list", help="List corpora, their licences and where they are.")
@@ -36,8 +34,7 @@ def run(
         "data"
     ),
     archive: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.zip", show_default=False, help="Take this file instead of fetching it."),
+        Path | None, typer.Option(metavar="FILE.zip", help="Take this file instead of fetching it.")
     ] = None,
 ) -> None:
     """Fetch a public corpus into data/, checked and unpacked.

@@ -39,13 +39,10 @@ class Between:
 
     train: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="DATA", show_default=False, help="Train on this, test on --test; can be given again."
-        ),
+        typer.Option(metavar="DATA", help="Train on this, test on --test; can be given again."),
     ] = None
     test: Annotated[
-        list[str] | None,
-        typer.Option(metavar="DATA", show_default=False, help="With --train: test on this; likewise."),
+        list[str] | None, typer.Option(metavar="DATA", help="With --train: test on this; likewise.")
     ] = None
 
     def check(self, others: Mapping[str, object]) -> None:
@@ -88,11 +85,12 @@ class Files:
         bool, typer.Option("--no-audio", help="Embed no sound in --report: it holds the speakers' voices.")
     ] = False
 
-    def check(self) -> None:
-        """Refuse wrong suffixes and unwritable folders before the work."""
+    def checked(self) -> dict[str, list[Path | None]]:
+        """Refuse wrong suffixes and unwritable folders before the work; return the files by their options."""
         options.check_output("--plot", self.plot, ".png")
         options.check_output("--predictions", self.predictions, ".csv")
         options.check_output("--report", self.report, ".html")
+        return {"--plot": [self.plot], "--predictions": [self.predictions], "--report": [self.report]}
 
 
 def run(
@@ -141,9 +139,9 @@ def run(
             "--protocol, --epochs, --predictions, --report and --seeds go with --version",
             "For example --version v2",
         )
-    files.check()
-    config = settings.config(**clips.in_config(), **training.in_config())
-    evaluation = _Evaluation(config, files, settings.config_file, format_, seeds, conditions)
+    protection = {"outputs": files.checked(), "read": [settings.config_file]}
+    config = settings.config(clips, training)
+    evaluation = _Evaluation(config, files, protection, format_, seeds, conditions)
     if between.train:
         evaluation.between_corpora(version or Version.v2, between.train, between.test or [])
     elif version:
@@ -156,21 +154,11 @@ def run(
 class _Evaluation:
     config: Config
     files: Files
-    config_file: Path | None
+    protection: dict[str, Any]  # outputs and what is read, as `corpora.find` takes them
     format_: DocumentFormat | None
     seeds: int
     with_conditions: bool
     started: float = field(default_factory=time.perf_counter)
-
-    def protection(self, *models: Path) -> dict[str, Any]:
-        """Return the outputs, and what is read besides the clips, as `corpora.load_data` takes them."""
-        paths = {
-            "--plot": self.files.plot,
-            "--predictions": self.files.predictions,
-            "--report": self.files.report,
-        }
-        outputs = {option: [path] for option, path in paths.items()}
-        return {"outputs": outputs, "read": [*models, self.config_file]}
 
     def of_model(self, model: str | None) -> None:
         from speechemo_cli.evaluation import holdout, results
@@ -181,12 +169,10 @@ class _Evaluation:
         checked = model_file.check(path)
         metadata, shown = checked.metadata, model_file.shown(path)
         terminal.note(f"model: {shown} ({metadata.version}, {metadata.epochs} epochs, seed {metadata.seed})")
+        self.protection["read"] += [path, model_file.litert_path(path)]
+        others = condition_sets(metadata.feature_set) if self.with_conditions else ()
         corpus, clips = corpora.load_data(
-            metadata.adopt(self.config),
-            metadata.feature_set,
-            condition_sets(metadata.feature_set) if self.with_conditions else (),
-            metadata.labels,
-            **self.protection(path, model_file.litert_path(path)),
+            metadata.adopt(self.config), metadata.feature_set, others, metadata.labels, **self.protection
         )
         result = holdout.score_model(checked.load(), metadata, clips)
         self.draw(MODEL_GROUP_TITLES, result.groups, metadata.labels, shown)
@@ -215,11 +201,10 @@ class _Evaluation:
         preset = protocols.preset_of(version, self.config)
         others = condition_sets(preset.feature_set) if self.with_conditions else ()
         corpus, clips = corpora.load_data(
-            self.config, preset.feature_set, (*preset.others, *others), **self.protection()
+            self.config, preset.feature_set, (*preset.others, *others), **self.protection
         )
-        step = (
-            RANDOM_HOLDOUT_DRAWS if protocol == Protocol.random_holdout else 1
-        )  # each draw has its own seed
+        # Each draw of the random hold-out has a seed of its own.
+        step = RANDOM_HOLDOUT_DRAWS if protocol == Protocol.random_holdout else 1
         results = self.by_seed(step, partial(protocols.run_protocol, version, protocol, clips))
         document = results[self.config.seed].to_dict()
         self.finish_training(results, preset.calibrate, document, corpus, clips.extraction)
@@ -228,7 +213,7 @@ class _Evaluation:
         from speechemo_cli.evaluation import holdout, protocols
         from speechemo_cli.features import dataset
 
-        found = corpora.find(self.config, [*train_on, *test_on], **self.protection())
+        found = corpora.find(self.config, [*train_on, *test_on], **self.protection)
         require_writable(Path(self.config.runs))
         preset = protocols.preset_of(version, self.config)
         load = partial(dataset.load, config=self.config, feature_set=preset.feature_set)

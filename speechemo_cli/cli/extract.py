@@ -24,19 +24,13 @@ if TYPE_CHECKING:
 def run(
     features: Annotated[
         list[str] | None,
-        typer.Option(
-            "--features",
-            metavar="SET",
-            show_default="all",
-            help="Feature set to fill: mfcc, whisper, augment.",
-        ),
+        typer.Option(metavar="SET", show_default="all", help="Feature set to fill: mfcc, whisper, augment."),
     ] = None,
     template: Annotated[
         Path | None,
         typer.Option(
             "--manifest-template",
             metavar="FILE.csv",
-            show_default=False,
             help="Only write a list of the recordings in DATA, to fill in labels and speakers.",
         ),
     ] = None,
@@ -44,7 +38,6 @@ def run(
         Path | None,
         typer.Option(
             metavar="FILE",
-            show_default=False,
             help="Write one set into a .csv, .npz or .parquet: whisper unless --features says.",
         ),
     ] = None,
@@ -63,7 +56,7 @@ def run(
     from speechemo_cli.features import FEATURE_SETS
     from speechemo_cli.features.extraction import extract
 
-    config = settings.config(**clips.in_config())
+    config = settings.config(clips)
     if template is not None:
         options.check_output("--manifest-template", template, ".csv")
         _write_template(config.data, template)

@@ -75,12 +75,7 @@ ModelArgument = Annotated[
 ]
 FilesFrom = Annotated[
     str | None,
-    typer.Option(
-        "--files-from",
-        metavar="FILE",
-        show_default=False,
-        help="List of recordings, one a line or separated by NUL; - for stdin.",
-    ),
+    typer.Option(metavar="FILE", help="List of recordings, one a line or separated by NUL; - for stdin."),
 ]
 Runtime = Annotated[choices.Runtime, typer.Option(help="What runs the network: LiteRT, or Keras.")]
 Output = Annotated[
@@ -130,7 +125,6 @@ Raw = Annotated[
         metavar="RATE",
         min=8000,
         max=384000,
-        show_default=False,
         help="Take files for headerless PCM: 16-bit mono samples at RATE Hz.",
     ),
 ]
@@ -142,17 +136,14 @@ Jobs = Annotated[
     typer.Option("--jobs", "-j", metavar="N", show_default="one a core", help="Workers that read clips."),
 ]
 BackendOption = Annotated[
-    choices.Backend,
-    typer.Option("--backend", help="Whose workers compute: processes here, or a dask cluster's."),
+    choices.Backend, typer.Option(help="Whose workers compute: processes here, or a dask cluster's.")
 ]
 Scheduler = Annotated[
-    str | None,
-    typer.Option(metavar="ADDRESS", show_default=False, help="With --backend dask: e.g. tcp://host:8786."),
+    str | None, typer.Option(metavar="ADDRESS", help="With --backend dask: e.g. tcp://host:8786.")
 ]
 Strict = Annotated[
     bool | None,
     typer.Option(
-        "--strict/--no-strict",
         show_default="no-strict",
         help="Refuse clips that are cut off or otherwise faulty instead of using them with a warning.",
     ),
@@ -165,6 +156,16 @@ Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", callback=_set_quiet, help="No progress and no notes on stderr.")
 ]
 
+# Options that are not called as the key that they set.
+_KEYS = {
+    "strict": "audio.strict",
+    "track": "audio.track",
+    "raw": "audio.raw_sr",
+    "epochs": "train.epochs",
+    "calibrate": "train.calibrate",
+    "split": "train.split",
+}
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -174,18 +175,19 @@ class Settings:
     sets: Sets = None
     quiet: Quiet = False
 
-    def config(self, **options: Any) -> Config:
+    def config(self, *groups: Any, **options: Any) -> Config:
         """Resolve the config of this run, as `resolve`."""
-        return self.resolve(**options)[0]
+        return self.resolve(*groups, **options)[0]
 
-    def resolve(self, **options: Any) -> tuple[Config, dict[str, str]]:
+    def resolve(self, *groups: Any, **options: Any) -> tuple[Config, dict[str, str]]:
         """Lay the options that were given over file and environment, and say where each value comes from.
 
-        Options are values by config key, `__` for the dot; None, or an empty list, where one was not given.
+        Options are by the names of their parameters, None or an empty list where one was not given; those of
+        a group that are in no config are passed over.
         """
         from speechemo_cli import config
 
-        given = {}
+        given, known = {}, config.keys()
         for item in self.sets or []:
             key, equals, value = item.partition("=")
             if not equals:
@@ -193,9 +195,12 @@ class Settings:
                     f"--set is {item!r}, expected KEY=VALUE", "For example --set mfcc.n_mfcc=20"
                 )
             given[key.strip()] = value.strip()
+        for group in groups:
+            options |= vars(group)
         for name, value in options.items():
-            if value not in (None, []):
-                given[name.replace("__", ".")] = value
+            key = _KEYS.get(name, name)
+            if key in known and value not in (None, []):
+                given[key] = value
         return config.load(given, file=self.config_file)
 
 
@@ -216,28 +221,17 @@ class Clips:
     song: Annotated[
         bool | None,
         typer.Option(
-            "--song/--no-song",
-            show_default="no-song",
-            help="Train on RAVDESS's sung clips too; they are never tested.",
+            show_default="no-song", help="Train on RAVDESS's sung clips too; they are never tested."
         ),
     ] = None
     label_from: Annotated[
         str | None,
         typer.Option(
-            metavar="REGEX",
-            show_default=False,
-            help="Label of a clip: what the first group matches in its path below DATA.",
+            metavar="REGEX", help="Label of a clip: what the first group matches in its path below DATA."
         ),
     ] = None
-    speaker_from: Annotated[
-        str | None, typer.Option(metavar="REGEX", show_default=False, help="Likewise its speaker.")
-    ] = None
+    speaker_from: Annotated[str | None, typer.Option(metavar="REGEX", help="Likewise its speaker.")] = None
     strict: Strict = None
-
-    def in_config(self) -> dict[str, Any]:
-        """Return them as `Settings.config` takes them."""
-        given = dict(vars(self))
-        return {"audio__strict": given.pop("strict"), **given}
 
 
 @dataclass(frozen=True)
@@ -251,7 +245,6 @@ class Training:
     calibrate: Annotated[
         bool | None,
         typer.Option(
-            "--calibrate/--no-calibrate",
             show_default="the version's own",
             help="Correct confidences by a temperature from training speakers left out in turn.",
         ),
@@ -259,10 +252,6 @@ class Training:
     seed: Annotated[
         int | None, typer.Option(metavar="N", show_default="0", help="Seed of splits and trainings.")
     ] = None
-
-    def in_config(self) -> dict[str, Any]:
-        """Return them as `Settings.config` takes them."""
-        return {"train__epochs": self.epochs, "train__calibrate": self.calibrate, "seed": self.seed}
 
 
 @dataclass(frozen=True)
@@ -277,10 +266,6 @@ class Answering:
     track: Track = None
     raw: Raw = None
     strict: Strict = None
-
-    def in_config(self) -> dict[str, Any]:
-        """Return those that are settings, as `Settings.config` takes them."""
-        return {"audio__strict": self.strict, "audio__track": self.track, "audio__raw_sr": self.raw}
 
 
 def grouped(run: Callable[..., None]) -> Callable[..., None]:

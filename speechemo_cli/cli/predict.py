@@ -72,7 +72,7 @@ def run(
             "--resume needs answers it can read again", "Give --output and --format jsonl or csv"
         )
     found = inputs.Inputs(clips or [], files_from)
-    config = settings.config(jobs=jobs, **asked.in_config())
+    config = settings.config(asked, jobs=jobs)
     # A file that crashes a decoder costs no other.
     predictor = open_predictor(asked, config, isolate=not found.is_one_file())
     writer = WRITERS[chosen](Style.of(predictor, top))

@@ -31,7 +31,7 @@ def run(*, asked: options.Answering, top: options.Top = None, settings: options.
     """
     if asked.channel is Channel.each:
         raise ConfigError("stream gives one answer a line, --channel each several", "Give left or right")
-    predictor = open_predictor(asked, settings.config(**asked.in_config()), isolate=True)
+    predictor = open_predictor(asked, settings.config(asked), isolate=True)
     answer_lines(predictor, Style.of(predictor, top))
 
 

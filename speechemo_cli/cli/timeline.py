@@ -76,7 +76,7 @@ def run(
     found = inputs.Inputs(recordings or [], files_from)
     if single and (plot is not None or output is None or not outputs.is_folder(output)):
         found.require_one()
-    config = settings.config(jobs=jobs, **asked.in_config())
+    config = settings.config(asked, jobs=jobs)
     predictor = open_predictor(asked, config)
     from speechemo_cli.inference import plots
     from speechemo_cli.inference.timeline import timelines

@@ -73,7 +73,7 @@ def run(
     from speechemo_cli.evaluation import holdout, protocols
     from speechemo_cli.models import model_file
 
-    config = settings.config(**clips.in_config(), **training.in_config(), train__split=split)
+    config = settings.config(clips, training, split=split)
     path = output or model_file.default_path(config.models, version.value)
     options.check_output("--output", path, model_file.SUFFIX, any_case=False, n_bytes=_ROOM_BYTES[version])
     options.check_output("--output", path.with_suffix(".png"), ".png")
