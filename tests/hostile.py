@@ -99,60 +99,55 @@ def with_weights(change: Callable[[h5py.File], object]) -> Make:
 KERNEL = "layers/dense/vars/0"
 
 
-def replaced(**how: Any) -> Make:
-    """Make the kernel of the Dense layer anew, in another way; `shape` stays unless given."""
+def remade(make: Callable[[h5py.File, tuple[int, ...]], object]) -> Make:
+    """Make the kernel of the Dense layer anew, in another way."""
 
     def change(weights: h5py.File) -> None:
-        kernel = weights[KERNEL][()]
+        shape = weights[KERNEL].shape
         del weights[KERNEL]
-        weights.create_dataset(KERNEL, **{"shape": kernel.shape, "dtype": "f4", **how})
+        make(weights, shape)
 
     return with_weights(change)
 
 
-def _virtual(weights: h5py.File) -> None:
-    shape = weights[KERNEL].shape
-    del weights[KERNEL]
+def replaced(**how: Any) -> Make:
+    """Make the kernel anew with other settings; shape and type stay unless given."""
+    return remade(lambda w, shape: w.create_dataset(KERNEL, **{"shape": shape, "dtype": "f4", **how}))
+
+
+def linked(link: Any) -> Make:
+    return remade(lambda w, _: w.__setitem__(KERNEL, link))
+
+
+def _virtual(weights: h5py.File, shape: tuple[int, ...]) -> None:
     layout = h5py.VirtualLayout(shape=shape, dtype="f4")
     layout[:] = h5py.VirtualSource("/etc/hostname", "x", shape=shape)
     weights.create_virtual_dataset(KERNEL, layout)
 
 
-def _unknown_filter(weights: h5py.File) -> None:
-    kernel = weights[KERNEL][()]
-    del weights[KERNEL]
+def _unknown_filter(weights: h5py.File, shape: tuple[int, ...]) -> None:
     made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    made.set_chunk(kernel.shape)
+    made.set_chunk(shape)
     made.set_filter(307, h5py.h5z.FLAG_OPTIONAL)  # bzip2: HDF5 would look for a library of that filter
-    space = h5py.h5s.create_simple(kernel.shape)
+    space = h5py.h5s.create_simple(shape)
     h5py.h5d.create(weights.id, KERNEL.encode(), h5py.h5t.IEEE_F32LE, space, made)
-
-
-def _linked(link: Any) -> Callable[[h5py.File], None]:
-    def change(weights: h5py.File) -> None:
-        del weights[KERNEL]
-        weights[KERNEL] = link
-
-    return change
 
 
 _add(
     {
         r"lie elsewhere \(ExternalLink\): /layers/dense/vars/0": {
-            "external_link": with_weights(_linked(h5py.ExternalLink("/etc/hostname", "/")))
+            "external_link": linked(h5py.ExternalLink("/etc/hostname", "/"))
         },
-        r"lie elsewhere \(SoftLink\): /layers/dense/vars/0": {
-            "soft_link": with_weights(_linked(h5py.SoftLink("/layers")))
-        },
+        r"lie elsewhere \(SoftLink\): /layers/dense/vars/0": {"soft_link": linked(h5py.SoftLink("/layers"))},
         "lie in other files": {
             "external_storage": replaced(external=[("/etc/hostname", 0, h5py.h5f.UNLIMITED)]),
-            "virtual": with_weights(_virtual),
+            "virtual": remade(_virtual),
         },
         r"declares 4\d+ bytes of weights and holds 0": {"huge_shape": replaced(shape=(10**7, 10**6))},
         "are packed": {
             "huge_filled_shape": replaced(shape=(10**6, 10**6), chunks=(1000, 1000), fillvalue=1.0),
             "shuffled": replaced(chunks=True, shuffle=True),
-            "unknown_filter": with_weights(_unknown_filter),
+            "unknown_filter": remade(_unknown_filter),
         },
         "no plain numbers": {
             "texts": replaced(dtype=h5py.string_dtype()),
@@ -262,6 +257,11 @@ _add(
             "format_as_text": with_metadata(format="1"),
         },
         _MISFIT: {f"no_{name}": without_metadata(name) for name in ("version", "labels", "config", "seed")},
+        _MISFIT + r"results\.cross_validated\.accuracy\.ci95": {
+            "half_an_interval": with_metadata(
+                results={"cross_validated": {"accuracy": {"pooled": 0.5, "ci95": [0.5]}}}
+            )
+        },
         _MISFIT + "model file: unknown key evil": {"config_with_more": with_metadata(config={"evil": 1})},
         _MISFIT + "model file: unknown key mfcc": {
             "config_of_another_kind": with_metadata(config={"mfcc": 5})
@@ -292,31 +292,17 @@ _add(
     }
 )
 
-# Plain arrays that are not those of the network: what these are is known when it is built.
-UNLIKE: dict[str, tuple[Make, str]] = {
-    "missing": (
-        with_weights(lambda w: w.__delitem__(KERNEL)),
-        "/layers/dense/vars/0 is nothing, expected 1280x3",
+# Plain arrays that are not those of the network, by what is said when it is built.
+UNLIKE: dict[str, Make] = {
+    "vars/0 is nothing, expected 1280x3": with_weights(lambda w: w.__delitem__(KERNEL)),
+    "vars/2 is 3, expected nothing": with_weights(
+        lambda w: w.__setitem__("layers/dense/vars/2", np.zeros(3, np.float32))
     ),
-    "extra": (
-        with_weights(lambda w: w.__setitem__("layers/dense/vars/2", np.zeros(3, np.float32))),
-        "/layers/dense/vars/2 is 3, expected nothing",
-    ),
-    "of_another_shape": (
-        replaced(data=np.zeros((3, 1280), np.float32), shape=(3, 1280)),
-        "/layers/dense/vars/0 is 3x1280, expected 1280x3",
-    ),
-    "for_other_labels": (
-        with_metadata(labels=["happy", "sad", "angry", "calm"]),
-        "/layers/dense/vars/0 is 1280x3, expected 1280x4",
-    ),
-    "a_number": (
-        replaced(data=np.float32(1), shape=()),
-        "/layers/dense/vars/0 is a number, expected 1280x3",
-    ),
-    "under_another_name": (
-        with_weights(lambda w: w.move(KERNEL, "layers/dense\n/vars/0")),
-        r"/layers/dense\\n/vars/0 is 1280x3, expected nothing",
+    "vars/0 is 3x1280, expected 1280x3": replaced(data=np.zeros((3, 1280), np.float32), shape=(3, 1280)),
+    "vars/0 is 1280x3, expected 1280x4": with_metadata(labels=["happy", "sad", "angry", "calm"]),
+    "vars/0 is a number, expected 1280x3": replaced(data=np.float32(1), shape=()),
+    r"\\n/vars/0 is 1280x3, expected nothing": with_weights(
+        lambda w: w.move(KERNEL, "layers/dense\n/vars/0")
     ),
 }
 

@@ -175,12 +175,11 @@ def test_load_ignores_what_the_config_says(good: Path) -> None:
         assert not Path("owned").exists()
 
 
-@pytest.mark.parametrize("name", hostile.UNLIKE)
-def test_load_refuses_weights_of_another_network(name: str, good: Path) -> None:
-    make, reason = hostile.UNLIKE[name]
-    Path("m.keras").write_bytes(make(hostile.parts_of(good)))
+@pytest.mark.parametrize("said", hostile.UNLIKE)
+def test_load_refuses_weights_of_another_network(said: str, good: Path) -> None:
+    Path("m.keras").write_bytes(hostile.UNLIKE[said](hostile.parts_of(good)))
 
-    with pytest.raises(ModelFileError, match=rf"m\.keras has other weights than its network: {reason}"):
+    with pytest.raises(ModelFileError, match=rf"other weights than its network: /layers/.*{said}"):
         model_file.load("m.keras")
 
 

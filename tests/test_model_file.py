@@ -206,6 +206,7 @@ def test_find_takes_a_path_or_a_version_or_else_the_packaged_model(saved: Path) 
     assert found("v3", "packaged", None) == [packaged] * 3
     Path("models/v3.keras").touch()
     assert found("v3", "packaged", None) == [Path("models/v3.keras"), packaged, packaged]
+    assert model_file.litert_path(Path("models/my.v3.keras")) == Path("models/my.v3.tflite")
     assert model_file.shown(packaged) == "packaged"
     assert model_file.shown(Path("models/v3\n.keras")) == "models/v3\\n.keras"
 
@@ -231,10 +232,6 @@ def test_litert_file_gives_answers_and_distances_of_the_model_file(
     assert received[1].shape == (20,)
     # Answers that are all the same would say nothing.
     assert np.ptp(expected[0], axis=0).max() > 0.3
-
-
-def test_litert_path_is_the_models_whatever_dots_are_in_it() -> None:
-    assert model_file.litert_path(Path("models/my.best.v3.keras")) == Path("models/my.best.v3.tflite")
 
 
 @pytest.fixture
@@ -305,16 +302,6 @@ def export_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
     return set_content
 
 
-def test_write_litert_returns_the_hash_of_the_file_and_says_nothing(
-    network: Any, capfd: pytest.CaptureFixture[str]
-) -> None:
-    digest = model_file.write_litert(training.with_distance(network[0]), Path("new/v1.tflite"))
-
-    assert digest == hashlib.sha256(Path("new/v1.tflite").read_bytes()).hexdigest()
-    assert names("new") == ["v1.tflite"]
-    assert capfd.readouterr() == ("", "")
-
-
 def test_write_litert_leaves_the_old_file_where_litert_does_not_take_the_new_one(
     network: Any, export_as: Callable[[bytes], None], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -358,14 +345,6 @@ def train(
         return err
 
     return call
-
-
-def test_train_writes_a_litert_file_that_answers(train: Callable[[], str]) -> None:
-    assert "warning" not in train()
-
-    predictor = Predictor.open("models/v1.keras", runtime="litert")
-    answers = list(predictor.predict(["data/happy/0.wav", "data/sad/0.wav"]))
-    assert [answer.label for answer in answers] == ["happy", "sad"]  # type: ignore[union-attr]
 
 
 def test_train_keeps_a_model_that_cannot_have_a_litert_file_and_says_so(

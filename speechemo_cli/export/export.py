@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 SUFFIXES = {"litert": ".tflite", "onnx": ".onnx"}
+# Only a folder that holds nothing else is replaced, so that no file of anybody goes with it.
+_SAVED_MODEL = {"saved_model.pb", "variables", "assets", "fingerprint.pb"}
 
 
 @dataclass(frozen=True)
@@ -72,20 +74,14 @@ def check(output: Path, format_: str) -> None:
         if output.is_dir():
             raise ConfigError(f"{name} is a folder, expected the name of a file")
     elif output.is_dir():
-        if not _is_saved_model(output):
+        try:
+            names = {path.name for path in output.iterdir()}
+        except OSError as error:
+            raise access_error("read", output, error) from error
+        if names and not {"saved_model.pb"} <= names <= _SAVED_MODEL:
             raise ConfigError(f"{name} is a folder with other things in it, and stays", "Name a new one")
     elif output.exists():
         raise ConfigError(f"{name} is a file, expected the name of a folder")
-
-
-def _is_saved_model(folder: Path) -> bool:
-    """Whether a folder holds a SavedModel or nothing, so that no file of anybody goes with it."""
-    try:
-        names = {path.name for path in folder.iterdir()}
-    except OSError as error:
-        raise access_error("read", folder, error) from error
-    known = {"saved_model.pb", "variables", "assets", "fingerprint.pb"}
-    return not names or {"saved_model.pb"} <= names <= known
 
 
 def write(
@@ -247,14 +243,15 @@ def _voice(sr: int, n: int) -> Integers:
     t = np.arange(n) / sr
     swell = 0.25 * np.sin(np.pi * np.arange(n) / n)
     buzz = swell * sum(np.sin(2 * np.pi * 140 * k * t) / k for k in range(1, 6))
-    return _integers(1e-3 * _waveform(_noise(n)) + buzz)
+    return np.round(32768 * (1e-3 * _waveform(_noise(n)) + buzz)).astype(np.int16)
 
 
 def _glide(sr: int, n: int) -> Integers:
     first = n // 5
     t = (np.arange(n) - first) / sr
+    tone = 0.3 * np.sin(2 * np.pi * (200 * t + 600 * t * t))
     sounds = (t >= 0) & (np.arange(n) < n - first)
-    return _integers(np.where(sounds, 0.3 * np.sin(2 * np.pi * (200 * t + 600 * t * t)), 0.0))
+    return np.round(32768 * np.where(sounds, tone, 0.0)).astype(np.int16)
 
 
 def _noise(n: int) -> Integers:
@@ -263,10 +260,6 @@ def _noise(n: int) -> Integers:
         state = (1103515245 * state + 12345) % 2**31
         values.append(state // 2**16 - 16384)
     return np.array(values, np.int16)
-
-
-def _integers(y: NDArray[np.float64]) -> Integers:
-    return np.round(32768 * y).astype(np.int16)
 
 
 def _waveform(samples: Integers) -> Samples:

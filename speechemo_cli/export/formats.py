@@ -60,9 +60,6 @@ class Source:
         return row
 
 
-# --- how each is made ---------------------------------------------------------------------------------
-
-
 def _waveform_spec() -> Any:
     import tensorflow as tf
 
@@ -122,9 +119,6 @@ def _erfc(graph: Any, node: Any, _name: str, _args: Any) -> None:
     erf = graph.make_node("Erf", node.input)
     graph.remove_node(node.name)
     graph.make_node("Sub", [one, erf.output[0]], name=node.name, outputs=node.output)
-
-
-# --- how each is run: (1, samples) -> (1, n_labels) -----------------------------------------------------
 
 
 def _open_litert(path: Path) -> Answer:

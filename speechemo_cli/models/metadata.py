@@ -148,10 +148,6 @@ def _factor(value: Any) -> bool:
     return _number(value) and value > 0
 
 
-def _sha256(value: Any) -> bool:
-    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
-
-
 # A list stands for lists of what is in it, a tuple for that or null, `*` for every name, `?` for a name
 # that older files, or other trainings, do not have. What stands nowhere here is not read.
 _SCORES = {"n": _count, "accuracy": _number, "uar": _number}
@@ -179,7 +175,7 @@ _KINDS = {
     "epochs": _count,
     "parameters?": _count,
     "temperature?": (_factor,),
-    "litert?": (_sha256,),
+    "litert?": (lambda value: isinstance(value, str) and _SHA256.fullmatch(value) is not None,),
     "unlike?": (_factor,),
     "versions?": {"*": _word},
     "data?": {

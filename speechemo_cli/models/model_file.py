@@ -39,9 +39,6 @@ PACKAGED = Path(__file__).with_name(f"packaged{SUFFIX}")
 _PACKAGED_VERSION = "v3"
 
 
-# --- names --------------------------------------------------------------------------------------------
-
-
 def default_path(models: str, version: str) -> Path:
     """Where `train` puts a version: `models/v2.keras`."""
     return Path(models) / f"{version}{SUFFIX}"
@@ -69,9 +66,6 @@ def find(model: str | None, models: str) -> Path:
 def shown(path: Path) -> str:
     """Name a model file for display: the packaged one by the word that stands for it."""
     return PACKAGED_NAME if path == PACKAGED else display_name(path)
-
-
-# --- writing ------------------------------------------------------------------------------------------
 
 
 def library_versions() -> dict[str, str]:
@@ -142,9 +136,6 @@ def write_litert(network: Any, path: Path) -> str:
             reason = str(error).strip().split("\n")[0][:200]
             raise ModelFileError(f"the network cannot be converted to LiteRT: {reason}") from error
     return sha256_file(path)
-
-
-# --- reading: every ModelFileError names the file -----------------------------------------------------
 
 
 @dataclass(frozen=True)

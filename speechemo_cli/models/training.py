@@ -148,9 +148,6 @@ def measure(probabilities: Features, targets: Targets) -> tuple[float, float]:
     return loss, float((probabilities.argmax(axis=1) == targets).mean())
 
 
-# --- what is done with a network ----------------------------------------------------------------------
-
-
 def predict(model: Any, x: Features) -> Any:
     """Class probabilities [shape=(clips, n_classes)]; a tuple of arrays for a model of several outputs."""
     to_numpy = load_keras().ops.convert_to_numpy
@@ -189,9 +186,6 @@ def with_distance(model: Any) -> Any:
     normalised = model.get_layer("normalise")(model.inputs[0])
     distance = keras.ops.mean(keras.ops.square(normalised), axis=-1, keepdims=True)
     return keras.Model(model.inputs[0], [model.outputs[0], distance], name=model.name)
-
-
-# --- so that a killed training goes on and a finished one is not done again ---------------------------
 
 
 class TrainingState(NamedTuple):
@@ -284,9 +278,6 @@ class Checkpoint:
 def _variables(model: Any) -> list[Any]:
     # The states of the random generators behind dropout are among the model's.
     return [*model.variables, *model.optimizer.variables]
-
-
-# --- v1 and v2 ----------------------------------------------------------------------------------------
 
 
 def training_model(model: Any) -> Any:
