@@ -14,25 +14,14 @@ from speechemo_cli.corpus.clips import Clip, NotAudio, corpus_names, iter_audio_
 from speechemo_cli.errors import AccessError
 
 
-def test_iter_audio_files_tells_them_by_suffix_and_passes_over_hidden_ones(tmp_path: Path) -> None:
+def test_iter_audio_files_gives_visible_files_with_audio_suffixes_in_order(tmp_path: Path) -> None:
     audio = ["a.wav", "b.WAV", "c.Flac", "d.ogg", "e.opus", "f.mp3", "g.aiff", "h.aif"]
-    touch(tmp_path, *audio, "i.txt", "j.wav.part", "k", "wav", "._a.wav", ".git/b.wav", ".cache/c.wav")
+    audio += [os.fsdecode(b"not utf-8 \xe9 [1]\n.wav"), "x/10.wav", "x/2.wav", "x/y/1.wav", "z/1.wav"]
+    touch(tmp_path, *reversed(audio), "i.txt", "j.wav.part", "k", "wav", "._a.wav", ".git/b.wav")
     passed_over = NotAudio()
     paths = iter_audio_files(str(tmp_path), passed_over)
     assert [os.path.relpath(path, tmp_path) for path in paths] == audio
     assert passed_over == NotAudio(other=4)
-
-
-def test_iter_audio_files_gives_the_same_order_however_the_files_were_made(tmp_path: Path) -> None:
-    names = [f"{folder}/{name}.wav" for folder in ("b", "a", "c/x") for name in ("2", "10", "1")]
-    touch(tmp_path / "one", *names)
-    touch(tmp_path / "two", *reversed(names))
-    one, two = (
-        [os.path.relpath(path, tmp_path / root) for path in iter_audio_files(str(tmp_path / root))]
-        for root in ("one", "two")
-    )
-    assert one == two
-    assert sorted(one) == sorted(names)
 
 
 def test_iter_audio_files_ends_in_a_loop_of_links_and_gives_each_clip_once(tmp_path: Path) -> None:
@@ -70,18 +59,6 @@ def test_iter_audio_files_enters_folders_however_deep_they_are(tmp_path: Path) -
     assert (len(paths), passed_over.unreadable) == (1, [])
 
 
-def test_iter_audio_files_gives_a_name_that_is_no_utf8_as_it_is_on_the_disk(tmp_path: Path) -> None:
-    name = os.fsencode(tmp_path) + b"/angry/caf\xe9 [1]\n.wav"
-    touch(tmp_path, "angry/a.wav")
-    Path(os.fsdecode(name)).touch()
-    assert name in [os.fsencode(path) for path in iter_audio_files(str(tmp_path))]
-
-
-def test_iter_audio_files_raises_access_error_where_nothing_is(tmp_path: Path) -> None:
-    with pytest.raises(AccessError, match="no such file"):
-        list(iter_audio_files(str(tmp_path / "gone")))
-
-
 def test_iter_audio_files_names_folders_that_may_not_be_entered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,8 +75,9 @@ def test_iter_audio_files_names_folders_that_may_not_be_entered(
 
     assert list(iter_audio_files(str(tmp_path), passed_over)) == [str(tmp_path / "b" / "2.wav")]
     assert passed_over.unreadable == [str(tmp_path / "a")]
-    with pytest.raises(AccessError, match=r"cannot read .*a: permission denied"):
-        list(iter_audio_files(str(tmp_path / "a")))
+    for name, why in (("a", "permission denied"), ("gone", "no such file")):
+        with pytest.raises(AccessError, match=f"cannot read .*{name}: {why}"):
+            list(iter_audio_files(str(tmp_path / name)))
 
 
 def test_iter_audio_files_names_the_first_archive_it_passes_over(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import touch
 
-from speechemo_cli.cli import app, terminal
+from speechemo_cli.cli import app
 from speechemo_cli.corpus.clips import Clip
 from speechemo_cli.corpus.layouts import find_clips
 from speechemo_cli.corpus.manifest import write_template
@@ -273,17 +273,3 @@ def test_extract_writes_a_template_of_what_it_finds_and_computes_nothing(
     names = ("ann", "bob")
     assert sorted(rows[1:]) == ["data/2.wav,,", *(f"data/happy/{who}/1.wav,happy,{who}" for who in names)]
     assert not Path("features").exists()
-
-
-def test_names_reach_the_terminal_as_escapes_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    bad = "\x1b[31mred\x07"
-
-    terminal.emit(terminal.table(["fold", bad], [["1", bad]], title=bad))
-    terminal.note(bad)
-    terminal.warn(bad)
-    terminal.error_line(bad)
-
-    out, err = capsys.readouterr()
-    assert "".join(out.split("\n")).isprintable()
-    assert "".join(err.split("\n")).isprintable()
-    assert (out + err).count("\\x1b[31mred\\x07") == 6

@@ -499,3 +499,17 @@ def test_folder_that_may_not_be_entered_is_named_and_counts(
 
     assert done.returncode == 3
     assert done.stderr == f"warning: {closed}: the folder cannot be read\n"
+
+
+def test_output_shows_control_characters_of_names_as_escapes(capsys: pytest.CaptureFixture[str]) -> None:
+    bad = "\x1b[31mred\x07"
+
+    terminal.emit(terminal.table(["fold", bad], [["1", bad]], title=bad))
+    terminal.note(bad)
+    terminal.warn(bad)
+    terminal.error_line(bad)
+
+    out, err = capsys.readouterr()
+    assert "".join(out.split("\n")).isprintable()
+    assert "".join(err.split("\n")).isprintable()
+    assert (out + err).count("\\x1b[31mred\\x07") == 6
