@@ -7,12 +7,15 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import harmonic
 
 from speechemo_cli.cli import app, timeline
+from speechemo_cli.config import Config
+from speechemo_cli.inference.predictor import Predictor
 from speechemo_cli.inference.results import Style
 
 SR = 16000
@@ -23,6 +26,10 @@ class ByPitch:
 
     sr = SR
     labels = ("happy", "sad")
+    choose = Predictor.choose
+
+    def __init__(self, asked: Any, config: Config) -> None:
+        self.channel, self.min_confidence, self.config = asked.channel, asked.min_confidence, config
 
     def probabilities(self, windows: list[np.ndarray]) -> np.ndarray:
         rows = []
@@ -49,7 +56,7 @@ def call(write_clip: Callable[..., Path]) -> Path:
 @pytest.fixture
 def follow(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Run `speechemo timeline` on recordings and return what it writes."""
-    monkeypatch.setattr(timeline, "open_predictor", lambda *_, **__: ByPitch())
+    monkeypatch.setattr(timeline, "open_predictor", ByPitch)
     monkeypatch.setattr(timeline, "files_of", lambda _: [])
     style = Style("models/m.keras", ByPitch.labels)
     monkeypatch.setattr(timeline.Style, "of", lambda *_, **__: style)

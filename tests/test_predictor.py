@@ -24,7 +24,7 @@ from speechemo_cli.errors import AudioError, ClipError, ConfigError, ModelFileEr
 from speechemo_cli.evaluation import model_card
 from speechemo_cli.features import mfcc
 from speechemo_cli.inference.predictor import Answer, Predictor
-from speechemo_cli.inference.timeline import timeline
+from speechemo_cli.inference.timeline import timelines
 from speechemo_cli.models import model_file, training
 from speechemo_cli.models.metadata import ModelMetadata
 
@@ -265,7 +265,7 @@ def test_timeline_is_that_of_the_module_with_the_predictors_options(
 
     found = predictor.timeline(clip, window_s=1.0, hop_s=0.5, on_progress=lambda *step: steps.append(step))
 
-    assert found == timeline(predictor, clip, window_s=1.0, hop_s=0.5, min_confidence=1.1)
+    assert [found] == list(timelines(predictor, clip, window_s=1.0, hop_s=0.5))
     assert {one.label for one in found.segments} == {"uncertain"}
     assert {step[2] for step in steps} == {"finding speech", "predicting"}
     with pytest.raises(AudioError, match="no such file"):

@@ -12,10 +12,11 @@ import pytest
 import soundfile
 from conftest import harmonic
 
-from speechemo_cli.config import AudioConfig
+from speechemo_cli.config import AudioConfig, Config
 from speechemo_cli.corpus.synthetic import synthesise, voice_of
 from speechemo_cli.errors import AudioError, ConfigError
-from speechemo_cli.inference.timeline import NO_SPEECH, Timeline, timeline
+from speechemo_cli.inference.predictor import Predictor
+from speechemo_cli.inference.timeline import NO_SPEECH, Timeline, timelines
 
 SR = 16000
 WriteClip = Callable[..., Path]
@@ -26,10 +27,20 @@ class ByPitch:
 
     labels = ("low", "middle", "high")
 
+    choose = Predictor.choose
+
     def __init__(
-        self, sr: int = SR, borders: tuple[float, float] = (130.0, 180.0), sure: float = 1.0
+        self,
+        sr: int = SR,
+        *,
+        borders: tuple[float, float] = (130.0, 180.0),
+        sure: float = 1.0,
+        channel: str = "mix",
+        min_confidence: float = 0.0,
+        **audio: Any,
     ) -> None:
-        self.sr = sr
+        self.sr, self.channel, self.min_confidence = sr, channel, min_confidence
+        self.config = Config(audio=AudioConfig(**audio))
         self.lengths: list[int] = []
         self.batches: list[int] = []
         self._borders, self._sure = borders, sure
@@ -63,9 +74,14 @@ def said(plan: Sequence[tuple[str | None, float]], sr: int = SR) -> np.ndarray:
     return (y + 1e-4 * np.random.default_rng(0).standard_normal(len(y))).astype(np.float32)
 
 
-def follow(path: Path, model: Any = None, **options: Any) -> tuple[Timeline, list[str]]:
+def timeline(path: Path | str, model: Any = None, **options: Any) -> Timeline:
+    (found,) = timelines(model or ByPitch(), path, **options)
+    return found
+
+
+def follow(path: Path, model: Any = None) -> tuple[Timeline, list[str]]:
     """A timeline, once it is checked for what holds for every one, and its labels."""
-    found = timeline(model or ByPitch(), path, **options)
+    found = timeline(path, model)
     last = 0.0
     for one in found.segments:
         assert last <= one.start_s < one.end_s <= found.duration_s
@@ -153,8 +169,8 @@ def test_timeline_goes_on_across_a_short_pause_and_ends_a_segment_at_a_long_one(
 def test_timeline_is_uncertain_below_the_least_confidence(write_clip: WriteClip) -> None:
     path = write_clip(y=said([("low", 2.0), (None, 0.5), ("high", 1.0)]))
 
-    sure, labels = follow(path, min_confidence=0.9)
-    unsure, (label,) = follow(path, ByPitch(sure=0.5), min_confidence=0.9)
+    sure, labels = follow(path, ByPitch(min_confidence=0.9))
+    unsure, (label,) = follow(path, ByPitch(sure=0.5, min_confidence=0.9))
 
     assert labels == ["low", "high"]
     assert "uncertain" not in sure.summary
@@ -172,8 +188,8 @@ def test_timeline_answers_for_speech_alone_in_windows_and_hops_as_asked(write_cl
     path = write_clip(y=said([(None, 5.0), ("low", 9.0), (None, 20.0), ("high", 1.0), (None, 5.0)]))
     model, coarse = ByPitch(), ByPitch()
 
-    timeline(model, path, window_s=2.0, hop_s=0.5)
-    timeline(coarse, path, window_s=2.0, hop_s=2.0)
+    timeline(path, model, window_s=2.0, hop_s=0.5)
+    timeline(path, coarse, window_s=2.0, hop_s=2.0)
 
     assert max(model.lengths) <= 2.01 * SR
     assert max(model.batches) <= 16
@@ -193,7 +209,7 @@ def test_timeline_answers_for_speech_alone_in_windows_and_hops_as_asked(write_cl
 )
 def test_timeline_refuses_windows_that_make_no_sense(options: dict[str, float], reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
-        timeline(ByPitch(), "not-even-looked-at.wav", **options)  # type: ignore[arg-type]
+        timeline("not-even-looked-at.wav", **options)
 
 
 # --- recordings that are odd
@@ -224,8 +240,8 @@ def test_timeline_takes_the_shortest_duration_of_the_config_and_no_longest(write
 
     with pytest.raises(AudioError, match=r"^0\.150 s is shorter than 0\.2 s$"):
         follow(path)
-    assert follow(path, config=AudioConfig(min_duration_s=0.1))[0].duration_s == 0.15
-    _, labels = follow(write_clip(seconds=3.0), config=AudioConfig(max_duration_s=1.0))
+    assert follow(path, ByPitch(min_duration_s=0.1))[0].duration_s == 0.15
+    _, labels = follow(write_clip(seconds=3.0), ByPitch(max_duration_s=1.0))
     assert len(labels) == 1
 
 
@@ -234,12 +250,12 @@ def test_timeline_follows_each_channel(write_clip: WriteClip) -> None:
     right = said([(None, 3.0), ("high", 2.0)])
     path = write_clip(y=np.stack([left, right], axis=1))
 
-    found = [follow(path, channel=name) for name in ("mix", "left", "right")]
+    found = [follow(path, ByPitch(channel=name)) for name in ("mix", "left", "right")]
 
     assert [labels for _, labels in found] == [["low", "high"], ["low"], ["high"]]
     assert [one.channel for one, _ in found] == [None, "left", "right"]
     with pytest.raises(AudioError, match="has 2 channels, no 3 one"):
-        follow(path, channel="3")
+        follow(path, ByPitch(channel="3"))
 
 
 def test_timeline_of_a_cut_recording_has_the_warning(write_clip: WriteClip) -> None:
@@ -261,13 +277,13 @@ def test_timeline_refuses_a_recording_that_shrinks_between_the_two_readings(writ
             shorter.replace(path)
 
     with pytest.raises(AudioError, match="changed while it was being read"):
-        timeline(ByPitch(), path, on_progress=swap)
+        timeline(path, on_progress=swap)
 
 
 def test_timeline_tells_progress_to_the_end_twice(write_clip: WriteClip) -> None:
     told: list[tuple[int, int | None, str]] = []
 
-    timeline(ByPitch(), write_clip(y=said([("low", 5.0)])), on_progress=lambda *step: told.append(step))
+    timeline(write_clip(y=said([("low", 5.0)])), on_progress=lambda *step: told.append(step))
 
     for what in ("finding speech", "predicting"):
         done = [seconds for seconds, _, stage in told if stage == what]
@@ -289,10 +305,10 @@ def test_timeline_of_minutes_takes_no_more_memory_than_a_few_windows(
         def _one(self, y: np.ndarray) -> np.ndarray:
             return np.array([0.7, 0.2, 0.1], np.float32)
 
-    timeline(Constant(), write_clip(seconds=4.0))  # so that no import is counted
+    timeline(write_clip(seconds=4.0), Constant())  # so that no import is counted
 
     tracemalloc.start()
-    found = timeline(Constant(), path, hop_s=3.0)
+    found = timeline(path, Constant(), hop_s=3.0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
 

@@ -81,15 +81,7 @@ def run(
     from speechemo_cli.inference import plots
     from speechemo_cli.inference.timeline import timelines
 
-    follow = partial(
-        timelines,
-        predictor,
-        window_s=window,
-        hop_s=hop,
-        channel=asked.channel,
-        min_confidence=asked.min_confidence,
-        config=config.audio,
-    )
+    follow = partial(timelines, predictor, window_s=window, hop_s=hop)
     writer = WRITERS[chosen](Style.of(predictor)._replace(command="timeline"))
     read = [*files_of(predictor), *(recordings or ()), files_from, settings.config_file]
     protect({"--plot": [plot], "--output": [Path(output) if output else None]}, read)

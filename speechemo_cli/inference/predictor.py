@@ -252,13 +252,12 @@ class Predictor:
     def timeline(self, path: str | os.PathLike[str], **options: Any) -> Timeline | list[Timeline]:
         """Follow the emotion through a recording of any length; with `channel="each"` a list of timelines.
 
-        Options are `window_s`, `hop_s` and `on_progress` of `inference.timeline.timeline`. Raises AudioError
+        Options are `window_s`, `hop_s` and `on_progress` of `inference.timeline.timelines`. Raises AudioError
         if the recording cannot be read.
         """
         from speechemo_cli.inference.timeline import timelines
 
-        options |= {"min_confidence": self.min_confidence, "config": self.config.audio}
-        found = timelines(self, path, channel=self.channel, **options)
+        found = timelines(self, path, **options)
         return list(found) if self.channel == "each" else next(found)
 
     def predict_groups(self, clips: Iterable[ClipSource]) -> Iterator[Items]:
@@ -327,6 +326,13 @@ class Predictor:
         rows, _ = self._runtime.answer(features)
         return np.stack([self._chosen(row) for row in rows]).astype(np.float32)
 
+    def choose(self, probabilities: NDArray[np.float64]) -> tuple[str, float, dict[str, float]]:
+        """Return the label of a row of probabilities, its confidence, and the row by label."""
+        by_label = dict(zip(self.labels, probabilities.tolist(), strict=True))
+        label = max(by_label, key=by_label.__getitem__)
+        confidence = by_label[label]
+        return label if confidence >= self.min_confidence else UNCERTAIN, confidence, by_label
+
     def _chosen(self, row: NDArray[np.float32]) -> NDArray[np.float64]:
         """Bring the probabilities of the labels to choose from to a sum of 1."""
         chosen = row[self._columns].astype(np.float64)
@@ -368,11 +374,7 @@ class Predictor:
         ]
 
     def _answer(self, clip: _Prepared, row: NDArray[np.float32], distance: float) -> Answer:
-        probabilities = dict(zip(self.labels, self._chosen(row).tolist(), strict=True))
-        label = max(probabilities, key=probabilities.__getitem__)
-        confidence = probabilities[label]
-        if confidence < self.min_confidence:
-            label = UNCERTAIN
+        label, confidence, probabilities = self.choose(self._chosen(row))
         warnings, limit = clip.warnings, self.metadata.unlike
         if limit is not None and float(distance) > limit:
             warnings += (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +12,13 @@ import numpy as np
 
 from speechemo_cli.audio import vad
 from speechemo_cli.audio.reader import channel_names, cut, open_blocks
-from speechemo_cli.config import AudioConfig
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.formatting import counted, percent
 from speechemo_cli.inference import segmentation
-from speechemo_cli.inference.predictor import UNCERTAIN
 from speechemo_cli.inference.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
 
@@ -28,13 +26,15 @@ if TYPE_CHECKING:
     from speechemo_cli.inference.predictor import Predictor
     from speechemo_cli.inference.results import Style
 
+    OnProgress = Callable[[int, int | None, str], None]
+
 # Windows that go through the network together, and are in memory at a time.
 _BATCH = 16
 # A longer pause ends an utterance: no window reaches across it. Runs of speech are a tenth of a second
 # longer than what was taken of them, so this is a third of a second of silence.
 _UTTERANCE_PAUSE_S = 0.25
-# A pause of this length ends a segment, even if the next has the same label.
-_SEGMENT_PAUSE_S = 1.0
+# A pause of so many frames, a second, ends a segment, even if the next has the same label.
+_SEGMENT_PAUSE = vad.FRAMES_A_SECOND
 # Silence around an utterance that is taken with it, as every clip has some.
 _MARGIN_S = 0.1
 NO_SPEECH = "no speech found"
@@ -130,29 +130,17 @@ def _rounded(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def timelines(
-    predictor: Predictor, path: str | os.PathLike[str], *, channel: str = "mix", **options: Any
-) -> Iterator[Timeline]:
-    """Give what `timeline` gives; with `channel="each"` for one channel after the other."""
-    names = channel_names(path, options.get("config") or AudioConfig()) if channel == "each" else (channel,)
-    for name in names:
-        yield timeline(predictor, path, channel=name, **options)
-
-
-def timeline(
     predictor: Predictor,
     path: str | os.PathLike[str],
     *,
     window_s: float = 3.0,
     hop_s: float = 1.0,
-    channel: str = "mix",
-    min_confidence: float = 0.0,
-    config: AudioConfig | None = None,
-    on_progress: Callable[[int, int | None, str], None] | None = None,
-) -> Timeline:
-    """Tell which emotion is in the voice, and when, in a recording of any length.
+    on_progress: OnProgress = lambda *_: None,
+) -> Iterator[Timeline]:
+    """Tell which emotion is in the voice, and when, in each channel that the predictor answers for.
 
-    It is read twice. The first time finds the speech by its energy. Pauses cut it into utterances, and
-    the second time the model answers for each: as a whole if it is no longer than a window, else for
+    A recording is read twice. The first time finds the speech by its energy. Pauses cut it into utterances,
+    and the second time the model answers for each: as a whole if it is no longer than a window, else for
     windows that overlap. Memory does not grow but for some bytes a frame of 10 ms.
 
     Parameters
@@ -164,17 +152,11 @@ def timeline(
         The longest part that is answered for at once: 0.5 to 60.
     hop_s : float
         From one window to the next, within long utterances: 0.1 up to the window.
-    channel : str
-        `mix` for the mean of all channels, or one of `reader.channel_names(path)`.
-    min_confidence : float
-        Segments below this confidence are `uncertain`.
-    config : AudioConfig, optional
-        The shortest recording to accept.
     on_progress : callable, optional
         Called with (seconds done, seconds in all or None, "finding speech" or "predicting").
 
-    Returns
-    -------
+    Yields
+    ------
     Timeline
         Without segments and with a warning where nobody speaks.
 
@@ -191,68 +173,66 @@ def timeline(
     ):
         if not low <= value <= high:
             raise ConfigError(f"{name} is {value:g}, expected {low:g} to {high:g} seconds{why}")
-    step = on_progress or (lambda *_: None)
-    window, hop, pause = (round(s * vad.FRAMES_A_SECOND) for s in (window_s, hop_s, _SEGMENT_PAUSE_S))
+    window, hop = (round(s * vad.FRAMES_A_SECOND) for s in (window_s, hop_s))
+    each = predictor.channel == "each"
+    for channel in channel_names(path, predictor.config.audio) if each else (predictor.channel,):
+        yield _timeline(predictor, path, channel, window, hop, on_progress)
 
-    def opened() -> AbstractContextManager[Blocks]:
-        return open_blocks(path, predictor.sr, config or AudioConfig(), channel)
 
+def _timeline(
+    predictor: Predictor,
+    path: str | os.PathLike[str],
+    channel: str,
+    window: int,
+    hop: int,
+    on_progress: OnProgress,
+) -> Timeline:
+    opened = partial(open_blocks, path, predictor.sr, predictor.config.audio, channel)
     with opened() as blocks:
-        track = vad.measure(_counted(blocks, "finding speech", step), predictor.sr)
+        track = vad.measure(_counted(blocks, "finding speech", on_progress), predictor.sr)
         duration_s, warnings = blocks.duration_s, blocks.warnings
     runs = vad.detect_speech(track.levels)
-    segments: tuple[Segment, ...] = ()
+    found: list[segmentation.RawSegment] = []
     if len(runs):
         utterances = vad.join(runs, _UTTERANCE_PAUSE_S)
         utterances = vad.widen(utterances, _MARGIN_S, _MARGIN_S, len(track.levels))
         windows = segmentation.plan(utterances, window, hop)
         with opened() as blocks:
-            waveforms = cut(_counted(blocks, "predicting", step), windows.spans * track.frame_length)
+            stream = _counted(blocks, "predicting", on_progress)
+            waveforms = cut(stream, windows.spans * track.frame_length)
             batches = iter(lambda: list(islice(waveforms, _BATCH)), [])
             rows = np.concatenate([predictor.probabilities(batch) for batch in batches])
-        found = segmentation.cut_by_label(runs, utterances, windows, rows, track.levels, pause)
-        found = segmentation.merge_low_confidence(found, min_confidence, pause)
-        segments = tuple(
-            _segment(one, predictor, track.frame_length, duration_s, min_confidence) for one in found
-        )
-    else:
-        warnings = (*warnings, NO_SPEECH)
+        found = segmentation.cut_by_label(runs, utterances, windows, rows, track.levels, _SEGMENT_PAUSE)
+        found = segmentation.merge_low_confidence(found, predictor.min_confidence, _SEGMENT_PAUSE)
+    segments = tuple(_segment(one, predictor, track.frame_length, duration_s) for one in found)
     return Timeline(
         os.fsdecode(path),
         duration_s,
         tuple(predictor.labels),
         segments,
         _summary(segments, predictor.labels),
-        warnings,
+        warnings if len(runs) else (*warnings, NO_SPEECH),
         None if channel == "mix" else channel,
         track.envelope,
     )
 
 
-def _counted(
-    blocks: Blocks, what: str, step: Callable[[int, int | None, str], None]
-) -> Iterator[NDArray[np.float32]]:
+def _counted(blocks: Blocks, stage: str, on_progress: OnProgress) -> Iterator[NDArray[np.float32]]:
     """Pass blocks on and tell how far they go."""
     total = None if blocks.promised_s is None else round(blocks.promised_s)
     for block in blocks:
-        step(round(blocks.duration_s), total, what)
+        on_progress(round(blocks.duration_s), total, stage)
         yield block
 
 
 def _segment(
-    raw: segmentation.RawSegment,
-    predictor: Predictor,
-    frame_length: int,
-    duration_s: float,
-    min_confidence: float,
+    raw: segmentation.RawSegment, predictor: Predictor, frame_length: int, duration_s: float
 ) -> Segment:
-    probabilities = dict(zip(predictor.labels, raw.probabilities.tolist(), strict=True))
-    label = max(probabilities, key=probabilities.__getitem__)
-    confidence = probabilities[label]
+    label, confidence, probabilities = predictor.choose(raw.probabilities)
     return Segment(
         raw.first * frame_length / predictor.sr,
         min(raw.last * frame_length / predictor.sr, duration_s),
-        label if confidence >= min_confidence else UNCERTAIN,
+        label,
         confidence,
         probabilities,
         raw.speech / (raw.last - raw.first),

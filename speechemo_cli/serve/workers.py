@@ -26,7 +26,7 @@ def load_model(model: str, config: dict[str, Any]) -> Callable[[dict[str, Any], 
     """
     from speechemo_cli.inference.predictor import Predictor
     from speechemo_cli.inference.results import Style
-    from speechemo_cli.inference.timeline import timeline
+    from speechemo_cli.inference.timeline import timelines
 
     predictor = Predictor.open(model, Config.from_dict(config))
     style = Style.of(predictor)
@@ -38,7 +38,7 @@ def load_model(model: str, config: dict[str, Any]) -> Callable[[dict[str, Any], 
             if isinstance(item, ClipError):
                 raise AudioError(item.error)
             return (style.document([style.record(replace(item, path=name))]),)
-        found = timeline(predictor, path, config=predictor.config.audio)
+        found = next(timelines(predictor, path))
         record = style.record(replace(found, path=name))
         if request["waveform"]:
             step = max(1, -(-len(found.envelope) // _COLUMNS))
