@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -174,7 +175,7 @@ def test_train_with_holdout_leaves_each_corpus_out_once(
     train = result.holdout.train
     assert set(document["other_corpora"]) == {"a", "b"}
     for name, one in document["other_corpora"].items():
-        crossed = result.other_corpora[name].result
+        crossed = result.other_corpora[name]
         assert one["n"] == (data.corpora[train] == name).sum()
         assert one["accuracy"] == pytest.approx(
             (crossed.probabilities.argmax(axis=1) == crossed.truth).mean()
@@ -216,44 +217,81 @@ def test_train_with_holdout_counts_the_epochs_of_all_its_trainings(
 # --- model files ------------------------------------------------------------------------------------
 
 
+HalfTrained = tuple[holdout.HoldoutResult, Dataset]
+
+
 @pytest.fixture
-def half_trained(rng: np.random.Generator, fitted: list[Fitted]) -> tuple[holdout.HoldoutResult, Dataset]:
-    """A model trained on two of four speakers of the corpus `own`, and the clips of all four."""
+def half_trained(rng: np.random.Generator, fitted: list[Fitted]) -> HalfTrained:
+    """A model trained on 48 clips of two of four speakers of the corpus `own`, and 120 clips of all four."""
     data = with_clips(told(rng, speakers=4), corpus="own")
     first_two = data.subset(np.arange(60))
     return holdout.train_with_holdout("v1", first_two, trained_with(split="random")), data
 
 
-def sizes(result: holdout.ModelResult) -> tuple[int, ...]:
-    names = ("trained_on", "seen_speakers", "unseen_speakers", "unknown_speakers")
-    return tuple(result.groups[name].scores.n if name in result.groups else 0 for name in names)
+def with_examples(data: Dataset, **changes: object) -> Dataset:
+    return replace(data, examples=tuple(replace(e, **changes) for e in data.examples))
 
 
-def test_score_model_knows_a_clip_by_its_samples_and_by_its_content(
-    half_trained: tuple[holdout.HoldoutResult, Dataset],
+def with_near_copies(data: Dataset, one: int, other: int) -> Dataset:
+    return replace(data, near_copies=((data.examples[one], data.examples[other]),))
+
+
+@pytest.mark.parametrize(
+    ("change", "trained", "seen", "unseen", "unknown"),
+    [
+        # A clip is known by its content and by its samples.
+        (lambda data, _: data, 48, 12, 60, 0),
+        (lambda data, _: with_examples(data, sha256="f" * 64), 48, 12, 60, 0),
+        (lambda data, _: with_examples(data, key="e" * 64), 48, 12, 60, 0),
+        # A speaker is corpus and name: two of four strangers have the names of speakers it was trained on.
+        (lambda data, _: with_examples(with_clips(data, corpus="b"), key="e", sha256="f"), 0, 0, 60, 60),
+        # Under another name of the folder, clips it was trained on tell who is seen.
+        (lambda data, _: with_clips(data, corpus="b"), 48, 12, 60, 0),
+        (lambda data, _: with_clips(data, speaker=None), 48, 0, 0, 72),
+        # A copy of a training clip among the 30 of s3, who was not trained on.
+        (
+            lambda data, at: replace(data, near_copies=((data.examples[90], data.examples[at]),)),
+            48,
+            42,
+            30,
+            0,
+        ),
+    ],
+)
+def test_score_model_tells_seen_from_unseen_speakers(
+    change: Any, trained: int, seen: int, unseen: int, unknown: int, half_trained: HalfTrained
 ) -> None:
-    trained, data = half_trained
-    converted = replace(data, examples=tuple(replace(e, sha256="f" * 64) for e in data.examples))
-    relisted = replace(data, examples=tuple(replace(e, key="e" * 64) for e in data.examples))
-    for same in (data, converted, relisted):
-        assert sizes(holdout.score_model(trained.model, trained.metadata, same)) == (48, 12, 60, 0)
+    made, data = half_trained
+
+    result = holdout.score_model(made.model, made.metadata, change(data, made.holdout.train[0]))
+
+    expected = {
+        "unseen_speakers": unseen,
+        "unknown_speakers": unknown,
+        "seen_speakers": seen,
+        "trained_on": trained,
+    }
+    assert {name: group.scores.n for name, group in result.groups.items()} == {
+        name: n for name, n in expected.items() if n
+    }
 
 
-def test_score_model_takes_a_speaker_by_corpus_and_name(
-    half_trained: tuple[holdout.HoldoutResult, Dataset],
+def test_score_model_calls_nobody_unseen_where_the_model_file_does_not_tell_all_speakers(
+    half_trained: HalfTrained,
 ) -> None:
-    trained, data = half_trained
-    other = with_clips(data, corpus="other")
-    strangers = replace(other, examples=tuple(replace(e, key="e", sha256="f") for e in other.examples))
-    # Two of the four have the names of speakers it was trained on.
-    assert sizes(holdout.score_model(trained.model, trained.metadata, strangers)) == (0, 0, 60, 60)
-    # Under another name of the folder, clips it was trained on tell who is seen.
-    assert sizes(holdout.score_model(trained.model, trained.metadata, other)) == (48, 12, 60, 0)
+    made, data = half_trained
+    some = {**made.metadata.data, "corpora": {"own": {"clips": 48, "of_unknown_speakers": 1}}}
+
+    for told_of, corpus in ((some, "own"), ({}, "own"), ({}, "ravdess")):
+        metadata = replace(made.metadata, data=told_of)
+        groups = holdout.score_model(made.model, metadata, with_clips(data, corpus=corpus)).groups
+        assert groups["unknown_speakers"].scores.n == (60 if told_of else 120)
+        assert "unseen_speakers" not in groups
 
 
 @pytest.mark.parametrize("group", ["unseen_speakers", "trained_on"])
 def test_score_model_scores_conditions_on_the_first_group(
-    group: str, half_trained: tuple[holdout.HoldoutResult, Dataset], rng: np.random.Generator
+    group: str, half_trained: HalfTrained, rng: np.random.Generator
 ) -> None:
     trained, data = half_trained
     if group == "trained_on":
@@ -268,49 +306,6 @@ def test_score_model_scores_conditions_on_the_first_group(
     plain = result.groups[group].scores
     assert result.conditions["louder"] == plain
     assert result.conditions["telephone"].accuracy < plain.accuracy
-
-
-def test_score_model_calls_nobody_unseen_where_a_speaker_is_not_known(
-    half_trained: tuple[holdout.HoldoutResult, Dataset],
-) -> None:
-    trained, data = half_trained
-    nameless = with_clips(data, speaker=None)
-    assert sizes(holdout.score_model(trained.model, trained.metadata, nameless)) == (48, 0, 0, 72)
-    told_of = {**trained.metadata.data, "corpora": {"own": {"clips": 48, "of_unknown_speakers": 1}}}
-    assert sizes(holdout.score_model(trained.model, replace(trained.metadata, data=told_of), data)) == (
-        48,
-        12,
-        0,
-        60,
-    )
-
-
-def test_score_model_calls_nobody_unseen_where_the_model_file_tells_nothing(
-    half_trained: tuple[holdout.HoldoutResult, Dataset],
-) -> None:
-    trained, data = half_trained
-    silent = replace(trained.metadata, data={})
-    for corpus in ("own", "ravdess"):
-        assert sizes(holdout.score_model(trained.model, silent, with_clips(data, corpus=corpus))) == (
-            0,
-            0,
-            0,
-            120,
-        )
-
-
-def test_score_model_takes_a_near_copy_of_a_training_clip_and_its_speaker_for_seen(
-    half_trained: tuple[holdout.HoldoutResult, Dataset],
-) -> None:
-    trained, data = half_trained
-    # One of the 30 clips of s3, who was not trained on, is a copy of a training clip of s0 or s1.
-    copy, original = data.examples[90], data.examples[trained.holdout.train[0]]
-
-    result = holdout.score_model(
-        trained.model, trained.metadata, replace(data, near_copies=((copy, original),))
-    )
-
-    assert sizes(result) == (48, 12 + 30, 30, 0)
 
 
 # --- other corpora ----------------------------------------------------------------------------------
@@ -334,11 +329,10 @@ def test_cross_corpus_trains_on_one_side_and_scores_the_other(
     train = of_corpus(told(rng), "a")
     test = of_corpus(with_labels(blurred(rng, speakers=4), {0, 2}), "b", speaker="anna")
 
-    crossed = cross_corpus("v1", train, test, trained_with())
+    result = cross_corpus("v1", train, test, trained_with())
 
     (call,) = fitted
     np.testing.assert_array_equal(call.rows.x, train.x)
-    result = crossed.result
     answers = result.probabilities.argmax(axis=1)
     np.testing.assert_array_equal(result.truth, test.targets)
     assert result.scores.n == len(test.examples)
@@ -347,10 +341,10 @@ def test_cross_corpus_trains_on_one_side_and_scores_the_other(
     assert result.labels == TRAINING_LABELS
     uar = recall_score(test.targets, answers, labels=[0, 2], average="macro")
     assert result.scores.uar == pytest.approx(uar)
-    assert crossed.shared_labels == (TRAINING_LABELS[0], TRAINING_LABELS[2])
+    assert result.shared_labels == (TRAINING_LABELS[0], TRAINING_LABELS[2])
     assert (result.trained_corpora, result.tested_corpora) == (("a",), ("b",))
-    assert crossed.shared_speakers == ()
-    document = crossed.to_dict()
+    assert result.shared_speakers == ()
+    document = result.to_dict()
     assert document["protocol"] == "cross-corpus"
     assert document["speaker_independent"] is True
     assert document["n_answers"] == len(test.examples)
@@ -380,9 +374,9 @@ def test_cross_corpus_says_which_speakers_both_sides_have(
 
     assert crossed.shared_speakers == ("a/s3",)
     assert crossed.to_dict()["speaker_independent"] is False
-    assert "1 speakers stand in both" in crossed.result.protocol.meaning
-    # Seen and unseen speakers are scored apart.
-    groups = crossed.result.groups
+    assert "1 speakers stand in both" in crossed.protocol.meaning
+    # Seen and unseen speakers are scored separately.
+    groups = crossed.groups
     assert {name: group.scores.n for name, group in groups.items()} == {
         "unseen_speakers": 60,
         "seen_speakers": 20,
@@ -390,57 +384,38 @@ def test_cross_corpus_says_which_speakers_both_sides_have(
     assert groups["seen_speakers"].whose == "a: 1 speaker, 20 clips"
 
 
-def test_cross_corpus_takes_a_name_that_both_folders_have_for_no_unseen_speaker(
+def test_cross_corpus_takes_same_names_for_unknown_speakers_and_tells_near_copies(
     rng: np.random.Generator, fitted: list[Fitted]
 ) -> None:
     train, test = of_corpus(told(rng, speakers=3), "a"), of_corpus(told(rng, speakers=4), "b")
+    pair = (test.examples[4], train.examples[7])
+    inside = (test.examples[1], test.examples[2])
 
-    crossed = cross_corpus("v1", train, test, trained_with())
+    crossed = cross_corpus("v1", train, replace(test, near_copies=(pair, inside)), trained_with())
 
-    groups = crossed.result.groups
-    assert {name: group.scores.n for name, group in groups.items()} == {
+    assert {name: group.scores.n for name, group in crossed.groups.items()} == {
         "unseen_speakers": 30,
         "unknown_speakers": 90,
     }
+    assert crossed.near_copies == (pair[::-1],)
     assert crossed.to_dict()["speaker_independent"] is False
-
-
-def test_cross_corpus_tells_near_copies_of_training_clips(
-    rng: np.random.Generator, fitted: list[Fitted]
-) -> None:
-    train, test = of_corpus(told(rng, speakers=3), "a"), of_corpus(told(rng, speakers=3), "b")
-    pair = (test.examples[4], train.examples[7])
-    within = (test.examples[1], test.examples[2])
-
-    crossed = cross_corpus("v1", train, replace(test, near_copies=(pair, within)), trained_with())
-
-    assert crossed.result.near_copies == (pair[::-1],)
     assert crossed.to_dict()["n_near_copies"] == 1
-    assert "1 near copy of test clips stood in training" in crossed.result.cautions[-1]
+    assert "1 near copy of test clips stood in training" in crossed.cautions[-1]
 
 
-def test_cross_corpus_corrects_confidences_by_training_speakers_alone(
+def test_cross_corpus_corrects_by_training_speakers_and_tests_no_sung_clip_beside_spoken_ones(
     rng: np.random.Generator, fitted: list[Fitted]
 ) -> None:
     train, test = of_corpus(blurred(rng, speakers=3), "a"), of_corpus(told(rng, speakers=2), "b")
+    sung = tuple(replace(e, clip=replace(e.clip, song=i < 30)) for i, e in enumerate(test.examples))
 
-    crossed = cross_corpus("v1", train, test, trained_with(calibrate=True))
+    crossed = cross_corpus("v1", train, replace(test, examples=sung), trained_with(calibrate=True))
 
-    assert crossed.result.calibrated
+    assert crossed.calibrated
     assert len(fitted) == 4
     tested = {row.tobytes() for row in test.x}
     assert all(tested.isdisjoint(row.tobytes() for row in call.rows.x) for call in fitted)
-
-
-def test_cross_corpus_tests_no_sung_clip_beside_spoken_ones(
-    rng: np.random.Generator, fitted: list[Fitted]
-) -> None:
-    test = of_corpus(told(rng, speakers=2), "b")
-    sung = tuple(replace(e, clip=replace(e.clip, song=i < 30)) for i, e in enumerate(test.examples))
-
-    crossed = cross_corpus("v1", of_corpus(told(rng), "a"), replace(test, examples=sung), trained_with())
-
-    assert [example.clip.song for example in crossed.result.examples] == [False] * 30
+    assert [example.clip.song for example in crossed.examples] == [False] * 30
 
 
 def test_cross_corpus_needs_two_labels_to_train_on(rng: np.random.Generator) -> None:
@@ -449,16 +424,12 @@ def test_cross_corpus_needs_two_labels_to_train_on(rng: np.random.Generator) -> 
         cross_corpus("v1", train, of_corpus(told(rng), "b"), trained_with())
 
 
-def test_split_by_label_counts_what_is_left_out() -> None:
+def test_split_by_label_counts_what_is_left_out_and_refuses_to_leave_nothing() -> None:
     clips = [Clip(str(i), label) for i, label in enumerate(["bored", "sad", "calm", "bored"])]
-    kept, left_out = split_by_label(clips, ("sad", "angry"))
-    assert kept == [clips[1]]
-    assert left_out == {"calm": 1, "bored": 2}
 
-
-def test_split_by_label_refuses_a_test_without_a_known_label() -> None:
+    assert split_by_label(clips, ("sad", "angry")) == ([clips[1]], {"calm": 1, "bored": 2})
     with pytest.raises(NoInputError, match="no test clip has a label of the training: found bored, expected"):
-        split_by_label([Clip("a", "bored")], ("sad", "angry"))
+        split_by_label(clips[:1], ("sad", "angry"))
 
 
 def joined(*parts: Dataset) -> Dataset:
@@ -474,41 +445,32 @@ def joined(*parts: Dataset) -> Dataset:
 def test_leave_corpora_out_tests_each_on_a_training_with_the_others(
     rng: np.random.Generator, fitted: list[Fitted]
 ) -> None:
-    sizes = {"a": 4, "b": 3, "c": 2}
-    data = joined(*(of_corpus(blurred(rng, speakers=n), name) for name, n in sizes.items()))
+    a, b = of_corpus(blurred(rng, speakers=3), "a"), of_corpus(blurred(rng, speakers=2), "b")
+    few = of_corpus(with_labels(told(rng, speakers=2), {0, 1}), "few")
+    data, parts = joined(a, b, few), {"a": a, "b": b, "few": few}
     stages: list[str] = []
 
     results = leave_corpora_out(
         "v1", data, trained_with(calibrate=True), lambda stage, *_: stages.append(stage)
     )
 
-    assert list(results) == list(sizes)
-    assert [stage.partition(",")[0] for stage in stages] == ["without a", "without b", "without c"]
+    assert list(results) == list(parts)
+    assert [stage.partition(",")[0] for stage in stages] == ["without a", "without b", "without few"]
     for (name, crossed), call in zip(results.items(), fitted, strict=True):
-        assert crossed.result.tested_corpora == (name,)
-        assert crossed.result.trained_corpora == tuple(other for other in sizes if other != name)
-        np.testing.assert_array_equal(call.rows.x, data.x[data.corpora != name])
-        assert not crossed.result.calibrated
-        alone = cross_corpus(
-            "v1",
-            data.subset(np.flatnonzero(data.corpora != name)),
-            data.subset(np.flatnonzero(data.corpora == name)),
-            trained_with(calibrate=False),
-        )
-        np.testing.assert_array_equal(crossed.result.probabilities, alone.result.probabilities)
+        others = data.subset(np.flatnonzero(data.corpora != name))
+        assert crossed.tested_corpora == (name,)
+        assert crossed.trained_corpora == tuple(other for other in parts if other != name)
+        np.testing.assert_array_equal(call.rows.x, others.x)
+        assert not crossed.calibrated
+        alone = cross_corpus("v1", others, parts[name], trained_with(calibrate=False))
+        np.testing.assert_array_equal(crossed.probabilities, alone.probabilities)
+    assert results["few"].shared_labels == TRAINING_LABELS[:2]
 
 
-def test_leave_corpora_out_leaves_out_labels_that_the_others_do_not_have(
+def test_leave_corpora_out_tests_no_label_that_the_others_do_not_have(
     rng: np.random.Generator, fitted: list[Fitted]
 ) -> None:
     data = joined(of_corpus(told(rng), "a"), of_corpus(with_labels(told(rng, speakers=2), {0, 1}), "b"))
 
-    results = leave_corpora_out("v1", data, trained_with())
-
-    assert set(results["a"].result.truth.tolist()) == {0, 1}
-    assert results["b"].shared_labels == TRAINING_LABELS[:2]
-
-
-def test_leave_corpora_out_of_one_corpus_is_nothing(rng: np.random.Generator, fitted: list[Fitted]) -> None:
+    assert set(leave_corpora_out("v1", data, trained_with())["a"].truth.tolist()) == {0, 1}
     assert leave_corpora_out("v1", of_corpus(told(rng), "a"), trained_with()) == {}
-    assert fitted == []

@@ -52,7 +52,12 @@ def result(
         history = {"train_accuracy": [0.2, 0.5, 0.7], "train_loss": [2.0, 1.4, 1.1]}
         scores = score(truth[test], probabilities[test], labels)
         groups = np.array(["unseen_speakers"] * 48)
-        folds.append(FoldResult(name, speakers, test, probabilities[test], history, scores, 1.5, groups))
+        folds.append(
+            FoldResult(
+                *(name, speakers, test, probabilities[test], history, scores, 1.5, groups),
+                *(None, np.zeros(48, np.float32), {}, (), ()),
+            )
+        )
     return ProtocolResult(
         labels, tuple(examples), truth, probabilities, "v1", PROTOCOLS[protocol], 3, 0, tuple(folds)
     )

@@ -41,7 +41,7 @@ def run(
     result = predictions.compare(predictions.read(a), predictions.read(b), seed)
     verdict = _verdict(result)
     if plot:
-        plots.difference(result.by_speaker, result.difference, result.ci95, verdict, plot)
+        plots.difference(result, verdict, plot)
         terminal.note(f"differences: {display_name(plot)}")
     rows = [
         [result.a, percent(result.accuracy_a), str(result.only_a)],

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from speechemo_cli.evaluation.protocols import OnEpoch
     from speechemo_cli.evaluation.results import Answers, ProtocolResult
     from speechemo_cli.features.extraction import Extraction
-
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -225,18 +223,25 @@ class _Evaluation:
         if left_out:
             counts = display_name(", ".join(f"{label} ({n})" for label, n in left_out.items()))
             terminal.warn(f"left out of the test, as the training has no such label: {counts} clips")
-        by_seed = self.by_seed(1, partial(holdout.cross_corpus, version, train, test))
-        document = {**by_seed[self.config.seed].to_dict(), "left_out": left_out}
+        results = self.by_seed(1, partial(holdout.cross_corpus, version, train, test))
+        first = results[self.config.seed]
+        document = {
+            **first.to_dict(),
+            "shared_labels": list(first.shared_labels),
+            "shared_speakers": list(first.shared_speakers),
+            "left_out": left_out,
+        }
         extraction = replace(train.extraction, failed=[*train.extraction.failed, *test.extraction.failed])
-        results = {seed: crossed.result for seed, crossed in by_seed.items()}
         self.finish_training(results, preset.calibrate, document, found, extraction)
 
-    def by_seed(self, step: int, train: Callable[[Config, OnEpoch], _Result]) -> dict[int, _Result]:
+    def by_seed(
+        self, step: int, train: Callable[[Config, OnEpoch], ProtocolResult]
+    ) -> dict[int, ProtocolResult]:
         """Train with each seed, beginning with the config's; the progress says which runs."""
         n, first = self.seeds, self.config.seed
         with terminal.progress("training", "epochs") as update:
 
-            def one(i: int, seed: int) -> _Result:
+            def one(i: int, seed: int) -> ProtocolResult:
                 def on_epoch(stage: str, done: int, total: int, _: Any) -> None:
                     where = f"seed {seed}, {i + 1} of {n}: {stage}" if n > 1 else stage
                     update(i * total + done, n * total, stage=where)

@@ -195,7 +195,7 @@ def _tables(result: HoldoutResult, title: str, files: list[Path]) -> str:
         **{f"held out, {name}": scores for name, scores in tested.items()},
         **{f"  {corpus}": scores for corpus, scores in result.new_by_corpus.items()},
         **{
-            f"{name}, by a training without it": crossed.result.scores
+            f"{name}, by a training without it": crossed.scores
             for name, crossed in result.other_corpora.items()
         },
     }

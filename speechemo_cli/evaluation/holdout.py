@@ -62,7 +62,7 @@ class HoldoutResult:
     new_by_corpus: dict[str, Scores]
     holdout: Holdout
     calibration: Calibration | None
-    other_corpora: dict[str, CrossCorpusResult]
+    other_corpora: dict[str, ProtocolResult]
     unfinished: Checkpoint
     near_copies: tuple[tuple[Example, Example], ...] = ()
 
@@ -94,11 +94,9 @@ class HoldoutResult:
             "cross_validated": self.calibration.result.to_dict() if self.calibration else None,
             "other_corpora": {
                 name: {
-                    **one.result.scores.brief(),
+                    **one.scores.brief(),
                     "labels": list(one.shared_labels),
-                    "unlike": None
-                    if unlike is None
-                    else float((one.result.folds[0].distances > unlike).mean()),
+                    "unlike": None if unlike is None else float((one.folds[0].distances > unlike).mean()),
                 }
                 for name, one in self.other_corpora.items()
             },
@@ -278,26 +276,6 @@ class _CrossCorpus(Protocol):
         return self.told
 
 
-@dataclass(frozen=True)
-class CrossCorpusResult:
-    """Scores on corpora that were not trained on; UAR is the mean over the labels that both sides have.
-
-    `shared_labels` and `shared_speakers` (ids) are what both sides have.
-    """
-
-    result: ProtocolResult
-    shared_labels: tuple[str, ...]
-    shared_speakers: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what JSON has: that of a protocol, and what the two sides share."""
-        return {
-            **self.result.to_dict(),
-            "shared_labels": list(self.shared_labels),
-            "shared_speakers": list(self.shared_speakers),
-        }
-
-
 def split_by_label(clips: Sequence[Clip], labels: Sequence[str]) -> tuple[list[Clip], dict[str, int]]:
     """Keep the test clips whose labels are trained on, and count the others by label.
 
@@ -317,7 +295,7 @@ def split_by_label(clips: Sequence[Clip], labels: Sequence[str]) -> tuple[list[C
 
 def cross_corpus(
     version: str, train: Dataset, test: Dataset, config: Config, on_epoch: OnEpoch | None = None
-) -> CrossCorpusResult:
+) -> ProtocolResult:
     """Train a version on every clip of one data set and score it on every clip of another.
 
     Both have the list of labels of the training. Sung clips beside spoken ones are trained on, never tested.
@@ -344,7 +322,7 @@ def cross_corpus(
 
 def leave_corpora_out(
     version: str, data: Dataset, config: Config, on_epoch: OnEpoch | None = None
-) -> dict[str, CrossCorpusResult]:
+) -> dict[str, ProtocolResult]:
     """Leave each corpus out of the training in turn and test on it: what a model is worth on other corpora.
 
     By the name of the corpus that was left out; empty where there is one corpus alone.
@@ -363,23 +341,20 @@ def leave_corpora_out(
 
 def _cross(
     version: str, data: Dataset, train: Positions, test: Positions, config: Config, on_epoch: OnEpoch | None
-) -> CrossCorpusResult:
+) -> ProtocolResult:
     test = test[spoken([data.examples[i] for i in test])]
     require_labels([data.examples[i] for i in train])
     check_no_leakage(data.examples, train, test)
     trained, tested = ({data.examples[i].clip.speaker_id or "" for i in at} - {""} for at in (train, test))
-    shared_speakers = tuple(sorted(trained & tested))
-    targets = set(data.targets[train].tolist()) & set(data.targets[test].tolist())
-    shared_labels = tuple(data.labels[i] for i in sorted(targets))
-    corpora = [tuple(sorted(set(data.corpora[at].tolist()))) for at in (train, test)]
-    told = (
-        f"every clip of {', '.join(corpora[0])} is trained on"
-        f" and every clip of {', '.join(corpora[1])} tested;"
-        f" UAR is over the {len(shared_labels)} labels that both have"
-    )
-    if shared_speakers:
-        told += f"; {len(shared_speakers)} speakers stand in both"
-    rules = _CrossCorpus("cross-corpus", bool(shared_speakers), False, 1, told=told)
+    rules = _CrossCorpus("cross-corpus", not trained.isdisjoint(tested), False, 1)
     fold = Fold("1", train, test, config.seed, tuple(sorted(tested)))
     result = run_folds(version, rules, [fold], data, config, on_epoch)
-    return CrossCorpusResult(replace(result, trained_corpora=corpora[0]), shared_labels, shared_speakers)
+    corpora = tuple(sorted(set(data.corpora[train].tolist())))
+    told = (
+        f"every clip of {', '.join(corpora)} is trained on"
+        f" and every clip of {', '.join(result.tested_corpora)} tested;"
+        f" UAR is over the {len(result.shared_labels)} labels that both have"
+    )
+    if result.shared_speakers:
+        told += f"; {len(result.shared_speakers)} speakers stand in both"
+    return replace(result, protocol=replace(rules, told=told), trained_corpora=corpora)

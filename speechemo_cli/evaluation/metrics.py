@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     Targets = NDArray[np.int64]
     Probabilities = NDArray[np.float32]
+    Floats = NDArray[np.float64]
 
 # The metrics that get an interval.
 METRICS = ("accuracy", "uar", "macro_f1", "nll", "brier", "ece")
@@ -105,7 +106,7 @@ def _measure(truth: Targets, probabilities: Probabilities) -> tuple[dict[str, fl
     return {name: float(value) for name, value in values.items()}, matrix
 
 
-def ece(confidence: NDArray[np.float64], hits: NDArray[np.float64]) -> float:
+def ece(confidence: Floats, hits: Floats) -> float:
     """Return the expected calibration error: the mean over the clips of |accuracy - confidence| of their bin.
 
     Bins are of equal mass (Nguyen & O'Connor 2015).
@@ -197,5 +198,5 @@ def apply_temperature(probabilities: Probabilities, temperature: float) -> Proba
     return out
 
 
-def _logits(probabilities: Probabilities) -> NDArray[np.float64]:
+def _logits(probabilities: Probabilities) -> Floats:
     return np.log(np.maximum(probabilities.astype(np.float64), _LEAST))

@@ -69,7 +69,9 @@ def markdown(path: Path) -> str:
         **facts,
         name=path.name,
         licences=licences(facts["data"]["corpora"]),
-        metrics=_metric_rows(facts["results"].get("cross_validated")),
+        titles=TITLES,
+        measure=measure,
+        interval=interval,
     )
 
 
@@ -92,21 +94,6 @@ def render_template(template: str, filters: Mapping[str, Any], **values: Any) ->
 def licences(corpora: Iterable[str]) -> dict[str, str]:
     """Return the licence of each corpus, by its name."""
     return {name: LICENCES.get(name, "see its authors") for name in corpora}
-
-
-def _metric_rows(measured: dict[str, Any] | None) -> list[tuple[str, str, str]]:
-    """Name, value and interval of every metric of a cross-validation."""
-    if measured is None:
-        return []
-    why_none = measured.get("no_interval", "")
-    return [
-        (
-            name,
-            measure(metric, measured[metric]["pooled"]),
-            interval(metric, measured[metric]["ci95"], why_none),
-        )
-        for metric, name in TITLES.items()
-    ]
 
 
 def _litert(path: Path, metadata: ModelMetadata) -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from speechemo_cli.evaluation.predictions import Comparison
     from speechemo_cli.evaluation.published import PublishedFigure
     from speechemo_cli.evaluation.results import ProtocolResult
 
@@ -62,9 +63,7 @@ def learning_curve(history: Mapping[str, Sequence[float]], title: str, path: Pat
             values = np.array(history.get(f"{name}_{metric}", ()))
             if len(values):
                 axis.plot(np.arange(1, len(values) + 1), values * scale, color=colour, label=label)
-        axis.set_xlabel("epoch")
-        axis.set_ylabel(unit)
-        axis.set_ylim(bottom=0)
+        axis.set(xlabel="epoch", ylabel=unit, ylim=(0, None))
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
     left.set_ylim(0, 100)
@@ -92,34 +91,19 @@ def _matrix(axis: Any, counts: NDArray[np.int64], labels: Sequence[str]) -> None
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(*counts.shape):
-        axis.text(
-            column,
-            row,
-            f"{counts[row, column]}\n{shares[row, column]:.0%}" if counts[row, column] else "·",
-            ha="center",
-            va="center",
-            fontsize=7,
-            color="white" if shares[row, column] > 0.55 else "black",
-        )
+        n, share = counts[row, column], shares[row, column]
+        text, colour = f"{n}\n{share:.0%}" if n else "·", "white" if share > 0.55 else "black"
+        axis.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
     names = list(map(drawable, labels))
     axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
     axis.set_yticks(range(len(names)), names)
-    axis.set_xlabel("answer")
-    axis.set_ylabel("truth")
+    axis.set(xlabel="answer", ylabel="truth")
 
 
 @drawing()
-def difference(
-    by_speaker: Mapping[str, float],
-    pooled: float,
-    ci95: tuple[float, float] | None,
-    title: str,
-    path: Path,
-) -> None:
-    """Draw what one set of answers gains on another into a PNG: a dot a speaker, and all with the interval.
-
-    Differences are of accuracy, -1 to 1.
-    """
+def difference(compared: Comparison, title: str, path: Path) -> None:
+    """Draw what b gains on a into a PNG: a dot a speaker, and all answers with the interval."""
+    by_speaker, ci95 = compared.by_speaker, compared.ci95
     order = sorted(by_speaker, key=lambda name: (by_speaker[name], name))
     figure = new_figure(6.5, 1.9 + 0.2 * min(len(order), _NAMED_SPEAKERS))
     axis = figure.subplots()
@@ -128,7 +112,7 @@ def difference(
     axis.plot(values, range(len(order)), "o", color=_BLUE)
     if ci95:
         axis.axvspan(100 * ci95[0], 100 * ci95[1], color=_ORANGE, alpha=0.2, label="95 % interval")
-    axis.axvline(100 * pooled, color=_ORANGE, label="all answers")
+    axis.axvline(100 * compared.difference, color=_ORANGE, label="all answers")
     axis.axvline(0, color="black", linewidth=0.8)
     names = [drawable(name) for name in order] if len(order) <= _NAMED_SPEAKERS else []
     axis.set_yticks(range(len(names)), names)

@@ -28,13 +28,12 @@ if TYPE_CHECKING:
 
     from speechemo_cli.evaluation.results import ProtocolResult
 
+    Floats = NDArray[np.float64]
+
 _WORST = 12
 # What is embedded of a clip: seconds, and Hz, which is one of the rates of Opus.
 _PLAYED_S, _PLAYED_SR = 15, 24000
-_WORDS = {
-    "gender": {"m": "men", "f": "women"},
-    "intensity": {"1": "normal", "2": "strong"},
-}
+_WORDS = {"gender": {"m": "men", "f": "women"}, "intensity": {"1": "normal", "2": "strong"}}
 
 
 def write_report(
@@ -80,9 +79,7 @@ def write_report(
         temp.write_text(page, encoding="utf-8", newline="\n")
 
 
-def risk_coverage(
-    confidence: NDArray[np.float64], hits: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def risk_coverage(confidence: Floats, hits: Floats) -> tuple[Floats, Floats]:
     """Return shares of answers kept, 1/n to 1, and the share of wrong ones among so many most confident."""
     kept = np.arange(1, len(hits) + 1)
     order = np.argsort(-confidence, kind="stable")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -81,18 +81,19 @@ class Answers:
         return np.asarray(self.probabilities.argmax(axis=1) == self.truth, np.float64)
 
     @property
-    def _speakers(self) -> list[str | None]:
+    def speakers(self) -> list[str | None]:
+        """Id of the speaker of each clip."""
         return [example.clip.speaker_id for example in self.examples]
 
     @cached_property
     def intervals(self) -> dict[str, tuple[float, float]]:
         """95 % interval of each metric, by bootstrap over speakers; empty where `no_interval` says why."""
-        return intervals(self.truth, self.probabilities, self._speakers)
+        return intervals(self.truth, self.probabilities, self.speakers)
 
     @property
     def no_interval(self) -> str:
         """Why there is no interval; empty where there is one."""
-        return no_interval(self._speakers)
+        return no_interval(self.speakers)
 
     @property
     def corpora(self) -> dict[str, dict[str, int]]:
@@ -127,12 +128,14 @@ class Answers:
         """Divide the answers by the group of each clip, in the order of `GROUPS`; no group is empty."""
         if len(set(names.tolist())) == 1:
             return {str(names[0]): self}
-        found = {}
-        for name in filter(set(names.tolist()).__contains__, GROUPS):
-            at = np.flatnonzero(names == name)
-            examples = tuple(self.examples[i] for i in at)
-            found[name] = Answers(self.labels, examples, self.truth[at], self.probabilities[at])
-        return found
+        positions = {name: np.flatnonzero(names == name) for name in GROUPS}
+        return {
+            name: Answers(
+                self.labels, tuple(self.examples[i] for i in at), self.truth[at], self.probabilities[at]
+            )
+            for name, at in positions.items()
+            if len(at)
+        }
 
 
 @dataclass(frozen=True)
@@ -155,11 +158,11 @@ class FoldResult:
     scores: Scores
     seconds: float
     groups: NDArray[np.str_]
-    temperature: float | None = None
-    distances: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
-    conditions: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-    untrained_labels: tuple[str, ...] = ()
-    near_copies: tuple[tuple[Example, Example], ...] = ()
+    temperature: float | None
+    distances: NDArray[np.float32]
+    conditions: dict[str, NDArray[np.float32]]
+    untrained_labels: tuple[str, ...]
+    near_copies: tuple[tuple[Example, Example], ...]
 
 
 @dataclass(frozen=True)
@@ -184,6 +187,17 @@ class ProtocolResult(Answers):
         return self.where(np.concatenate([fold.groups for fold in self.folds]))
 
     @property
+    def shared_labels(self) -> tuple[str, ...]:
+        """Labels that are tested and were trained on."""
+        tested = [self.labels[i] for i in np.unique(self.truth)]
+        return tuple(label for label in tested if label not in self.untrained_labels)
+
+    @property
+    def shared_speakers(self) -> tuple[str, ...]:
+        """Ids of the tested speakers who were trained on."""
+        return tuple(sorted({who or "" for who in self.groups[SEEN].speakers})) if SEEN in self.groups else ()
+
+    @property
     def untrained_labels(self) -> dict[str, list[str]]:
         """Names of the folds by each label that they test although no training clip of theirs has it."""
         found: dict[str, list[str]] = {}
@@ -203,13 +217,8 @@ class ProtocolResult(Answers):
         asked, ran = self.protocol.n_folds, len(self.folds)
         if ran >= asked:
             return ""
-        n = len(set(self._speakers))
-        why = (
-            f"the clips have {n} speakers"
-            if n < asked
-            else "the other published folds have none of the speakers"
-        )
-        return f"{ran} of {asked} folds: {why}"
+        n, why = len(set(self.speakers)), "the other published folds have none of the speakers"
+        return f"{ran} of {asked} folds: {f'the clips have {n} speakers' if n < asked else why}"
 
     @property
     def cautions(self) -> list[str]:
