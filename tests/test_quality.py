@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
+import re
 import warnings
 
 import numpy as np
@@ -17,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 
 from speechemo_cli.audio.quality import long, quality_warnings
 
-RATES = [8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000, 192000]
+RATES = [8000, 11025, 16000, 22050, 44100, 48000, 96000, 192000]
 WIDE_RATES = RATES[1:]
 BAND = "band-limited"
 NARROW = (f"{BAND}: nothing above 4.0 kHz, as on a telephone",)
@@ -56,26 +55,25 @@ def tone(hz: float, sr: int = 48000, seconds: float = 1.0) -> np.ndarray:
 
 
 def kinds(y: np.ndarray, sr: int) -> list[str]:
-    return [warning.split(":")[0] for warning in quality_warnings(y, sr)]
+    return [warning.split(":")[0] for warning in quality_warnings(y.astype(np.float32), sr)]
 
 
 # --- good recordings
 
 
 @pytest.mark.parametrize("sr", WIDE_RATES)
-@pytest.mark.parametrize("bits", [8, 16, 24])
-def test_a_good_recording_has_no_warning_at_any_rate(sr: int, bits: int) -> None:
-    assert quality_warnings(in_bits(voice(sr=sr), bits), sr) == ()
+def test_a_good_recording_has_no_warning_at_any_rate(sr: int) -> None:
+    for bits in (8, 16, 24):
+        assert quality_warnings(in_bits(voice(sr=sr), bits), sr) == ()
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])
-@pytest.mark.parametrize("sr", RATES)
-def test_every_float_type_is_taken(dtype: str, sr: int) -> None:
-    y = voice(sr=sr)
-    assert quality_warnings(y.astype(dtype), sr) == (() if sr > 8000 else NARROW)
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, ">f4"])
+@pytest.mark.parametrize(("sr", "expected"), [(8000, NARROW), (48000, ())])
+def test_every_float_type_is_taken(dtype: str, sr: int, expected: tuple[str, ...]) -> None:
+    assert quality_warnings(voice(sr=sr).astype(dtype), sr) == expected
 
 
-def test_a_channel_of_an_interleaved_array_is_taken_and_left_as_it_was() -> None:
+def test_a_channel_of_an_interleaved_array_is_taken() -> None:
     pairs = np.stack([voice(), np.zeros(48000, np.float32)], axis=1)
     pairs.flags.writeable = False
     assert quality_warnings(pairs[:, 0], 16000) == ()
@@ -85,17 +83,13 @@ def test_a_channel_of_an_interleaved_array_is_taken_and_left_as_it_was() -> None
 @pytest.mark.parametrize("peak_db", [0, -30])
 def test_an_offset_changes_nothing(offset: float, peak_db: float) -> None:
     y = 10 ** (peak_db / 20) * voice(sr=48000)
-    assert quality_warnings((y + offset).astype(np.float32), 48000) == ()
-    narrow = low_passed(y, 48000, 3400)
-    assert (
-        quality_warnings((narrow + offset).astype(np.float32), 48000) == quality_warnings(narrow, 48000) != ()
-    )
+    assert kinds(y + offset, 48000) == []
+    assert kinds(low_passed(y, 48000, 3400) + offset, 48000) == [BAND]
 
 
 def test_rumble_is_no_speech_and_does_not_hide_a_band_limit() -> None:
     y = low_passed(np.pad(voice(1.0, 48000), 4 * 48000), 48000, 3400)
-    y += (0.01 * tone(10, seconds=9.0)).astype(np.float32)
-    assert kinds(y, 48000) == ["mostly silence", BAND]
+    assert kinds(y + 0.01 * tone(10, seconds=9.0), 48000) == ["mostly silence", BAND]
 
 
 # --- clipped
@@ -119,8 +113,7 @@ def test_a_clipped_recording_says_how_much(sr: int, raised_db: float, bits: int)
 def test_a_clipped_recording_that_was_turned_down_is_still_clipped(
     bits: int, turned_down: float, shown: str
 ) -> None:
-    y = in_bits(turned_down * np.clip(10 * voice(), -1, 1), bits)
-    (warning,) = quality_warnings(y, 16000)
+    (warning,) = quality_warnings(in_bits(turned_down * np.clip(10 * voice(), -1, 1), bits), 16000)
     assert warning.startswith("clipped: ")
     assert warning.endswith(f" % of the samples cut off at {shown} dB of full scale")
 
@@ -128,13 +121,12 @@ def test_a_clipped_recording_that_was_turned_down_is_still_clipped(
 @pytest.mark.parametrize("side", [-1, 1])
 def test_clipping_of_one_side_is_seen(side: int) -> None:
     y = np.maximum(side * voice(), -0.6 * np.abs(voice()).max()) * side
-    assert kinds(y.astype(np.float32), 16000) == ["clipped"]
+    assert kinds(y, 16000) == ["clipped"]
 
 
 @pytest.mark.parametrize("subtype", ["ULAW", "ALAW"])
 def test_clipping_in_a_telephone_s_code_is_at_full_scale(subtype: str) -> None:
-    loud = coded(np.clip(10 * voice(sr=8000), -1, 1), 8000, subtype)
-    clipped, narrow = quality_warnings(loud, 8000)
+    clipped, narrow = quality_warnings(coded(np.clip(10 * voice(sr=8000), -1, 1), 8000, subtype), 8000)
     assert clipped.endswith("at full scale")
     assert (narrow,) == NARROW
     assert quality_warnings(coded(voice(sr=8000), 8000, subtype), 8000) == NARROW
@@ -150,32 +142,27 @@ def test_samples_beyond_full_scale_are_too_loud() -> None:
     y = voice() * (1.5 / np.abs(voice()).max())
     share = 100 * np.mean(np.abs(y) > 1)
     assert quality_warnings(y, 16000) == (f"too loud: {share:.1f} % of the samples beyond full scale",)
+    after_mp3 = coded(np.clip(10 * voice(sr=48000), -1, 1), 48000, "MPEG_LAYER_III", "MP3")
+    assert kinds(after_mp3, 48000) == ["too loud"]
 
 
-def test_a_clipped_recording_after_mp3_is_too_loud() -> None:
-    y = coded(np.clip(10 * voice(sr=48000), -1, 1), 48000, "MPEG_LAYER_III", "MP3")
-    assert kinds(y, 48000) == ["too loud"]
-
-
-@pytest.mark.parametrize("amplitude", [0.999, 0.1, 30 / 32768, 100 / 32768, 229.5 / 32768])
-@pytest.mark.parametrize("hz", [20, 100, 1000, 997.3, 4000, 6000, 12000])
+@pytest.mark.parametrize("amplitude", [0.999, 0.1, 30 / 32768, 229.5 / 32768])
 @pytest.mark.parametrize("sr", [8000, 48000, 192000])
-def test_a_tone_is_not_clipped_however_few_levels_it_has(amplitude: float, hz: float, sr: int) -> None:
-    y = amplitude * tone(min(hz, sr / 4), sr)
-    for bits in (16, 24):
-        assert "clipped" not in kinds(in_bits(y, bits), sr)
-    assert "clipped" not in kinds(y.astype(np.float32), sr)
+def test_a_tone_is_not_clipped_however_few_levels_it_has(amplitude: float, sr: int) -> None:
+    for hz in (20, 100, 997.3, 1000, 4000, 12000):
+        y = amplitude * tone(min(hz, sr / 4), sr)
+        for one in (y, in_bits(y, 16), in_bits(y, 24)):
+            assert "clipped" not in kinds(one, sr), hz
 
 
 @pytest.mark.parametrize("steps", [1, 3, 30, 3000])
 def test_noise_and_a_quiet_voice_of_few_levels_are_not_clipped(steps: int, rng: np.random.Generator) -> None:
     for y in (rng.standard_normal(16000) / 3, 3 * voice()):
-        assert "clipped" not in kinds((np.round(steps * y) / 32768).astype(np.float32), 16000)
+        assert "clipped" not in kinds(np.round(steps * y) / 32768, 16000)
 
 
 def test_silence_at_the_end_of_a_one_sided_range_is_not_clipped() -> None:
-    y = np.pad(np.abs(voice(1.0)), 8000)
-    assert "clipped" not in kinds(y, 16000)
+    assert "clipped" not in kinds(np.pad(np.abs(voice(1.0)), 8000), 16000)
 
 
 # --- very quiet
@@ -184,7 +171,7 @@ def test_silence_at_the_end_of_a_one_sided_range_is_not_clipped() -> None:
 @pytest.mark.parametrize("offset", [0.0, 0.25])
 def test_a_very_quiet_recording_begins_at_50_db(offset: float) -> None:
     y = voice() / np.abs(voice()).max()
-    assert quality_warnings((10 ** (-49 / 20) * y + offset).astype(np.float32), 16000) == ()
+    assert kinds(10 ** (-49 / 20) * y + offset, 16000) == []
     (warning,) = quality_warnings((10 ** (-52 / 20) * y + offset).astype(np.float32), 16000)
     assert warning == "very quiet: peak at -52 dB of full scale"
 
@@ -192,67 +179,55 @@ def test_a_very_quiet_recording_begins_at_50_db(offset: float) -> None:
 # --- mostly silence
 
 
-@pytest.mark.parametrize("sr", [8000, 16000, 48000, 192000])
+@pytest.mark.parametrize("sr", [8000, 48000, 192000])
 @pytest.mark.parametrize("noise_db", [-np.inf, -40.0, -20.0])
 def test_a_word_in_ten_seconds_is_mostly_silence(sr: int, noise_db: float, rng: np.random.Generator) -> None:
     word = harmonic(0.6, sr)
     y = np.pad(word, (3 * sr, 10 * sr - 3 * sr - len(word)))
     y += (10 ** (noise_db / 20) * word.std() * rng.standard_normal(len(y))).astype(np.float32)
     warning = next(warning for warning in quality_warnings(y, sr) if warning.startswith("mostly"))
-    said, of = (
-        float(part) for part in warning.removeprefix("mostly silence: speech in ")[:-2].split(" % of ")
-    )
-    assert of == 10.0
-    assert 4 <= said <= 6
+    shown = re.fullmatch(r"mostly silence: speech in (\d) % of 10\.0 s", warning)
+    assert 4 <= int(shown[1]) <= 6
 
 
 @pytest.mark.parametrize("noise_db", [-90.0, -40.0, -20.0])
 def test_a_second_of_silence_around_the_words_is_usual(noise_db: float) -> None:
-    y = np.pad(voice(1.5, noise_db=noise_db), 16000)
-    assert quality_warnings(y, 16000) == ()
+    assert quality_warnings(np.pad(voice(1.5, noise_db=noise_db), 16000), 16000) == ()
 
 
-def test_a_click_is_not_taken_for_the_speech() -> None:
+def test_a_click_is_no_speech() -> None:
     y = 0.1 * voice()
     y[20000:20050] = 0.99
     assert quality_warnings(y, 16000) == ()
-
-
-def test_a_click_in_digital_silence_is_mostly_silence() -> None:
     y = np.zeros(48000, np.float32)
     y[20000:20100] = 0.3 * np.sin(np.arange(100))
     assert "mostly silence: speech in 0 % of 3.0 s" in quality_warnings(y, 16000)
 
 
-@pytest.mark.parametrize("noise", [False, True])
-def test_a_steady_sound_is_no_silence(noise: bool, rng: np.random.Generator) -> None:
-    y = 0.1 * (rng.standard_normal(80000) if noise else tone(300, 16000, 5.0))
-    assert "mostly silence" not in kinds(y.astype(np.float32), 16000)
+def test_a_steady_sound_is_no_silence(rng: np.random.Generator) -> None:
+    for y in (rng.standard_normal(80000), tone(300, 16000, 5.0)):
+        assert "mostly silence" not in kinds(0.1 * y, 16000)
 
 
 # --- short, long
 
 
 @pytest.mark.parametrize("sr", RATES)
-@pytest.mark.parametrize(("seconds", "shown"), [(0.2, "0.2"), (0.3, "0.3"), (0.6, "0.6"), (0.999, "0.9")])
-def test_a_short_clip_says_its_length_rounded_down(sr: int, seconds: float, shown: str) -> None:
-    assert f"short: {shown} s" in quality_warnings(voice(seconds, sr), sr)
+def test_a_short_clip_says_its_length_rounded_down(sr: int) -> None:
+    for seconds, shown in ((0.2, "0.2"), (0.3, "0.3"), (0.6, "0.6"), (0.999, "0.9")):
+        assert f"short: {shown} s" in quality_warnings(voice(seconds, sr), sr)
+    assert "short" not in kinds(voice(1.0, sr), sr)
 
 
-def test_a_second_is_not_short() -> None:
-    assert quality_warnings(voice(1.0), 16000) == ()
-
-
-@pytest.mark.parametrize("n", [0, 1, 2, 10, 79, 159])
-def test_less_than_a_block_is_short_and_no_more_is_said(n: int) -> None:
-    assert quality_warnings(np.ones(n, np.float32), 16000) == ("short: 0.0 s",)
+def test_less_than_a_block_is_short_and_no_more_is_said() -> None:
+    for n in (0, 1, 10, 159):
+        assert quality_warnings(np.ones(n, np.float32), 16000) == ("short: 0.0 s",)
 
 
 def test_a_constant_is_silent() -> None:
     for value in (0.0, 0.5):
-        assert quality_warnings(np.full(20000, value, np.float32), 16000) == (
-            "silent: every sample is the same",
-        )
+        y = np.full(20000, value, np.float32)
+        assert quality_warnings(y, 16000) == ("silent: every sample is the same",)
 
 
 def test_a_clip_is_long_if_it_shows() -> None:
@@ -266,50 +241,36 @@ def test_a_clip_is_long_if_it_shows() -> None:
 
 
 def edge_khz(y: np.ndarray, sr: int) -> float:
-    (warning,) = quality_warnings(y, sr)
-    assert warning.startswith(f"{BAND}: nothing above ")
-    assert warning.endswith(" kHz, as on a telephone")
-    return float(warning.split()[3])
+    (warning,) = quality_warnings(y.astype(np.float32), sr)
+    shown = re.fullmatch(rf"{BAND}: nothing above (\d\.\d) kHz, as on a telephone", warning)
+    return float(shown[1])
 
 
 @pytest.mark.parametrize("sr", WIDE_RATES)
-@pytest.mark.parametrize("hz", [3400, 4000])
-def test_a_telephone_s_band_is_told_at_any_rate(sr: int, hz: float) -> None:
-    y = in_bits(low_passed(voice(sr=sr), sr, hz))
-    assert edge_khz(y, sr) == pytest.approx(hz / 1000, abs=0.25)
-
-
-@pytest.mark.parametrize("sr", [16000, 22050, 32000, 44100, 48000, 96000, 192000])
-@pytest.mark.parametrize("hz", [5500, 7000, 8000])
-def test_a_wider_band_has_no_warning(sr: int, hz: float) -> None:
-    assert quality_warnings(in_bits(low_passed(voice(sr=sr), sr, hz)), sr) == ()
+def test_a_telephone_s_band_is_told_at_any_rate_and_a_wider_one_is_not(sr: int) -> None:
+    for hz in (3400, 4000):
+        assert edge_khz(in_bits(low_passed(voice(sr=sr), sr, hz)), sr) == pytest.approx(hz / 1000, abs=0.25)
+    for hz in (5500, 7000, 8000):
+        assert quality_warnings(in_bits(low_passed(voice(sr=sr), sr, hz)), sr) == ()
 
 
 @pytest.mark.parametrize("subtype", ["ULAW", "ALAW", "GSM610"])
 @pytest.mark.parametrize("sr", [16000, 48000])
 def test_a_telephone_s_code_does_not_hide_its_band(subtype: str, sr: int) -> None:
     y = coded(voice(sr=8000), 8000, subtype)
-    spectrum = np.fft.rfft(y)
-    n = len(y) * sr // 8000
-    up = np.fft.irfft(spectrum, n).astype(np.float32) * (sr / 8000)
+    up = np.fft.irfft(np.fft.rfft(y), len(y) * sr // 8000).astype(np.float32) * (sr / 8000)
     assert edge_khz(in_bits(up), sr) == pytest.approx(4.0, abs=0.25)
 
 
-def test_mp3_does_not_hide_a_band_limit() -> None:
-    y = coded(low_passed(voice(sr=48000), 48000, 3400), 48000, "MPEG_LAYER_III", "MP3")
-    assert edge_khz(y, 48000) == pytest.approx(3.5, abs=0.3)
-
-
-def test_noise_laid_over_a_telephone_s_band_is_heard_and_the_edge_still_found() -> None:
-    rng = np.random.default_rng(3)
+def test_mp3_and_noise_do_not_hide_a_band_limit() -> None:
     y = low_passed(voice(sr=48000), 48000, 3400)
-    y += (10 ** (-45 / 20) * y.std() * rng.standard_normal(len(y))).astype(np.float32)
-    assert edge_khz(y, 48000) == pytest.approx(3.4, abs=0.3)
+    assert edge_khz(coded(y, 48000, "MPEG_LAYER_III", "MP3"), 48000) == pytest.approx(3.5, abs=0.3)
+    noise = 10 ** (-45 / 20) * y.std() * np.random.default_rng(3).standard_normal(len(y))
+    assert edge_khz(y + noise, 48000) == pytest.approx(3.4, abs=0.3)
 
 
 def test_less_than_a_telephone_s_band_is_not_likened_to_one() -> None:
-    y = in_bits(low_passed(voice(sr=48000), 48000, 1500))
-    (warning,) = quality_warnings(y, 48000)
+    (warning,) = quality_warnings(in_bits(low_passed(voice(sr=48000), 48000, 1500)), 48000)
     assert warning in {f"{BAND}: nothing above {khz} kHz" for khz in (1.5, 1.6, 1.7)}
 
 
@@ -322,26 +283,22 @@ def test_a_low_rate_is_a_band_limit_whatever_it_holds() -> None:
 
 
 def test_every_warning_has_its_line_in_one_order() -> None:
-    word = np.clip(10 * harmonic(0.1, 8000), -1, 1)
-    y = 1e-3 * np.pad(word, (3000, 3000))
-    assert kinds(y.astype(np.float32), 8000) == ["clipped", "very quiet", "mostly silence", "short", BAND]
+    y = 1e-3 * np.pad(np.clip(10 * harmonic(0.1, 8000), -1, 1), (3000, 3000))
+    assert kinds(y, 8000) == ["clipped", "very quiet", "mostly silence", "short", BAND]
 
 
-@settings(max_examples=100, deadline=None)
+FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+@settings(max_examples=50, deadline=None)
 @given(
-    y=hnp.arrays(
-        np.float32,
-        st.integers(0, 1000),
-        elements=st.floats(width=32, allow_nan=False, allow_infinity=False),
-        fill=st.floats(width=32, allow_nan=False, allow_infinity=False),
-    ),
-    sr=st.integers(50, 192000),
+    y=hnp.arrays(np.float32, st.integers(0, 1000), elements=FLOATS, fill=FLOATS), sr=st.integers(50, 192000)
 )
 def test_any_finite_samples_give_lines_and_no_warning(y: np.ndarray, sr: int) -> None:
     check_lines(y, sr)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     n=st.integers(1600, 20000),
@@ -370,14 +327,3 @@ def check_lines(y: np.ndarray, sr: int) -> None:
         assert "nan" not in warning
         assert "inf" not in warning
         assert len(warning) < 80
-
-
-def test_nothing_heavy_is_imported() -> None:
-    code = (
-        "import sys, numpy as np\n"
-        "from speechemo_cli.audio.quality import quality_warnings\n"
-        "quality_warnings(np.sin(np.arange(16000.)).astype('f'), 16000)\n"
-        "print(*{'scipy', 'librosa', 'sklearn', 'soundfile', 'typer', 'rich'} & set(sys.modules))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""

@@ -70,26 +70,19 @@ def test_restore_stderr_lets_who_ends_the_process_within_a_block_write() -> None
     assert (done.returncode, done.stderr) == (3, "bye\n")
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_decoders_write_nothing_to_stderr(jobs: str, tmp_path: Path) -> None:
+def test_decoders_write_nothing_to_stderr(tmp_path: Path) -> None:
     (tmp_path / "sad").mkdir()
     for i in range(30):
         path = tmp_path / "sad" / f"{i}.mp3"
-        soundfile.write(path, harmonic(3.0, 16000, 100 + i), 16000, format="MP3")
+        soundfile.write(path, harmonic(2.0, 16000, 100 + i), 16000, format="MP3")
         content = bytearray(path.read_bytes())
-        content[5000:7000] = bytes(2000)
+        content[4000:6000] = bytes(2000)
         path.write_bytes(content)
-    predict = ["predict", "--model", "packaged"]
-    for command, data in (
-        (predict, path),
-        (predict, tmp_path),
-        (["extract", "--features", "mfcc"], tmp_path),
-    ):
+    for command in (["predict", str(path)], ["predict", "."], ["extract", ".", "--features", "mfcc"]):
         done = subprocess.run(
-            [sys.executable, "-m", "speechemo_cli", *command, "--quiet", "--jobs", jobs, str(data)],
+            [sys.executable, "-m", "speechemo_cli", *command, "--quiet", "--jobs", "2"],
             capture_output=True,
             text=True,
-            cwd=tmp_path,
             check=False,
         )
         assert done.returncode == 0, done.stderr

@@ -12,7 +12,7 @@ from speechemo_cli.audio import vad
 from speechemo_cli.corpus.synthetic import synthesise, voice_of
 
 SR = 16000
-SECONDS = 12
+SECONDS = 6
 
 
 def sentence(actor: int = 1) -> np.ndarray:
@@ -50,7 +50,7 @@ def test_sentences_are_found_where_they_are_at_any_level(
     np.testing.assert_allclose(found, np.stack([begin, end], axis=1), atol=0.15)
 
 
-def test_a_voice_that_is_thirty_decibel_quieter_than_another_is_heard() -> None:
+def test_a_voice_that_is_thirty_decibel_quieter_than_another_is_speech() -> None:
     y = between_pauses(sentence(1), 10**-1.5 * sentence(2), sentence(1))
 
     assert len(vad.join(runs(y), 0.3)) == 3
@@ -137,22 +137,7 @@ def test_long_recordings_are_looked_at_in_parts_with_the_same_result(monkeypatch
     np.testing.assert_array_equal(runs(y), whole)
 
 
-@pytest.mark.parametrize("block", [SR // 100, 7000, 60 * SR])
-def test_the_envelope_of_a_long_recording_has_every_extreme_in_its_place(
-    block: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(vad, "_COLUMNS", 20)
-    y = np.zeros(60 * SR, np.float32)
-    y[31 * SR], y[46 * SR], y[-1] = 0.75, -0.5, 0.25
-
-    envelope = vad.measure((y[i : i + block] for i in range(0, len(y), block)), SR).envelope
-
-    assert envelope.shape == (20, 2)
-    assert np.flatnonzero(envelope[:, 1]).tolist() == [10, 19]
-    assert np.flatnonzero(envelope[:, 0]).tolist() == [15]
-
-
-@pytest.mark.parametrize("sr", [8000, 16000, 22050, 44100])
+@pytest.mark.parametrize("sr", [8000, 22050, 44100])
 def test_levels_are_decibel_of_full_scale_ten_milliseconds_a_frame(sr: int) -> None:
     y = (0.1 * np.sin(2 * np.pi * 400 * np.arange(2 * sr) / sr)).astype(np.float32)
     sound = vad.measure([y], sr)
@@ -162,16 +147,17 @@ def test_levels_are_decibel_of_full_scale_ten_milliseconds_a_frame(sr: int) -> N
     np.testing.assert_allclose(sound.levels, -23.0, atol=0.1)
 
 
-def test_the_envelope_has_the_extremes_of_a_bounded_number_of_parts() -> None:
-    y = np.zeros(60 * SR, np.float32)
-    y[30 * SR + 5], y[45 * SR] = 0.75, -0.5
-    envelope = vad.measure([y], SR).envelope
+@pytest.mark.parametrize("block", [SR // 20, 7000, 30 * SR])
+def test_the_envelope_has_the_extremes_of_a_bounded_number_of_parts(block: int) -> None:
+    y = np.zeros(30 * SR, np.float32)
+    y[15 * SR + 5], y[20 * SR], y[-1] = 0.75, -0.5, 0.25
 
-    assert len(envelope) == 2000
-    assert envelope.max() == 0.75
-    assert envelope[:, 1].argmax() == 1000
-    assert envelope.min() == -0.5
-    assert envelope[:, 0].argmin() == 1500
+    envelope = vad.measure((y[i : i + block] for i in range(0, len(y), block)), SR).envelope
+
+    assert envelope.shape == (2000, 2)
+    assert np.flatnonzero(envelope[:, 1]).tolist() == [1000, 1999]
+    assert np.flatnonzero(envelope[:, 0]).tolist() == [1333]
+    assert (envelope.max(), envelope.min()) == (0.75, -0.5)
 
 
 # --- runs
