@@ -52,34 +52,34 @@ def match(y: np.ndarray, expected: np.ndarray) -> tuple[int, float]:
 # --- the samples
 
 
-@pytest.mark.parametrize(("channels", "sr"), [(1, 16000), (2, 8000), (6, 48000), (1, 96000), (2, 44100)])
 @pytest.mark.parametrize(
-    ("codec", "container"),
+    ("codec", "containers"),
     [
-        *(("alac", container) for container in ("ipod", "mov", "caf", "matroska")),
-        *(("flac", container) for container in ("flac", "ogg", "mp4", "matroska")),
-        *(("wavpack", container) for container in ("wv", "matroska")),
-        *(("tta", container) for container in ("tta", "matroska")),
-        *(("pcm_s16le", container) for container in ("wav", "w64", "mov", "matroska", "avi", "asf")),
-        *(("pcm_s16be", container) for container in ("mov", "caf", "aiff")),
-        *(("pcm_s24le", "mov"), ("pcm_f32le", "mov"), ("pcm_s32le", "matroska")),
+        ("alac", ("ipod", "mov", "caf", "matroska")),
+        ("flac", ("flac", "ogg", "mp4", "matroska")),
+        ("wavpack", ("wv", "matroska")),
+        ("tta", ("tta", "matroska")),
+        ("pcm_s16le", ("wav", "w64", "mov", "matroska", "avi", "asf")),
+        ("pcm_s16be", ("mov", "caf", "aiff")),
+        *(("pcm_s24le", ("mov",)), ("pcm_f32le", ("mov",)), ("pcm_s32le", ("matroska",))),
     ],
 )
+@pytest.mark.parametrize(("channels", "sr"), [(1, 8000), (2, 44100), (6, 48000)])
 def test_lossless_codecs_give_the_samples_to_the_last_bit(
-    codec: str, container: str, channels: int, sr: int
+    codec: str, containers: tuple[str, ...], channels: int, sr: int
 ) -> None:
-    y = voices(channels, sr)
+    y = voices(channels, sr, 0.5)
+    for container in containers:
+        got, got_sr, warnings = decoded(muxed(y, sr=sr, codec=codec, container=container))
 
-    got, got_sr, warnings = decoded(muxed(y, sr=sr, codec=codec, container=container))
-
-    assert (got_sr, warnings) == (sr, ())
-    np.testing.assert_array_equal(got, in_16_bits(y) / np.float32(2**15))
+        assert (got_sr, warnings) == (sr, ()), container
+        np.testing.assert_array_equal(got, in_16_bits(y) / np.float32(2**15))
 
 
 # Codec, container, rates with their numbers of channels, and by how many samples the sound may be later: what
 # the encoder needs to begin, where the container has no place to say so.
 LOSSY = [
-    *(("aac", "ipod", [(1, 8000), (1, 16000), (2, 44100), (6, 48000), (1, 96000)], 0),),
+    ("aac", "ipod", [(1, 8000), (1, 16000), (2, 44100), (6, 48000), (1, 96000)], 0),
     *(("aac", container, [(1, 16000), (2, 44100)], 1024) for container in ("adts", "mpegts", "flv")),
     *(("aac", container, [(1, 8000), (6, 48000)], 0) for container in ("matroska", "mov")),
     *(("libopus", container, [(1, 8000), (1, 16000), (6, 48000)], 0) for container in ("ogg", "webm")),
@@ -94,26 +94,25 @@ LOSSY = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("codec", "container", "channels", "sr", "later"),
-    [(*case[:2], *how, case[3]) for case in LOSSY for how in case[2]],
-)
+@pytest.mark.parametrize(("codec", "container", "forms", "later"), LOSSY)
 def test_lossy_codecs_give_the_samples_of_ffmpeg_and_the_sound_in_its_place(
-    codec: str, container: str, channels: int, sr: int, later: int
+    codec: str, container: str, forms: list[tuple[int, int]], later: int
 ) -> None:
-    y = voices(channels, sr)
-    content = muxed(y, sr=sr, codec=codec, container=container)
+    for channels, sr in forms:
+        y = voices(channels, sr)
+        content = muxed(y, sr=sr, codec=codec, container=container)
 
-    got, got_sr, warnings = decoded(content)
+        got, got_sr, warnings = decoded(content)
 
-    assert warnings == ()
-    if (codec, container) != ("pcm_mulaw", "caf"):  # libsndfile's, which has steps of its own
-        np.testing.assert_array_equal(got, plainly_decoded(content)[: len(got)])
-    assert len(got) / got_sr == pytest.approx(1.2, abs=0.01 + 3000 / sr)
-    for i in set(range(channels)) - ({3} if channels == 6 else set()):  # the subwoofer has no voice
-        found, alike = match(soxr.resample(got[:, i], got_sr, sr) if got_sr != sr else got[:, i], y[:, i])
-        assert abs(found - later) <= 2
-        assert alike > 0.97
+        assert warnings == ()
+        if (codec, container) != ("pcm_mulaw", "caf"):  # libsndfile's, which has steps of its own
+            np.testing.assert_array_equal(got, plainly_decoded(content)[: len(got)])
+        assert len(got) / got_sr == pytest.approx(1.2, abs=0.01 + 3000 / sr)
+        for i in (0, channels - 1):
+            back = soxr.resample(got[:, i], got_sr, sr) if got_sr != sr else got[:, i]
+            found, alike = match(back, y[:, i])
+            assert abs(found - later) <= 2
+            assert alike > 0.97
 
 
 @pytest.mark.parametrize(
@@ -177,8 +176,9 @@ TONE = 0.2 * np.sin(2 * np.pi * 200 * np.arange(3 * SR) / SR)
 SPEECH = np.concatenate([voice(0.8), np.zeros(SR // 2), voice(0.9), np.zeros(SR // 2), voice(0.3)])
 
 
-@pytest.mark.parametrize("container", ["matroska", "ipod"])
-@pytest.mark.parametrize("other", [TONE, 0 * TONE], ids=["tone", "silence"])
+@pytest.mark.parametrize(
+    ("container", "other"), [("matroska", TONE), ("ipod", 0 * TONE)], ids=["tone", "silence"]
+)
 def test_of_two_tracks_the_one_with_speech_is_taken_and_the_other_by_its_number(
     container: str, other: np.ndarray
 ) -> None:
@@ -267,7 +267,7 @@ def test_an_mp3_begins_with_its_first_whole_frame(before: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("codec", "container"),
-    [("tta", "tta"), ("wavpack", "wv"), ("alac", "ipod"), ("flac", "ogg"), ("aac", "ipod"), ("aac", "adts")],
+    [("tta", "tta"), ("alac", "ipod"), ("flac", "ogg"), ("aac", "adts")],
 )
 def test_packed_silence_of_many_minutes_is_refused_in_little_memory(codec: str, container: str) -> None:
     content = muxed(np.zeros(605 * 8000, np.float32), sr=8000, codec=codec, container=container)
