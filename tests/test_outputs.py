@@ -64,7 +64,7 @@ def to_file(name: str = "out.jsonl", style: Style = STYLE, resume: bool = False)
 
 def known(sink: outputs.Sink, *items: Answer) -> list[Answer]:
     """Those of some answers that a sink has from a previous run."""
-    return [one for item in items for one in sink.previous(clip(item)).get(item.sha256, [])]
+    return [one for item in items for one in sink.reserve(clip(item)).get(item.sha256, {}).values()]
 
 
 def names() -> list[str]:
@@ -132,7 +132,7 @@ def test_resume_keeps_no_answer_of_another_content_model_or_option(name: str) ->
     assert known(to_file(name, OTHER, resume=True), A, B) == []
     again = to_file(name, resume=True)
     assert known(again, A, B) == [B]
-    assert again.previous(clip(B)).get("4" * 64) is None
+    assert again.reserve(clip(B)).get("4" * 64) is None
 
 
 @resumable
@@ -172,7 +172,7 @@ def test_resume_adds_a_broken_run_to_a_whole_file(name: str) -> None:
     assert Path(name).read_bytes() == before
     assert known(again, A, B, C) == [A, B, C]
     # What could not be read may be readable now.
-    assert [again.previous(Input(path, path)) for path in ("x.wav", "never.wav")] == [{}, {}]
+    assert [again.reserve(Input(path, path)) for path in ("x.wav", "never.wav")] == [{}, {}]
 
 
 def test_file_without_resume_holds_nothing_of_before() -> None:
@@ -276,7 +276,7 @@ def test_load_previous_brings_any_answers_back(format_: str, items: list[Answer]
     found = answers.load_previous(io.StringIO(text, newline="\n"), format_, style)
 
     assert list(found) == [item.path for item in items]
-    received = [found[item.path][item.sha256][0] for item in items]
+    received = [found[item.path][item.sha256][item.channel] for item in items]
     assert received == items or top == 1
     assert written(format_, received, style) == text
 
@@ -289,7 +289,7 @@ def test_load_previous_takes_no_text_for_an_answer_by_accident(format_: str, tex
 
     found = answers.load_previous(lines, format_, STYLE)
 
-    assert found in ({}, {A.path: {A.sha256: [A]}})
+    assert found in ({}, {A.path: {A.sha256: {None: A}}})
 
 
 # --- a folder ------------------------------------------------------------------------------------------
@@ -304,10 +304,7 @@ def test_folder_gives_the_longest_names_files_of_their_own(letter: str) -> None:
 
     assert len(names()) == 2
     assert all(len(os.fsencode(Path(name).name)) <= 255 for name in names())
-    again = to_folder(resume=True)
-    for one in clips:
-        again.reserve(clip(one))
-    assert known(again, *clips) == clips
+    assert known(to_folder(resume=True), *clips) == clips
 
 
 def to_folder(format_: str = "jsonl", style: Style = STYLE, resume: bool = False) -> ToFolder:
@@ -367,14 +364,8 @@ def test_folder_resumes_each_clip_by_itself(format_: str) -> None:
     put(to_folder(format_), A, C)
     put(to_folder(format_, OTHER), B)
 
-    sink = to_folder(format_, resume=True)
-    for item in (A, B, C):
-        sink.reserve(clip(item))
-
-    assert known(sink, A, B, C) == [A, C]
-    fresh = to_folder(format_)
-    fresh.reserve(clip(A))
-    assert known(fresh, A) == []
+    assert known(to_folder(format_, resume=True), A, B, C) == [A, C]
+    assert known(to_folder(format_), A) == []
 
 
 # --- where it goes -------------------------------------------------------------------------------------

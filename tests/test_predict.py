@@ -233,7 +233,7 @@ def digest(path: Path) -> str:
 
 def test_unchanged_keeps_the_answer_for_the_same_content_alone(write_clip: Callable[..., Path]) -> None:
     path = write_clip("clip.wav")
-    previous = {digest(path): [answer()]}
+    previous = {digest(path): {None: answer()}}
 
     assert unchanged(str(path), previous, "mix", AudioConfig()) == [answer()]
     assert unchanged(("-", path.read_bytes()), previous, "mix", AudioConfig()) == [answer()]
@@ -250,7 +250,9 @@ def test_unchanged_keeps_all_channels_or_none(
     left, right = answer("left"), answer("right")
 
     def kept(*answers: Answer) -> list[Answer]:
-        return unchanged(str(path), {digest(path): list(answers)}, "each", AudioConfig())
+        return unchanged(
+            str(path), {digest(path): {one.channel: one for one in answers}}, "each", AudioConfig()
+        )
 
     assert kept(left, right) == kept(right, left) == [left, right]
     # A run that was broken off between the two, or refused one that can be read now.
@@ -259,7 +261,7 @@ def test_unchanged_keeps_all_channels_or_none(
 
 def test_unchanged_keeps_no_channels_of_what_is_damaged() -> None:
     m4a = b"\0\0\0\x20ftypM4A " + bytes(64)  # the beginning of one
-    previous = {hashlib.sha256(m4a).hexdigest(): [answer("left")]}
+    previous = {hashlib.sha256(m4a).hexdigest(): {"left": answer("left")}}
 
     assert unchanged(("x", m4a), previous, "each", AudioConfig()) == []
 

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from speechemo_cli.inference.predictor import Answer
 
-    # By path and SHA-256; one answer a channel.
-    Previous = dict[str, dict[str, list[Answer]]]
+    # By channel, of one content; by path and SHA-256, of a run.
+    ByChannel = dict[str | None, Answer]
+    Previous = dict[str, dict[str, ByChannel]]
 
 RESUMABLE = ("jsonl", "csv")
 # The columns of CSV before and after the labels.
@@ -168,8 +169,7 @@ def load_previous(lines: Iterable[str], format_: str, style: Style) -> Previous:
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
             continue  # not a record of ours
         if possible:
-            group = found.setdefault(answer.path, {}).setdefault(answer.sha256, [])
-            group[:] = [*(one for one in group if one.channel != answer.channel), answer]
+            found.setdefault(answer.path, {}).setdefault(answer.sha256, {})[answer.channel] = answer
     return found
 
 

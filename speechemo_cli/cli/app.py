@@ -14,7 +14,7 @@ import typer
 
 import speechemo_cli
 from speechemo_cli import files
-from speechemo_cli.cli import options, signals, terminal
+from speechemo_cli.cli import options, terminal
 from speechemo_cli.errors import ExitCode, SpeechemoError
 
 if TYPE_CHECKING:
@@ -119,16 +119,16 @@ def main() -> None:
     arguments = sys.argv[1:]
     try:
         terminal.prepare_streams()
-        signals.watch(_leave)
+        terminal.watch_signals(_leave)
         try:  # libraries and child processes write temporary files where they go with the process
             tempfile.tempdir = os.environ["TMPDIR"] = str(files.scratch_folder())
         except OSError:
             pass  # there is no place for any: who needs one will say so
-        with signals.raising():
+        with terminal.raising():
             code = run(arguments)
     except KeyboardInterrupt:  # before the command has begun, or after its end
         code = _interrupted(arguments)
-    if signals.received():
+    if terminal.signal_received():
         # An interrupt inside some extension module's import leaves the interpreter determined to end by
         # SIGINT, whatever the exit code. So tidy up here and go; workers follow by themselves.
         files.drop_scratch()
@@ -158,7 +158,7 @@ def run(arguments: list[str]) -> int:
         closed = isinstance(ended.__context__, BrokenPipeError)
         return ExitCode.STDOUT_CLOSED if closed else int(ended.code or 0)
     except Exception as error:
-        if not signals.received():  # an import that was cut short fails in many ways
+        if not terminal.signal_received():  # an import that was cut short fails in many ways
             return _fail(error)
         code = ExitCode.INTERRUPTED
     return _interrupted(arguments) if code == ExitCode.INTERRUPTED else code  # caught above, or by typer
@@ -166,7 +166,7 @@ def run(arguments: list[str]) -> int:
 
 def _interrupted(arguments: list[str]) -> int:
     terminal.error_line(_how_to_go_on(arguments))
-    return 128 + (signals.received() or signal.SIGINT)
+    return 128 + (terminal.signal_received() or signal.SIGINT)
 
 
 def _how_to_go_on(arguments: list[str]) -> str:

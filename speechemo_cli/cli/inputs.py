@@ -81,21 +81,13 @@ class Inputs:
         listed = self._files_from
         if listed is not None and (listed == STDIN or not os.path.isfile(listed)):
             return None
-        from speechemo_cli.corpus.clips import iter_audio_files
+        return sum(1 for _ in self._found(tell=False))
 
-        n = sum(1 for _ in _listed(listed)) if listed is not None else 0
+    def _found(self, *, tell: bool = True) -> Iterator[Input]:
         for clip in self._clips:
-            try:
-                n += sum(not _is_silent(path) for path in iter_audio_files(clip)) if _is_folder(clip) else 1
-            except AccessError:
-                pass  # it is refused when its turn comes
-        return n
-
-    def _found(self) -> Iterator[Input]:
-        for clip in self._clips:
-            if _is_folder(clip):
+            if clip != STDIN and os.path.isdir(clip):
                 # The folder's own name, where others could hold the same names.
-                yield from self._in_folder(clip, prefix=_own_name(clip) if len(self._clips) > 1 else "")
+                yield from self._in_folder(clip, _own_name(clip) if len(self._clips) > 1 else "", tell=tell)
             else:
                 yield Input(clip, _own_name(clip))
         if self._files_from is not None:
@@ -103,21 +95,24 @@ class Inputs:
                 # On a list, unlike among the arguments, nothing but a file can be meant.
                 yield Input(f"./{STDIN}" if path == STDIN else path, _own_name(path))
 
-    def _in_folder(self, folder: str, prefix: str) -> Iterator[Input]:
-        """Find the audio files of a folder; what is left out is said at the end."""
+    def _in_folder(self, folder: str, prefix: str, *, tell: bool) -> Iterator[Input]:
+        """Find the audio files of a folder; what is left out is told at the end."""
         from speechemo_cli.corpus.clips import NotAudio, iter_audio_files
-        from speechemo_cli.corpus.known import SILENT
+        from speechemo_cli.corpus.known import SILENT, recognise
 
         passed_over, silent = NotAudio(), 0
         try:
             for path in iter_audio_files(folder, passed_over):
-                if _is_silent(path):
+                known = recognise(path)
+                if known is not None and known.left_out == SILENT:  # of RAVDESS, by its name
                     silent += 1
-                    continue
-                yield Input(path, str(Path(prefix, os.path.relpath(path, folder))))
+                else:
+                    yield Input(path, str(Path(prefix, os.path.relpath(path, folder))))
         except AccessError as error:
             self._refused = error
             passed_over.unreadable.append(folder)
+        if not tell:
+            return
         if passed_over.other:
             left_out = counted(passed_over.other, "file")
             terminal.note(f"{display_name(folder)}: left out {left_out}: not audio, by the suffix")
@@ -133,18 +128,6 @@ def stdin() -> BinaryIO:
     if sys.stdin is None:  # what Python makes of `<&-`
         raise NoInputError("stdin is closed")
     return sys.stdin.buffer
-
-
-def _is_folder(clip: str) -> bool:
-    return clip != STDIN and os.path.isdir(clip)
-
-
-def _is_silent(path: str) -> bool:
-    """Whether a file of a folder is, by its name, one of RAVDESS's videos without sound."""
-    from speechemo_cli.corpus.known import SILENT, recognise
-
-    told = recognise(path)
-    return told is not None and told.left_out == SILENT
 
 
 def _own_name(path: str) -> str:

@@ -39,11 +39,6 @@ def _no_nan(value: float) -> float:
     return value
 
 
-def _set_quiet(quiet: bool) -> bool:
-    terminal.set_quiet(quiet)
-    return quiet
-
-
 def complete_models(incomplete: str) -> list[str]:
     """Complete what `--model` takes by name, for the shell; it completes paths by itself."""
     from speechemo_cli.models import VERSIONS, model_file
@@ -153,7 +148,8 @@ DocumentFormat = Annotated[
     typer.Option("--format", "-f", show_default="table; json in a pipe", help="How to print the result."),
 ]
 Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", callback=_set_quiet, help="No progress and no notes on stderr.")
+    bool,
+    typer.Option("--quiet", "-q", callback=terminal.set_quiet, help="No progress and no notes on stderr."),
 ]
 
 # Options that are not called as the key that they set.

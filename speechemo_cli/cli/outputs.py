@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from enum import StrEnum
     from typing import Self, TextIO
 
-    from speechemo_cli.cli.answers import Previous, Writer
+    from speechemo_cli.cli.answers import ByChannel, Previous, Writer
     from speechemo_cli.cli.inputs import Input
-    from speechemo_cli.inference.predictor import Answer
 
     Name = str | os.PathLike[str]
     Identities = dict[tuple[int, int], Name]
@@ -63,8 +62,12 @@ class Sink:
     def _emit(self, text: str) -> None:
         terminal.write(text)
 
-    def reserve(self, clip: Input) -> None:
-        """Take the place for the answers of a clip before it is read."""
+    def reserve(self, _clip: Input, /) -> Mapping[str, ByChannel]:
+        """Take the place for the answers of a clip before it is read.
+
+        Returns what a previous run answered for it, by the SHA-256 of its content and by channel.
+        """
+        return {}
 
     def write(self, clip: Input, items: Sequence[Any]) -> None:
         """Write the answers of a clip, and name what failed on stderr."""
@@ -82,10 +85,6 @@ class Sink:
     def close(self) -> None:
         """Write what belongs after the last clip."""
         self._emit(self._writer.end())
-
-    def previous(self, _clip: Input, /) -> Mapping[str, list[Answer]]:
-        """Return what a previous run answered for a clip, by the SHA-256 of its content."""
-        return {}
 
     def __enter__(self) -> Self:
         return self
@@ -115,10 +114,8 @@ class ToFile(Sink):
             self._file.truncate(0)
         super()._begin(path, protect)
 
-    def reserve(self, clip: Input) -> None:  # noqa: D102
+    def reserve(self, clip: Input) -> Mapping[str, ByChannel]:  # noqa: D102
         self._protect([clip.path])
-
-    def previous(self, clip: Input) -> Mapping[str, list[Answer]]:  # noqa: D102
         return self._previous.get(clip.path, {})
 
     def close(self) -> None:
@@ -194,7 +191,7 @@ class ToFolder(Sink):
         self._root, self._protected = root, identities(protect)
         self._taken: dict[Path, str] = {}
 
-    def reserve(self, clip: Input) -> None:
+    def reserve(self, clip: Input) -> Mapping[str, ByChannel]:
         """Decide where the answers of a clip go; ConfigError where that is taken."""
         target = self._file(clip)
         for read in (self._protected, identities([clip.path])):
@@ -206,9 +203,6 @@ class ToFolder(Sink):
                 f"{display_name(target)}",
                 "Name the folder they are in instead of the files",
             )
-
-    def previous(self, clip: Input) -> Mapping[str, list[Answer]]:  # noqa: D102
-        target = self._file(clip)
         if not self._resume or not target.is_file():
             return {}
         return load_previous(_lines_of(target), self._format, self._writer.style).get(clip.path, {})

@@ -21,8 +21,9 @@ from speechemo_cli.inference.results import Style
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from speechemo_cli.cli.answers import ByChannel
     from speechemo_cli.config import AudioConfig, Config
-    from speechemo_cli.inference.predictor import Answer, ClipSource, Items, Predictor
+    from speechemo_cli.inference.predictor import ClipSource, Items, Predictor
     from speechemo_cli.models.metadata import ModelMetadata
 
 # Of stdin, at a time.
@@ -145,10 +146,10 @@ def _answer_all(
 
     def look() -> Iterator[tuple[inputs.Input, ClipSource, Items]]:
         for clip in found:
-            sink.reserve(clip)
+            previous = sink.reserve(clip)
             content = _on_stdin() if clip.path == inputs.STDIN else None
             source = clip.path if content is None else (clip.path, content)
-            yield clip, source, unchanged(source, sink.previous(clip), channel, config)
+            yield clip, source, unchanged(source, previous, channel, config)
 
     ahead, clips = tee(look())  # the predictor takes them by the batch
     answers = answer(source for _, source, kept in ahead if not kept)
@@ -161,7 +162,7 @@ def _answer_all(
 
 
 def unchanged(
-    source: ClipSource, previous: Mapping[str, list[Answer]], channel: str, config: AudioConfig
+    source: ClipSource, previous: Mapping[str, ByChannel], channel: str, config: AudioConfig
 ) -> Items:
     """Return the previous answers for a clip, if its content is the same and no channel lacks one.
 
@@ -175,14 +176,13 @@ def unchanged(
     try:
         with reader.clip_errors():
             content = reader.read_bytes(source) if isinstance(source, str) else source[1]
-            answers = previous.get(hashlib.sha256(content).hexdigest(), [])
+            answers = previous.get(hashlib.sha256(content).hexdigest(), {})
             if channel != Channel.each or not answers:
-                return list(answers)
-            by_channel = {answer.channel: answer for answer in answers}
+                return list(answers.values())
             names = reader.channel_names(content, config)
     except AudioError:
         return []
-    return [by_channel[name] for name in names] if by_channel.keys() == set(names) else []
+    return [answers[name] for name in names] if answers.keys() == set(names) else []
 
 
 def _on_stdin() -> bytes:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from speechemo_cli import __version__
-from speechemo_cli.cli import options, signals, terminal
+from speechemo_cli.cli import options, terminal
 from speechemo_cli.cli.predict import worth
 from speechemo_cli.errors import AccessError
 
@@ -64,9 +64,9 @@ def run(
             if not ipaddress.ip_address(listening.getsockname()[0]).is_loopback:
                 terminal.warn("everybody who reaches this address may use it: there is no password")
             served = app.create_app(pool, facts, host, _tell)
-            await app.serve(served, pool, listening, lambda: signals.received() > 0)
+            await app.serve(served, pool, listening, lambda: terminal.signal_received() > 0)
 
-    with signals.raising(wanted=False):
+    with terminal.raising(wanted=False):
         asyncio.run(answer())
 
 

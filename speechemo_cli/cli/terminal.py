@@ -1,11 +1,17 @@
-"""Everything that reaches a terminal or a pipe goes through here."""
+"""Everything that reaches a terminal or a pipe goes through here; and Ctrl-C, `kill` and a closed terminal.
+
+After these the command ends within three seconds, and at once when asked twice.
+"""
 
 from __future__ import annotations
 
 import io
 import json
 import os
+import select
+import signal
 import sys
+import threading
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +19,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-from speechemo_cli.cli import signals
 from speechemo_cli.errors import SCHEMA, ExitCode
 from speechemo_cli.files import access_error, display_name
 from speechemo_cli.processes import restore_stderr
@@ -27,6 +32,11 @@ _EMPTY_LINE = "\r\x1b[2K"
 # Terminals narrower than these show a short bar, and none: how much is done is worth more.
 _WIDE = 100
 _NARROW = 50
+# How long a command may take to stop in order.
+_GRACE_S = 2.0
+
+_received = 0
+_raises = False
 
 
 @dataclass
@@ -49,9 +59,10 @@ def begin() -> None:
     shown = Shown()
 
 
-def set_quiet(quiet: bool) -> None:
-    """Silence notes and progress for the rest of the run."""
+def set_quiet(quiet: bool) -> bool:
+    """Silence notes and progress for the rest of the run: what --quiet does when it is read."""
     shown.quiet = quiet
+    return quiet
 
 
 def prepare_streams() -> None:
@@ -221,7 +232,7 @@ def progress(what: str, unit: str) -> Iterator[Callable[..., None]]:
         with _display(unit) as show:
 
             def update(done: int, total: int | None, text: str = "", stage: str = what) -> None:
-                signals.go_on()
+                go_on()
                 shown.stage, shown.done, shown.total = stage, done, total
                 show(done, total, text, stage)
 
@@ -309,3 +320,76 @@ def exit_for(failed: int, total: int) -> None:
     """End with 3 where some clips failed and with 6 where all did."""
     if failed:
         raise typer.Exit(ExitCode.NO_INPUT if failed >= total else ExitCode.SOME_FAILED)
+
+
+def watch_signals(leave: Callable[[int], None]) -> None:
+    """Let the first signal raise KeyboardInterrupt in `raising`; end the process if that does not.
+
+    `leave(signal)` tells the person, tidies up and ends the process. It is called in a thread of its own
+    at the second signal, and where the first has not ended the process in time: a library may be in the
+    middle of a long calculation, or take the exception for something else.
+    """
+    watched = [
+        number
+        for name in ("SIGINT", "SIGTERM", "SIGHUP")
+        # What is ignored stays ignored: `nohup` does so with SIGHUP, a shell with a background job's SIGINT.
+        if (number := getattr(signal, name, None)) is not None
+        and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+    ]
+    if os.name == "posix":
+        # Written to by the signal itself, whatever the interpreter is doing.
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+
+        def follow() -> None:
+            number = 0
+            while number not in watched:
+                number = os.read(reading, 1)[0]
+            select.select([reading], [], [], _GRACE_S)
+            leave(number)
+
+        threading.Thread(target=follow, daemon=True).start()
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    for number in watched:
+        signal.signal(number, _interrupt)
+
+
+@contextmanager
+def raising(wanted: bool = True) -> Iterator[None]:
+    """Raise KeyboardInterrupt inside the block, for a signal from before it too.
+
+    Around it, and where it is not wanted, a signal is kept in mind and no more: what is done there has to
+    be done whole, or asks `signal_received` by itself.
+    """
+    global _raises
+    before, _raises = _raises, wanted
+    try:
+        if wanted:
+            go_on()
+        yield
+    finally:
+        _raises = before
+    if before:
+        go_on()
+
+
+def signal_received() -> int:
+    """Return the signal that asked the command to end, or 0."""
+    return _received
+
+
+def go_on() -> None:
+    """Raise KeyboardInterrupt once more if somebody swallowed it.
+
+    Imports of large libraries do: their `try: import ... except: pass` takes it for a missing module.
+    """
+    if _received:
+        raise KeyboardInterrupt
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    global _received
+    if not _received:
+        _received = number
+        if _raises:
+            raise KeyboardInterrupt
