@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -97,7 +97,7 @@ def add_noise(y: Samples, sr: int, snr_db: float, exponent: float, rng: np.rando
     """
     spectrum = np.fft.rfft(rng.standard_normal(_fast_length(len(y)), dtype=np.float32))
     # Flat below 50 Hz: no speech is there, and it would hold most of the power.
-    hz = np.maximum(np.fft.rfftfreq(_fast_length(len(y)), 1 / sr), 50.0)
+    hz = np.maximum(_frequencies(y, sr), 50.0)
     noise = np.fft.irfft(spectrum * hz ** (-exponent / 2))[: len(y)]
     wanted = speech_power(y, sr) / 10 ** (snr_db / 10)
     noisy = y + noise * np.sqrt(wanted / max(float(np.square(noise).mean()), 1e-20))
@@ -117,11 +117,9 @@ def room(y: Samples, sr: int, rt60_s: float, direct: float, rng: np.random.Gener
 
 def microphone(y: Samples, sr: int, rng: np.random.Generator) -> Samples:
     """Colour the sound as another microphone would: a random curve with 4 dB of deviation an octave."""
-    length = _fast_length(len(y))
-    octave = np.log2(np.maximum(np.fft.rfftfreq(length, 1 / sr), 60.0) / 60.0)
+    octave = np.log2(np.maximum(_frequencies(y, sr), 60.0) / 60.0)
     gain_db = np.interp(octave, np.arange(9), rng.normal(0.0, 4.0, 9))
-    coloured = np.fft.irfft(np.fft.rfft(y, length) * 10 ** (gain_db / 20), length)[: len(y)]
-    return np.asarray(coloured, np.float32)
+    return _filtered(y, 10 ** (gain_db / 20))
 
 
 def overdrive(y: Samples, gain_db: float) -> Samples:
@@ -135,55 +133,48 @@ def telephone(
 ) -> Samples:
     """Send a clip through a telephone: a narrow band at 8 kHz, and the codec of the line, G.711 by default.
 
-    The edges of the band are those of ITU-T G.712 at 300 and 3400 Hz; `line` is a format and subtype of
-    soundfile. What comes back is at `sr` again.
+    The edges of the band are those of ITU-T G.712 at 300 and 3400 Hz; `line` is a kind of `codec`.
     """
-    import soxr
-
-    length = _fast_length(len(y))
-    hz = np.fft.rfftfreq(length, 1 / sr)
+    hz = _frequencies(y, sr)
     band = 1.0 / (1.0 + (low_hz / np.maximum(hz, 1.0)) ** 8) / (1.0 + (hz / high_hz) ** 16)
-    narrow = np.fft.irfft(np.fft.rfft(y, length) * np.sqrt(band), length)[: len(y)].astype(np.float32)
-    down = soxr.resample(narrow, sr, _TELEPHONE_SR, quality="HQ")
-    up: Samples = soxr.resample(codec(down, _TELEPHONE_SR, line), _TELEPHONE_SR, sr, quality="HQ")
-    return up
+    return codec(_filtered(y, np.sqrt(band)), sr, line, codec_sr=_TELEPHONE_SR)
 
 
-def codec(y: Samples, sr: int, kind: tuple[str, str], compression: float | None = None) -> Samples:
-    """Encode a clip and decode it again; `kind` and `compression` (0 little, 1 much) are soundfile's."""
+def codec(
+    y: Samples, sr: int, kind: tuple[str, str], compression: float | None = None, codec_sr: int | None = None
+) -> Samples:
+    """Encode a clip, at `codec_sr` where given, and decode it again; the rest are soundfile's parameters."""
     import soundfile
+    import soxr
 
     how: dict[str, object] = {} if compression is None else {"compression_level": compression}
     if kind[0] == "MP3":
         how["bitrate_mode"] = "CONSTANT"
+    if codec_sr:
+        y = soxr.resample(y, sr, codec_sr, quality="HQ")
     # The level that codecs are made for: a peak of 0.5.
     y = y * np.float32(0.5 / max(float(np.abs(y).max()), 1e-6))
     buffer = io.BytesIO()
-    soundfile.write(buffer, y, sr, format=kind[0], subtype=kind[1], **how)
+    soundfile.write(buffer, y, codec_sr or sr, format=kind[0], subtype=kind[1], **how)
     buffer.seek(0)
-    decoded: Samples = soundfile.read(buffer, dtype="float32")[0]
-    return decoded
+    y = soundfile.read(buffer, dtype="float32")[0]
+    return soxr.resample(y, codec_sr, sr, quality="HQ") if codec_sr else y
+
+
+def _frequencies(y: Samples, sr: int) -> NDArray[Any]:
+    """Frequencies in Hz of the spectrum that `_filtered` multiplies."""
+    return np.fft.rfftfreq(_fast_length(len(y)), 1 / sr)
+
+
+def _filtered(y: Samples, gain: NDArray[Any]) -> Samples:
+    length = _fast_length(len(y))
+    return np.asarray(np.fft.irfft(np.fft.rfft(y, length) * gain, length)[: len(y)], np.float32)
 
 
 def _fast_length(n: int) -> int:
     """Round up to a length that an FFT is fast for: a few times a power of two."""
     step = 1 << max(0, n.bit_length() - 4)
     return -(-n // step) * step
-
-
-def _softer(y: Samples) -> Samples:
-    # With the 16 bits of the usual file, which is what being softer costs.
-    rounded = np.round(y * np.float32(10 ** (-20 / 20) * 2**15)) / np.float32(2**15)
-    return np.asarray(rounded, np.float32)
-
-
-def _mp3(y: Samples, sr: int) -> Samples:
-    import soxr
-
-    low = soxr.resample(y, sr, _MP3_SR, quality="HQ")
-    decoded = codec(low, _MP3_SR, ("MP3", "MPEG_LAYER_III"), _MP3_32K)
-    back: Samples = soxr.resample(decoded, _MP3_SR, sr, quality="HQ")
-    return back
 
 
 def insert_pause(y: Samples, sr: int, rng: np.random.Generator) -> Samples:
@@ -204,23 +195,24 @@ def insert_pause(y: Samples, sr: int, rng: np.random.Generator) -> Samples:
 
 
 class Condition(NamedTuple):
-    """A way in which a recording may differ from those that a network was trained on.
-
-    `apply` is `(y, sr, rng) -> y`: mono samples at any rate, full scale at 1.0.
-    """
+    """A way in which a recording may differ from others: a title for tables, and the change of samples."""
 
     title: str
-    apply: Callable[[Samples, int, np.random.Generator], Samples]
+    apply: Callable[[Samples, int, np.random.Generator], NDArray[Any]]
 
 
 CONDITIONS: dict[str, Condition] = {
     "louder": Condition("30 dB louder", lambda y, _sr, _rng: np.float32(10 ** (30 / 20)) * y),
-    "softer": Condition("20 dB softer, 16 bits", lambda y, _sr, _rng: _softer(y)),
+    # With the 16 bits of the usual file, which is what being softer costs.
+    "softer": Condition(
+        "20 dB softer, 16 bits",
+        lambda y, _sr, _rng: np.round(y * np.float32(10 ** (-20 / 20) * 2**15)) / np.float32(2**15),
+    ),
     "noise-20db": Condition("pink noise, 20 dB", lambda y, sr, rng: add_noise(y, sr, 20.0, 1.0, rng)),
     "noise-10db": Condition("pink noise, 10 dB", lambda y, sr, rng: add_noise(y, sr, 10.0, 1.0, rng)),
     "telephone": Condition("telephone, G.711", lambda y, sr, _rng: telephone(y, sr, 300.0, 3400.0)),
     "room": Condition("room, RT60 0.5 s", lambda y, sr, rng: room(y, sr, 0.5, 1.0, rng)),
-    "mp3": Condition("MP3, 32 kbit/s", lambda y, sr, _rng: _mp3(y, sr)),
+    "mp3": Condition("MP3, 32 kbit/s", lambda y, sr, _rng: codec(y, sr, _CODECS[0], _MP3_32K, _MP3_SR)),
     "pause": Condition("pause of 2 s inside", insert_pause),
 }
 
