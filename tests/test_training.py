@@ -32,10 +32,6 @@ def blobs(rng: np.random.Generator, n: int = 120, dim: int = 40) -> Rows:
     return Rows(x.astype(np.float32), targets, np.ones(n, np.float32))
 
 
-def part(rows: Rows, at: slice) -> Rows:
-    return Rows(*(values[at] for values in rows))
-
-
 @pytest.mark.parametrize("version", VERSIONS)
 def test_fit_learns_separable_clouds_but_not_from_rows_of_weight_zero(
     version: str, rng: np.random.Generator
@@ -44,7 +40,7 @@ def test_fit_learns_separable_clouds_but_not_from_rows_of_weight_zero(
     targets, weights = rows.targets.copy(), rows.weights.copy()
     # A third of what is trained on says the opposite of the rest.
     targets[100:160], weights[100:160] = (targets[100:160] + 1) % 3, 0
-    train = part(Rows(rows.x, targets, weights), slice(160))
+    train = Rows(rows.x[:160], targets[:160], weights[:160])
     preset = replace(PRESETS[version], epochs=20, batch_size=32)
 
     model = training.fit(version, preset, train, 3, seed=1).model
@@ -106,8 +102,7 @@ def test_v2_is_v1_with_batch_normalization_and_dropout_of_0_4() -> None:
         for version, preset in PRESETS.items()
     }
 
-    assert "BatchNormalization" not in kinds["v1"]
-    assert "BatchNormalization" in kinds["v2"]
+    assert ["BatchNormalization" in kinds[version] for version in VERSIONS] == [False, True, True]
     assert (PRESETS["v1"].epochs, PRESETS["v2"].epochs) == (50, 100)
     assert PRESETS["v2"].dropout == 0.4
 
@@ -234,19 +229,6 @@ def compiled(width: int = 6) -> Any:
     v3.compile_model(model, PRESET, steps=3)
     model.optimizer.build(model.trainable_variables)
     return model
-
-
-def test_checkpoint_brings_weights_optimizer_and_history_back(rng: np.random.Generator) -> None:
-    model, again = compiled(), compiled()
-    for variable in [*model.trainable_variables, *model.optimizer.variables]:
-        variable.assign(rng.integers(0, 9, variable.shape))
-    history = {"train_loss": [1.5, 0.1 + 0.2]}
-    Checkpoint(PATH, every_s=0).keep(model, 2, history)
-
-    assert Checkpoint(PATH).restore(again) == (2, history)
-
-    states = ([*one.variables, *one.optimizer.variables] for one in (model, again))
-    assert all(np.array_equal(a.numpy(), b.numpy()) for a, b in zip(*states, strict=True))
 
 
 @pytest.fixture(scope="module")
