@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from speechemo_cli.corpus.clips import Clip
-from speechemo_cli.corpus.known import BY_NAME, Named, hint_for, recognise
+from speechemo_cli.corpus.known import BY_NAME, Named, recognise
 from speechemo_cli.corpus.labels import EMOTIONS
 
 # corpus, name, and the label, the speaker and the gender that it tells
@@ -139,8 +139,3 @@ def test_recognise_leaves_out_what_is_no_recording_of_its_own() -> None:
 )
 def test_recognise_knows_no_other_names(path: str) -> None:
     assert recognise(path) is None
-
-
-def test_hint_for_says_where_iemocap_has_its_labels() -> None:
-    assert "EmoEvaluation" in hint_for({"iemocap", ""})
-    assert hint_for({"ravdess", ""}) == ""
