@@ -65,6 +65,13 @@ def read_both(content: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
     return recording.y, recording.warnings
 
 
+def check_read(content: bytes, expected: np.ndarray, *warned: str, atol: float = 0.0) -> None:
+    """Read a file whole and in blocks, for these samples and these warnings."""
+    y, warnings = read_both(content)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=atol)
+    assert warnings == warned
+
+
 def by_libsndfile(content: bytes) -> np.ndarray:
     """Decode with libsndfile; Opus with FFmpeg, which keeps its rate of 48 kHz."""
     if b"OpusHead" in content:

@@ -9,7 +9,18 @@ import struct
 import numpy as np
 import pytest
 import soundfile
-from audio_cases import SR, TAG, by_libsndfile, encoded, patched, read_both, sound_sizes, voice, with_comment
+from audio_cases import (
+    SR,
+    TAG,
+    by_libsndfile,
+    check_read,
+    encoded,
+    patched,
+    read_both,
+    sound_sizes,
+    voice,
+    with_comment,
+)
 
 from speechemo_cli.audio import reader
 from speechemo_cli.config import AudioConfig
@@ -37,27 +48,20 @@ def test_sizes_are_not_taken_from_a_comment(number: str, after: bool) -> None:
     for name in ("data", "SSND", "riff"):
         content = with_comment(plain, f"\n{name} : {number} (should be 1)\n", after=after)
 
-        y, warnings = read_both(content)
-
-        assert warnings == ()
-        np.testing.assert_array_equal(y, by_libsndfile(plain))
+        check_read(content, by_libsndfile(plain))
 
 
 # --- sizes that say less than there is, or nothing
 
 
 @pytest.mark.parametrize("name", SIZED)
-@pytest.mark.parametrize("share", [0.0001, 0.3, 0.9])
+@pytest.mark.parametrize("share", [0.0001, 0.9])
 def test_sizes_that_are_too_small_cost_no_samples_and_are_told(name: str, share: float) -> None:
     whole = container(name)
     size = round(share * len(Y)) * 2
 
-    y, warnings = read_both(sound_sizes(whole, size))
-
-    np.testing.assert_array_equal(y, by_libsndfile(whole))
-    assert warnings == (
-        f"stale header: it promises {size / 2 / SR:.2f} s, the file holds 2.00 s, all of which is read",
-    )
+    told = f"stale header: it promises {size / 2 / SR:.2f} s, the file holds 2.00 s, all of which is read"
+    check_read(sound_sizes(whole, size), by_libsndfile(whole), told)
     with pytest.raises(AudioError, match=r"^stale header"):
         reader.read("clip", AudioConfig(strict=True))
 
@@ -67,10 +71,7 @@ def test_sizes_that_are_too_small_cost_no_samples_and_are_told(name: str, share:
 def test_sizes_that_nobody_knew_mean_the_end_of_the_file(name: str, size: int) -> None:
     whole = container(name)
 
-    y, warnings = read_both(sound_sizes(whole, size))
-
-    np.testing.assert_array_equal(y, by_libsndfile(whole))
-    assert warnings == ()
+    check_read(sound_sizes(whole, size), by_libsndfile(whole))
 
 
 @pytest.mark.parametrize("name", [*SIZED, "NIST"])
@@ -109,8 +110,8 @@ def test_sizes_are_those_of_the_codec(subtype: str) -> None:
     y, warnings = read_both(patched(whole, at, "<I", size // 2))
 
     np.testing.assert_allclose(y, by_libsndfile(whole), atol=1e-6)
-    assert len(warnings) == 1
-    assert re.fullmatch(r"stale header: it promises 1\.0\d s, the file holds 2\.\d\d s, .*", warnings[0])
+    (warning,) = warnings
+    assert re.fullmatch(r"stale header: it promises 1\.0\d s, the file holds 2\.\d\d s, .*", warning)
 
 
 @pytest.mark.parametrize(
@@ -141,10 +142,7 @@ def test_sizes_are_those_of_the_codec(subtype: str) -> None:
 def test_samples_end_before_what_is_none(behind: bytes) -> None:
     whole = encoded(Y)
 
-    y, warnings = read_both(whole + behind)
-
-    np.testing.assert_array_equal(y, by_libsndfile(whole))
-    assert warnings == ()
+    check_read(whole + behind, by_libsndfile(whole))
 
 
 def test_samples_of_w64_end_before_the_next_chunk() -> None:
@@ -152,10 +150,7 @@ def test_samples_of_w64_end_before_the_next_chunk() -> None:
     name = b"levl" + bytes.fromhex("f3acd3118cd100c04f8edb8a")
     chunk = name + struct.pack("<q", 24 + 40_000) + np.random.default_rng(3).bytes(40_000)
 
-    y, warnings = read_both(whole + chunk)
-
-    np.testing.assert_array_equal(y, by_libsndfile(whole))
-    assert warnings == ()
+    check_read(whole + chunk, by_libsndfile(whole))
 
 
 def test_samples_go_on_behind_a_long_silence_that_is_not_counted() -> None:
@@ -164,10 +159,8 @@ def test_samples_go_on_behind_a_long_silence_that_is_not_counted() -> None:
     n = 2 * len(Y)
     stale = whole[:4] + struct.pack("<I", n + 36) + whole[8:40] + struct.pack("<I", n) + whole[44:]
 
-    received, warnings = read_both(stale)
-
-    np.testing.assert_array_equal(received, by_libsndfile(whole))
-    assert warnings[0] == "stale header: it promises 2.00 s, the file holds 44.00 s, all of which is read"
+    told = "stale header: it promises 2.00 s, the file holds 44.00 s, all of which is read"
+    check_read(stale, by_libsndfile(whole), told)
 
 
 @pytest.mark.parametrize("padding", [b"", b"\0"])
@@ -177,24 +170,17 @@ def test_samples_of_an_odd_number_of_bytes_may_be_padded_or_not(padding: bytes) 
 
     y, warnings = read_both(whole + padding + b"LIST" + struct.pack("<I", 2000) + b"INFO" + b"x" * 1996)
 
-    assert len(y) == len(Y) - 1
-    assert warnings == ()
+    assert (len(y), warnings) == (len(Y) - 1, ())
 
 
 def test_samples_of_bw64_are_read() -> None:
     whole = encoded(Y, container="RF64")
 
-    y, warnings = read_both(b"BW64" + whole[4:])
-
-    np.testing.assert_array_equal(y, by_libsndfile(whole))
-    assert warnings == ()
+    check_read(b"BW64" + whole[4:], by_libsndfile(whole))
 
 
 def test_samples_of_two_chunks_follow_one_another() -> None:
     whole = encoded(Y)
     chunk = whole[whole.index(b"data") :]
 
-    y, warnings = read_both(whole + b"junk\x02\0\0\0ab" + chunk)
-
-    np.testing.assert_array_equal(y, np.tile(by_libsndfile(whole), 2))
-    assert warnings == ()
+    check_read(whole + b"junk\x02\0\0\0ab" + chunk, np.tile(by_libsndfile(whole), 2))

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 # Links of a chain of Ogg streams, or files that were joined.
 _MOST_PARTS = 2**10
-_MPEG_IN_WAV = (0x50, 0x55)
 # Uncorrelated channels have a mean with an n-th of their power. Below a tenth of that, they cancel each
 # other, as where the leads of a microphone are swapped; below a millionth, nothing is left of them.
 CANCELLED = 0.1
@@ -58,7 +57,7 @@ class AudioStream:
     def __init__(self, file: BinaryIO, config: AudioConfig, suffix: str = "") -> None:
         self.warnings: tuple[str, ...] = ()
         self.held = 0
-        self._parts = _raw(file, config.raw_sr) if config.raw_sr else _parts(file, config.track, suffix)
+        self._parts = _parts(file, config, suffix)
         self._left_parts = _MOST_PARTS
         self._ended = False
         self._decoder = next(self._parts)
@@ -187,11 +186,14 @@ def is_plain(file: BinaryIO) -> bool:
 # --- the parts of a file
 
 
-def _parts(file: BinaryIO, track: int, suffix: str) -> Iterator[Decoder]:
+def _parts(file: BinaryIO, config: AudioConfig, suffix: str) -> Iterator[Decoder]:
     """Open one part of a file after another: links of a chain, files that were joined."""
-    end = file.seek(0, os.SEEK_END)
+    end, track = file.seek(0, os.SEEK_END), config.track
     at = _past_tags(file)
     kind = first = _kind_at(file, at)
+    if config.raw_sr:
+        yield PcmDecoder(Part(file, 0, end), Pcm("PCM_16", "LITTLE", config.raw_sr, 1), None)
+        return
     if kind is None:
         try:
             yield FFmpegDecoder(Part(file, at, end), track)
@@ -208,11 +210,14 @@ def _parts(file: BinaryIO, track: int, suffix: str) -> Iterator[Decoder]:
                 yield FFmpegDecoder(Part(file, at, behind), track, cut)
         elif kind in wav_header.KINDS and (found := wav_header.find(file, kind, at, end)):
             behind = found.behind
-            if found.pcm is None:
-                yield _coded(file, at, end, found, track)
+            start, held, _ = found.spans[0]
+            if found.pcm:
+                for start, held, promised in found.spans:
+                    yield PcmDecoder(Part(file, start, start + held), found.pcm, promised)
+            elif found.header is None:
+                yield FFmpegDecoder(Part(file, at, end), track)
             else:
-                for span in found.spans:
-                    yield PcmDecoder(Part(file, span.start, span.start + span.held), found.pcm, span.promised)
+                yield FFmpegDecoder(Part(file, start, start + held, found.header), track, found.cut)
         elif kind == "flac":
             behind = _next_flac(file, at + 4, end)
             yield SndfileDecoder(Part(file, at, behind))
@@ -221,21 +226,6 @@ def _parts(file: BinaryIO, track: int, suffix: str) -> Iterator[Decoder]:
             return
         at = _past_tags(file, behind)
         kind = _kind_at(file, at)
-
-
-def _coded(file: BinaryIO, at: int, end: int, found: wav_header.Found, track: int) -> Decoder:
-    """Open a WAV or one of its relatives whose samples are coded."""
-    start, held, promised = found.spans[0]
-    cut = f"holds {held} of {promised} bytes of sound" if promised and promised > held else ""
-    if found.tag in _MPEG_IN_WAV:
-        return FFmpegDecoder(Part(file, start, start + held), track)
-    if found.tag:  # behind a header that does not count the samples, whatever theirs says
-        return FFmpegDecoder(Part(file, start, start + held, found.header), track, cut)
-    return FFmpegDecoder(Part(file, at, end), track)
-
-
-def _raw(file: BinaryIO, sr: int) -> Iterator[Decoder]:
-    yield PcmDecoder(Part(file, 0, file.seek(0, os.SEEK_END)), Pcm("PCM_16", "LITTLE", sr, 1), None)
 
 
 def _past_tags(file: BinaryIO, at: int = 0) -> int:

@@ -96,9 +96,6 @@ class PreparedClip(NamedTuple):
         Mono samples at the rate that was asked for.
     duration_s : float
         Of the recording.
-    sha256 : str
-        Hash of the file's content.
-    warnings : tuple of str
     channel : str or None
         None for the mean of all.
     """

@@ -21,6 +21,7 @@ _MOST_PADDING = 2**28
 READ_BYTES = 2**16
 _LONGEST_DESCRIPTION = 2**12
 _UNKNOWN_32 = 2**32 - 1
+_MPEG_TAGS = (0x50, 0x55)
 # Programs that stream write a size near one of these limits: it means "not known".
 _NO_PROMISE = (2**31 - 2**16, 2**32 - 2**16)
 # Less than this behind the samples is what an editor left there.
@@ -76,15 +77,15 @@ class Span(NamedTuple):
 class Found(NamedTuple):
     """The sound of one file within a file, which ends at the byte `behind`.
 
-    `pcm` is None where the samples are coded otherwise. A coded WAV has a format tag (mmreg.h), and a header
-    to stand before its samples, which leaves their number open.
+    `pcm` is None where the samples are coded otherwise, and `header` where they are nothing without the whole
+    file; else it is to stand before them, and leaves their number open. `cut` says how many bytes they lack.
     """
 
     pcm: Pcm | None
     spans: list[Span]
     behind: int
-    tag: int = 0
-    header: bytes = b""
+    header: bytes | None = None
+    cut: str = ""
 
 
 class _Layout(NamedTuple):
@@ -201,19 +202,23 @@ def _chunked(file: BinaryIO, kind: str, at: int, end: int) -> Found | None:
     if kind == "caf":
         return Found(_caf(description), spans, behind)
     pcm, tag = _wav(description, ">" if magic.startswith(b"RIFX") else "<")
+    if pcm or not tag:
+        return Found(pcm, spans, behind)
+    if tag in _MPEG_TAGS:
+        return Found(None, spans, behind, b"")
+    cut = f"holds {span.held} of {span.promised} bytes of sound" if span.held < (span.promised or 0) else ""
     unknown = struct.pack("<I", _UNKNOWN_32)
     header = b"RIFF" + unknown + b"WAVEfmt " + struct.pack("<I", len(description)) + description
-    return Found(pcm, spans, behind, tag, header + bytes(len(description) % 2) + b"data" + unknown)
+    return Found(None, spans, behind, header + bytes(len(description) % 2) + b"data" + unknown, cut)
 
 
 def _wav(description: bytes, order: str) -> tuple[Pcm | None, int]:
-    """Read a chunk `fmt `; also return the tag of samples that are coded, else 0."""
+    """Read a chunk `fmt `; also return its format tag (mmreg.h)."""
     tag, channels, sr, _, block, bits = struct.unpack_from(order + "HHIIHH", description)
     if tag == 0xFFFE and len(description) >= 26:  # WAVE_FORMAT_EXTENSIBLE names it further on
         (tag,) = struct.unpack_from(order + "H", description, 24)
     width = block // channels if channels and block % channels == 0 else (bits + 7) // 8
-    pcm = _pcm(_WAV.get(tag, {}).get(width), order, sr, channels)
-    return pcm, 0 if pcm else tag
+    return _pcm(_WAV.get(tag, {}).get(width), order, sr, channels), tag
 
 
 def _aiff(magic: bytes, description: bytes) -> Pcm | None:
