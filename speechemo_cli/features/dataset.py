@@ -38,9 +38,8 @@ if TYPE_CHECKING:
 class Dataset:
     """Labelled features of distinct recordings: `x` [shape=(clips, ...)] and `targets` [shape=(clips,)].
 
-    Targets are positions in `labels`; `others` holds further feature sets of the same clips [shape=(clips,
-    rows, dim)]. `near_copies` are pairs of clips that are nearly the same recording, also with those the
-    set was loaded `beside`.
+    Targets are positions in `labels`; `others` has further sets of the same clips [shape=(clips, rows, dim)].
+    `near_copies` are pairs of nearly the same recording, also with clips the set was loaded `beside`.
     """
 
     examples: tuple[Example, ...]
@@ -112,12 +111,10 @@ def load(
 ) -> Dataset:
     """Bring the features of some clips into memory, extracting what the store lacks.
 
-    `feature_set` has one row a clip; `others` are further sets of the same clips: augmented copies, other
-    recording conditions. Targets count in `labels`, by default those that occur. Near copies are looked for
-    among the clips of `beside` too.
-
-    It raises a NoInputError where not one clip can be used, a DataError for a clip whose label is not in
-    `labels`, and a StoreError where damaged shards cannot be renamed.
+    `feature_set` has one row a clip; `others` are further sets of the same clips. Targets count in `labels`,
+    by default those that occur. Near copies are looked for among the clips of `beside` too. It raises a
+    NoInputError where not one clip can be used, a DataError for a clip whose label is not in `labels`, and a
+    StoreError where damaged shards cannot be renamed.
     """
     sets = (feature_set, *others)
     known = tuple(labels) if labels is not None else ordered(clip.label for clip in clips)
@@ -175,8 +172,7 @@ _BLOCK = 1024
 def near_copies(x: NDArray[np.float32], feature_set: str) -> list[tuple[int, int]]:
     """Find clips whose features are so near that they are the same recording: encoded anew, or trimmed.
 
-    It gives positions in `x` [shape=(clips, dim)], the lower first; none where so many clips would take too
-    long.
+    Positions in `x` [shape=(clips, dim)], the lower first; none where so many clips would take too long.
     """
     if len(x) ** 2 * x.shape[1] > _MAX_PRODUCTS:
         return []

@@ -19,7 +19,7 @@ from speechemo_cli.audio import reader
 from speechemo_cli.config import AudioConfig
 from speechemo_cli.errors import AudioError, ClipError
 from speechemo_cli.features import FEATURE_SETS, workers
-from speechemo_cli.features.store import FeatureStore
+from speechemo_cli.features.store import FeatureStore, IndexEntry
 from speechemo_cli.features.workers import Outcome, Task, compute_chunk
 from speechemo_cli.files import require_writable, sha256_file
 
@@ -85,16 +85,11 @@ def extract(
     with closing(job.run()) as outcomes:
         for some in outcomes:
             job.take(some)
-    report = job.finish()
-    report.seconds = time.perf_counter() - started
-    return report
+    return job.finish(time.perf_counter() - started)
 
 
 class _Job:
-    """One extraction under way: hands out chunks of what is missing and collects what came of them.
-
-    Of a clip that is done and without fault, half of its hash is kept and nothing else.
-    """
+    """One extraction under way: hands out chunks of what is missing and collects what came of them."""
 
     def __init__(
         self,
@@ -111,9 +106,10 @@ class _Job:
         self._on_progress = on_progress or (lambda *_: None)
         self._report = Extraction()
         self._stores = {name: FeatureStore.open(name, config) for name in feature_sets}
+        # Half of the hash of each clip in the store: 128 bits, which no two recordings share.
         self._good: set[bytes] = set()
-        self._warnings: dict[str, tuple[str, ...]] = {}
-        self._refused: dict[str, str] = {}
+        # What came of those that were refused or warned of.
+        self._notable: dict[str, Outcome] = {}
         # The clips that wait for an outcome, by their content; and what became of others, with their place.
         self._under_way: dict[str, list[tuple[int, str]]] = {}
         self._failed: list[tuple[int, ClipError]] = []
@@ -176,49 +172,47 @@ class _Job:
             self._advance(1)
         elif key in self._under_way:
             self._under_way[key].append((i, path))
-        elif key in self._refused or _short(key) in self._good:
-            self._settle(key, [(i, path)], n_copies=1)
-        elif lacking := tuple(name for name in self._stores if not self._is_stored(name, key)):
-            self._under_way[key] = [(i, path)]
-            return Task(str(Path(path).absolute()), key, lacking)
+        elif key in self._notable or _half(key) in self._good:
+            self._settle(self._notable.get(key, Outcome(key)), [(i, path)], n_copies=1)
         else:
+            found = {name: self._find(name, key) for name in self._stores}
+            lacking = tuple(name for name, entry in found.items() if entry is None)
+            if lacking:
+                self._under_way[key] = [(i, path)]
+                return Task(str(Path(path).absolute()), key, lacking)
             self._report.cached += 1
-            self._settle(key, [(i, path)], n_copies=0)
+            warnings = next((entry.warnings for entry in found.values() if entry and entry.warnings), ())
+            self._settle(Outcome(key, warnings=warnings), [(i, path)], n_copies=0)
         return None
 
-    def _is_stored(self, feature_set: str, key: str) -> bool:
-        found = self._stores[feature_set].find(key)
-        limits = self._config.audio
-        # The limits are no part of the store's key, so a clip they refuse now is read again, and refused.
+    def _find(self, feature_set: str, key: str) -> IndexEntry | None:
+        """Return what is stored of a clip and may be used.
+
+        The limits are no part of the store's key, so a clip they refuse now is read again, and refused.
+        """
+        found, limits = self._stores[feature_set].find(key), self._config.audio
         if found is None or not limits.min_duration_s <= found.duration_s <= limits.max_duration_s:
-            return False
-        if found.warnings and limits.strict:
-            return False
-        if found.warnings:
-            self._warnings[key] = found.warnings
-        return True
+            return None
+        return None if found.warnings and limits.strict else found
 
     def take(self, outcomes: list[Outcome]) -> None:
         """Count what a worker made of its chunk."""
         with self._lock:
-            for key, error, warnings in outcomes:
-                if error is not None:
-                    self._refused[key] = error
-                else:
-                    self._report.extracted += 1
-                    if warnings:
-                        self._warnings[key] = warnings
-                clips = self._under_way.pop(key)
-                self._settle(key, clips, n_copies=len(clips) - 1)
+            for outcome in outcomes:
+                self._report.extracted += outcome.error is None
+                clips = self._under_way.pop(outcome.key)
+                self._settle(outcome, clips, n_copies=len(clips) - 1)
 
-    def _settle(self, key: str, clips: list[tuple[int, str]], n_copies: int) -> None:
+    def _settle(self, outcome: Outcome, clips: list[tuple[int, str]], n_copies: int) -> None:
         """Note what became of some clips of the same content; each copy of a refused one fails with it."""
-        if key in self._refused:
-            self._failed += [(i, ClipError(path, self._refused[key])) for i, path in clips]
+        key, error, warnings = outcome
+        if error is not None or warnings:
+            self._notable[key] = outcome
+        if error is not None:
+            self._failed += [(i, ClipError(path, error)) for i, path in clips]
         else:
-            self._good.add(_short(key))
+            self._good.add(_half(key))
             self._report.duplicates += n_copies
-            warnings = self._warnings.get(key, ())
             self._odd += [(i, QualityWarning(path, warning)) for i, path in clips for warning in warnings]
             if self._keep_keys:
                 self._report.keys.update((path, key) for _, path in clips)
@@ -229,18 +223,19 @@ class _Job:
         if threading.get_ident() == self._thread:
             self._on_progress(self._done, len(self._clips))
 
-    def finish(self) -> Extraction:
+    def finish(self, seconds: float) -> Extraction:
         """List what went wrong in the order of the clips."""
-        report = self._report
         self._advance(0)
-        report.failed = [error for _, error in sorted(self._failed, key=itemgetter(0))]
-        report.quality_warnings = [warning for _, warning in sorted(self._odd, key=itemgetter(0))]
-        report.damaged = [name for store in self._stores.values() for name in store.damaged]
-        return report
+        return replace(
+            self._report,
+            failed=[error for _, error in sorted(self._failed, key=itemgetter(0))],
+            quality_warnings=[warning for _, warning in sorted(self._odd, key=itemgetter(0))],
+            damaged=[name for store in self._stores.values() for name in store.damaged],
+            seconds=seconds,
+        )
 
 
-def _short(key: str) -> bytes:
-    """Return half of a hash: 128 bits, which no two recordings share."""
+def _half(key: str) -> bytes:
     return bytes.fromhex(key[:32])
 
 

@@ -53,9 +53,8 @@ _MOST_DESCRIPTION_BYTES = 1000
 class StoredFeatures:
     """What the store keeps of one clip.
 
-    `values` [shape=(frames, dim)] are read-only where they come out of the store. `duration_s` is the
-    clip's before any trimming, `samples_sha256` the hash of its decoded samples, as `reader.Recording`
-    has it. `warnings` of the reader are lines of text, none of them empty.
+    `values` [shape=(frames, dim)] are read-only where they come out of the store; `samples_sha256` is as
+    `reader.Recording` has it; the reader's `warnings` are lines of text, none of them empty.
     """
 
     values: NDArray[np.float32]
@@ -166,11 +165,10 @@ def _require_hashes(hashes: NDArray[Any]) -> None:
 def open_shard(path: Path) -> Iterator[Shard]:
     """Open a shard; whatever is wrong with its content, also when it is read later, is a `DamagedError`.
 
-    What numpy and zipfile raise for cut, flipped, foreign and lying files has no common root: some
-    ten types from `BadZipFile` to `NotImplementedError` have been seen. No damage are an older format
-    (`OutdatedError`), a newer one (`StoreError`), a MemoryError (nothing larger than the file is asked
-    for), a FileNotFoundError (another process has merged the shard away) and any other OSError, which
-    becomes an `AccessError`.
+    What numpy and zipfile raise for cut, flipped, foreign and lying files has no common root: some ten
+    types from `BadZipFile` to `NotImplementedError` have been seen. No damage are an older format
+    (`OutdatedError`), a newer one (`StoreError`), a MemoryError, a FileNotFoundError (another process has
+    merged the shard away) and any other OSError, which becomes an `AccessError`.
     """
     try:
         with open_regular(path) as handle:
@@ -241,10 +239,9 @@ class Index:
 class FeatureStore:
     """The shards of one feature set under one config.
 
-    A shard is written whole under a temporary name and renamed, and never changed afterwards. Each
-    writer makes shards of its own, so any number of processes may read and write without a lock. A
-    shard whose content is damaged gets another name and is listed in `damaged`; its clips
-    count as missing. So do those of a shard of an older format, which is passed over.
+    A shard is written whole under a temporary name and renamed, and never changed afterwards. Each writer
+    makes shards of its own, so any number of processes may read and write without a lock. Clips of damaged
+    shards, which are renamed and listed in `damaged`, count as missing, and so do those of an older format.
     """
 
     folder: Path
@@ -259,8 +256,8 @@ class FeatureStore:
     def open(cls, feature_set: str, config: Config) -> FeatureStore:
         """Open (or begin) the part of `config.store` that holds a feature set under this config.
 
-        What killed writers left half written is removed, once it is an hour old. It raises an AccessError
-        where the folder cannot be read, and a StoreError where a newer version wrote a shard.
+        What killed writers left half written is removed, once it is an hour old. A folder that cannot be
+        read is an AccessError, a shard by a newer version a StoreError.
         """
         store = cls.for_writing(feature_set, config)
         remove_stale(store.folder)
@@ -306,10 +303,7 @@ class FeatureStore:
         return self._index.get(key)
 
     def read(self, keys: Iterable[str]) -> dict[str, StoredFeatures]:
-        """Read the entries of some clips, given the SHA-256 of their content.
-
-        A key that is missing, or whose shard turns out to be damaged, is left out.
-        """
+        """Read the entries of some clips; what is missing, or in a damaged shard, is left out."""
         entries: dict[str, StoredFeatures] = {}
         missing = set(keys)
         # Once more after a shard was lost: another one may hold the same clips.
@@ -343,9 +337,8 @@ class FeatureStore:
     def write(self, entries: Mapping[str, StoredFeatures], *, durable: bool = False) -> None:
         """Write entries, by the SHA-256 of the clips' content, as one shard of their own.
 
-        With `durable` it waits for the disk; a cache that is computed again if the power fails need
-        not. Where the folder cannot be written or the disk is full it raises an AccessError, and the
-        store is as it was.
+        With `durable` it waits for the disk; a cache that is computed again if the power fails need not.
+        An AccessError says that the folder cannot be written; the store is then as it was.
         """
         if not entries:
             return

@@ -76,14 +76,12 @@ def given() -> int:
 def run(chunks: Iterable[Any], compute: Callable[..., Any], n: int, *arguments: Any) -> Iterator[Any]:
     """Call `compute(chunk, *arguments)` for each chunk, on the workers of joblib's backend, in any order.
 
-    When a worker process dies (the system ran out of memory and chose it), what was under way is computed
-    again alone; a cluster does so by itself. A clip that kills its worker once more, with nothing else in
-    its hands, is given up.
+    Chunks are taken a few at a time, by other threads; `n` worker processes compute them, where no
+    `joblib.parallel_config` says otherwise. It yields each chunk and its result, and raises what a worker
+    raised, or an AccessError where none has finished anything for ten minutes.
 
-    `chunks` are taken a few at a time, by other threads; `n` worker processes compute them, where no
-    `joblib.parallel_config` says otherwise. What comes back is the chunk and its result, None for a chunk of
-    one clip that killed its worker. It raises what a worker raised, and an AccessError where no worker has
-    finished anything for ten minutes.
+    When a worker process dies (the system ran out of memory and chose it), what was under way is computed
+    again alone; a cluster does so by itself. A clip that kills its worker once more is given up: None.
     """
     from joblib import delayed
 
@@ -178,10 +176,7 @@ def _environment() -> Iterator[None]:
 
 
 def _begin(parent: int) -> None:
-    """Prepare a worker process: it ends when its parent does.
-
-    A worker whose parent was killed would wait for more, and keep the parent's pipes open.
-    """
+    # A worker whose parent was killed would wait for more, and keep the parent's pipes open.
     processes.end_with(parent)
     # What it wrote is closed: unloading its libraries at the end would only keep the parent waiting.
     atexit.register(os._exit, 0)
@@ -190,9 +185,8 @@ def _begin(parent: int) -> None:
 def compute_chunk(chunk: list[Task], config: Config, token: str) -> tuple[list[Outcome], Sets]:
     """Decode some clips, compute the sets they lack and write one shard a set. Runs on a worker.
 
-    Outcomes are in the order of the chunk. `token` is a file in the store: a worker that does not see it
-    shares no disk, and returns the features by set and key, still to be written. It is empty for the
-    processes of this machine.
+    `token`, where not empty, is a file in the store: a worker that does not see it shares no disk, and
+    returns the features by set and key, still to be written.
     """
     from threadpoolctl import threadpool_limits
 
@@ -223,7 +217,7 @@ def write(entries: Sets, config: Config) -> None:
 
 @lru_cache(maxsize=1)
 def _decoders(audio: AudioConfig) -> DecoderPool:
-    """Give the processes that decode for this one; they end when it does."""
+    """Return the processes that decode for this one, and end when it does."""
     return DecoderPool(audio)
 
 
