@@ -114,11 +114,7 @@ def each_crash(
 ) -> Iterator[tuple[Path, bool]]:
     """Do it in a process that ends at the first operation, at the second ... until one gets through.
 
-    Yields
-    ------
-    prepared : Path
-        What `prepare` gave, and `action` took.
-    got_through : bool
+    Yields what `prepare` gave and `action` took, and whether the process got through.
     """
     for at in itertools.count(1):
         prepared = prepare()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from speechemo_cli.features.store import (
     DamagedError,
@@ -75,19 +75,11 @@ def inspect(root: str, *, verify: bool = False) -> list[SetInfo]:
     return infos
 
 
-class Compacted(NamedTuple):
-    """How many shards there were and are, and which got another name because they are damaged."""
-
-    before: int
-    after: int
-    damaged: tuple[str, ...]
-
-
-def compact(root: str, *, shard_bytes: int = 64 * 2**20) -> Compacted:
+def compact(root: str, *, shard_bytes: int = 64 * 2**20) -> tuple[int, int, tuple[str, ...]]:
     """Merge small shards into larger ones; the old ones go only after the new ones are on the disk.
 
-    Every value is read for it; a damaged shard gets another name, as everywhere. Where the folder cannot
-    be read or written it raises an AccessError, and no entry is lost.
+    Returned are how many shards there were and are, and which are damaged and got another name. Where the
+    folder cannot be read or written it raises an AccessError, and no entry is lost.
     """
     before = after = 0
     damaged: list[str] = []
@@ -121,7 +113,7 @@ def compact(root: str, *, shard_bytes: int = 64 * 2**20) -> Compacted:
         _swap(store, pending, done)
         after += len(list_named(folder))
         damaged += store.damaged
-    return Compacted(before, after, tuple(damaged))
+    return before, after, tuple(damaged)
 
 
 def _swap(store: FeatureStore, entries: dict[str, StoredFeatures], old: list[Path]) -> None:
