@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     # A file; or a name, and what a file of that name would hold.
     ClipSource = str | tuple[str, bytes]
     Items = list["Answer | ClipError"]
+    # Features [shape=(1, dim)], and the answer without what the network says.
+    Prepared = tuple[NDArray[np.float32], "Answer"]
 
 # Clips that go through the network together. Also what is in memory at a time.
 BATCH = 64
@@ -90,17 +92,6 @@ class Answer(Result):
             "sha256": self.sha256,
             "key": style.key,
         }
-
-
-class _Prepared(NamedTuple):
-    """The features of a clip [shape=(1, dim)], and what else its answer needs."""
-
-    features: NDArray[np.float32]
-    path: str
-    duration_s: float
-    warnings: tuple[str, ...]
-    channel: str | None
-    sha256: str
 
 
 class Predictor:
@@ -340,7 +331,7 @@ class Predictor:
         # Where the network is sure that it is none of them, it says nothing of which.
         return chosen / total if total > 0 else np.full_like(chosen, 1 / len(chosen))
 
-    def _prepared(self, clip: ClipSource) -> Sequence[_Prepared | ClipError]:
+    def _prepared(self, clip: ClipSource) -> list[Prepared | ClipError]:
         path, content = (clip, None) if isinstance(clip, str) else clip
         try:
             with reader.clip_errors():
@@ -352,37 +343,39 @@ class Predictor:
         except AudioError as error:
             return [ClipError(path, str(error))]
 
-    def _with_features(self, path: str, recording: reader.Recording) -> _Prepared | ClipError:
+    def _with_features(self, path: str, recording: reader.Recording) -> Prepared | ClipError:
         clip = reader.prepare(path, recording, self.config.audio, self.sr)
         if isinstance(clip, ClipError):
             return clip
         longest_s = self.metadata.data.get("longest_s")
         long = quality.long(clip.duration_s, longest_s) if longest_s else None
         warnings = (*clip.warnings, long) if long else clip.warnings
-        return _Prepared(self._compute(clip.y), path, clip.duration_s, warnings, clip.channel, clip.sha256)
+        # Not answered yet: the network runs once for all clips of a batch.
+        answer = Answer(path, "", 0.0, {}, clip.duration_s, warnings, clip.channel, clip.sha256)
+        return self._compute(clip.y), answer
 
     def _compute(self, y: NDArray[np.float32]) -> NDArray[np.float32]:
         """Features of a waveform [shape=(1, dim)], as in training."""
         return self._features.compute(y, self.config, "")
 
-    def _answers(self, groups: Sequence[Sequence[_Prepared | ClipError]]) -> list[Items]:
-        usable = [one.features for group in groups for one in group if isinstance(one, _Prepared)]
+    def _answers(self, groups: Sequence[list[Prepared | ClipError]]) -> list[Items]:
+        usable = [one[0] for group in groups for one in group if not isinstance(one, ClipError)]
         rows = iter(zip(*self._runtime.answer(np.concatenate(usable)), strict=True) if usable else ())
         return [
-            [self._answer(one, *next(rows)) if isinstance(one, _Prepared) else one for one in group]
+            [one if isinstance(one, ClipError) else self._answer(one[1], *next(rows)) for one in group]
             for group in groups
         ]
 
-    def _answer(self, clip: _Prepared, row: NDArray[np.float32], distance: float) -> Answer:
+    def _answer(self, answer: Answer, row: NDArray[np.float32], distance: float) -> Answer:
         label, confidence, probabilities = self.choose(self._chosen(row))
-        warnings, limit = clip.warnings, self.metadata.unlike
+        warnings, limit = answer.warnings, self.metadata.unlike
         if limit is not None and float(distance) > limit:
             warnings += (
                 f"unlike the training: its features are {distance:.1f} from those of the training,"
                 f" whose own speakers stay below {limit:.1f}",
             )
-        return Answer(
-            clip.path, label, confidence, probabilities, clip.duration_s, warnings, clip.channel, clip.sha256
+        return replace(
+            answer, label=label, confidence=confidence, probabilities=probabilities, warnings=warnings
         )
 
 

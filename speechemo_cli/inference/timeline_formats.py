@@ -42,14 +42,11 @@ def to_rttm(timeline: Timeline) -> str:
     """
     name = _one_word(display_name(PurePath(timeline.path).stem))
     channel = _CHANNELS.get(timeline.channel) or timeline.channel
-    lines = []
-    for one in timeline.segments:
-        start, end = _milliseconds(one.start_s), _milliseconds(one.end_s)
-        lines.append(
-            f"SPEAKER {name} {channel} {start / 1000:.3f} {(end - start) / 1000:.3f} <NA> <NA> "
-            f"{_one_word(one.label)} {one.confidence:.3f} <NA>\n"
-        )
-    return "".join(lines)
+    return "".join(
+        f"SPEAKER {name} {channel} {_exact(one.start_s):.3f} {_exact(one.end_s) - _exact(one.start_s):.3f} "
+        f"<NA> <NA> {_one_word(one.label)} {one.confidence:.3f} <NA>\n"
+        for one in timeline.segments
+    )
 
 
 def columns(timeline: Timeline) -> list[str]:
@@ -75,18 +72,14 @@ def rows(timeline: Timeline) -> list[list[str | float]]:
     ]
 
 
-def _milliseconds(seconds: float) -> int:
-    return round(seconds * 1000)
-
-
 def _exact(seconds: float) -> float:
     # By way of whole milliseconds, so that all formats round a time to the same side.
-    return _milliseconds(seconds) / 1000
+    return round(seconds * 1000) / 1000
 
 
 def _clock(seconds: float) -> str:
     """Hours, minutes, seconds and milliseconds, as SubRip has them."""
-    rest, ms = divmod(_milliseconds(seconds), 1000)
+    rest, ms = divmod(round(seconds * 1000), 1000)
     minutes, s = divmod(rest, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:02d}:{minutes:02d}:{s:02d},{ms:03d}"

@@ -83,7 +83,7 @@ def create_app(
         ],
         exception_handlers={HTTPException: _refuse, ClientDisconnect: gone, Exception: broken},
     )
-    return _Guard(app, host, _policy(page))
+    return _guarded(app, host, _policy(page))
 
 
 class _Asked:
@@ -180,41 +180,40 @@ def _policy(page: str) -> str:
     )
 
 
-class _Guard:
-    """Lets in who means this server, and puts the headers on that keep its page to itself.
+def _guarded(app: ASGIApp, host: str, policy: str) -> ASGIApp:
+    """Let in who means this server, and put the headers on that keep its page to itself.
 
     A page of somebody else can point its own name at this address; the browser then takes us for it, but
     sends that name as Host. What another page sends here has that page's Origin.
     """
+    names, own_headers = {"localhost", host.lower()}, {**_HEADERS, "Content-Security-Policy": policy}
 
-    def __init__(self, app: ASGIApp, host: str, policy: str) -> None:
-        self._app = app
-        self._names = {"localhost", host.lower()}
-        self._headers = {**_HEADERS, "Content-Security-Policy": policy}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope)
-        host, origin = headers.get("host", ""), headers.get("origin")
-
-        async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(self._headers)
-            await send(message)
-
-        app: ASGIApp = self._app
-        if not self._is_ours(host):
-            app = _error(421, f"the host is {host[:100]!r}, expected the address that speechemo serve names")
-        elif origin is not None and urlsplit(origin).netloc != host:
-            app = _error(403, f"a page of {origin[:100]!r} asked, expected this server's own")
-        await app(scope, receive, send_guarded)
-
-    def _is_ours(self, host: str) -> bool:
+    def is_ours(host: str) -> bool:
         """Whether a Host is a name of ours or an address, which no other page can claim."""
         try:
             name = urlsplit(f"//{host}").hostname or ""
-            return name in self._names or bool(ipaddress.ip_address(name))
+            return name in names or bool(ipaddress.ip_address(name))
         except ValueError:
             return False
+
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(own_headers)
+            await send(message)
+
+        headers = Headers(scope=scope)
+        host, origin = headers.get("host", ""), headers.get("origin")
+        chosen: ASGIApp = app
+        if not is_ours(host):
+            chosen = _error(
+                421, f"the host is {host[:100]!r}, expected the address that speechemo serve names"
+            )
+        elif origin is not None and urlsplit(origin).netloc != host:
+            chosen = _error(403, f"a page of {origin[:100]!r} asked, expected this server's own")
+        await chosen(scope, receive, send_with_headers)
+
+    return guarded
 
 
 class _Server(uvicorn.Server):
