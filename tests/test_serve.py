@@ -53,12 +53,12 @@ class Echo:
         self.may.set()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def pool() -> Echo:
     return Echo()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def port(pool: Echo) -> Iterator[int]:
     """Serve in a thread."""
     listening, stopped = socket.create_server(("127.0.0.1", 0)), threading.Event()
@@ -131,6 +131,7 @@ def test_server_refuses_with_a_status_and_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(app, "LARGEST_BYTES", 1000)
+    pool.errors.clear()
 
     received, _, answer = ask(port, method, path, iter(body) if isinstance(body, list) else body, **headers)
 
@@ -151,9 +152,11 @@ def test_server_answers_its_own_page_by_name_and_by_address(host: str, port: int
     assert (status, answer["bytes"]) == (200, 1)
 
 
-def test_page_comes_with_a_policy_that_lets_nothing_else_in(port: int) -> None:
+def test_page_comes_with_a_policy_that_lets_nothing_else_in_and_health_tells_the_model(port: int) -> None:
     status, headers, page = ask(port, "GET", "/")
+    _, _, health = ask(port, "GET", "/health")
 
+    assert health == {"schema": 1, "status": "ok", "model": "m", "largest_bytes": app.LARGEST_BYTES}
     policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
     assert status == 200
     assert policy["default-src"] == policy["frame-ancestors"] == policy["form-action"] == "'none'"
@@ -161,12 +164,6 @@ def test_page_comes_with_a_policy_that_lets_nothing_else_in(port: int) -> None:
     assert headers["cache-control"] == "no-store"
     assert b"http:" not in page
     assert b"https:" not in page
-
-
-def test_health_tells_the_model(port: int) -> None:
-    _, _, answer = ask(port, "GET", "/health")
-
-    assert answer == {"schema": 1, "status": "ok", "model": "m", "largest_bytes": app.LARGEST_BYTES}
 
 
 def test_fifty_requests_at_once_are_answered_or_told_when_to_come_again(port: int, pool: Echo) -> None:
@@ -189,9 +186,15 @@ def test_fifty_requests_at_once_are_answered_or_told_when_to_come_again(port: in
     assert kept() == []
 
 
-def test_server_forgets_a_body_that_ends_early(port: int, pool: Echo) -> None:
+def test_server_forgets_a_body_that_ends_early_or_takes_too_long(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(HALF)
+    monkeypatch.setattr(app, "_ARRIVAL_S", 0.1)
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(HALF)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 408 ")
 
     assert ask(port, "POST", "/predict", b"x")[0] == 200
     until = time.monotonic() + 5

@@ -123,6 +123,7 @@ def test_page_shows_the_timeline_of_a_longer_recording(
     assert page.evaluate(painted) > 2
 
 
+@pytest.mark.slow
 def test_page_answers_for_what_the_microphone_plays_sample_by_sample(
     page: Page, voice: Path, tmp_path: Path
 ) -> None:
