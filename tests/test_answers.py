@@ -93,24 +93,6 @@ def test_table_has_numbers_for_bars_on_an_ascii_terminal(monkeypatch: pytest.Mon
     assert text.replace("é", "").isascii()
 
 
-@pytest.mark.parametrize("variant", ["predict", "predict.top"])
-def test_csv_holds_what_json_does(variant: str) -> None:
-    style, _ = VARIANTS[variant]
-    records = json.loads(written("json", variant))["clips"]
-
-    rows = list(csv.DictReader(io.StringIO(written("csv", variant), newline=""), strict=True))
-
-    assert len(rows) == len(records)
-    for row, record in zip(rows, records, strict=True):
-        for name in ("path", "status", "label", "error", "channel", "sha256", "key"):
-            assert row[name] == record.get(name, "")
-        assert row["warnings"] == "; ".join(record.get("warnings", []))
-        numbers = {label: row[label] for label in style.labels if row[label]}
-        assert {label: float(number) for label, number in numbers.items()} == record.get("probabilities", {})
-        for name in ("confidence", "duration_s"):
-            assert (float(row[name]) if row[name] else None) == record.get(name)
-
-
 def test_json_is_whole_wherever_the_clips_end() -> None:
     for n in range(len(ITEMS) + 1):
         document = json.loads("".join(pieces("json", STYLE, ITEMS[:n])))

@@ -123,19 +123,6 @@ def test_file_has_its_name_only_when_it_is_whole() -> None:
 
 
 @resumable
-def test_resume_keeps_no_answer_of_another_content_model_or_option(name: str) -> None:
-    for style, item in ((OTHER, A), (STYLE, B)):
-        sink = to_file(name, style)
-        put(sink, item)
-        sink.close()
-
-    assert known(to_file(name, OTHER, resume=True), A, B) == []
-    again = to_file(name, resume=True)
-    assert known(again, A, B) == [B]
-    assert again.reserve(clip(B)).get("4" * 64) is None
-
-
-@resumable
 def test_resume_loses_nothing_of_runs_that_were_broken_off(name: str) -> None:
     clips = [answer(f"{i}.wav", f"{i:064}") for i in range(6)]
     put(to_file(name), *clips[:3])  # and killed
@@ -524,18 +511,6 @@ def test_resume_keeps_nothing_that_cannot_be_an_answer(wrong: dict[str, object])
     Path("out.jsonl").write_text("\n".join(lines) + "\n")
 
     assert known(to_file(resume=True), A, B) == [B]
-
-
-@pytest.mark.parametrize(
-    ("value", "wrong"),
-    [("0.5", "nan"), ("0.25", "-1"), ("1.5", "1e999"), ("happy", "\x1b[31m"), ("1" * 64, "x")],
-)
-def test_resume_keeps_nothing_in_csv_that_cannot_be_an_answer(value: str, wrong: str) -> None:
-    header, a, b = written("csv", [A, B]).splitlines()
-    assert f",{value}," in a
-    Path("out.csv").write_text("\n".join([header, a.replace(f",{value},", f",{wrong},"), b, ""]))
-
-    assert known(to_file("out.csv", resume=True), A, B) == [B]
 
 
 def test_file_that_gets_too_large_is_said_and_the_old_one_stays() -> None:

@@ -386,16 +386,6 @@ def test_predict_answers_for_one_channel_where_the_other_is_refused(
 # --- what is answered ----------------------------------------------------------------------------------
 
 
-def test_predict_writes_the_most_probable_labels_in_falling_order(clips: list[str], run: Run) -> None:
-    _, out, _ = run(clips[0])
-    probabilities = records(out)[0]["probabilities"]
-    best = sorted(probabilities, key=probabilities.get, reverse=True)[:3]
-
-    _, out, _ = run(clips[0], "--top", "3")
-
-    assert list(records(out)[0]["probabilities"].items()) == [(label, probabilities[label]) for label in best]
-
-
 def test_predict_answers_with_the_labels_that_are_asked_for(clips: list[str], run: Run) -> None:
     _, out, _ = run(clips[0])
     probabilities = records(out)[0]["probabilities"]
