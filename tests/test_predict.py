@@ -117,6 +117,7 @@ def test_predict_writes_a_file_a_clip_in_the_tree_of_the_inputs(clips: list[str]
     ("arguments", "message"),
     [
         (["-o", "out.txt"], "--output is out.txt, expected a name that ends in "),
+        (["-o", ""], "--output is empty, expected a file or a folder. Leave it out for stdout"),
         (["-o", "a.rttm"], "--output is a.rttm, expected a name that ends in .json, .jsonl, .csv, or"),
         (["--format", "srt"], "Invalid value for '--format'"),
         (["--resume"], "--resume needs answers it can read again. Give --output and --format jsonl or csv"),

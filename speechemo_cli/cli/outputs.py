@@ -153,7 +153,7 @@ class ToFile(Sink):
             while True:
                 descriptor = files.open_locked(self._partial)
                 file = os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="")
-                if identities([self._partial]).keys() == {_identity(os.fstat(descriptor))}:
+                if _identities([self._partial]).keys() == {_identity(os.fstat(descriptor))}:
                     return file
                 file.close()  # its writer has just given it its name
         except BlockingIOError:
@@ -188,14 +188,14 @@ class ToFolder(Sink):
 
     def _begin(self, root: Path, protect: Iterable[Name | None]) -> None:
         files.require_writable(root)
-        self._root, self._protected = root, identities(protect)
+        self._root, self._protected = root, _identities(protect)
         self._taken: dict[Path, str] = {}
 
     def reserve(self, clip: Input) -> Mapping[str, ByChannel]:
         """Decide where the answers of a clip go; ConfigError where that is taken."""
         target = self._file(clip)
-        for read in (self._protected, identities([clip.path])):
-            _refuse("--output", identities([target]), read)
+        for read in (self._protected, _identities([clip.path])):
+            _refuse("--output", _identities([target]), read)
         before = self._taken.setdefault(target, clip.path)
         if before != clip.path:
             raise ConfigError(
@@ -288,14 +288,14 @@ def protect(outputs: Mapping[str, Iterable[Path | None]], read: Iterable[Name | 
             before = taken.setdefault(os.path.realpath(path), option)
             if before != option:
                 raise ConfigError(f"{before} and {option} would write over each other: {display_name(path)}")
-    there = {option: identities(paths) for option, paths in outputs.items()}
+    there = {option: _identities(paths) for option, paths in outputs.items()}
     if any(there.values()):
-        known = identities([*_CONFIG, os.environ.get("SPEECHEMO_CONFIG"), *read])
+        known = _identities([*_CONFIG, os.environ.get("SPEECHEMO_CONFIG"), *read])
         for option, existing in there.items():
             _refuse(option, existing, known)
 
 
-def identities(paths: Iterable[Name | None]) -> Identities:
+def _identities(paths: Iterable[Name | None]) -> Identities:
     """Look up files by what they are, whatever they are called; folders and what is missing are left out."""
     found = {}
     for path in (one for one in paths if one):
