@@ -37,10 +37,11 @@ def measured() -> dict[str, Any]:
     return protocol_result(LABELS).to_dict()
 
 
-def metadata(ravdess: bool = True, labels: tuple[str, ...] = LABELS, **changes: Any) -> ModelMetadata:
+def metadata(data: dict[str, Any] | None = None, **changes: Any) -> ModelMetadata:
+    """What a model file tells; `data` lies over what it was trained on."""
     values = {
         "version": "v1",
-        "labels": labels,
+        "labels": LABELS,
         "feature_set": "mfcc",
         "feature_version": 1,
         "config": Config(mfcc=MfccConfig(hop_length=256)).to_dict(),
@@ -50,8 +51,9 @@ def metadata(ravdess: bool = True, labels: tuple[str, ...] = LABELS, **changes: 
         "data": {
             **KEYS,
             "speakers": ["01", "02"],
-            "clips": {label: {"spoken": 7, "sung": 2} for label in labels},
-            "ravdess": ravdess,
+            "clips": {label: {"spoken": 7, "sung": 2} for label in LABELS},
+            "ravdess": False,
+            **(data or {}),
         },
         "results": {"test": {"seen_speakers": None, "new_speakers": None}, "cross_validated": None},
         "temperature": 1.625,
@@ -63,6 +65,12 @@ def metadata(ravdess: bool = True, labels: tuple[str, ...] = LABELS, **changes: 
 def saved(network: Any, made: ModelMetadata, path: str = "m.keras") -> Path:
     model_file.save(network, made, Path(path))
     return Path(path)
+
+
+@pytest.fixture
+def card(network: Any) -> Callable[..., str]:
+    """The card of a model file that differs in this from `metadata()`."""
+    return lambda **changes: model_card.markdown(saved(network, metadata(**changes)))
 
 
 def tables(text: str) -> list[list[list[str]]]:
@@ -96,6 +104,13 @@ def test_describe_tells_what_a_file_holds_with_hashes_of_its_clips(network) -> N
     assert facts["data"]["speakers"] == ["01", "02"]
 
 
+def test_markdown_of_the_same_file_is_the_same_wherever_it_lies(network, measured: dict[str, Any]) -> None:
+    path = saved(network, metadata(results={"test": {}, "cross_validated": measured}))
+    Path("elsewhere").mkdir()
+    copy = Path(shutil.copy(path, "elsewhere"))
+    assert model_card.markdown(path) == model_card.markdown(copy)
+
+
 def test_markdown_imports_no_keras(network) -> None:
     saved(network, metadata())
     code = (
@@ -108,41 +123,35 @@ def test_markdown_imports_no_keras(network) -> None:
     assert done.stdout == "True []\n"
 
 
-def test_markdown_cites_ravdess_and_its_licence_where_clips_are_named_so(network) -> None:
-    own = model_card.markdown(saved(network, metadata(ravdess=False)))
-    of_ravdess = model_card.markdown(saved(network, metadata(ravdess=True)))
+def test_markdown_tells_corpora_licences_and_citations(card: Callable[..., str]) -> None:
+    counts = {"ravdess": 5, "nemo": 4, "aesdd": 3, "my|own": 2}
+    corpora = {name: {"clips": n, "of_unknown_speakers": 0} for name, n in counts.items()}
+
+    own, of_ravdess, mixed = card(), card(data={"ravdess": True}), card(data={"corpora": corpora})
 
     for words in ("Livingstone", "10.1371/journal.pone.0196391", "CC BY-NC-SA 4.0", "North American English"):
         assert words in of_ravdess
         assert words not in own
     assert "What holds for the recordings it was trained on holds for the model." in own
-
-
-def test_markdown_tells_the_corpora_of_the_training_and_their_licences(network) -> None:
-    counts = {"ravdess": 5, "nemo": 4, "aesdd": 3, "my|own": 2}
-    corpora = {name: {"clips": n, "of_unknown_speakers": 0} for name, n in counts.items()}
-    made = metadata(ravdess=False)
-    text = model_card.markdown(saved(network, replace(made, data={**made.data, "corpora": corpora})))
-
-    assert tables(text)[1][2:] == [
+    assert "Livingstone" in mixed
+    assert tables(mixed)[1][2:] == [
         ["ravdess", "5", "CC BY-NC-SA 4.0"],
         ["nemo", "4", "CC BY-NC-SA 4.0"],
         ["aesdd", "3", "CC BY 4.0"],
         ["my\\|own", "2", "see its authors"],
     ]
-    licence = text.partition("## Licence")[2]
+    licence = mixed.partition("## Licence")[2]
     assert "aesdd: CC BY 4.0; my\\|own: see its authors." in licence
-    assert "Livingstone" in text
 
 
-def test_markdown_tells_what_it_is_worth_on_corpora_left_out_and_what_is_unlike_the_training(network) -> None:
+def test_markdown_tells_scores_on_corpora_left_out_and_what_is_unlike_the_training(card) -> None:
     results = {
         "other_corpora": {
             "nemo": {"n": 40, "accuracy": 0.5, "uar": 0.375, "labels": ["happy", "angry"], "unlike": 0.25},
             "aesdd": {"n": 8, "accuracy": 1.0, "uar": 1.0, "labels": ["happy"], "unlike": None},
         }
     }
-    text = model_card.markdown(saved(network, metadata(results=results, unlike=41.26)))
+    text = card(results=results, unlike=41.26)
 
     assert tables(text)[-1][2:] == [
         ["nemo", "40", "50.0 %", "37.5 %", "2", "25.0 %"],
@@ -165,10 +174,10 @@ def test_markdown_and_describe_know_every_version(
     assert f"mono sound at {sr} Hz" in model_card.markdown(path)
 
 
-def test_markdown_has_the_numbers_of_the_results(network, measured: dict[str, Any]) -> None:
+def test_markdown_has_the_numbers_of_the_results(card, measured: dict[str, Any]) -> None:
     results = {"test": {}, "cross_validated": measured}
     measured["per_class"]["neutral"]["precision"] = None  # it was never answered
-    text = model_card.markdown(saved(network, metadata(results=results)))
+    text = card(results=results)
 
     metrics, labels, parts, bins = tables(text)[-4:]
     for (_, value, interval), metric in zip(metrics[2:], METRICS, strict=True):
@@ -191,11 +200,11 @@ def test_markdown_has_the_numbers_of_the_results(network, measured: dict[str, An
     assert "it is not known how good it is" not in text
 
 
-def test_markdown_tells_scores_on_held_out_clips_or_that_nothing_was_measured(network) -> None:
+def test_markdown_tells_scores_on_held_out_clips_or_that_nothing_was_measured(card) -> None:
     scores = {"n": 60, "accuracy": 0.625, "uar": 0.5}
     test = {"seen_speakers": scores, "new_speakers": {**scores, "speakers": ["07", "08"]}}
-    text = model_card.markdown(saved(network, metadata(results={"test": test})))
-    unmeasured = model_card.markdown(saved(network, metadata(temperature=None)))
+    text = card(results={"test": test})
+    unmeasured = card(temperature=None)
 
     assert "60 recordings of speakers who were held out (07 08): accuracy 62.5 %, UAR 50.0 %" in text
     assert "60 held-out recordings of speakers it was trained on: accuracy 62.5 %" in text
@@ -205,14 +214,17 @@ def test_markdown_tells_scores_on_held_out_clips_or_that_nothing_was_measured(ne
     assert "unlike" not in unmeasured
 
 
-def test_markdown_shows_hostile_labels_and_speakers_as_text_only(network, measured: dict[str, Any]) -> None:
+def test_markdown_shows_hostile_labels_and_speakers_as_text_only(card, measured: dict[str, Any]) -> None:
     labels = ("a|b", "<script>alert(1)</script>", "new line `c`")
     measured["per_class"] = dict(zip(labels, measured["per_class"].values(), strict=True))
     measured["slices"]["speaker"]["<img src=x>|new\nline"] = measured["slices"]["speaker"]["ravdess/01"]
-    made = metadata(labels=labels, results={"test": {}, "cross_validated": measured})
-    made = replace(made, data={**made.data, "speakers": ["<b>", "c|d"]})
+    clips = {label: {"spoken": 7, "sung": 2} for label in labels}
 
-    text = model_card.markdown(saved(network, made))
+    text = card(
+        labels=labels,
+        results={"test": {}, "cross_validated": measured},
+        data={"speakers": ["<b>", "c|d"], "clips": clips},
+    )
 
     for markup in ("<script", "<img", "<b>"):
         assert markup not in text
@@ -227,16 +239,10 @@ def test_markdown_shows_hostile_labels_and_speakers_as_text_only(network, measur
     ]
 
 
-def test_markdown_of_the_same_file_is_the_same_wherever_it_lies(network, measured: dict[str, Any]) -> None:
-    path = saved(network, metadata(results={"test": {}, "cross_validated": measured}))
-    Path("elsewhere").mkdir()
-    copy = Path(shutil.copy(path, "elsewhere/m.keras"))
-
-    assert model_card.markdown(path) == model_card.markdown(path) == model_card.markdown(copy)
-
-
 def test_markdown_of_an_older_file_tells_what_it_knows(network) -> None:
-    old = metadata(data={**KEYS, "speakers": ["01"]}, results={"test": {}}, temperature=None, parameters=0)
+    old = replace(
+        metadata(temperature=None, parameters=0), data={**KEYS, "speakers": ["01"]}, results={"test": {}}
+    )
 
     text = model_card.markdown(saved(network, old))
 
