@@ -103,6 +103,8 @@ def _sndfile_errors() -> Iterator[None]:
 
 
 class _LibsndfileDecoder(Decoder):
+    _dtype = "float32"
+
     def _open(self, file: Part, *raw: Any) -> None:
         import soundfile
 
@@ -113,7 +115,10 @@ class _LibsndfileDecoder(Decoder):
     def _read(self, n: int) -> NDArray[np.float32]:
         n = n if self.frames is None else min(n, self.frames - self.held)
         with _sndfile_errors():
-            y: NDArray[np.float32] = self._file.read(n, "float32", always_2d=True)
+            y: NDArray[np.float32] = self._file.read(n, self._dtype, always_2d=True)
+        if self._dtype == "int16":  # the same numbers in half the time
+            y = y.astype(np.float32)
+            y *= np.float32(2.0**-15)
         return y
 
 
@@ -127,6 +132,7 @@ class PcmDecoder(_LibsndfileDecoder):
         self.check_supported()
         self.frames = file.size // pcm.frame_bytes
         self._promised = self.frames if promised is None else promised // pcm.frame_bytes
+        self._dtype = "int16" if pcm.subtype == "PCM_16" else "float32"
         self._open(file, pcm.sr, pcm.channels, pcm.subtype, pcm.endian, "RAW")
 
     def _warnings(self, held_s: float) -> tuple[str, ...]:

@@ -328,13 +328,9 @@ class Blocks:
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         """Yield mono samples [shape=(n,), dtype=float32] that follow one another without a joint.
 
-        One after the other they are what `read` and `resample` make of the whole file.
-
-        Raises
-        ------
-        AudioError
-            No samples, too short, not finite or absurdly large, or no such channel. After the last block,
-            if the channels leave nothing of each other, or if there is a warning and `config.strict`.
+        One after the other they are what `read` and `resample` make of the whole file. AudioError is raised
+        for samples that are too few, not finite or absurdly large, or if there is no such channel; and after
+        the last block if the channels leave nothing of each other, or for a warning with `config.strict`.
         """
         import soxr
 
