@@ -19,7 +19,7 @@ from speechemo_cli.evaluation import protocols
 from speechemo_cli.evaluation.metrics import apply_temperature, fit_temperature
 from speechemo_cli.evaluation.results import ProtocolResult
 from speechemo_cli.features.dataset import Dataset
-from speechemo_cli.models import training, v1, v2
+from speechemo_cli.models import training, v1
 from speechemo_cli.models.training import Checkpoint
 
 
@@ -323,11 +323,11 @@ def test_training_path_differs_by_augmented_copies_where_they_are_trained_on(
     assert kept_as(data, version="v3", config=more) != kept_as(data, version="v3")
 
 
-def test_training_path_differs_by_the_source_of_the_network_and_its_parts(
+def test_training_path_differs_by_the_source_of_the_network_and_of_trainings(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    part = SimpleNamespace(__file__="part.py")
-    network = SimpleNamespace(__file__="network.py", PARTS=(part,), PRESET=v1.PRESET)
+    network = SimpleNamespace(__file__="network.py", PRESET=v1.PRESET)
+    monkeypatch.setattr(training, "__file__", "part.py")
     monkeypatch.setattr(protocols, "version_module", lambda _: network)
     data = told(rng, speakers=3, clips=3)
     paths = set()
@@ -337,11 +337,3 @@ def test_training_path_differs_by_the_source_of_the_network_and_its_parts(
         paths.add(kept_as(data))
 
     assert len(paths) == 3
-
-
-def test_networks_name_the_modules_they_share() -> None:
-    # v1 and v2 take how they are trained from one module, whose change changes both.
-    for network in (v1, v2):
-        shared = (network.batches, network.compile_model, network.training_model)
-        origins = {function.__module__ for function in shared}
-        assert origins <= {network.__name__, *(part.__name__ for part in network.PARTS)}

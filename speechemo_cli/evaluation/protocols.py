@@ -229,7 +229,7 @@ def training_path(version: str, data: Dataset, train: Positions, seed: int, conf
     its calibration, are done once.
     """
     network, preset = version_module(version), preset_of(version, config)
-    sources = [Path(module.__file__) for module in (network, *network.PARTS)]
+    sources = [Path(str(module.__file__)) for module in (network, training)]
     settings = asdict(preset)
     del settings["calibrate"]  # decides what is made of the answers, not the answers
     examples = [data.examples[i] for i in train]

@@ -44,9 +44,8 @@ def version_module(version: str) -> Any:
 
     It has `PRESET`, `build(input_shape, n_classes, preset)`, whose (batch, dim) -> (batch, n_classes)
     probabilities have a layer `normalise` that is not adapted yet, `training_model(model)` for what of it is
-    trained, `compile_model(training_model, preset, steps)` and
-    `batches(rows, n_classes, preset, seed, epochs_done)`, which gives the arguments of
-    `keras.Model.fit`. Modules that decide its answers besides itself stand in `PARTS`.
+    trained, `compile_model(training_model, preset, steps)` and `batches(rows, n_classes, preset, seed,
+    epochs_done)`, which gives the arguments of `keras.Model.fit`.
     """
     if version not in VERSIONS:
         raise ConfigError(f"version is {version!r}, expected one of {', '.join(VERSIONS)}")

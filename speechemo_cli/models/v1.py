@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from speechemo_cli.models import Preset, training
+from speechemo_cli.models import Preset
 from speechemo_cli.models.keras_backend import load_keras
 from speechemo_cli.models.training import batches, compile_model, training_model
 
-__all__ = ["PARTS", "PRESET", "batches", "build", "compile_model", "training_model"]
+__all__ = ["PRESET", "batches", "build", "compile_model", "training_model"]
 
-PARTS = (training,)
 PRESET = Preset(feature_set="mfcc", epochs=50, batch_size=32, learning_rate=1e-3, dropout=0.1)
 
 

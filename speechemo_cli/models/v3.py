@@ -12,7 +12,6 @@ from speechemo_cli.models.keras_backend import load_keras
 if TYPE_CHECKING:
     from speechemo_cli.models.training import Rows
 
-PARTS = (training,)
 PRESET = Preset(
     feature_set="whisper",
     epochs=30,
