@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -257,14 +257,9 @@ class Predictor:
         Instead of a file, a clip may be a name and what a file of that name would hold.
         """
         clips = iter(clips)
-        batch = list(islice(clips, BATCH))
-        with ExitStack() as stack:
-            if self._pool:
-                stack.enter_context(closing(self._pool))
-            run = stack.enter_context(_mapping(min(self.config.workers, len(batch))))
-            while batch:
-                yield from self._answers(list(run(self._prepared, batch)))
-                batch = list(islice(clips, BATCH))
+        with closing(self._pool) if self._pool else nullcontext():
+            while batch := list(islice(clips, BATCH)):
+                yield from self._answers(self._in_threads(self._prepared, batch))
 
     def predict_batch(self, clips: Sequence[ClipSource]) -> list[Items]:
         """Answer as `predict_groups` does, in this thread, and keep the processes that decode."""
@@ -312,10 +307,18 @@ class Predictor:
         The parts, at least one, are waveforms [shape=(n,)] at `sr` Hz and are not checked. Columns are in the
         order of `labels`; rows sum to 1.
         """
-        with _mapping(min(self.config.workers, len(windows))) as run:
-            features = np.concatenate(list(run(self._compute, windows)))
-        rows, _ = self._runtime.answer(features)
+        rows, _ = self._runtime.answer(np.concatenate(self._in_threads(self._compute, windows)))
         return np.stack([self._chosen(row) for row in rows]).astype(np.float32)
+
+    def _in_threads(self, compute: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+        """Compute side by side: decoding, resampling and the network leave the interpreter lock alone."""
+        workers = min(self.config.workers, len(items))
+        if workers < 2:
+            return [compute(item) for item in items]
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(compute, items))
 
     def choose(self, probabilities: NDArray[np.float64]) -> tuple[str, float, dict[str, float]]:
         """Return the label of a row of probabilities, its confidence, and the row by label."""
@@ -377,18 +380,6 @@ class Predictor:
         return replace(
             answer, label=label, confidence=confidence, probabilities=probabilities, warnings=warnings
         )
-
-
-@contextmanager
-def _mapping(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """Give a `map` that works in threads: decoding, resampling and the network leave the interpreter lock."""
-    if workers < 2:
-        yield map
-        return
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(workers) as pool:
-        yield pool.map
 
 
 def _full_scale_at_1(y: NDArray[Any]) -> NDArray[np.float32]:

@@ -216,25 +216,19 @@ def _guarded(app: ASGIApp, host: str, policy: str) -> ASGIApp:
     return guarded
 
 
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, stopped: Callable[[], bool]) -> None:
-        super().__init__(config)
-        self._stopped = stopped
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals to the command."""
-        yield
-
-    async def on_tick(self, counter: int) -> bool:
-        """Ask ten times a second whether to stop."""
-        return await super().on_tick(counter) or self._stopped()
-
-
 async def serve(
     app: ASGIApp, pool: WorkerPool, listening: socket.socket, stopped: Callable[[], bool]
 ) -> None:
     """Answer until `stopped()`; requests that run then have a second to end. Closes the pool."""
+
+    class Server(uvicorn.Server):
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield  # they are left to the command
+
+        async def on_tick(self, counter: int) -> bool:  # ten times a second
+            return await super().on_tick(counter) or stopped()
+
     config = uvicorn.Config(
         app,
         http="h11",
@@ -249,6 +243,6 @@ async def serve(
         timeout_graceful_shutdown=1,
     )
     try:
-        await _Server(config, stopped).serve(sockets=[listening])
+        await Server(config).serve(sockets=[listening])
     finally:
         pool.close()
