@@ -123,15 +123,21 @@ class Shard:
         flat = np.frombuffer(content, dtype, offset=stream.tell())
         return flat.reshape(shape, order="F" if fortran_order else "C")
 
+    def _hashes(self, name: str) -> list[str]:
+        hashes = self._array(name)
+        if hashes.tobytes().translate(None, _HEX_DIGITS):
+            raise DamagedError(f"{name} are no SHA-256")
+        texts: list[str] = hashes.astype("U64").tolist()
+        return texts
+
     def index(self) -> dict[str, tuple[float, tuple[str, ...]]]:
         """Read durations and warnings by key, without the values."""
-        keys, durations, warnings = (self._array(name) for name in ("keys", "durations", "warnings"))
-        _require_hashes(keys)
+        keys, durations, warnings = self._hashes("keys"), self._array("durations"), self._array("warnings")
         if not (np.isfinite(durations) & (durations >= 0)).all():
             raise DamagedError("durations below zero, or none")
         index = {
-            key.decode("ascii"): (duration, tuple(lines.split("\n")) if lines else ())
-            for key, duration, lines in zip(keys.tolist(), durations.tolist(), warnings.tolist(), strict=True)
+            key: (duration, tuple(lines.split("\n")) if lines else ())
+            for key, duration, lines in zip(keys, durations.tolist(), warnings.tolist(), strict=True)
         }
         if len(index) != len(keys):
             raise DamagedError("a key stands there twice")
@@ -139,9 +145,8 @@ class Shard:
 
     def entries(self, dim: int | None) -> dict[str, StoredFeatures]:
         """Read everything in it; `dim` None takes any width."""
-        index, lengths, values = self.index(), self._array("lengths"), self._array("values")
-        samples = self._array("samples")
-        _require_hashes(samples)
+        index, samples = self.index(), self._hashes("samples")
+        lengths, values = self._array("lengths"), self._array("values")
         n_frames, width = values.shape
         # Each by itself first: the sum of lengths that lie may wrap around to what it should be.
         fits = len(index) == len(lengths) == len(samples) and not ((lengths < 0) | (lengths > n_frames)).any()
@@ -149,16 +154,11 @@ class Shard:
             raise DamagedError("members do not fit together")
         starts = np.cumsum(lengths) - lengths
         return {
-            key: StoredFeatures(values[start : start + length], duration_s, digest.decode("ascii"), warnings)
+            key: StoredFeatures(values[start : start + length], duration_s, digest, warnings)
             for (key, (duration_s, warnings)), digest, start, length in zip(
-                index.items(), samples.tolist(), starts, lengths, strict=True
+                index.items(), samples, starts, lengths, strict=True
             )
         }
-
-
-def _require_hashes(hashes: NDArray[Any]) -> None:
-    if hashes.tobytes().translate(None, _HEX_DIGITS):
-        raise DamagedError("keys are no SHA-256")
 
 
 @contextmanager

@@ -66,7 +66,7 @@ class Outcome(NamedTuple):
 
 
 def given() -> int:
-    """Tell how many workers an active `joblib.parallel_config` gives; 0 where there is none."""
+    """Return how many workers an active `joblib.parallel_config` gives; 0 where there is none."""
     from joblib import effective_n_jobs
 
     n = int(effective_n_jobs(None))
@@ -102,26 +102,20 @@ def run(chunks: Iterable[Any], compute: Callable[..., Any], n: int, *arguments: 
         except BrokenProcessPool:
             lost = list(under_way.values())
             under_way.clear()
-        for chunk in lost:
-            yield from _alone(chunk, compute, n, *arguments)
+        # Each with nothing beside it, and clip by clip where a worker dies of it.
+        while lost:
+            chunk = lost.pop()
+            try:
+                yield chunk, *_parallel([delayed(compute)(chunk, *arguments)], n)
+            except BrokenProcessPool:
+                if len(chunk) > 1:
+                    lost += [[one] for one in chunk]
+                else:
+                    yield chunk, None
 
 
 def _numbered(i: int, compute: Callable[..., Any], *arguments: Any) -> tuple[int, Any]:
     return i, compute(*arguments)
-
-
-def _alone(chunk: Any, compute: Callable[..., Any], n: int, *arguments: Any) -> Iterator[Any]:
-    """Compute a chunk with nothing beside it, and clip by clip where a worker dies of it."""
-    from joblib import delayed
-
-    try:
-        yield chunk, *_parallel([delayed(compute)(chunk, *arguments)], n)
-    except BrokenProcessPool:
-        if len(chunk) > 1:
-            for one in chunk:
-                yield from _alone([one], compute, n, *arguments)
-        else:
-            yield chunk, None
 
 
 def _parallel(tasks: Iterable[Any], n: int) -> Generator[Any, None, None]:
@@ -155,19 +149,19 @@ def _parallel(tasks: Iterable[Any], n: int) -> Generator[Any, None, None]:
 @contextmanager
 def _environment() -> Iterator[None]:
     before = {name: os.environ.get(name) for name in _ENVIRONMENT}
-    told = threading.excepthook
+    hook = threading.excepthook
 
-    def tell(args: Any) -> None:
+    def without_loky(args: Any) -> None:
         # Where its processes are killed, loky's thread stumbles over the work that is taken back.
         if not (args.exc_type is KeyError and args.thread and args.thread.name == "ExecutorManagerThread"):
-            told(args)
+            hook(args)
 
     os.environ.update({name: before[name] or value for name, value in _ENVIRONMENT.items()})
-    threading.excepthook = tell
+    threading.excepthook = without_loky
     try:
         yield
     finally:
-        threading.excepthook = told
+        threading.excepthook = hook
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
