@@ -379,10 +379,8 @@ def test_is_folder_takes_what_is_there_or_has_no_suffix_or_ends_in_a_slash(outpu
 @pytest.mark.parametrize(
     ("asked", "output", "expected"),
     [
-        (None, "-", (None, "jsonl")),
-        (None, None, (None, "jsonl")),
+        (AnswerFormat.csv, "-", (None, "csv")),
         (None, "out.csv", ("out.csv", "csv")),
-        (None, "out.json", ("out.json", "json")),
         (None, "new/out.jsonl", ("new/out.jsonl", "jsonl")),
         (None, "out", ("out", "jsonl")),
         (None, "out.csv/", ("out.csv/", "jsonl")),
