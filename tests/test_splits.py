@@ -28,7 +28,7 @@ def test_distinct_keeps_the_first_copy_of_each_recording_that_was_read() -> None
 
 def test_distinct_names_a_recording_under_two_labels_which_is_no_example() -> None:
     clips = [Clip("x", "sad"), Clip("a\n", "sad"), Clip("b", "angry"), Clip("c", "angry"), Clip("d", "sad")]
-    examples, conflicts = distinct(clips, {"x": "0", "a\n": "1", "b": "1", "c": "1", "d": "2"})
+    examples, conflicts = distinct(clips, {"x": "0", "a\n": "1", "b": "1", "c": "1", "d": "2"}, {})
     assert [example.clip.path for example in examples] == ["x", "d"]
     # The labels stand in the one order, and the name on one line.
     assert conflicts == [r"a\n (labelled sad and angry)"]

@@ -69,7 +69,7 @@ class Holdout:
 
 
 def distinct(
-    clips: Sequence[Clip], keys: Mapping[str, str], contents: Mapping[str, str] | None = None
+    clips: Sequence[Clip], keys: Mapping[str, str], contents: Mapping[str, str]
 ) -> tuple[list[Example], list[str]]:
     """Keep one clip of each recording, in the order of `clips`.
 
@@ -85,7 +85,7 @@ def distinct(
     for key, copies in by_key.items():
         labels = ordered(copy.label for copy in copies)
         if len(labels) == 1:
-            examples.append(Example(copies[0], key, (contents or {}).get(copies[0].path, "")))
+            examples.append(Example(copies[0], key, contents.get(copies[0].path, "")))
         else:
             conflicts.append(f"{display_name(copies[0].path)} (labelled {' and '.join(labels)})")
     return examples, conflicts
