@@ -14,8 +14,9 @@ from speechemo_cli.corpus.clips import Clip
 from speechemo_cli.corpus.splits import Example
 from speechemo_cli.evaluation import protocols
 from speechemo_cli.evaluation.results import Answers, group_of_clips
-from speechemo_cli.features.dataset import Dataset
 from speechemo_cli.formatting import SEEN, TRAINED, UNKNOWN, UNSEEN
+
+pytestmark = pytest.mark.usefixtures("fitted")
 
 
 @pytest.mark.parametrize(
@@ -75,9 +76,7 @@ def test_answers_tell_whose_they_are_and_why_there_is_no_interval() -> None:
     assert group.summary()["no_interval"] == "3 speakers: no interval"
 
 
-def test_protocol_result_names_a_label_that_was_tested_without_training(
-    rng: np.random.Generator, fitted: list[Fitted]
-) -> None:
+def test_protocol_result_names_a_label_that_was_tested_without_training(rng: np.random.Generator) -> None:
     data = told(rng, speakers=3)
     happy = data.labels.index("happy")
     of_s1 = np.array([example.clip.speaker == "s1" for example in data.examples])
@@ -92,8 +91,8 @@ def test_protocol_result_names_a_label_that_was_tested_without_training(
     assert result.to_dict()["untrained_labels"] == {"happy": ["2"]}
 
 
-def test_slices_are_by_what_the_layout_tells_and_by_columns_that_put_clips_into_groups(
-    rng: np.random.Generator, fitted: list[Fitted]
+def test_slices_are_by_what_the_layout_tells_and_by_columns_that_make_groups(
+    rng: np.random.Generator,
 ) -> None:
     data = told(rng, speakers=3)
     examples = [
@@ -115,9 +114,7 @@ def test_slices_are_by_what_the_layout_tells_and_by_columns_that_put_clips_into_
     assert result.slices["age"]["young"].accuracy == pytest.approx(right[young].mean())
 
 
-def test_protocol_result_as_json_has_what_the_scores_are(
-    rng: np.random.Generator, fitted: list[Fitted]
-) -> None:
+def test_protocol_result_as_json_has_what_the_scores_are(rng: np.random.Generator) -> None:
     result = protocols.run_protocol(
         "v1", "speaker-5fold", blurred(rng, speakers=4), trained_with(calibrate=True)
     )
@@ -140,17 +137,12 @@ def test_protocol_result_as_json_has_what_the_scores_are(
     assert document["ece"]["pooled"] == pytest.approx(gaps / n)
 
 
-def under(data: Dataset, **conditions: np.ndarray) -> Dataset:
-    """Give clips features under other recording conditions too."""
-    return replace(data, others={f"mfcc@{name}": x[:, None] for name, x in conditions.items()})
-
-
 def test_conditions_are_scored_on_the_same_clips_by_the_same_networks(
     rng: np.random.Generator, fitted: list[Fitted]
 ) -> None:
     plain = told(rng, speakers=4)
     worse = plain.x + 40 * rng.standard_normal(plain.x.shape).astype(np.float32)
-    data = under(plain, louder=plain.x, telephone=worse)
+    data = replace(plain, others={"mfcc@louder": plain.x[:, None], "mfcc@telephone": worse[:, None]})
 
     result = protocols.run_protocol("v1", "speaker-5fold", data, trained_with())
     document = json.loads(json.dumps(result.to_dict()))["conditions"]

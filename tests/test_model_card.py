@@ -16,7 +16,6 @@ import pytest
 from test_report import result as protocol_result
 
 from speechemo_cli.config import Config, MfccConfig
-from speechemo_cli.errors import ModelFileError
 from speechemo_cli.evaluation import model_card
 from speechemo_cli.evaluation.metrics import METRICS
 from speechemo_cli.models import model_file, v1
@@ -93,8 +92,8 @@ def test_describe_tells_what_a_file_holds_with_hashes_of_its_clips(network) -> N
     assert facts["labels"] == list(LABELS)
     assert (facts["version"], facts["epochs"], facts["seed"]) == ("v1", 50, 3)
     assert (facts["temperature"], facts["parameters"]) == (1.625, 24_963)
-    assert facts["features"]["set"] == "mfcc"
-    assert facts["features"]["hop_length"] == 256
+    features = facts["features"]
+    assert (features["set"], features["sr"], features["hop_length"]) == ("mfcc", 22050, 256)
     assert facts["size_bytes"] == path.stat().st_size
     assert facts["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     # The order of the clips does not matter.
@@ -161,17 +160,13 @@ def test_markdown_tells_scores_on_corpora_left_out_and_what_is_unlike_the_traini
     assert "further than 41.3 from those of the training" in text
 
 
-@pytest.mark.parametrize(("version", "sr"), [("v1", 22050), ("v3", 16000)])
-def test_markdown_and_describe_know_every_version(
-    version: str, sr: int, model_with_litert: Callable[[str], Path]
-) -> None:
-    path = model_with_litert(version)
-
+def test_markdown_and_describe_know_v3_too(model_with_litert: Callable[[str], Path]) -> None:
+    path = model_with_litert("v3")
     facts = model_card.describe(path)
 
     assert facts["litert"]["usable"]
-    assert facts["features"]["sr"] == sr
-    assert f"mono sound at {sr} Hz" in model_card.markdown(path)
+    assert facts["features"]["sr"] == 16000
+    assert "mono sound at 16000 Hz" in model_card.markdown(path)
 
 
 def test_markdown_has_the_numbers_of_the_results(card, measured: dict[str, Any]) -> None:
@@ -249,15 +244,6 @@ def test_markdown_of_an_older_file_tells_what_it_knows(network) -> None:
     assert "2 recordings of 1 speakers (01)" in text
     assert "unknown number of parameters" in text
     assert "RAVDESS" not in text
-
-
-def test_markdown_and_describe_refuse_what_is_no_model_file() -> None:
-    Path("text.keras").write_text("hello")
-
-    with pytest.raises(ModelFileError, match=r"text\.keras is damaged"):
-        model_card.markdown(Path("text.keras"))
-    with pytest.raises(ModelFileError, match="no such model file"):
-        model_card.describe(Path("nowhere.keras"))
 
 
 def test_describe_tells_whether_the_litert_file_is_there_and_belongs(network) -> None:
