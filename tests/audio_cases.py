@@ -23,7 +23,6 @@ from speechemo_cli.config import AudioConfig
 
 SR = 16000
 TAG = b"ID3\x04\0\0\0\0\0\x0a" + bytes(10)
-Make = Callable[[Path], object]
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Case:
     """A file and what is to be said of it. Reasons and warnings are whole, as regular expressions."""
 
     name: str  # with the suffix of an audio format, so that a folder's scan finds it
-    make: Make  # writes it to the path it is given
+    content: bytes | Callable[[Path], object]  # or what makes it
     refused: str | None = None
     warned: tuple[str, ...] = ()
     quality: tuple[str, ...] = ()  # how further warnings of `predict` begin
@@ -165,32 +164,10 @@ def flac_promising(frames: int, channels: int, sr: int) -> bytes:
     return patched(content, 18, ">Q", word >> 36 << 36 | frames)
 
 
-def _saved(content: bytes) -> Make:
-    return lambda path: path.write_bytes(content)
-
-
-def _clip(y: np.ndarray, sr: int = SR, subtype: str = "PCM_16", container: str = "WAV") -> Make:
-    return lambda path: path.write_bytes(encoded(y, sr, container, subtype))
-
-
-def _sparse(content: bytes, size: int) -> Make:
-    """Write a file of any size that takes no room."""
-
-    def make(path: Path) -> None:
-        path.write_bytes(content)
-        os.truncate(path, size)
-
-    return make
-
-
 def _with(y: np.ndarray, at_s: float, value: float) -> np.ndarray:
     changed = y.copy()
     changed[round(at_s * SR)] = value
     return changed
-
-
-def _half(content: bytes) -> bytes:
-    return content[: len(content) // 2]
 
 
 def _channels(n: int, sr: int = SR) -> np.ndarray:
@@ -199,7 +176,9 @@ def _channels(n: int, sr: int = SR) -> np.ndarray:
 
 Y = voice()
 WAV = encoded(Y)
+NOT_READ = r"not audio that can be read \(.*\)"
 NOT_RECOGNISED = r"not audio that can be read \(format not recognised\)"
+TEXT = r"not audio that can be read \(it is text\)"
 TRUNCATED = r"truncated: the header promises 1\.2\d? s, the file holds 0\.\d\d s"
 STALE = r"stale header: it promises 0\.30 s, the file holds 1\.20 s, all of which is read"
 CUT_STREAM = r"truncated: the file ends before its Ogg stream does, after \d\.\d\d s"
@@ -211,187 +190,170 @@ CUT_PAGE = r"truncated: the file ends within a page of its Ogg stream, after \d\
 AAC = muxed(Y, codec="aac", container="ipod")
 PHONE = muxed(voice(1.2, 8000), sr=8000, codec="libopencore_amrnb", container="amr")
 BROWSER = muxed(voice(3.0), codec="libopus", container="webm")
+THREE_HOURS = patched(encoded(Y, 8000, subtype="PCM_U8"), 40, "<I", 3 * 3600 * 8000)
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 
 NO_AUDIO = [
-    Case("zero-length.wav", _saved(b""), "empty file"),
-    Case(
-        "text.wav", _saved(b"Dear all,\nplease find attached\n"), r"not audio that can be read \(it is text\)"
-    ),
-    Case("page.mp3", _saved(b"<!DOCTYPE html>\n<html>"), r"not audio that can be read \(it is text\)"),
-    Case("silent-film.mp4", _saved(muxed(codec="mpeg4", container="mp4")), "has no sound track"),
-    Case("without-moov.m4a", _saved(AAC[: AAC.index(b"moov") - 4]), r"not audio that can be read \(.*\)"),
+    Case("zero-length.wav", b"", "empty file"),
+    Case("text.wav", b"Dear all,\nplease find attached\n", TEXT),
+    Case("page.mp3", b"<!DOCTYPE html>\n<html>", TEXT),
+    Case("silent-film.mp4", muxed(codec="mpeg4", container="mp4"), "has no sound track"),
+    Case("without-moov.m4a", AAC[: AAC.index(b"moov") - 4], NOT_READ),
     Case(
         "second-chunk.webm",
-        _saved(BROWSER[BROWSER.index(b"\x1fC\xb6u") :]),
+        BROWSER[BROWSER.index(b"\x1fC\xb6u") :],
         r"not audio .* \(it is a WebM recording without its beginning\)\. Join its parts: .*",
     ),
     Case(
         "without-packets.wav",
-        _saved(muxed(voice(3.0), codec="aac", container="wav")),
+        muxed(voice(3.0), codec="aac", container="wav"),
         r"damaged: \d of \d parts of its sound cannot be decoded",
     ),
-    Case("playlist.m4a", _saved(b"\0\0\0\x1cftypM4A \nffconcat version 1.0\nfile '/etc/passwd'\n"), ".*"),
-    Case("no-fmt.wav", _saved(WAV[:12]), r"not audio that can be read \(.*\)"),
-    Case("byte.wav", _saved(b"\0"), NOT_RECOGNISED),
-    Case("garbage.wav", _saved(np.random.default_rng(0).bytes(5000)), NOT_RECOGNISED),
-    Case("zeros.wav", _saved(bytes(5000)), NOT_RECOGNISED),
-    Case("magic-only.wav", _saved(b"RIFF"), r"not audio that can be read \(it is text\)"),
-    Case("other-riff.wav", _saved(b"RIFF\x10\0\0\0CDDA" + bytes(100)), NOT_RECOGNISED),
-    Case("header-only.wav", _saved(WAV[:44]), "no samples"),
-    Case("cut-in-fmt.wav", _saved(WAV[:30]), r"not audio that can be read \(.*\)"),
-    Case("no-channels.wav", _saved(patched(WAV, 22, "<H", 0)), r"not audio that can be read \(.*\)"),
-    Case("no-frame.mp3", _saved(b"\xff\xfb\x90\x64" + bytes(400)), NOT_RECOGNISED),
-    Case("tag-before-nothing.mp3", _saved(b"ID3\x04\0\0\0\0\0\x0a" + bytes(400)), NOT_RECOGNISED),
+    Case("playlist.m4a", b"\0\0\0\x1cftypM4A \nffconcat version 1.0\nfile '/etc/passwd'\n", ".*"),
+    Case("no-fmt.wav", WAV[:12], NOT_READ),
+    Case("byte.wav", b"\0", NOT_RECOGNISED),
+    Case("garbage.wav", np.random.default_rng(0).bytes(5000), NOT_RECOGNISED),
+    Case("zeros.wav", bytes(5000), NOT_RECOGNISED),
+    Case("magic-only.wav", b"RIFF", TEXT),
+    Case("other-riff.wav", b"RIFF\x10\0\0\0CDDA" + bytes(100), NOT_RECOGNISED),
+    Case("header-only.wav", WAV[:44], "no samples"),
+    Case("cut-in-fmt.wav", WAV[:30], NOT_READ),
+    Case("no-channels.wav", patched(WAV, 22, "<H", 0), NOT_READ),
+    Case("no-frame.mp3", b"\xff\xfb\x90\x64" + bytes(400), NOT_RECOGNISED),
+    Case("tag-before-nothing.mp3", b"ID3\x04\0\0\0\0\0\x0a" + bytes(400), NOT_RECOGNISED),
     # Formats that nobody records voices in: their decoders never see a byte.
     *(
-        Case(f"format-{name}.wav", _saved(encoded(Y, container=name, subtype=subtype)), NOT_RECOGNISED)
+        Case(f"format-{name}.wav", encoded(Y, container=name, subtype=subtype), NOT_RECOGNISED)
         for name, subtype in (("PAF", "PCM_16"), ("HTK", "PCM_16"))
     ),
-    Case("format-MAT5.wav", _saved(encoded(Y, container="MAT5")), r"not audio .* \(it is a MATLAB file\)"),
-    Case("format-VOC.wav", _saved(encoded(Y, container="VOC")), r"not audio .* \(it is a VOC file\)\. .*"),
-    Case("lfs.wav", _saved(LFS), r"not audio .* \(it is a Git LFS pointer\)\. Run git lfs pull"),
-    Case(
-        "raw.wav", _saved(WAV[44:]), r"no header \(raw PCM\?\)\. Say its rate, --raw 16000, or convert it: .*"
-    ),
+    Case("format-MAT5.wav", encoded(Y, container="MAT5"), r"not audio .* \(it is a MATLAB file\)"),
+    Case("format-VOC.wav", encoded(Y, container="VOC"), r"not audio .* \(it is a VOC file\)\. .*"),
+    Case("lfs.wav", LFS, r"not audio .* \(it is a Git LFS pointer\)\. Run git lfs pull"),
+    Case("raw.wav", WAV[44:], r"no header \(raw PCM\?\)\. Say its rate, --raw 16000, or convert it: .*"),
 ]
 SAMPLES = [
-    Case("no-samples.wav", _clip(np.zeros(0)), "no samples"),
-    Case("no-pairs.wav", _clip(np.zeros((0, 2))), "no samples"),
-    Case("one-sample.wav", _clip(Y[5000:5001]), r"0\.000 s is shorter than 0\.2 s"),
-    Case("199.9-ms.wav", _clip(Y[5000:8199]), r"0\.1999 s is shorter than 0\.2 s"),
-    Case("50-ms.wav", _clip(Y[5000:5800]), r"0\.050 s is shorter than 0\.2 s"),
-    Case("0.2-s.wav", _clip(Y[5000:8200]), quality=("short: 0.2 s",)),
-    Case("nan.wav", _clip(_with(Y, 0.5, np.nan), subtype="FLOAT"), r"contains NaN at 0\.500 s"),
-    Case("infinity.wav", _clip(_with(Y, 0.25, -np.inf), subtype="DOUBLE"), r"contains infinity at 0\.250 s"),
+    Case("no-samples.wav", encoded(np.zeros(0)), "no samples"),
+    Case("no-pairs.wav", encoded(np.zeros((0, 2))), "no samples"),
+    Case("one-sample.wav", encoded(Y[5000:5001]), r"0\.000 s is shorter than 0\.2 s"),
+    Case("199.9-ms.wav", encoded(Y[5000:8199]), r"0\.1999 s is shorter than 0\.2 s"),
+    Case("50-ms.wav", encoded(Y[5000:5800]), r"0\.050 s is shorter than 0\.2 s"),
+    Case("0.2-s.wav", encoded(Y[5000:8200]), quality=("short: 0.2 s",)),
+    Case("nan.wav", encoded(_with(Y, 0.5, np.nan), subtype="FLOAT"), r"contains NaN at 0\.500 s"),
+    Case(
+        "infinity.wav", encoded(_with(Y, 0.25, -np.inf), subtype="DOUBLE"), r"contains infinity at 0\.250 s"
+    ),
     Case(
         "infinities.wav",
-        _clip(np.stack([_with(Y, 0.5, np.inf), _with(Y, 0.5, -np.inf)], axis=1), subtype="FLOAT"),
+        encoded(np.stack([_with(Y, 0.5, np.inf), _with(Y, 0.5, -np.inf)], axis=1), subtype="FLOAT"),
         r"contains NaN at 0\.500 s",
     ),
     Case(
         "no-sound.wav",
-        _clip(1e25 * Y, subtype="FLOAT"),
+        encoded(1e25 * Y, subtype="FLOAT"),
         r"samples of up to .*e\+24, expected 1 at full scale",
     ),
-    Case("no-pair-of-sounds.wav", _clip(1e25 * np.stack([Y, Y], 1), subtype="FLOAT"), "samples of up to .*"),
-    Case("silence.wav", _clip(np.zeros(SR)), r"silent \(peak below 0\.0001 of full scale\)"),
-    Case("constant.wav", _clip(np.full(SR, 0.5)), r"silent \(peak below 0\.0001 of full scale\)"),
-    Case("cancelled.wav", _clip(np.stack([Y, -Y], 1)), "silent: the channels cancel .*Use one of them alone"),
+    Case(
+        "no-pair-of-sounds.wav", encoded(1e25 * np.stack([Y, Y], 1), subtype="FLOAT"), "samples of up to .*"
+    ),
+    Case("silence.wav", encoded(np.zeros(SR)), r"silent \(peak below 0\.0001 of full scale\)"),
+    Case("constant.wav", encoded(np.full(SR, 0.5)), r"silent \(peak below 0\.0001 of full scale\)"),
+    Case(
+        "cancelled.wav", encoded(np.stack([Y, -Y], 1)), "silent: the channels cancel .*Use one of them alone"
+    ),
     Case(
         "reversed-lead.wav",
-        _clip(np.stack([Y, -0.8 * Y], 1)),
+        encoded(np.stack([Y, -0.8 * Y], 1)),
         warned=(r"channels cancel: .* 19 dB below them",),
     ),
     Case(
         "offset.wav",
-        _clip(0.5 * Y + 0.25),
+        encoded(0.5 * Y + 0.25),
         warned=(r"offset: \+0\.25 of full scale was on every sample, and is taken out",),
     ),
-    Case("clipped.wav", _clip(np.clip(20 * Y, -1, 1)), quality=("clipped: ",)),
-    Case("quiet.wav", _clip(0.005 * Y, subtype="FLOAT"), quality=("very quiet: ",)),
+    Case("clipped.wav", encoded(np.clip(20 * Y, -1, 1)), quality=("clipped: ",)),
+    Case("quiet.wav", encoded(0.005 * Y, subtype="FLOAT"), quality=("very quiet: ",)),
 ]
 SIZES = [
     Case(
         "3-hours.wav",
-        _sparse(patched(encoded(Y, 8000, subtype="PCM_U8"), 40, "<I", 3 * 3600 * 8000), 3 * 3600 * 8000 + 44),
+        lambda path: (path.write_bytes(THREE_HOURS), os.truncate(path, 3 * 3600 * 8000 + 44)),
         "10800 s is longer than 600 s. .*",
     ),
-    Case("longer.flac", _saved(flac_promising(601 * SR, 1, SR)), "601 s is longer than 600 s. .*"),
-    Case("packed.flac", _clip(np.zeros(599 * SR, np.int16), container="FLAC"), "silent .*"),
+    Case("longer.flac", flac_promising(601 * SR, 1, SR), "601 s is longer than 600 s. .*"),
+    Case("packed.flac", encoded(np.zeros(599 * SR, np.int16), container="FLAC"), "silent .*"),
     Case(
         "bomb.flac",
-        _saved(flac_promising(590 * 192000, 8, 192000)),
+        flac_promising(590 * 192000, 8, 192000),
         "590 s of 8 channels at 192000 Hz, expected 268435456 samples at most. .*",
     ),
-    Case("33-channels.wav", _clip(np.zeros((SR, 33))), "33 channels, expected 32 at most"),
-    Case("1024-channels.wav", _clip(np.zeros((100, 1024))), "1024 channels, expected 32 at most"),
-    Case(
-        "7999-hz.wav", _saved(patched(WAV, 24, "<I", 7999)), "a rate of 7999 Hz, expected 8000 to 384000 Hz"
-    ),
-    Case("1-hz.wav", _saved(patched(WAV, 24, "<I", 1)), "a rate of 1 Hz, .*"),
-    Case("2-ghz.wav", _saved(patched(WAV, 24, "<I", 2**31 - 1)), "a rate of 2147483647 Hz, .*"),
+    Case("33-channels.wav", encoded(np.zeros((SR, 33))), "33 channels, expected 32 at most"),
+    Case("1024-channels.wav", encoded(np.zeros((100, 1024))), "1024 channels, expected 32 at most"),
+    Case("7999-hz.wav", patched(WAV, 24, "<I", 7999), "a rate of 7999 Hz, expected 8000 to 384000 Hz"),
+    Case("1-hz.wav", patched(WAV, 24, "<I", 1), "a rate of 1 Hz, .*"),
+    Case("2-ghz.wav", patched(WAV, 24, "<I", 2**31 - 1), "a rate of 2147483647 Hz, .*"),
 ]
 DAMAGED = [
     *(
-        Case(f"cut.{name}.wav", _saved(_half(encoded(Y, container=name))), warned=(TRUNCATED,))
-        for name in ("WAV", "AIFF", "AU", "W64", "RF64", "CAF", "NIST")
+        Case(f"cut.{name}.wav", encoded(Y, container=name)[:20_000], warned=(TRUNCATED,))
+        for name in ("WAV", "AIFF", "NIST")
     ),
     *(
-        Case(f"cut.{name}.ogg", _saved(encoded(voice(3.0), SR, "OGG", name)[:-900]), warned=(CUT_PAGE,))
+        Case(f"cut.{name}.ogg", encoded(voice(3.0), SR, "OGG", name)[:-900], warned=(CUT_PAGE,))
         for name in ("VORBIS", "OPUS")
     ),
-    Case("cut.flac", _saved(_half(encoded(voice(4.0), container="FLAC"))), warned=(DAMAGED,)),
+    Case("cut.flac", encoded(voice(4.0), container="FLAC")[:45_000], warned=(DAMAGED,)),
     Case(
         "cut-at-the-start.flac",
-        _saved(encoded(Y, container="FLAC")[:2000]),
+        encoded(Y, container="FLAC")[:2000],
         r"not audio that can be read \(not a frame of its sound can be decoded\)",
     ),
     Case(
         "promises-4-gigabytes.wav",
-        _saved(patched(WAV, 40, "<I", 4_000_000_000)),
+        patched(WAV, 40, "<I", 4_000_000_000),
         warned=(r"truncated: the header promises 125000\.00 s, the file holds 1\.20 s",),
     ),
-    *(
-        Case(f"stale.{name}.wav", _saved(sound_sizes(encoded(Y, container=name), 9600)), warned=(STALE,))
-        for name in ("WAV", "AIFF", "AU", "W64", "RF64", "CAF")
-    ),
-    Case("between-pages.ogg", _saved(PAGES[: PAGES.rindex(b"OggS")]), warned=(CUT_STREAM,)),
+    Case("stale.wav", sound_sizes(WAV, 9600), warned=(STALE,)),
+    Case("between-pages.ogg", PAGES[: PAGES.rindex(b"OggS")], warned=(CUT_STREAM,)),
     Case(
         "other-rate-behind.mp3",
-        _saved(mp3(Y) + mp3(voice(1.2, 22050), 22050)),
+        mp3(Y) + mp3(voice(1.2, 22050), 22050),
         warned=(r"not all read: after 1\.\d\d s a recording of 1 channel at 22050 Hz follows",),
     ),
-    Case("cut-in-a-frame.mp3", _saved(without_count(mp3(Y))[:-9])),
+    Case("cut-in-a-frame.mp3", without_count(mp3(Y))[:-9]),
     # Sends libsndfile to the byte before the first one.
     Case(
         "lost-chunk.aiff",
-        _saved(patched(encoded(Y, container="AIFF"), 38, "<I", 2**32 - 1)),
-        r"not audio that can be read \(.*\)",
+        patched(encoded(Y, container="AIFF"), 38, "<I", 2**32 - 1),
+        NOT_READ,
     ),
-    Case("open-end.wav", _saved(patched(WAV, 40, "<I", 2**32 - 1))),
-    Case("size-of-nothing.wav", _saved(patched(WAV, 4, "<I", 0))),
-    Case("size-0.wav", _saved(sound_sizes(WAV, 0))),
-    Case("says-size.wav", _saved(with_comment(WAV, f"\ndata : {10**400} (should be 1)\n", after=False))),
-    Case("says-size-at-the-end.wav", _saved(with_comment(WAV, "\ndata : 10000 (should be 1)\n", after=True))),
-    Case("chain.ogg", _saved(2 * encoded(Y, SR, "OGG", "VORBIS"))),
-    Case("two-waves.wav", _saved(2 * WAV)),
-    Case("flac-of-unknown-length.flac", _saved(patched(encoded(Y, container="FLAC"), 22, ">I", 0))),
+    Case("open-end.wav", patched(WAV, 40, "<I", 2**32 - 1)),
+    Case("size-of-nothing.wav", patched(WAV, 4, "<I", 0)),
+    Case("size-0.wav", sound_sizes(WAV, 0)),
+    Case("flac-of-unknown-length.flac", patched(encoded(Y, container="FLAC"), 22, ">I", 0)),
 ]
 FORMATS = [
     *(
-        Case(f"{name}.wav", _clip(Y, subtype=name))
-        for name in ("PCM_U8", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
-    ),
-    *(
-        Case(f"{name}.wav", _clip(Y, subtype=name))
+        Case(f"{name}.wav", encoded(Y, subtype=name))
         for name in ("ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM", "G721_32")
     ),
-    Case("GSM610.wav", _clip(voice(1.2, 8000), 8000, "GSM610")),
-    *(
-        Case(f"{name}.wav", _clip(Y, container=name))
-        for name in ("WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "FLAC")
-    ),
-    Case("AAC.m4a", _saved(AAC)),
-    Case("phone.amr", _saved(PHONE), quality=("band-limited",)),
-    Case("browser.webm", _saved(BROWSER)),
-    Case("ALAC.mov", _saved(muxed(Y, codec="alac", container="mov"))),
-    Case("film.mkv", _saved(muxed(0 * Y, Y, codec="aac", container="matroska")), warned=(SECOND,)),
-    Case("VORBIS.ogg", _clip(Y, container="OGG", subtype="VORBIS")),
-    Case("OPUS.opus", _clip(Y, container="OGG", subtype="OPUS")),
-    Case("without-a-count.mp3", _saved(without_count(mp3(Y)))),
-    Case("two-tags.mp3", _saved(2 * TAG + mp3(Y))),
-    Case("tagged.wav", _saved(TAG + WAV)),
-    Case("MP3.mp3", _clip(Y, container="MP3", subtype="MPEG_LAYER_III")),
-    Case("tagged.mp3", _saved(TAG + encoded(Y, SR, "MP3", "MPEG_LAYER_III"))),
-    *(
-        Case(f"{sr}-hz.wav", _clip(voice(1.2, sr), sr))
-        for sr in (8000, 11025, 44100, 48000, 96000, 192000, 384000)
-    ),
-    *(Case(f"{n}-channels.wav", _clip(_channels(n))) for n in (1, 2, 6, 32)),
+    Case("GSM610.wav", encoded(voice(1.2, 8000), 8000, subtype="GSM610")),
+    Case("AAC.m4a", AAC),
+    Case("phone.amr", PHONE, quality=("band-limited",)),
+    Case("browser.webm", BROWSER),
+    Case("ALAC.mov", muxed(Y, codec="alac", container="mov")),
+    Case("film.mkv", muxed(0 * Y, Y, codec="aac", container="matroska"), warned=(SECOND,)),
+    Case("VORBIS.ogg", encoded(Y, container="OGG", subtype="VORBIS")),
+    Case("OPUS.opus", encoded(Y, container="OGG", subtype="OPUS")),
+    Case("without-a-count.mp3", without_count(mp3(Y))),
+    Case("two-tags.mp3", 2 * TAG + mp3(Y)),
+    Case("tagged.wav", TAG + WAV),
+    Case("MP3.mp3", encoded(Y, container="MP3", subtype="MPEG_LAYER_III")),
+    Case("tagged.mp3", TAG + encoded(Y, SR, "MP3", "MPEG_LAYER_III")),
+    *(Case(f"{sr}-hz.wav", encoded(voice(1.2, sr), sr)) for sr in (8000, 44100, 192000, 384000)),
+    *(Case(f"{n}-channels.wav", encoded(_channels(n))) for n in (2, 6, 32)),
 ]
 NAMES = [
-    Case(os.fsdecode(name), _saved(WAV))
+    Case(os.fsdecode(name), WAV)
     for name in (
         *(b"UPPER.WAV", b"a b  c.wav", b"-rf.wav", b"--help.wav", b"[bold]x[red].wav", b"new\nline\r.wav"),
         *(b"esc\x1b[31m.wav", b"*?{}$(x)`x`;&|'\".wav", b"a,b.wav", b"100%s.wav", b"caf\xe9\xff.wav"),
@@ -411,5 +373,6 @@ def write_all(folder: Path, cases: list[Case] = CASES) -> Path:
     """Write cases into a folder, and return that."""
     folder.mkdir(parents=True, exist_ok=True)
     for case in cases:
-        case.make(folder / case.name)
+        path = folder / case.name
+        path.write_bytes(case.content) if isinstance(case.content, bytes) else case.content(path)
     return folder

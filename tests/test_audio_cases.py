@@ -193,20 +193,6 @@ def test_read_refuses_a_file_too_large_to_be_a_clip(tmp_path: Path, monkeypatch:
         reader.read(path, CONFIG)
 
 
-@pytest.mark.parametrize("channels", [1, 3, 8])
-@pytest.mark.parametrize(("container", "subtype"), [("WAV", "PCM_16"), ("FLAC", "PCM_24"), ("OGG", "VORBIS")])
-def test_decode_in_pieces_gives_the_whole_to_the_last_bit(
-    channels: int, container: str, subtype: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    y = np.stack([voice(1.0, SR, 100 + 30 * i) for i in range(channels)], axis=1)
-    content = encoded(y, SR, container, subtype)
-    whole = decoded(content)
-    monkeypatch.setattr(reader, "PIECE", 5000)
-
-    np.testing.assert_array_equal(decoded(content).y, whole.y)
-    assert whole.sr == SR
-
-
 def test_decode_stops_a_stream_of_unknown_length_at_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
     content = flac_promising(0, 1, SR)
     monkeypatch.setattr(reader, "PIECE", 400)

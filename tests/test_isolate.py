@@ -34,21 +34,13 @@ FATAL = [
 WriteClip = Callable[..., Path]
 
 
-def processes() -> set[int]:
-    """The processes that this one has started and that are alive."""
-    found = set()
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-        except OSError:
-            continue
-        if int(parent) == os.getpid() and state != "Z":
-            found.add(int(stat.parent.name))
-    return found
+def processes() -> set[str]:
+    """The processes that this one has started and that have not ended."""
+    return {pid for task in Path("/proc/self/task").glob("*/children") for pid in task.read_text().split()}
 
 
 @pytest.fixture
-def children() -> Callable[[], set[int]]:
+def children() -> Callable[[], set[str]]:
     """Call it for those started since the test began: tests before it may have left resource trackers."""
     before = processes()
     return lambda: processes() - before
@@ -80,7 +72,7 @@ def reason(read: Callable, *given: object) -> str:
 
 @pytest.mark.parametrize("channel", ["left", "each"])
 def test_pool_reads_what_the_reader_reads(
-    channel: str, write_clip: WriteClip, children: Callable[[], set[int]]
+    channel: str, write_clip: WriteClip, children: Callable[[], set[str]]
 ) -> None:
     y = np.stack([harmonic(1.0, 44100), harmonic(1.0, 44100, 200.0)], axis=1)
     paths = [
@@ -105,7 +97,7 @@ def test_pool_reads_what_the_reader_reads(
 
 
 def test_pool_reads_plain_samples_in_place(
-    pool: DecoderPool, write_clip: WriteClip, children: Callable[[], set[int]]
+    pool: DecoderPool, write_clip: WriteClip, children: Callable[[], set[str]]
 ) -> None:
     for name in ("clip.wav", "clip.aiff"):
         path = str(write_clip(name))
@@ -114,7 +106,7 @@ def test_pool_reads_plain_samples_in_place(
 
 
 def test_pool_reads_for_threads_side_by_side(
-    pool: DecoderPool, write_clip: WriteClip, children: Callable[[], set[int]]
+    pool: DecoderPool, write_clip: WriteClip, children: Callable[[], set[str]]
 ) -> None:
     paths = [str(write_clip(f"{i}.flac", f0=100 + i)) for i in range(9)]
     with ThreadPoolExecutor(3) as threads:
@@ -164,7 +156,7 @@ def test_pool_refuses_a_clip_that_takes_too_long(
 
 
 def test_pool_refuses_a_clip_that_wants_too_much_memory(
-    plant: Callable, write_clip: WriteClip, pool: DecoderPool, children: Callable[[], set[int]]
+    plant: Callable, write_clip: WriteClip, pool: DecoderPool, children: Callable[[], set[str]]
 ) -> None:
     plant("'bad' in path and bytearray(7 * 2**30)")
 
@@ -207,7 +199,7 @@ def test_pool_reads_in_place_where_no_process_can_be_started(
 
 
 def test_pool_imports_nothing_of_the_working_folder(
-    write_clip: WriteClip, pool: DecoderPool, children: Callable[[], set[int]]
+    write_clip: WriteClip, pool: DecoderPool, children: Callable[[], set[str]]
 ) -> None:
     path = str(write_clip("clip.flac"))
     for name in ("json", "soundfile", "numpy", "speechemo_cli"):

@@ -12,7 +12,6 @@ import soundfile
 from conftest import harmonic
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from speechemo_cli.audio.quality import long, quality_warnings
 
@@ -287,21 +286,10 @@ def test_every_warning_has_its_line_in_one_order() -> None:
     assert kinds(y, 8000) == ["clipped", "very quiet", "mostly silence", "short", BAND]
 
 
-FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
-
-
-@settings(max_examples=50, deadline=None)
-@given(
-    y=hnp.arrays(np.float32, st.integers(0, 1000), elements=FLOATS, fill=FLOATS), sr=st.integers(50, 192000)
-)
-def test_any_finite_samples_give_lines_and_no_warning(y: np.ndarray, sr: int) -> None:
-    check_lines(y, sr)
-
-
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
-    n=st.integers(1600, 20000),
+    n=st.integers(0, 20000),
     exponent=st.integers(-45, 38),
     offset=st.sampled_from([0.0, 0.01, 0.5, -1.0]),
     zeros=st.floats(0, 1),

@@ -178,12 +178,6 @@ def test_load_clip_refuses_a_silent_channel_and_takes_the_other(write_clip: Writ
     assert right == ClipError(path, "silent (peak below 0.0001 of full scale)", "right")
 
 
-def test_load_clip_refuses_what_cannot_be_read(write_clip: WriteClip) -> None:
-    for path, reason in (("gone.wav", "no such file"), (str(write_clip()), "no left one")):
-        with pytest.raises(AudioError, match=reason):
-            reader.load_clip(path, CONFIG, "left", 16000)
-
-
 @pytest.mark.parametrize(
     ("error", "told"),
     [
