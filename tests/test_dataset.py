@@ -180,18 +180,18 @@ def test_load_gives_further_sets_of_the_same_clips(write_clip: WriteClip, config
     np.testing.assert_array_equal(part.others["augment"], dataset.others["augment"][[2, 0]])
 
 
-EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
+EMOTIONS = {"01": "neutral", "03": "happy", "04": "sad", "05": "angry"}
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Config]:
-    """The folder of two synthetic voices, 32 clips each, and a config whose store holds them."""
+    """The folder of two synthetic voices, 16 clips each, and a config whose store holds them."""
     folder, rng = tmp_path_factory.mktemp("corpus"), np.random.default_rng(0)
     for actor in (1, 2):
-        for code, emotion in enumerate(EMOTIONS, start=1):
+        for code, emotion in EMOTIONS.items():
             for statement, repetition in ((1, 1), (1, 2), (2, 1), (2, 2)):
                 y = synthesise(voice_of(actor, 0), emotion, 1, statement, rng)
-                name = f"03-01-{code:02d}-01-{statement:02d}-{repetition:02d}-{actor:02d}.wav"
+                name = f"03-01-{code}-01-{statement:02d}-{repetition:02d}-{actor:02d}.wav"
                 soundfile.write(folder / name, y, SR)
     config = Config(store=str(tmp_path_factory.mktemp("store")), jobs=1)
     load_features(folder, "mfcc", config)
@@ -279,9 +279,9 @@ def table(corpus: tuple[Path, Config]) -> FeatureTable:
 
 
 def test_load_features_gives_the_rows_of_the_clips(table: FeatureTable, corpus: tuple[Path, Config]) -> None:
-    assert table.X.shape == (64, 40)
-    assert table.extraction.cached == 64
-    assert table.y.shape == table.speakers.shape == table.paths.shape == table.corpora.shape == (64,)
+    assert table.X.shape == (32, 40)
+    assert table.extraction.cached == 32
+    assert table.y.shape == table.speakers.shape == table.paths.shape == table.corpora.shape == (32,)
     at = table.paths.tolist().index(str(corpus[0] / "03-01-04-01-02-01-02.wav"))
     assert (table.y[at], table.speakers[at], table.corpora[at]) == ("sad", "ravdess/02", "ravdess")
     clip = reader.read(str(table.paths[at]), corpus[1].audio)
@@ -295,7 +295,7 @@ def test_load_features_fits_scikit_learn(table: FeatureTable) -> None:
     for _, test in GroupKFold(2).split(table.X, table.y, table.speakers):
         assert len(set(table.speakers[test])) == 1
     scores = cross_val_score(KNeighborsClassifier(1), table.X, table.y, cv=4)
-    assert scores.mean() > 2 / 8  # twice as often right as by chance
+    assert scores.mean() > 2 / 4  # twice as often right as by chance
 
 
 def test_load_features_makes_unknown_speakers_one_group_and_names_failures(write_clip: WriteClip) -> None:

@@ -116,26 +116,11 @@ def load(
     NoInputError where not one clip can be used, a DataError for a clip whose label is not in `labels`, and a
     StoreError where damaged shards cannot be renamed.
     """
-    sets = (feature_set, *others)
     known = tuple(labels) if labels is not None else ordered(clip.label for clip in clips)
     foreign = ordered({clip.label for clip in clips} - set(known))
     if foreign:
         raise DataError(f"clips are labelled {', '.join(foreign)}, expected {', '.join(known)}")
-    damaged: dict[str, None] = {}
-    # Damage in values shows only when they are read. The shard has another name then, so that the second
-    # time its clips are computed anew.
-    for _ in range(2):
-        extraction, stored, n_lost = _extract_and_read(clips, config, sets, on_progress)
-        damaged |= dict.fromkeys(extraction.damaged)
-        extraction.damaged = list(damaged)
-        if not n_lost:
-            break
-    if n_lost:
-        raise StoreError(
-            f"{n_lost} clips could not be read back from {display_name(config.store)}"
-            f" (damaged: {', '.join(extraction.damaged) or 'nothing'})",
-            "Remove what is damaged, or give another folder with --store",
-        )
+    extraction, stored = _extract_and_read(clips, config, (feature_set, *others), on_progress)
     examples = _distinct(clips, extraction, stored[feature_set])
     entries = [stored[feature_set][example.sha256] for example in examples]
     if labels is None:  # a label whose clips all failed is none
@@ -189,17 +174,27 @@ def near_copies(x: NDArray[np.float32], feature_set: str) -> list[tuple[int, int
 
 def _extract_and_read(
     clips: Sequence[Clip], config: Config, sets: Sequence[str], on_progress: OnProgress | None
-) -> tuple[Extraction, dict[str, dict[str, StoredFeatures]], int]:
-    """Return what each set holds of the clips, by their content, and how many cannot be read back."""
-    extraction = extract(clips, config, sets, on_progress)
-    wanted = set(extraction.keys.values())
-    stored, n_lost = {}, 0
-    for name in sets:
-        store = FeatureStore.open(name, config)
-        stored[name] = store.read(wanted)
-        extraction.damaged += [shard for shard in store.damaged if shard not in extraction.damaged]
-        n_lost = max(n_lost, len(wanted) - len(stored[name]))
-    return extraction, stored, n_lost
+) -> tuple[Extraction, dict[str, dict[str, StoredFeatures]]]:
+    """Return what each set holds of the clips, by their content."""
+    damaged: dict[str, None] = {}
+    # Damage in values shows only when they are read. The shard has another name then, so that the second
+    # time its clips are computed anew.
+    for _ in range(2):
+        extraction = extract(clips, config, sets, on_progress)
+        stores = {name: FeatureStore.open(name, config) for name in sets}
+        wanted = set(extraction.keys.values())
+        stored = {name: store.read(wanted) for name, store in stores.items()}
+        damaged |= dict.fromkeys(extraction.damaged)
+        damaged |= dict.fromkeys(shard for store in stores.values() for shard in store.damaged)
+        extraction.damaged = list(damaged)
+        n_lost = len(wanted) - min(map(len, stored.values()))
+        if not n_lost:
+            return extraction, stored
+    raise StoreError(
+        f"{n_lost} clips could not be read back from {display_name(config.store)}"
+        f" (damaged: {', '.join(damaged) or 'nothing'})",
+        "Remove what is damaged, or give another folder with --store",
+    )
 
 
 def _distinct(
