@@ -23,7 +23,7 @@ from speechemo_cli.features import FEATURE_SETS, workers
 from speechemo_cli.features.augment import apply_condition
 from speechemo_cli.features.extraction import extract
 from speechemo_cli.features.store import FeatureStore, StoredFeatures
-from speechemo_cli.features.workers import Outcome, Task, compute, compute_chunk
+from speechemo_cli.features.workers import compute
 from speechemo_cli.files import sha256_file
 
 WriteClip = Callable[..., Path]
@@ -108,21 +108,16 @@ def test_extract_computes_every_clip_once_for_all_sets(
     assert [(Path(clip.path).read_bytes(), Path(clip.path).stat().st_mtime_ns) for clip in clips] == before
 
 
-@pytest.mark.parametrize("name", SETS)
-def test_compute_resamples_to_the_rate_of_the_set(name: str, write_clip: WriteClip) -> None:
-    config, kind = Config(), FEATURE_SETS[name]
-    recording = reader.read(write_clip(seconds=0.5, sr=44100), config.audio)
-
-    features = compute(recording, name, config)
-
-    y = reader.resample(recording.y, 44100, kind.sr(config))
-    np.testing.assert_array_equal(features, kind.compute(y, config, recording.samples_sha256))
-    assert features.shape[1] == kind.dim(config)
-
-
-def test_compute_under_a_condition_takes_the_changed_clip(write_clip: WriteClip) -> None:
+def test_compute_resamples_to_the_rate_of_the_set_and_changes_the_clip_for_a_condition(
+    write_clip: WriteClip,
+) -> None:
     config = Config()
     recording = reader.read(write_clip(seconds=0.5, sr=44100), config.audio)
+    for name, kind in FEATURE_SETS.items():
+        y = reader.resample(recording.y, 44100, kind.sr(config))
+        expected = kind.compute(y, config, recording.samples_sha256)
+        np.testing.assert_array_equal(compute(recording, name, config), expected)
+        assert expected.shape[1] == kind.dim(config)
 
     y = apply_condition("telephone", recording.y, 44100, recording.samples_sha256)
     changed = dataclasses.replace(recording, decoded=y)
@@ -298,18 +293,6 @@ def test_extract_keeps_to_the_limits_also_for_what_is_stored(write_clip: WriteCl
         assert errors == [(clips[0].path, "0.500 s is shorter than 0.6 s")][: int(limited)]
 
 
-def test_extract_goes_on_where_a_killed_run_ended(
-    write_clip: WriteClip, config: Config, decoded: list[str]
-) -> None:
-    clips = make_clips(write_clip, 9)
-    chunk = [Task(clip.path, sha256_file(clip.path), ("mfcc",)) for clip in clips[:4]]
-    assert compute_chunk(chunk, config, "") == ([Outcome(task.key) for task in chunk], {})
-    decoded.clear()
-    report = extract(clips, config, ("mfcc",))
-    assert (report.extracted, report.cached) == (5, 4)
-    assert decoded == [clip.path for clip in clips[4:]]
-
-
 def test_extract_keeps_the_chunks_that_an_interrupted_run_had_finished(
     write_clip: WriteClip, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -403,15 +386,12 @@ def test_extract_tells_its_progress_up_to_the_total(write_clip: WriteClip, confi
         assert {total for _, total in steps} == {n + 2}
 
 
-def test_extract_without_clips_makes_no_store(config: Config) -> None:
+def test_extract_without_clips_makes_no_store_and_replaces_no_file(
+    write_clip: WriteClip, config: Config
+) -> None:
     report = extract([], config)
     assert (report.clips, report.extracted, report.failed) == (0, 0, [])
     assert not Path(config.store).exists()
-
-
-def test_extract_with_a_file_in_the_place_of_the_store_is_an_access_error(
-    write_clip: WriteClip, config: Config
-) -> None:
     Path(config.store).write_text("not a folder")
     with pytest.raises(AccessError, match=r"cannot (read|write)"):
         extract(make_clips(write_clip, 2), config)
