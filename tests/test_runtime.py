@@ -59,26 +59,45 @@ def test_choose_takes_the_litert_file_where_there_is_one_and_keras_is_not_asked_
     assert choose("keras", own, replace(metadata, litert=None))[1] == ""
 
 
+NOT_READ = r"the LiteRT file v1\.tflite cannot be read: no such file or directory\. Train it again"
+NOT_ITS_OWN = r"the LiteRT file v1\.tflite does not belong to v1\.keras\. Train it again"
+REFUSED = r"LiteRT refuses the LiteRT file of v1\.keras: .+"
+
+
 @pytest.mark.parametrize(
-    ("content", "reason"),
+    ("content", "is_named", "reason"),
     [
-        (None, "the LiteRT file v1.tflite cannot be read: no such file or directory. Train it again"),
-        (b"of another model", "the LiteRT file v1.tflite does not belong to v1.keras. Train it again"),
+        (None, False, NOT_READ),
+        (b"of another model", False, NOT_ITS_OWN),
+        *(
+            (content, True, REFUSED)
+            for content in (b"", b"no model at all", bytes(5000), b"\x1c\0\0\0TFL3" + bytes(5000), "half")
+        ),
     ],
 )
-def test_choose_takes_keras_or_refuses_where_there_is_no_litert_file_of_the_model(
-    content: bytes | None, reason: str, own: Path
+def test_choose_takes_keras_or_refuses_in_one_line_where_the_litert_file_cannot_be_used(
+    content: bytes | str | None,
+    is_named: bool,
+    reason: str,
+    own: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    model_file.litert_path(own).unlink()
-    if content:
-        model_file.litert_path(own).write_bytes(content)
+    path, metadata = model_file.litert_path(own), model_file.inspect(own)
+    if content == "half":
+        content = path.read_bytes()[: path.stat().st_size // 2]
+    path.unlink()
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+        if is_named:
+            metadata = replace(metadata, litert=hashlib.sha256(content).hexdigest())
 
-    with pytest.raises(ModelFileError) as refused:
-        choose("litert", own, model_file.inspect(own))
-    runtime, why = choose("auto", own, model_file.inspect(own))
+    with pytest.raises(ModelFileError, match=f"^{reason}$") as refused:
+        choose("litert", own, metadata)
+    runtime, why = choose("auto", own, metadata)
 
-    assert str(refused.value) == reason
-    assert (runtime.name, why) == ("keras", reason.removesuffix(". Train it again"))
+    assert "\n" not in str(refused.value)
+    assert (runtime.name, why) == ("keras", refused.value.message)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_choose_takes_keras_where_litert_is_not_installed_and_says_so(
@@ -91,27 +110,6 @@ def test_choose_takes_keras_where_litert_is_not_installed_and_says_so(
     assert (runtime.name, reason) == ("keras", "the package ai-edge-litert is missing")
     with pytest.raises(ModelFileError, match=r"ai-edge-litert is missing\. Install it, or take --runtime k"):
         choose("litert", own, model_file.inspect(own))
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"no model at all", bytes(5000), b"\x1c\0\0\0TFL3" + bytes(5000), None]
-)
-def test_choose_refuses_rubbish_that_the_metadata_name_in_one_line(
-    own: Path, content: bytes | None, capfd: pytest.CaptureFixture[str]
-) -> None:
-    if content is None:
-        whole = model_file.litert_path(own).read_bytes()
-        content = whole[: len(whole) // 2]
-    model_file.litert_path(own).write_bytes(content)
-    metadata = replace(model_file.inspect(own), litert=hashlib.sha256(content).hexdigest())
-
-    with pytest.raises(ModelFileError, match=r"^LiteRT refuses the LiteRT file of v1\.keras: .+") as refused:
-        choose("litert", own, metadata)
-    runtime, reason = choose("auto", own, metadata)
-
-    assert "\n" not in str(refused.value)
-    assert (runtime.name, reason) == ("keras", refused.value.message)
-    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(("dim", "n_labels"), [(40, 3), (39, 8)])

@@ -79,8 +79,7 @@ def draw_clip(y: NDArray[np.float32], answer: Answer, path: Path) -> None:
     _draw_wave(wave, y, speech)
     _draw_spectra(above, mel, mfcc, y)
     _draw_pitch(pitch, *track_pitch(y, speech))
-    pitch.set_xlim(0, duration_s)
-    pitch.set_xlabel("time (s)")
+    pitch.set(xlim=(0, duration_s), xlabel="time (s)")
     _draw_answer(below.subplots(), answer)
     figure.suptitle(_title(answer.path), fontsize=11)
     save_png(figure, path)
@@ -187,8 +186,8 @@ def draw_timeline(timeline: Timeline, path: Path) -> None:
 
     columns = _COLUMNS if len(timeline.segments) <= _MOST_SEGMENTS else _FEW_COLUMNS
     shares = _shares(timeline, present, columns)
-    image, extent = _bands(shares, colours), (0, duration_s, 0, 1)
-    ribbon.imshow(image, aspect="auto", extent=extent, interpolation="nearest")
+    extent = (0, duration_s, 0, 1)
+    ribbon.imshow(_bands(shares, colours), aspect="auto", extent=extent, interpolation="nearest")
     ribbon.set_yticks([])
     ribbon.tick_params(axis="x", length=0, labelbottom=False)
     ribbon.spines[:].set_visible(False)
@@ -199,8 +198,8 @@ def draw_timeline(timeline: Timeline, path: Path) -> None:
     _draw_envelope(wave, timeline.envelope, duration_s, faces)
     _mark_times(wave, duration_s)
 
-    title = _title(timeline.path) + (f" ({timeline.channel})" if timeline.channel else "")
-    figure.suptitle(title, fontsize=10)
+    channel = f" ({timeline.channel})" if timeline.channel else ""
+    figure.suptitle(_title(timeline.path) + channel, fontsize=10)
     entries = [
         Patch(color=palette[label], label=f"{drawable(label)} {timeline.summary[label]['share']:.0%}")
         for label in present
@@ -248,9 +247,7 @@ def _draw_envelope(
     left, right = edges[:-1], edges[1:]
     corners = np.array([[left, low], [left, high], [right, high], [right, low]]).transpose(2, 0, 1)
     axis.add_collection(PolyCollection(list(corners), facecolors=faces, linewidths=0, antialiaseds=False))
-    axis.set_xlim(0, duration_s)
-    axis.set_ylim(-1.03 * peak, 1.03 * peak)
-    axis.set_yticks([])
+    axis.set(xlim=(0, duration_s), ylim=(-1.03 * peak, 1.03 * peak), yticks=[])
     axis.spines[["top", "right", "left"]].set_visible(False)
 
 
