@@ -7,7 +7,7 @@ import re
 import tomllib
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from speechemo_cli.corpus.clips import Clip
@@ -56,7 +56,7 @@ class KnownCorpus:
         return f"{self.name}\nlicence: {self.licence}\ncite: {self.citation}\nfrom: {self.page}"
 
 
-_TABLE = tomllib.loads(files(__package__).joinpath("corpora.toml").read_text(encoding="utf-8"))
+_TABLE = tomllib.loads(Path(__file__).with_name("corpora.toml").read_text(encoding="utf-8"))
 # By the names that clips have as their corpus; a folder of that name may hold other clips.
 BY_NAME = {name: KnownCorpus(name, **row) for name, row in _TABLE.items()}
 LICENCES = {name: row.licence for name, row in BY_NAME.items()}
