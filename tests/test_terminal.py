@@ -244,33 +244,13 @@ def test_results_go_where_the_shell_sends_them_while_the_bar_is_on_the_terminal(
     assert Path("captured").read_text() == piped.stdout.rstrip("\n")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_full_disk_is_noticed_while_the_bar_is_on_the_terminal(data: Path) -> None:
-    full = (
-        "import os, sys; os.dup2(os.open('/dev/full', os.O_WRONLY), 1); os.execv(sys.argv[1], sys.argv[1:])"
-    )
-    code, shown = in_terminal("-c", full, *COMMAND, "predict", data, module=False)
-
-    assert code == 5
-    assert "no space left on device" in shown
-
-
 def test_error_is_coloured_on_a_terminal(tmp_path: Path) -> None:
     assert COLOUR.search(in_terminal("extract", tmp_path / "missing")[1])
 
 
-def test_lines_are_not_wrapped_in_a_pipe_however_narrow_the_terminal(
-    clip: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_table_wraps_no_line_however_narrow_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
-    name = shutil.copy(clip, tmp_path / f"{'long ' * 30}.wav")
 
-    app.run(["predict", str(name), "missing.wav", "--format", "table"])
-
-    out, err = capsys.readouterr()
-    assert len(out.splitlines()) == 3
-    assert str(name) in out.splitlines()[1]
-    assert "warning: missing.wav: no such file" in err.splitlines()
     assert "long " * 30 in terminal.table(["a", "b"], [["long " * 30, "c"]])
 
 

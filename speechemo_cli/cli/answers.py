@@ -164,12 +164,10 @@ def load_previous(lines: Iterable[str], format_: str, style: Style) -> Previous:
         if record.get("status") != "ok" or record.get("key") != style.key:
             continue
         try:
-            answer = _answer(record)
-            possible = _is_possible(answer, style.labels)
+            answer = _answer(record, style.labels)
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
             continue  # not a record of ours
-        if possible:
-            found.setdefault(answer.path, {}).setdefault(answer.sha256, {})[answer.channel] = answer
+        found.setdefault(answer.path, {}).setdefault(answer.sha256, {})[answer.channel] = answer
     return found
 
 
@@ -199,14 +197,14 @@ def _json_records(lines: Iterable[str]) -> Iterator[Mapping[str, Any]]:
             yield record
 
 
-def _answer(record: Mapping[str, Any]) -> Answer:
-    from speechemo_cli.inference.predictor import Answer
+def _answer(record: Mapping[str, Any], labels: tuple[str, ...]) -> Answer:
+    from speechemo_cli.inference.predictor import UNCERTAIN, Answer
 
     probabilities = record.get("probabilities") or {
         column: cell for column, cell in record.items() if column not in (*_FIRST, *_LAST) and cell != ""
     }
     warnings = record["warnings"]
-    return Answer(
+    answer = Answer(
         record["path"],
         record["label"],
         float(record["confidence"]),
@@ -216,19 +214,16 @@ def _answer(record: Mapping[str, Any]) -> Answer:
         record.get("channel") or None,
         record["sha256"],
     )
-
-
-def _is_possible(answer: Answer, labels: tuple[str, ...]) -> bool:
-    from speechemo_cli.inference.predictor import UNCERTAIN
-
-    shares = (answer.confidence, *answer.probabilities.values())
-    return (
+    possible = (
         isinstance(answer.path, str)
         and answer.label in (*labels, UNCERTAIN)
         and set(answer.probabilities) <= set(labels)
-        and all(0 <= share <= 1 for share in shares)
+        and all(0 <= share <= 1 for share in (answer.confidence, *answer.probabilities.values()))
         and 0 <= answer.duration_s < math.inf
         and all(isinstance(warning, str) for warning in answer.warnings)
         and isinstance(answer.channel, str | None)
-        and _SHA256.fullmatch(answer.sha256) is not None
+        and _SHA256.fullmatch(answer.sha256)
     )
+    if not possible:
+        raise ValueError("not an answer")
+    return answer
