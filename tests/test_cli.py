@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -21,9 +19,9 @@ import pytest
 import soundfile
 from conftest import Fitted, run_each
 
-from speechemo_cli.cli import app, options
+from speechemo_cli.cli import app
 from speechemo_cli.corpus.labels import EMOTIONS
-from speechemo_cli.errors import AccessError, ConfigError
+from speechemo_cli.errors import AccessError
 from speechemo_cli.features.augment import CONDITIONS
 from speechemo_cli.formatting import percent
 
@@ -179,6 +177,7 @@ MISTAKES = {
     "train --seed -1": (2, "option: seed is -1, expected 0 to 2147483647"),
     "train --set train.dropout=1.5": (2, "option: train.dropout is 1.5, expected from 0"),
     "train -o model.h5": (2, "--output is model.h5, expected a name that ends in .keras"),
+    "train -o M.KERAS": (2, "--output is M.KERAS, expected a name that ends in .keras"),
     "train -o m.keras": (2, "--output is m.keras, which is a folder, expected a file"),
     "train -o c.keras": (2, "--output is c.png, which is a folder, expected a file"),
     "train -o taken/v1.keras": (5, "cannot write to taken:"),
@@ -588,16 +587,6 @@ def test_train_calibrated_is_told_of_from_end_to_end(
     assert "never corrected" not in worth
 
 
-def test_train_needs_two_labels(run: Run, write_clip: Callable[..., Path]) -> None:
-    write_clip("data/happy/a.wav")
-    write_clip("data/happy/b.wav", f0=99)
-
-    code, _, err = run("train", "--split", "random")
-
-    assert code == 2
-    assert "needs training clips of at least two labels, found happy" in err
-
-
 # --- evaluate ------------------------------------------------------------------------------------------
 
 
@@ -605,7 +594,7 @@ def test_evaluate_scores_clips_by_what_the_model_was_trained_on(
     workdir: Path, corpus_folder: Path, training: dict[str, Any], tmp_path: Path, run: Run
 ) -> None:
     arguments = ("evaluate", corpus_folder, "--model", "v1")
-    code, out, _ = run(*arguments, "--plot", tmp_path / "c.png", "-f", "json")
+    code, out, _ = run(*arguments, "--plot", tmp_path / "C.PNG", "-f", "json")
     _, table, _ = run(*arguments, "-f", "table")
 
     document = json.loads(out)
@@ -624,7 +613,7 @@ def test_evaluate_scores_clips_by_what_the_model_was_trained_on(
     assert sum(np.sum(document[part]["confusion"]) for part in parts) == 240
     assert document["unknown_speakers"] is None
     assert "conditions" not in document
-    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "C.PNG").read_bytes().startswith(b"\x89PNG")
     assert table.startswith("Unseen speakers (ravdess: 1 speaker, 60 clips): right ")
     assert "1 speaker: no interval" in table.splitlines()[0]
     # One confusion matrix for each group, the title says whose.
@@ -655,24 +644,6 @@ def test_evaluate_scores_a_model_under_other_conditions(workdir: Path, few: Path
         (line,) = [line for line in shown if CONDITIONS[name].title in line]
         assert percent(scores["accuracy"]) in line
         assert f"{100 * scores['cost']:+.1f}" in line.split()
-
-
-def test_evaluate_knows_the_training_clips_in_another_format(
-    workdir: Path, few: Path, run: Run, tmp_path: Path
-) -> None:
-    (tmp_path / "copy").mkdir()
-    for path in few.iterdir():
-        target = tmp_path / "copy" / path.with_suffix(".flac").name
-        soundfile.write(target, *soundfile.read(path, dtype="int16"))
-
-    known, same = (
-        json.loads(run("evaluate", folder, "--model", "v1", "-f", "json")[1])
-        for folder in (few, tmp_path / "copy")
-    )
-
-    assert 0 < known["n_trained_on"] < 24
-    for count in (lambda one: one["n_trained_on"], lambda one: one["unseen_speakers"]["n"]):
-        assert count(same) == count(known)
 
 
 def test_evaluate_refuses_labels_the_model_does_not_know(
@@ -829,18 +800,6 @@ def test_evaluate_trains_on_some_corpora_and_tests_on_another(
     assert "mean of folds" not in table
 
 
-def test_evaluate_refuses_a_test_on_what_it_trains_on(other_corpus: Path, run: Run, tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    (copy / "happy").mkdir(parents=True)
-    soundfile.write(copy / "happy" / "a.flac", *soundfile.read(other_corpus / "happy1.wav", dtype="int16"))
-
-    code, _, err = run("evaluate", "--train", other_corpus, "--test", copy, "--version", "v1")
-
-    assert code == 2
-    assert "1 recordings stand in training and in test: " in err
-    assert "a.flac" in err
-
-
 # --- predict -------------------------------------------------------------------------------------------
 
 
@@ -874,29 +833,6 @@ def test_predict_writes_a_record_a_clip_in_order(workdir: Path, clips: list[str]
     assert good["model"] == "models/v1.keras"
     assert "model: models/v1.keras" in err
     assert "on unseen speakers" in err
-
-
-def test_predict_writes_any_name_in_every_format(workdir: Path, clips: list[str], run: Run) -> None:
-    _, document, _ = run("predict", "--model", "v1", *clips, "--format", "json")
-    _, table, _ = run("predict", "--model", "v1", *clips, "--format", "csv")
-    _, shown, _ = run("predict", "--model", "v1", *clips, "--format", "table")
-
-    assert [record["path"] for record in json.loads(document)["clips"]] == clips
-    rows = list(csv.DictReader(io.StringIO(table)))
-    assert [row["path"] for row in rows] == clips
-    assert (rows[1]["status"], bool(rows[1]["error"])) == ("error", True)
-    assert float(rows[2][rows[2]["label"]]) == float(rows[2]["confidence"])
-    lines = shown.splitlines()
-    assert len(lines) == 4
-    assert lines[3].endswith('a [b]\\nc, "d" é.wav')
-
-
-def test_predict_takes_a_folder_for_its_clips(workdir: Path, few: Path, run: Run) -> None:
-    code, out, _ = run("predict", "--model", "v1", few, "--format", "jsonl")
-
-    paths = [json.loads(line)["path"] for line in out.splitlines()]
-    assert (code, len(paths)) == (0, 24)
-    assert paths == sorted(paths)
 
 
 def test_predict_without_an_answer_exits_with_6_and_loads_no_network(
@@ -950,8 +886,9 @@ def test_predict_takes_the_packaged_model_unless_another_is_named(
 # --- model ---------------------------------------------------------------------------------------------
 
 
-def test_model_info_is_one_document(workdir: Path, training: dict[str, Any], run: Run) -> None:
+def test_model_info_tells_what_is_in_a_file(workdir: Path, training: dict[str, Any], run: Run) -> None:
     code, out, err = run("model", "info", "v1", "--format", "json")
+    _, table, _ = run("model", "info", "v1", "--format", "table")
 
     document = json.loads(out)
     assert (code, err) == (0, "")
@@ -969,15 +906,10 @@ def test_model_info_is_one_document(workdir: Path, training: dict[str, Any], run
     assert document["data"]["train"]["n"] == training["train"]["n"]
     assert sum(counts["spoken"] for counts in document["data"]["clips"].values()) == training["train"]["n"]
     assert document["results"]["test"] == training["test"]
-
-
-def test_model_info_reads_well(workdir: Path, run: Run) -> None:
-    _, out, _ = run("model", "info", "v1", "--format", "table")
-
-    rows = dict(line.split("  ", 1) for line in out.splitlines())
-    assert rows["model"].strip() == "models/v1.keras"
-    assert rows["labels"].strip() == ", ".join(EMOTIONS)
-    assert rows["temperature"].strip() == "none"
+    rows = dict(re.split("  +", line, maxsplit=1) for line in table.splitlines())
+    assert rows["model"] == "models/v1.keras"
+    assert rows["labels"] == ", ".join(EMOTIONS)
+    assert rows["temperature"] == "none"
     assert "right on unseen speakers" in rows
 
 
@@ -1060,52 +992,6 @@ def test_synth_makes_a_corpus(run: Run) -> None:
 # --- pipes, terminals, signals -------------------------------------------------------------------------
 
 
-def test_predict_ends_silently_when_its_reader_leaves(workdir: Path, corpus_folder: Path) -> None:
-    command = '"$0" -m speechemo_cli predict "$1" --model v1 --format csv --quiet'
-    script = f'{command} | head -n 1; echo "${{PIPESTATUS[0]}}"'
-
-    done = subprocess.run(
-        ["bash", "-c", script, sys.executable, str(corpus_folder)], capture_output=True, text=True, check=True
-    )
-
-    assert done.stdout.splitlines()[-1] == "141"
-    assert done.stderr == ""
-
-
-def _no_growth() -> None:
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full and resource limits")
-@pytest.mark.parametrize(
-    ("file", "limit", "reason"),
-    [
-        ("/dev/full", None, "no space left on device. Free some space"),
-        ("out", _no_growth, "file too large. Raise the file size limit"),
-    ],
-)
-def test_config_says_that_stdout_cannot_be_written(file: str, limit: Any, reason: str) -> None:
-    with Path(file).open("w") as out:
-        done = shell("config", capture_output=False, stdout=out, stderr=subprocess.PIPE, preexec_fn=limit)
-
-    assert done.returncode == 5
-    assert done.stderr.startswith(f"error: cannot write the output: {reason}")
-    assert len(done.stderr.splitlines()) == 1
-
-
-def test_predict_loses_nothing_on_an_ascii_terminal_and_without_a_home(
-    workdir: Path, clips: list[str]
-) -> None:
-    env = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C", "HOME": "/nonexistent"}
-
-    done = shell("predict", "--model", "v1", clips[2], "--format", "table", env=env)
-
-    assert done.returncode == 0
-    assert "\\xe9.wav" in done.stdout
-
-
 def test_predict_writes_bytes_that_are_no_utf8_as_they_came(
     workdir: Path, corpus_folder: Path, tmp_path: Path
 ) -> None:
@@ -1136,28 +1022,3 @@ def test_debug_shows_the_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     assert code == 1
     assert err == "error: internal error: RuntimeError: a bug. Run it with --debug for the traceback\n"
     assert "Traceback" in debug
-
-
-def test_check_output_takes_suffixes_in_capitals_where_no_library_minds(tmp_path: Path) -> None:
-    options.check_output("--plot", tmp_path / "CONFUSION.PNG", ".png")
-
-    with pytest.raises(ConfigError, match=r"expected a name that ends in \.keras"):
-        options.check_output("--output", tmp_path / "V1.KERAS", ".keras", any_case=False)
-
-
-@pytest.mark.parametrize(
-    ("command", "how"), [("stream", "to go on"), ("predict clip.wav", "with --output and --resume to go on")]
-)
-def test_interrupt_says_how_to_go_on(
-    command: str, how: str, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from speechemo_cli.inference.predictor import Predictor
-
-    def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Predictor, "open", interrupted)
-    code, _, err = run(*shlex.split(command))
-
-    assert code == 130
-    assert err.splitlines()[-1] == f"error: interrupted; what is finished is kept, run it again {how}"

@@ -251,7 +251,17 @@ def test_extract_ignores_a_signal_that_was_ignored_before(plant: Callable, tmp_p
     plant("os.kill(os.getpid(), signal.SIGHUP)")
     data = make_clips(tmp_path / "data", 2)
     done = subprocess.run(
-        ["nohup", sys.executable, "-m", "speechemo_cli", "extract", str(data), "--quiet"],
+        [
+            "nohup",
+            sys.executable,
+            "-m",
+            "speechemo_cli",
+            "extract",
+            str(data),
+            "--quiet",
+            "--features",
+            "mfcc",
+        ],
         capture_output=True,
         check=False,
     )
@@ -326,22 +336,22 @@ def test_extract_names_a_clip_that_kills_its_worker_twice_and_does_the_others(
     crash: str, temp: Path, plant: Callable, tmp_path: Path
 ) -> None:
     plant(crash)
-    data = make_clips(tmp_path / "data", 60, bad=(7, 41))
+    data = make_clips(tmp_path / "data", 30, bad=(7,))
 
     code, report, err = extract(data, "--jobs", "2", "--features", "mfcc")
 
     assert code == 3
     assert [(Path(failure["path"]).name, failure["error"]) for failure in report["failed"]] == [
-        (name, "crashed the decoder, or ran out of memory") for name in ("bad007.wav", "bad041.wav")
+        ("bad007.wav", "crashed the decoder, or ran out of memory")
     ]
-    assert (report["extracted"], report["cached"]) == (58, 0)
+    assert (report["extracted"], report["cached"]) == (29, 0)
     assert "Error" not in err
-    assert err.count("crashed the decoder") == 2
-    assert len([line for line in err.splitlines() if line.startswith("warning: ")]) == 2
+    assert err.count("crashed the decoder") == 1
+    assert len([line for line in err.splitlines() if line.startswith("warning: ")]) == 1
     assert list(temp.iterdir()) == []
     plant("pass")
     code, report, _ = extract(data, "--jobs", "2", "--features", "mfcc")
-    assert (code, report["extracted"], report["cached"]) == (0, 2, 58)
+    assert (code, report["extracted"], report["cached"]) == (0, 1, 29)
 
 
 @pytest.mark.slow
