@@ -120,23 +120,19 @@ def test_pool_reads_for_threads_side_by_side(
 
 
 @pytest.mark.parametrize("how", FATAL)
-def test_pool_refuses_a_clip_that_kills_its_process_twice_and_reads_the_next(
+def test_pool_refuses_a_clip_that_kills_two_processes_and_reads_one_that_kills_one(
     how: str, plant: Callable, write_clip: WriteClip, pool: DecoderPool
 ) -> None:
-    plant(f"if 'bad' in path: open('deaths', 'a').write('x'); {how}")
-    good, bad = str(write_clip("good.flac")), str(write_clip("bad.flac"))
+    plant(
+        f"if 'bad' in path: open('deaths', 'a').write('x'); {how}\n"
+        f"if 'once' in path and not os.path.exists('mark'): open('mark', 'w'); {how}"
+    )
+    good, bad, once = (str(write_clip(f"{name}.flac")) for name in ("good", "bad", "once"))
 
     assert reason(pool.read_channels, bad) == CRASHED
     assert Path("deaths").read_text() == "xx"
     check_same(good, pool.read_channels(good))
-
-
-def test_pool_reads_a_clip_of_which_a_process_dies_once(
-    plant: Callable, write_clip: WriteClip, pool: DecoderPool
-) -> None:
-    plant("mark = Path('mark'); mark.exists() or (mark.touch(), os.abort())")
-
-    assert len(pool.read_channels(str(write_clip("clip.flac")))) == 1
+    check_same(once, pool.read_channels(once))
     assert Path("mark").exists()
 
 
@@ -152,41 +148,38 @@ def test_pool_refuses_a_clip_that_takes_too_long(
     assert reason(pool.read_channels, bad) == "takes longer than 1 s to decode"
     assert time.monotonic() - began < 5
     monkeypatch.undo()
-    assert len(pool.read_channels(good)) == 1
+    check_same(good, pool.read_channels(good))
 
 
-def test_pool_refuses_a_clip_that_wants_too_much_memory(
-    plant: Callable, write_clip: WriteClip, pool: DecoderPool, children: Callable[[], set[str]]
+def test_pool_keeps_a_process_that_makes_a_mistake_wants_too_much_memory_or_prints(
+    plant: Callable,
+    write_clip: WriteClip,
+    pool: DecoderPool,
+    children: Callable[[], set[str]],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    plant("'bad' in path and bytearray(7 * 2**30)")
+    plant(
+        "print('{}'); os.write(1, b'x'); os.write(2, b'y')\n"
+        "if 'huge' in path: bytearray(7 * 2**30)\n"
+        "if 'mistake' in path: raise KeyError('of ours')"
+    )
+    good, huge, mistake = (str(write_clip(f"{name}.flac")) for name in ("good", "huge", "mistake"))
 
-    assert reason(pool.read_channels, str(write_clip("bad.flac"))).startswith("out of memory")
-    assert len(pool.read_channels(str(write_clip("good.flac")))) == 1
+    assert reason(pool.read_channels, huge).startswith("out of memory")
+    assert reason(pool.read_channels, mistake) == "internal error: KeyError: 'of ours'"
+    check_same(good, pool.read_channels(good))
     assert len(children()) == 1
-
-
-@pytest.mark.parametrize("debug", [False, True])
-def test_pool_tells_a_mistake_of_ours(
-    debug: bool, plant: Callable, write_clip: WriteClip, monkeypatch: pytest.MonkeyPatch, pool: DecoderPool
-) -> None:
-    plant("if 'bad' in path: raise KeyError('of ours')")
-    kind, told = AudioError, r"^internal error: KeyError: 'of ours'$"
-    if debug:
-        monkeypatch.setenv("SPEECHEMO_DEBUG", "1")
-        kind, told = RuntimeError, r"(?s)Traceback.*KeyError: 'of ours'"
-
-    with pytest.raises(kind, match=told):
-        pool.read_channels(str(write_clip("bad.flac")))
-    assert len(pool.read_channels(str(write_clip("good.flac")))) == 1
-
-
-def test_pool_takes_what_a_library_prints_for_no_answer(
-    plant: Callable, write_clip: WriteClip, pool: DecoderPool, capfd: pytest.CaptureFixture[str]
-) -> None:
-    plant("print('{}'); os.write(1, b'x'); os.write(2, b'y')")
-
-    assert len(pool.read_channels(str(write_clip("clip.flac")))) == 1
     assert capfd.readouterr() == ("", "")
+
+
+def test_pool_gives_the_traceback_of_a_mistake_to_who_looks_for_it(
+    plant: Callable, write_clip: WriteClip, monkeypatch: pytest.MonkeyPatch, pool: DecoderPool
+) -> None:
+    plant("raise KeyError('of ours')")
+    monkeypatch.setenv("SPEECHEMO_DEBUG", "1")
+
+    with pytest.raises(RuntimeError, match=r"(?s)Traceback.*KeyError: 'of ours'"):
+        pool.read_channels(str(write_clip("bad.flac")))
 
 
 @pytest.mark.parametrize("executable", ["", "/nonexistent/python", "/bin/true"])

@@ -31,15 +31,14 @@ _MOST_PARTS = 2**10
 # other, as where the leads of a microphone are swapped; below a millionth, nothing is left of them.
 CANCELLED = 0.1
 CANCELLED_WHOLLY = 1e-6
-_HEAD_BYTES = 512
 _MOST_TAGS = 16
 _KINDS = re.compile(
     rb"(?P<riff>(RIFF|RIFX|RF64|BW64)....WAVE)|(?P<aiff>FORM....AIF[FC])|(?P<w64>riff\x2e\x91\xcf\x11)"
     rb"|(?P<caf>caff)|(?P<au>\.snd|dns\.)|(?P<nist>NIST_1A)|(?P<flac>fLaC)|(?P<ogg>OggS)",
     re.DOTALL,
 )
-
-
+_FLAC = re.compile(rb"fLaC[\0\x80]\0\0\x22")
+_PAGE = re.compile(rb"OggS\0([\0-\x07])", re.DOTALL)
 # MP4 and its relatives begin with a size, MPEG program streams with a start code.
 _BEGINS_WITH_0 = re.compile(rb"....(ftyp|wide|mdat|moov|free|skip|pnot)|\0\0\1\xba", re.DOTALL)
 
@@ -123,23 +122,19 @@ class AudioStream:
         self._decoder.close()
         self._left_parts -= 1
         after = f"after {self.held / self.sr:.2f} s"
-        if not self._left_parts:
-            self.warnings += (f"not all read: more follow {after}, which are {_MOST_PARTS} recordings",)
-            return False
         try:
-            decoder = next(self._parts, None)
+            decoder = next(self._parts, None) if self._left_parts else None
+            if decoder and (decoder.channels, decoder.sr) == (self.channels, self.sr):
+                self._decoder = decoder
+                return True
+            if decoder:
+                self.warnings += (f"not all read: {after} a recording of {decoder} follows",)
+            elif not self._left_parts:
+                self.warnings += (f"not all read: more follow {after}, which are {_MOST_PARTS} recordings",)
         except AudioError as error:
-            self.warnings += (
-                f"not all read: {after} a recording follows that is not read ({error.message})",
-            )
-            return False
-        if decoder is None:
-            return False
-        if (decoder.channels, decoder.sr) != (self.channels, self.sr):
-            self.warnings += (f"not all read: {after} a recording of {decoder} follows",)
-            return False
-        self._decoder = decoder
-        return True
+            rest = f"a recording follows that is not read ({error.message})"
+            self.warnings += (f"not all read: {after} {rest}",)
+        return False
 
 
 @contextmanager
@@ -253,10 +248,6 @@ def _kind_at(file: BinaryIO, at: int) -> str | None:
     return match and match.lastgroup
 
 
-_FLAC = re.compile(rb"fLaC[\0\x80]\0\0\x22")
-_PAGE = re.compile(rb"OggS\0([\0-\x07])", re.DOTALL)
-
-
 def _ogg_link(file: BinaryIO, at: int, end: int) -> tuple[int, str]:
     """Return where a link of a chain of Ogg streams ends, and in what the file ends that it should not.
 
@@ -301,8 +292,6 @@ _OTHERS = (
     (b"\x89PNG", "a picture", ""),
     (b"\xff\xd8\xff", "a picture", ""),
 )
-
-
 # Suffixes of files without a header, and what makes a WAV of them.
 _HEADERLESS = {
     **dict.fromkeys((".pcm", ".raw", ".sln16"), "ffmpeg -f s16le -ar 16000 -ac 1 -i FILE clip.wav"),
@@ -321,7 +310,7 @@ def _refusal(file: BinaryIO, suffix: str) -> tuple[str, str]:
     for mark, name, hint in _OTHERS:
         if head.startswith(mark):
             return f"not audio that can be read (it is {name})", hint
-    first = head[:_HEAD_BYTES]
+    first = head[:512]
     if first.isascii() and first.decode("ascii").replace("\n", " ").replace("\r", " ").isprintable():
         return "not audio that can be read (it is text)", ""
     y = np.frombuffer(head[: len(head) // 2 * 2], "<i2").astype(np.float64)

@@ -139,8 +139,6 @@ def load_clip(path: str, config: AudioConfig, channel: str, sr: int) -> list[Pre
 
     Parameters
     ----------
-    path : str
-    config : AudioConfig
     channel : {"mix", "left", "right", "each"}
     sr : int
         Rate in Hz of the samples to return.
@@ -197,8 +195,6 @@ def read_channels(
 
     Parameters
     ----------
-    path : path-like
-    config : AudioConfig
     channel : {"mix", "left", "right", "each"}
         Calls are often recorded with one speaker a channel.
     content : bytes, optional
@@ -254,7 +250,6 @@ def read_bytes(path: str | os.PathLike[str], config: AudioConfig | None = None) 
 
     Parameters
     ----------
-    path : path-like
     config : AudioConfig, optional
         What is too long for it is not read but refused, if the file is a large one.
 
