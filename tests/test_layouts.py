@@ -168,12 +168,8 @@ def test_read_folders_takes_no_folder_for_each_clip_for_a_speaker(tmp_path: Path
 @pytest.mark.parametrize(
     "names",
     [
-        ["yes/a", "no/b"],
-        ["DC/a", "JE/b", "JK/c", "KL/d"],
-        ["train/a", "test/b"],
-        ["1/a", "2/b"],
-        ["a", "b"],
-        [f"{name}/a" for name in ("Joy", "Ann", "Bob", "Cy", "Dee")],
+        *(["yes/a", "no/b"], ["train/a", "test/b"], ["1/a", "2/b"], ["a", "b"]),
+        *([f"{name}/a" for name in names.split()] for names in ("DC JE JK KL", "Joy Ann Bob Cy Dee")),
     ],
 )
 def test_read_folders_guesses_no_label_and_reads_the_path_below_the_data_alone(

@@ -81,14 +81,10 @@ def test_hold_out_both_draws_speakers_balanced_by_gender_and_the_seed_decides(sh
 
 def test_hold_out_both_draws_the_same_share_of_the_speakers_of_each_corpus_that_names_them() -> None:
     counts = {(who, label): 5 for who in ("01", "02", None) for label in ("happy", "sad")}
+    parts = {"large": ravdess(range(1, 21)), "small": ravdess(range(1, 6)), "single": ravdess([1])}
     examples = [
         replace(e, key=f"{corpus} {e.key}", clip=replace(e.clip, corpus=corpus))
-        for corpus, clips in (
-            ("large", ravdess(range(1, 21))),
-            ("small", ravdess(range(1, 6))),
-            ("single", ravdess([1])),
-            ("nameless", grid(counts)),
-        )
+        for corpus, clips in (*parts.items(), ("nameless", grid(counts)))
         for e in clips
     ]
     for seed in range(5):
@@ -157,13 +153,9 @@ def test_hold_out_names_a_label_that_keeps_no_training_clip_in_any_draw() -> Non
 
 @pytest.mark.parametrize("split", ["both", "random", "none"])
 def test_hold_out_trains_on_songs_but_for_those_of_held_out_speakers(split: str) -> None:
-    examples = [
-        Example(Clip(f"{who} {label} {song} {i}", label, who, song=song), f"{who} {label} {song} {i}")
-        for who in "abcdef"
-        for label in ("sad", "angry")
-        for song in (False, True)
-        for i in range(6)
-    ]
+    speech = grid({(who, label): 6 for who in "abcdef" for label in ("sad", "angry")})
+    songs = [replace(e, key=f"sung {e.key}", clip=replace(e.clip, song=True)) for e in speech]
+    examples = [*speech, *songs]
 
     holdout = hold_out(examples, split, 0.2, 0)
 
