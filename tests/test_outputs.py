@@ -6,8 +6,6 @@ import io
 import json
 import os
 import resource
-import subprocess
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from speechemo_cli import files
 from speechemo_cli.choices import AnswerFormat
 from speechemo_cli.cli import answers, app, outputs, terminal
 from speechemo_cli.cli.answers import WRITERS
@@ -436,32 +435,26 @@ def test_file_is_written_by_one_at_a_time() -> None:
     assert known(to_file(resume=True), A, B) == [A, B]
 
 
-def test_file_is_whole_whichever_of_many_writes_it() -> None:
-    """Each tries until it is alone; whoever got in between another's end and its name would be lost."""
-    script = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from test_outputs import *\n"
-        "for i in range(12):\n"
-        "    while True:\n"
-        "        try:\n"
-        "            sink = ToFile('out.jsonl', 'jsonl', WRITERS['jsonl'](STYLE)); break\n"
-        "        except AccessError as error: assert 'another' in str(error), error\n"
-        "    with sink:\n"
-        "        put(sink, *[answer(sys.argv[2])] * 5)\n"
-        "        sink.close()\n"
-        "    got = [one['path'] for one in records('out.jsonl')]\n"
-        "    assert len(got) == 5 and len(set(got)) == 1, got\n"
-    )
-    begun = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, str(Path(__file__).parent), name], stderr=subprocess.PIPE
-        )
-        for name in ("one", "two", "three")
-    ]
+def test_file_is_opened_anew_where_another_has_just_given_it_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[int] = []
+    open_locked = files.open_locked
 
-    for process in begun:
-        _, err = process.communicate()
-        assert (process.returncode, err.decode()) == (0, "")
-    assert names() == ["out.jsonl"]
+    def named_at_once(path: Path) -> int:
+        opened.append(open_locked(path))
+        if len(opened) == 1:
+            path.rename("out.jsonl")
+        return opened[-1]
+
+    monkeypatch.setattr(files, "open_locked", named_at_once)
+    sink = to_file()
+    put(sink, A)
+
+    assert len(opened) == 2
+    assert Path("out.jsonl").read_text() == ""  # the other's, which this one has not written to
+    sink.close()
+    assert [record["path"] for record in records("out.jsonl")] == ["a.wav"]
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])

@@ -103,12 +103,10 @@ def _follow(follow: Callable[..., Iterable[Timeline]], recording: inputs.Input) 
     """Return the timeline of each channel, up to one that cannot be read."""
     items: list[Timeline | ClipError] = []
     with terminal.progress("following", "s") as update:
-
-        def step(seconds: int, total: int | None, stage: str) -> None:
-            update(seconds, total, stage=stage)
-
         try:
-            followed = follow(_on_disk(recording), on_progress=step)
+            followed = follow(
+                _on_disk(recording), on_progress=lambda done, total, stage: update(done, total, stage=stage)
+            )
             items.extend(replace(one, path=recording.path) for one in followed)
         except AudioError as error:
             items.append(ClipError(recording.path, str(error)))
