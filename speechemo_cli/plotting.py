@@ -45,13 +45,7 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def save_png(figure: Any, path: Path) -> None:
-    """Write a figure, complete or not at all; the same figure gives the same bytes.
-
-    Raises
-    ------
-    AccessError
-        It cannot be written.
-    """
+    """Write a figure, complete or not at all; the same figure gives the same bytes."""
     with atomic_path(path) as temp:
         figure.savefig(temp, format="png", metadata={"Software": None})
 

@@ -141,7 +141,8 @@ def test_temperature_of_a_fold_comes_from_its_training_part_alone(
 ) -> None:
     data = blurred(rng, speakers=4)
     before = calibrated(data)
-    x, targets, test = data.x.copy(), data.targets.copy(), before.folds[0].test
+    x, targets = data.x.copy(), data.targets.copy()
+    test = [data.examples.index(example) for example in before.folds[0].examples]
     x[test], targets[test] = 0, (targets[test] + 1) % len(data.labels)
     examples = tuple(
         replace(example, clip=replace(example.clip, label=data.labels[target]))
@@ -198,7 +199,7 @@ def test_calibrate_measures_by_temperatures_that_did_not_know_the_truth(
         others = [other for j, other in enumerate(raw.folds) if j != i]
         own = fit_temperature(
             np.concatenate([other.probabilities for other in others]),
-            np.concatenate([data.targets[other.test] for other in others]),
+            np.concatenate([other.truth for other in others]),
         )
         assert fold.temperature == own
         np.testing.assert_array_equal(fold.probabilities, apply_temperature(raw.folds[i].probabilities, own))
@@ -237,7 +238,8 @@ def test_distances_are_from_the_training_of_the_fold(rng: np.random.Generator, f
 
     # The network that stands for v1 here does not adapt its normalisation: mean 0, variance 1.
     for fold in result.folds:
-        expected = np.square(data.x[fold.test].astype(np.float64)).mean(axis=1)
+        test = [data.examples.index(example) for example in fold.examples]
+        expected = np.square(data.x[test].astype(np.float64)).mean(axis=1)
         np.testing.assert_allclose(fold.distances, expected, rtol=1e-4)
 
 

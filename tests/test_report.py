@@ -19,7 +19,6 @@ from speechemo_cli.corpus.folds import PROTOCOLS
 from speechemo_cli.corpus.labels import EMOTIONS
 from speechemo_cli.corpus.splits import Example
 from speechemo_cli.corpus.synthetic import is_synthetic
-from speechemo_cli.evaluation.metrics import score
 from speechemo_cli.evaluation.published import published_figures, published_for
 from speechemo_cli.evaluation.report import risk_coverage, worst_clips, write_report
 from speechemo_cli.evaluation.results import FoldResult, ProtocolResult
@@ -50,12 +49,11 @@ def result(
         ("2", np.arange(48, 96), ("ravdess/04", "ravdess/05", "ravdess/06")),
     ):
         history = {"train_accuracy": [0.2, 0.5, 0.7], "train_loss": [2.0, 1.4, 1.1]}
-        scores = score(truth[test], probabilities[test], labels)
         groups = np.array(["unseen_speakers"] * 48)
         folds.append(
             FoldResult(
-                *(name, speakers, test, probabilities[test], history, scores, 1.5, groups),
-                *(None, np.zeros(48, np.float32), {}, (), ()),
+                *(labels, tuple(examples[i] for i in test), truth[test], probabilities[test]),
+                *(name, speakers, history, 1.5, groups, None, np.zeros(48, np.float32), {}, (), ()),
             )
         )
     return ProtocolResult(

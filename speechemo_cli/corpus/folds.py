@@ -66,10 +66,13 @@ class Protocol:
     shares_repetitions: bool
     n_folds: int
     published: tuple[tuple[str, ...], ...] = ()
+    told: str = ""
 
     @property
     def meaning(self) -> str:
-        """Say in words what is shared between training and test."""
+        """Say in words what is shared between training and test, or what `told` says of it."""
+        if self.told:
+            return self.told
         if self.shares_repetitions:
             return "speakers, and mostly a repetition of the same sentence, stand in training too"
         if self.shares_speakers:

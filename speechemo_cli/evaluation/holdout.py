@@ -265,17 +265,6 @@ def score_model(model: Any, metadata: ModelMetadata, data: Dataset) -> ModelResu
     return ModelResult(groups, by_condition)
 
 
-@dataclass(frozen=True)
-class _CrossCorpus(Protocol):
-    """One training on some corpora, one test on others."""
-
-    told: str = ""
-
-    @property
-    def meaning(self) -> str:
-        return self.told
-
-
 def split_by_label(clips: Sequence[Clip], labels: Sequence[str]) -> tuple[list[Clip], dict[str, int]]:
     """Keep the test clips whose labels are trained on, and count the others by label.
 
@@ -346,7 +335,7 @@ def _cross(
     require_labels([data.examples[i] for i in train])
     check_no_leakage(data.examples, train, test)
     trained, tested = ({data.examples[i].clip.speaker_id or "" for i in at} - {""} for at in (train, test))
-    rules = _CrossCorpus("cross-corpus", not trained.isdisjoint(tested), False, 1)
+    rules = Protocol("cross-corpus", not trained.isdisjoint(tested), False, 1)
     fold = Fold("1", train, test, config.seed, tuple(sorted(tested)))
     result = run_folds(version, rules, [fold], data, config, on_epoch)
     corpora = tuple(sorted(set(data.corpora[train].tolist())))

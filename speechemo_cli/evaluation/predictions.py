@@ -29,7 +29,7 @@ _HOW_MADE = "`speechemo evaluate --version V --predictions FILE.csv` makes one"
 
 def write(result: ProtocolResult, path: Path) -> None:
     """Write every answer of a protocol: one line a tested clip, with all probabilities."""
-    fold_names = [fold.name for fold in result.folds for _ in fold.test]
+    fold_names = [fold.name for fold in result.folds for _ in fold.examples]
     # The bytes of a name that is no UTF-8 are kept.
     with (
         atomic_path(path) as temp,

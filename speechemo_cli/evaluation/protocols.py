@@ -15,7 +15,7 @@ from speechemo_cli.corpus.folds import PROTOCOLS, Fold, Protocol, folds
 from speechemo_cli.corpus.labels import ordered
 from speechemo_cli.corpus.splits import parted
 from speechemo_cli.errors import DataError
-from speechemo_cli.evaluation.metrics import apply_temperature, fit_temperature, score
+from speechemo_cli.evaluation.metrics import apply_temperature, fit_temperature
 from speechemo_cli.evaluation.results import FoldResult, ProtocolResult, group_of_clips
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.features.dataset import clip_weights
@@ -106,18 +106,18 @@ def run_folds(
             inside = within(on_epoch, stage, before + preset.epochs, total)
             inner = calibrate(version, data.subset(fold.train), config, inside)
             temperature = inner.temperature if inner else None
-        probabilities = apply_temperature(answers, temperature or 1.0)
         train, test = ([data.examples[j] for j in at] for at in (fold.train, fold.test))
         trained = {example.clip.speaker_id for example in train} - {None}
         nameless = {example.clip.corpus for example in train if example.clip.speaker is None}
         results.append(
             FoldResult(
+                data.labels,
+                tuple(test),
+                data.targets[fold.test],
+                apply_temperature(answers, temperature or 1.0),
                 fold.name,
                 fold.test_speakers,
-                fold.test,
-                probabilities,
                 finished.history,
-                score(data.targets[fold.test], probabilities, data.labels),
                 finished.seconds,
                 group_of_clips([example.clip for example in test], trained, nameless),
                 temperature,
@@ -127,12 +127,11 @@ def run_folds(
                 parted(data.near_copies, train, test),
             )
         )
-    order = np.concatenate([result.test for result in results])
     return ProtocolResult(
         data.labels,
-        tuple(data.examples[i] for i in order),
-        data.targets[order],
-        np.concatenate([result.probabilities for result in results]),
+        tuple(example for fold in results for example in fold.examples),
+        np.concatenate([fold.truth for fold in results]),
+        np.concatenate([fold.probabilities for fold in results]),
         version,
         protocol,
         preset.epochs,
@@ -178,11 +177,12 @@ def calibrate(
     corrected = []
     for fold in result.folds:
         others = [other for other in result.folds if other is not fold]
-        answers = np.concatenate([other.probabilities for other in others])
-        own = fit_temperature(answers, data.targets[np.concatenate([other.test for other in others])])
+        own = fit_temperature(
+            np.concatenate([other.probabilities for other in others]),
+            np.concatenate([other.truth for other in others]),
+        )
         probabilities = apply_temperature(fold.probabilities, own)
-        scores = score(data.targets[fold.test], probabilities, data.labels)
-        corrected.append(replace(fold, probabilities=probabilities, scores=scores, temperature=own))
+        corrected.append(replace(fold, probabilities=probabilities, temperature=own))
     probabilities = np.concatenate([fold.probabilities for fold in corrected])
     return Calibration(
         fit_temperature(result.probabilities, result.truth),

@@ -139,23 +139,19 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class FoldResult:
+class FoldResult(Answers):
     """One fold: who was tested, what was answered, how the training went.
 
-    `test_speakers` is empty where the protocol shares speakers. `test` has the positions of n clips in the
-    data set; `probabilities` [shape=(n, n_labels)] were corrected by `temperature`, `conditions` has those
-    under other recording conditions. `groups` [shape=(n,)] tells what is known of the speakers, `distances`
-    [shape=(n,)] how far each clip is from those of the training (`training.with_distance`). `history` has
-    accuracy and loss on the training clips, one value an epoch. The training took `seconds`, maybe in an
-    earlier run.
+    `test_speakers` is empty where the protocol shares speakers. `history` has accuracy and loss on the
+    training clips, one value an epoch. The training took `seconds`, maybe in an earlier run. `groups`
+    [shape=(n,)] tells what is known of the speakers, `distances` [shape=(n,)] how far each clip is from those
+    of the training (`training.with_distance`). The probabilities were corrected by `temperature`;
+    `conditions` has those under other recording conditions.
     """
 
     name: str
     test_speakers: tuple[str, ...]
-    test: NDArray[np.int64]
-    probabilities: NDArray[np.float32]
     history: dict[str, list[float]]
-    scores: Scores
     seconds: float
     groups: NDArray[np.str_]
     temperature: float | None
