@@ -137,7 +137,7 @@ def test_codecs_of_telephones_give_the_samples_of_ffmpeg(
     np.testing.assert_array_equal(got, plainly_decoded(content))
 
 
-def test_adts_frames_with_a_checksum_are_decoded() -> None:
+def test_adts_frames_may_have_a_checksum() -> None:
     content = muxed(voice(), codec="aac", container="adts")
     with_crc, at = bytearray(), 0
     while at < len(content):
@@ -153,7 +153,7 @@ def test_adts_frames_with_a_checksum_are_decoded() -> None:
 
 
 @pytest.mark.parametrize("kind", [b"wide", b"ftyp"])
-def test_a_mov_is_known_by_either_beginning(kind: bytes) -> None:
+def test_mov_is_known_by_either_beginning(kind: bytes) -> None:
     content = muxed(voice(), codec="aac", container="mov")
 
     np.testing.assert_array_equal(decoded(content[:4] + kind + content[8:])[0], decoded(content)[0])
@@ -179,9 +179,7 @@ SPEECH = np.concatenate([voice(0.8), np.zeros(SR // 2), voice(0.9), np.zeros(SR 
 @pytest.mark.parametrize(
     ("container", "other"), [("matroska", TONE), ("ipod", 0 * TONE)], ids=["tone", "silence"]
 )
-def test_of_two_tracks_the_one_with_speech_is_taken_and_the_other_by_its_number(
-    container: str, other: np.ndarray
-) -> None:
+def test_track_with_speech_is_taken_and_the_other_by_its_number(container: str, other: np.ndarray) -> None:
     content = muxed(other, SPEECH, codec="alac", container=container)
 
     y, _, warnings = decoded(content)
@@ -199,7 +197,7 @@ def test_of_two_tracks_the_one_with_speech_is_taken_and_the_other_by_its_number(
 
 
 @pytest.mark.parametrize("rate", [16000, 22050])
-def test_a_stream_that_changes_its_rate_says_what_is_not_used(rate: int) -> None:
+def test_adts_that_changes_its_rate_says_what_is_not_used(rate: int) -> None:
     first, second = (muxed(voice(1.0, sr), sr=sr, codec="aac", container="adts") for sr in (24000, rate))
 
     y, sr, warnings = decoded(first + second)
@@ -211,7 +209,7 @@ def test_a_stream_that_changes_its_rate_says_what_is_not_used(rate: int) -> None
 
 
 @pytest.mark.parametrize("container", ["ipod", "mov", "matroska", "webm", "tta"])
-def test_a_cut_file_gives_what_it_holds_with_a_warning(container: str) -> None:
+def test_cut_files_give_what_they_hold_with_a_warning(container: str) -> None:
     codec = {"webm": "libopus", "tta": "tta"}.get(container, "aac")
     options = {"movflags": "faststart"} if container in ("ipod", "mov") else None
     content = muxed(voice(6.0), codec=codec, container=container, options=options)
@@ -229,7 +227,7 @@ def test_a_cut_file_gives_what_it_holds_with_a_warning(container: str) -> None:
 
 
 @pytest.mark.parametrize("container", ["ipod", "webm", "adts"])
-def test_a_hole_costs_little_or_is_told(container: str, rng: np.random.Generator) -> None:
+def test_holes_cost_little_or_are_told(container: str, rng: np.random.Generator) -> None:
     content = muxed(voice(6.0), codec="libopus" if container == "webm" else "aac", container=container)
     whole, sr, _ = decoded(content)
     middle = len(content) // 2
@@ -253,7 +251,7 @@ def test_a_hole_costs_little_or_is_told(container: str, rng: np.random.Generator
     ],
     ids=["HTTP", "APE", "part-of-a-frame"],
 )
-def test_an_mp3_begins_with_its_first_whole_frame(before: bytes) -> None:
+def test_mp3_begins_with_its_first_whole_frame(before: bytes) -> None:
     content = mp3(voice(3.0))
 
     found, alike = match(decoded(before + content)[0][:, 0], voice(3.0))

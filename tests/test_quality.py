@@ -61,18 +61,18 @@ def kinds(y: np.ndarray, sr: int) -> list[str]:
 
 
 @pytest.mark.parametrize("sr", WIDE_RATES)
-def test_a_good_recording_has_no_warning_at_any_rate(sr: int) -> None:
+def test_quality_warnings_are_none_for_a_good_recording_at_any_rate(sr: int) -> None:
     for bits in (8, 16, 24):
         assert quality_warnings(in_bits(voice(sr=sr), bits), sr) == ()
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, ">f4"])
 @pytest.mark.parametrize(("sr", "expected"), [(8000, NARROW), (48000, ())])
-def test_every_float_type_is_taken(dtype: str, sr: int, expected: tuple[str, ...]) -> None:
+def test_quality_warnings_take_every_float_type(dtype: str, sr: int, expected: tuple[str, ...]) -> None:
     assert quality_warnings(voice(sr=sr).astype(dtype), sr) == expected
 
 
-def test_a_channel_of_an_interleaved_array_is_taken() -> None:
+def test_quality_warnings_take_a_channel_of_an_interleaved_array() -> None:
     pairs = np.stack([voice(), np.zeros(48000, np.float32)], axis=1)
     pairs.flags.writeable = False
     assert quality_warnings(pairs[:, 0], 16000) == ()
@@ -80,13 +80,13 @@ def test_a_channel_of_an_interleaved_array_is_taken() -> None:
 
 @pytest.mark.parametrize("offset", [-0.5, 0.02, 0.3])
 @pytest.mark.parametrize("peak_db", [0, -30])
-def test_an_offset_changes_nothing(offset: float, peak_db: float) -> None:
+def test_quality_warnings_are_the_same_with_an_offset(offset: float, peak_db: float) -> None:
     y = 10 ** (peak_db / 20) * voice(sr=48000)
     assert kinds(y + offset, 48000) == []
     assert kinds(low_passed(y, 48000, 3400) + offset, 48000) == [BAND]
 
 
-def test_rumble_is_no_speech_and_does_not_hide_a_band_limit() -> None:
+def test_quality_warnings_take_rumble_for_no_speech_and_for_no_band() -> None:
     y = low_passed(np.pad(voice(1.0, 48000), 4 * 48000), 48000, 3400)
     assert kinds(y + 0.01 * tone(10, seconds=9.0), 48000) == ["mostly silence", BAND]
 
@@ -97,7 +97,7 @@ def test_rumble_is_no_speech_and_does_not_hide_a_band_limit() -> None:
 @pytest.mark.parametrize("sr", [8000, 16000, 48000])
 @pytest.mark.parametrize("raised_db", [6, 12, 20])
 @pytest.mark.parametrize("bits", [8, 16, 24])
-def test_a_clipped_recording_says_how_much(sr: int, raised_db: float, bits: int) -> None:
+def test_quality_warnings_say_how_much_is_clipped(sr: int, raised_db: float, bits: int) -> None:
     y = 10 ** (raised_db / 20) * voice(sr=sr) / np.abs(voice(sr=sr)).max()
     share = 100 * np.mean(np.abs(y) >= 1)
     warning = quality_warnings(in_bits(y, bits), sr)[0]
@@ -109,7 +109,7 @@ def test_a_clipped_recording_says_how_much(sr: int, raised_db: float, bits: int)
 
 @pytest.mark.parametrize("bits", [16, 24])
 @pytest.mark.parametrize(("turned_down", "shown"), [(0.5, "-6.0"), (0.1, "-20.0"), (0.01, "-40.0")])
-def test_a_clipped_recording_that_was_turned_down_is_still_clipped(
+def test_quality_warnings_find_clipping_that_was_turned_down(
     bits: int, turned_down: float, shown: str
 ) -> None:
     (warning,) = quality_warnings(in_bits(turned_down * np.clip(10 * voice(), -1, 1), bits), 16000)
@@ -118,26 +118,26 @@ def test_a_clipped_recording_that_was_turned_down_is_still_clipped(
 
 
 @pytest.mark.parametrize("side", [-1, 1])
-def test_clipping_of_one_side_is_seen(side: int) -> None:
+def test_quality_warnings_find_clipping_of_one_side(side: int) -> None:
     y = np.maximum(side * voice(), -0.6 * np.abs(voice()).max()) * side
     assert kinds(y, 16000) == ["clipped"]
 
 
 @pytest.mark.parametrize("subtype", ["ULAW", "ALAW"])
-def test_clipping_in_a_telephone_s_code_is_at_full_scale(subtype: str) -> None:
+def test_quality_warnings_find_clipping_in_a_telephone_s_code_at_full_scale(subtype: str) -> None:
     clipped, narrow = quality_warnings(coded(np.clip(10 * voice(sr=8000), -1, 1), 8000, subtype), 8000)
     assert clipped.endswith("at full scale")
     assert (narrow,) == NARROW
     assert quality_warnings(coded(voice(sr=8000), 8000, subtype), 8000) == NARROW
 
 
-def test_few_clipped_samples_are_no_matter() -> None:
+def test_quality_warnings_pass_over_few_clipped_samples() -> None:
     y = 0.5 * voice()
     y[np.argsort(-np.abs(y))[:20]] = 1.0
     assert quality_warnings(y, 16000) == ()
 
 
-def test_samples_beyond_full_scale_are_too_loud() -> None:
+def test_quality_warnings_call_samples_beyond_full_scale_too_loud() -> None:
     y = voice() * (1.5 / np.abs(voice()).max())
     share = 100 * np.mean(np.abs(y) > 1)
     assert quality_warnings(y, 16000) == (f"too loud: {share:.1f} % of the samples beyond full scale",)
@@ -147,7 +147,9 @@ def test_samples_beyond_full_scale_are_too_loud() -> None:
 
 @pytest.mark.parametrize("amplitude", [0.999, 0.1, 30 / 32768, 229.5 / 32768])
 @pytest.mark.parametrize("sr", [8000, 48000, 192000])
-def test_a_tone_is_not_clipped_however_few_levels_it_has(amplitude: float, sr: int) -> None:
+def test_quality_warnings_take_no_tone_for_clipped_however_few_levels_it_has(
+    amplitude: float, sr: int
+) -> None:
     for hz in (20, 100, 997.3, 1000, 4000, 12000):
         y = amplitude * tone(min(hz, sr / 4), sr)
         for one in (y, in_bits(y, 16), in_bits(y, 24)):
@@ -155,12 +157,14 @@ def test_a_tone_is_not_clipped_however_few_levels_it_has(amplitude: float, sr: i
 
 
 @pytest.mark.parametrize("steps", [1, 3, 30, 3000])
-def test_noise_and_a_quiet_voice_of_few_levels_are_not_clipped(steps: int, rng: np.random.Generator) -> None:
+def test_quality_warnings_take_nothing_of_few_levels_for_clipped(
+    steps: int, rng: np.random.Generator
+) -> None:
     for y in (rng.standard_normal(16000) / 3, 3 * voice()):
         assert "clipped" not in kinds(np.round(steps * y) / 32768, 16000)
 
 
-def test_silence_at_the_end_of_a_one_sided_range_is_not_clipped() -> None:
+def test_quality_warnings_take_no_silence_for_clipped() -> None:
     assert "clipped" not in kinds(np.pad(np.abs(voice(1.0)), 8000), 16000)
 
 
@@ -168,7 +172,7 @@ def test_silence_at_the_end_of_a_one_sided_range_is_not_clipped() -> None:
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.25])
-def test_a_very_quiet_recording_begins_at_50_db(offset: float) -> None:
+def test_quality_warnings_call_a_peak_below_50_db_very_quiet(offset: float) -> None:
     y = voice() / np.abs(voice()).max()
     assert kinds(10 ** (-49 / 20) * y + offset, 16000) == []
     (warning,) = quality_warnings((10 ** (-52 / 20) * y + offset).astype(np.float32), 16000)
@@ -180,7 +184,9 @@ def test_a_very_quiet_recording_begins_at_50_db(offset: float) -> None:
 
 @pytest.mark.parametrize("sr", [8000, 48000, 192000])
 @pytest.mark.parametrize("noise_db", [-np.inf, -40.0, -20.0])
-def test_a_word_in_ten_seconds_is_mostly_silence(sr: int, noise_db: float, rng: np.random.Generator) -> None:
+def test_quality_warnings_call_a_word_in_ten_seconds_mostly_silence(
+    sr: int, noise_db: float, rng: np.random.Generator
+) -> None:
     word = harmonic(0.6, sr)
     y = np.pad(word, (3 * sr, 10 * sr - 3 * sr - len(word)))
     y += (10 ** (noise_db / 20) * word.std() * rng.standard_normal(len(y))).astype(np.float32)
@@ -190,11 +196,11 @@ def test_a_word_in_ten_seconds_is_mostly_silence(sr: int, noise_db: float, rng: 
 
 
 @pytest.mark.parametrize("noise_db", [-90.0, -40.0, -20.0])
-def test_a_second_of_silence_around_the_words_is_usual(noise_db: float) -> None:
+def test_quality_warnings_are_none_for_a_second_of_silence_around_the_words(noise_db: float) -> None:
     assert quality_warnings(np.pad(voice(1.5, noise_db=noise_db), 16000), 16000) == ()
 
 
-def test_a_click_is_no_speech() -> None:
+def test_quality_warnings_take_no_click_for_speech() -> None:
     y = 0.1 * voice()
     y[20000:20050] = 0.99
     assert quality_warnings(y, 16000) == ()
@@ -203,7 +209,7 @@ def test_a_click_is_no_speech() -> None:
     assert "mostly silence: speech in 0 % of 3.0 s" in quality_warnings(y, 16000)
 
 
-def test_a_steady_sound_is_no_silence(rng: np.random.Generator) -> None:
+def test_quality_warnings_take_no_steady_sound_for_silence(rng: np.random.Generator) -> None:
     for y in (rng.standard_normal(80000), tone(300, 16000, 5.0)):
         assert "mostly silence" not in kinds(0.1 * y, 16000)
 
@@ -212,24 +218,24 @@ def test_a_steady_sound_is_no_silence(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("sr", RATES)
-def test_a_short_clip_says_its_length_rounded_down(sr: int) -> None:
+def test_quality_warnings_say_the_length_of_a_short_clip_rounded_down(sr: int) -> None:
     for seconds, shown in ((0.2, "0.2"), (0.3, "0.3"), (0.6, "0.6"), (0.999, "0.9")):
         assert f"short: {shown} s" in quality_warnings(voice(seconds, sr), sr)
     assert "short" not in kinds(voice(1.0, sr), sr)
 
 
-def test_less_than_a_block_is_short_and_no_more_is_said() -> None:
+def test_quality_warnings_call_less_than_a_block_short_and_say_no_more() -> None:
     for n in (0, 1, 10, 159):
         assert quality_warnings(np.ones(n, np.float32), 16000) == ("short: 0.0 s",)
 
 
-def test_a_constant_is_silent() -> None:
+def test_quality_warnings_call_a_constant_silent() -> None:
     for value in (0.0, 0.5):
         y = np.full(20000, value, np.float32)
         assert quality_warnings(y, 16000) == ("silent: every sample is the same",)
 
 
-def test_a_clip_is_long_if_it_shows() -> None:
+def test_long_is_said_where_it_shows() -> None:
     assert long(9.23, 5.27) == "long: 9.2 s, longer than any clip the model was trained on (5.3 s)"
     for duration_s in (0.5, 5.27, 5.34):
         assert long(duration_s, 5.27) is None
@@ -246,7 +252,7 @@ def edge_khz(y: np.ndarray, sr: int) -> float:
 
 
 @pytest.mark.parametrize("sr", WIDE_RATES)
-def test_a_telephone_s_band_is_told_at_any_rate_and_a_wider_one_is_not(sr: int) -> None:
+def test_quality_warnings_tell_a_telephone_s_band_at_any_rate_and_no_wider_one(sr: int) -> None:
     for hz in (3400, 4000):
         assert edge_khz(in_bits(low_passed(voice(sr=sr), sr, hz)), sr) == pytest.approx(hz / 1000, abs=0.25)
     for hz in (5500, 7000, 8000):
@@ -255,25 +261,25 @@ def test_a_telephone_s_band_is_told_at_any_rate_and_a_wider_one_is_not(sr: int) 
 
 @pytest.mark.parametrize("subtype", ["ULAW", "ALAW", "GSM610"])
 @pytest.mark.parametrize("sr", [16000, 48000])
-def test_a_telephone_s_code_does_not_hide_its_band(subtype: str, sr: int) -> None:
+def test_quality_warnings_tell_the_band_of_a_telephone_s_code(subtype: str, sr: int) -> None:
     y = coded(voice(sr=8000), 8000, subtype)
     up = np.fft.irfft(np.fft.rfft(y), len(y) * sr // 8000).astype(np.float32) * (sr / 8000)
     assert edge_khz(in_bits(up), sr) == pytest.approx(4.0, abs=0.25)
 
 
-def test_mp3_and_noise_do_not_hide_a_band_limit() -> None:
+def test_quality_warnings_tell_a_band_limit_after_mp3_and_in_noise() -> None:
     y = low_passed(voice(sr=48000), 48000, 3400)
     assert edge_khz(coded(y, 48000, "MPEG_LAYER_III", "MP3"), 48000) == pytest.approx(3.5, abs=0.3)
     noise = 10 ** (-45 / 20) * y.std() * np.random.default_rng(3).standard_normal(len(y))
     assert edge_khz(y + noise, 48000) == pytest.approx(3.4, abs=0.3)
 
 
-def test_less_than_a_telephone_s_band_is_not_likened_to_one() -> None:
+def test_quality_warnings_liken_no_narrower_band_to_a_telephone_s() -> None:
     (warning,) = quality_warnings(in_bits(low_passed(voice(sr=48000), 48000, 1500)), 48000)
     assert warning in {f"{BAND}: nothing above {khz} kHz" for khz in (1.5, 1.6, 1.7)}
 
 
-def test_a_low_rate_is_a_band_limit_whatever_it_holds() -> None:
+def test_quality_warnings_take_a_low_rate_for_a_band_limit() -> None:
     assert quality_warnings(voice(sr=8000), 8000) == NARROW
     assert quality_warnings(voice(sr=6000), 6000) == (f"{BAND}: nothing above 3.0 kHz, as on a telephone",)
 
@@ -281,7 +287,7 @@ def test_a_low_rate_is_a_band_limit_whatever_it_holds() -> None:
 # --- all together
 
 
-def test_every_warning_has_its_line_in_one_order() -> None:
+def test_quality_warnings_stand_in_one_order() -> None:
     y = 1e-3 * np.pad(np.clip(10 * harmonic(0.1, 8000), -1, 1), (3000, 3000))
     assert kinds(y, 8000) == ["clipped", "very quiet", "mostly silence", "short", BAND]
 
@@ -295,7 +301,7 @@ def test_every_warning_has_its_line_in_one_order() -> None:
     zeros=st.floats(0, 1),
     sr=st.sampled_from([*RATES, 8001, 9001, 9601, 47999]),
 )
-def test_any_level_gives_lines_and_no_warning(
+def test_quality_warnings_are_lines_at_any_level(
     seed: int, n: int, exponent: int, offset: float, zeros: float, sr: int
 ) -> None:
     y = np.random.default_rng(seed).uniform(-1, 1, n)

@@ -243,7 +243,7 @@ def test_resample_is_that_of_librosa_load(
 
 
 @pytest.mark.parametrize(("share", "warned"), [(0.5, False), (0.75, True), (0.9, True)])
-def test_channels_that_cancel_are_warned_about(share: float, warned: bool) -> None:
+def test_read_channels_warns_of_channels_that_cancel(share: float, warned: bool) -> None:
     y = voice()
     warnings = decoded(encoded(np.stack([y, -share * y], axis=1))).warnings
 
@@ -251,7 +251,7 @@ def test_channels_that_cancel_are_warned_about(share: float, warned: bool) -> No
 
 
 @pytest.mark.parametrize("channels", [2, 3, 8, 32])
-def test_one_voice_on_one_of_many_channels_cancels_nothing(channels: int) -> None:
+def test_read_channels_takes_one_voice_on_one_of_many_channels(channels: int) -> None:
     y = np.zeros((SR, channels), np.float32)
     y[:, 1] = voice(1.0)
 
@@ -259,7 +259,7 @@ def test_one_voice_on_one_of_many_channels_cancels_nothing(channels: int) -> Non
 
 
 @pytest.mark.parametrize("offset", [-0.4, 0.02, 0.3])
-def test_an_offset_is_taken_out(offset: float) -> None:
+def test_as_recording_takes_an_offset_out(offset: float) -> None:
     y = 0.5 * voice()
 
     recording = reader.as_recording(y + np.float32(offset), SR, CONFIG)
@@ -271,7 +271,7 @@ def test_an_offset_is_taken_out(offset: float) -> None:
 @pytest.mark.parametrize(
     ("offset", "bad"), [(0.0, 0.0), (0.001, 0.0), (0.3, np.nan), (0.3, np.inf), (0.3, -np.inf)]
 )
-def test_samples_without_an_offset_or_not_finite_are_left_as_they_are(offset: float, bad: float) -> None:
+def test_as_recording_leaves_samples_without_an_offset_or_not_finite(offset: float, bad: float) -> None:
     y = voice() + np.float32(offset)
     y[::7] += np.float32(bad)
 

@@ -34,7 +34,7 @@ def runs(y: np.ndarray, sr: int = SR) -> np.ndarray:
 
 @pytest.mark.parametrize("gain_db", [0, -20, -40])
 @pytest.mark.parametrize("noise_db", [None, -30])
-def test_sentences_are_found_where_they_are_at_any_level(
+def test_detect_speech_finds_sentences_where_they_are_at_any_level(
     gain_db: int, noise_db: int | None, rng: np.random.Generator
 ) -> None:
     first, second = sentence(1), sentence(2)
@@ -50,19 +50,19 @@ def test_sentences_are_found_where_they_are_at_any_level(
     np.testing.assert_allclose(found, np.stack([begin, end], axis=1), atol=0.15)
 
 
-def test_a_voice_that_is_thirty_decibel_quieter_than_another_is_speech() -> None:
+def test_detect_speech_finds_a_voice_that_is_thirty_decibel_quieter() -> None:
     y = between_pauses(sentence(1), 10**-1.5 * sentence(2), sentence(1))
 
     assert len(vad.join(runs(y), 0.3)) == 3
 
 
-def test_closed_consonants_are_part_of_the_speech_and_pauses_are_not() -> None:
+def test_detect_speech_bridges_closed_consonants_and_no_pauses() -> None:
     for silence_s, parts in ((0.08, 1), (0.5, 2)):
         gap = np.zeros(round(silence_s * SR), np.float32)
         assert len(runs(between_pauses(np.concatenate([harmonic(1, SR), gap, harmonic(1, SR)])))) == parts
 
 
-def test_a_recording_that_is_speech_from_end_to_end_is_found_to_be() -> None:
+def test_detect_speech_finds_speech_from_end_to_end() -> None:
     y = sentence(3)[round(0.4 * SR) : round(-0.4 * SR)]
     ((first, last),) = vad.join(runs(y), 0.3)
 
@@ -70,7 +70,7 @@ def test_a_recording_that_is_speech_from_end_to_end_is_found_to_be() -> None:
     assert last > len(y) / SR * 100 - 10
 
 
-def test_a_constant_offset_changes_nothing() -> None:
+def test_detect_speech_is_the_same_with_an_offset() -> None:
     y = between_pauses(sentence())
 
     np.testing.assert_array_equal(runs(y + 0.4), runs(y))
@@ -94,11 +94,11 @@ NOISES: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
 
 
 @pytest.mark.parametrize("what", NOISES)
-def test_what_is_no_voice_is_no_speech(what: str, rng: np.random.Generator) -> None:
+def test_detect_speech_finds_none_in_what_is_no_voice(what: str, rng: np.random.Generator) -> None:
     assert len(runs(NOISES[what](rng, SECONDS * SR))) == 0
 
 
-def test_a_machine_that_is_switched_on_is_not_taken_for_a_voice_for_long(rng: np.random.Generator) -> None:
+def test_detect_speech_takes_no_machine_for_a_voice_for_long(rng: np.random.Generator) -> None:
     n = 40 * SR
     y = np.where(np.arange(n) < n / 2, 1e-3, 0.05) * rng.standard_normal(n)
 
@@ -107,7 +107,7 @@ def test_a_machine_that_is_switched_on_is_not_taken_for_a_voice_for_long(rng: np
     assert (found[:, 1] - found[:, 0]).sum() < 200
 
 
-def test_nothing_gives_nothing() -> None:
+def test_measure_and_detect_speech_take_no_samples() -> None:
     sound = vad.measure([], SR)
 
     assert len(sound.levels) == 0
@@ -119,7 +119,7 @@ def test_nothing_gives_nothing() -> None:
 
 
 @pytest.mark.parametrize("n", [50, 159, 160, 7000])
-def test_what_is_measured_does_not_hang_on_the_blocks(n: int) -> None:
+def test_measure_gives_the_same_in_blocks_of_any_length(n: int) -> None:
     y = sentence()[: SR // 2]
     whole = vad.measure([y], SR)
     parts = vad.measure((y[i : i + n] for i in range(0, len(y), n)), SR)
@@ -128,7 +128,7 @@ def test_what_is_measured_does_not_hang_on_the_blocks(n: int) -> None:
     np.testing.assert_array_equal(parts.envelope, whole.envelope)
 
 
-def test_long_recordings_are_looked_at_in_parts_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_detect_speech_looks_at_long_recordings_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     y = between_pauses(sentence(1), sentence(2))
     whole = runs(y)
 
@@ -138,7 +138,7 @@ def test_long_recordings_are_looked_at_in_parts_with_the_same_result(monkeypatch
 
 
 @pytest.mark.parametrize("sr", [8000, 22050, 44100])
-def test_levels_are_decibel_of_full_scale_ten_milliseconds_a_frame(sr: int) -> None:
+def test_measure_gives_decibel_of_full_scale_every_ten_milliseconds(sr: int) -> None:
     y = (0.1 * np.sin(2 * np.pi * 400 * np.arange(2 * sr) / sr)).astype(np.float32)
     sound = vad.measure([y], sr)
 
@@ -148,7 +148,7 @@ def test_levels_are_decibel_of_full_scale_ten_milliseconds_a_frame(sr: int) -> N
 
 
 @pytest.mark.parametrize("block", [SR // 20, 7000, 30 * SR])
-def test_the_envelope_has_the_extremes_of_a_bounded_number_of_parts(block: int) -> None:
+def test_measure_gives_the_extremes_of_a_bounded_number_of_parts(block: int) -> None:
     y = np.zeros(30 * SR, np.float32)
     y[15 * SR + 5], y[20 * SR], y[-1] = 0.75, -0.5, 0.25
 
@@ -163,7 +163,7 @@ def test_the_envelope_has_the_extremes_of_a_bounded_number_of_parts(block: int) 
 # --- runs
 
 
-def test_runs_are_joined_across_short_pauses_only() -> None:
+def test_join_bridges_short_pauses_only() -> None:
     three = np.array([[0, 50], [60, 90], [140, 200]])
 
     np.testing.assert_array_equal(vad.join(three, 0.1), [[0, 90], [140, 200]])
@@ -171,7 +171,7 @@ def test_runs_are_joined_across_short_pauses_only() -> None:
     np.testing.assert_array_equal(vad.join(three, 0.05), three)
 
 
-def test_runs_grow_into_pauses_but_not_into_one_another() -> None:
+def test_widen_grows_into_pauses_but_not_into_other_runs() -> None:
     two = np.array([[3, 50], [60, 90]])
 
     np.testing.assert_array_equal(vad.widen(two, 0.02, 0.02, 95), [[1, 52], [58, 92]])
