@@ -81,7 +81,7 @@ def toml(values: dict[str, Any]) -> str:
 # --- where values come from
 
 
-def test_every_key_has_another_value_in_this_file() -> None:
+def test_keys_have_another_value_each_in_this_file() -> None:
     assert set(OTHER) == set(config.keys())
     assert all(OTHER[key] != default for key, default in config.keys().items())
 
@@ -383,7 +383,7 @@ def test_data_is_one_path_or_more_and_never_the_letters_of_one(data: Any) -> Non
         Config(data=data)
 
 
-def test_a_layer_that_broke_a_default_is_named() -> None:
+def test_load_names_the_layer_that_broke_a_default() -> None:
     with pytest.raises(ConfigError, match=r"^option: mfcc\.n_mfcc is 40, expected 1 to mfcc\.n_mels"):
         load({"mfcc.n_mels": "20"})
 
@@ -403,7 +403,7 @@ def test_a_layer_that_broke_a_default_is_named() -> None:
         st.lists(st.integers()),
     ),
 )
-def test_any_single_value_is_taken_with_its_type_or_refused_by_name(key: str, value: Any) -> None:
+def test_load_takes_any_single_value_with_its_type_or_refuses_it_by_name(key: str, value: Any) -> None:
     refusal = ""
     try:
         cfg, origins = config.load({key: value}, environ={})

@@ -98,7 +98,7 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
         assert not anchor or anchor in _anchors(target), link
 
 
-def test_every_command_and_exit_code_is_explained() -> None:
+def test_pages_explain_every_command_and_exit_code() -> None:
     commands = README.read_text("utf-8").partition("## Commands")[2]
     for command in COMMANDS:
         assert re.search(rf"`(speechemo )?{command}\b", commands), command
@@ -107,7 +107,7 @@ def test_every_command_and_exit_code_is_explained() -> None:
         assert re.search(rf"^\| (\d+, )*{code}[ ,]", exit_codes, flags=re.MULTILINE), code
 
 
-def test_every_page_is_in_the_menu_of_the_site() -> None:
+def test_menu_of_the_site_has_every_page() -> None:
     menu = (ROOT / "mkdocs.yml").read_text("utf-8").partition("\nnav:")[2]
     for page in PAGES[1:]:
         assert f" {page.name}\n" in menu, page.name

@@ -31,7 +31,7 @@ with open("shown.json", "w") as file:
 """
 
 
-def test_the_quickstart_runs_as_it_stands(tmp_path: Path) -> None:
+def test_quickstart_runs_as_it_stands(tmp_path: Path) -> None:
     command = tmp_path / "bin" / "speechemo"
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m speechemo_cli "$@"\n')
@@ -58,5 +58,5 @@ def test_the_quickstart_runs_as_it_stands(tmp_path: Path) -> None:
     assert Path("confusion.png").stat().st_size > 1000
 
 
-def test_the_quickstart_is_kept_without_outputs() -> None:
+def test_quickstart_is_kept_without_outputs() -> None:
     assert not any(cell["outputs"] or cell["execution_count"] for cell in CELLS)

@@ -11,6 +11,7 @@ import tempfile
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
 import speechemo_cli
 from speechemo_cli import files
@@ -100,10 +101,9 @@ def _show_version(wanted: bool) -> None:
 
 def _top(
     _version: Annotated[
-        bool,
-        typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit."),
+        bool, Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Annotated[bool, Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Tell the emotion in a voice, from a shell: extract, train, evaluate and predict.
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from speechemo_cli.cli import options, terminal
 from speechemo_cli.cli.outputs import protect
@@ -18,15 +18,13 @@ if TYPE_CHECKING:
 
 
 def run(
-    a: Annotated[Path, typer.Argument(metavar="A.csv", help="Predictions of one version.")],
-    b: Annotated[Path, typer.Argument(metavar="B.csv", help="Predictions of another.")],
+    a: Annotated[Path, Argument(metavar="A.csv", help="Predictions of one version.")],
+    b: Annotated[Path, Argument(metavar="B.csv", help="Predictions of another.")],
     plot: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE.png", help="Draw the difference, and that of each speaker, into this file."
-        ),
+        Option(metavar="FILE.png", help="Draw the difference, and that of each speaker, into this file."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of the bootstrap.")] = 0,
+    seed: Annotated[int, Option(min=0, max=2**31 - 1, help="Seed of the bootstrap.")] = 0,
     format_: options.DocumentFormat = None,
 ) -> None:
     """Compare two files of predictions, made on the same clips and folds, clip by clip.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from speechemo_cli.cli import terminal
@@ -13,7 +14,7 @@ from speechemo_cli.formatting import counted
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from speechemo_cli.config import Config
@@ -61,11 +62,7 @@ def report_loaded(*data: Dataset) -> None:
 
 
 def find(
-    config: Config,
-    data: Sequence[str] | None = None,
-    *,
-    outputs: Outputs | None = None,
-    read: Iterable[Path | None] = (),
+    config: Config, data: Sequence[str] | None = None, *, outputs: Outputs, read: Iterable[Path | None]
 ) -> Collection:
     """Find the clips of DATA, and show corpus by corpus their labels and speakers, and what was left out."""
     from speechemo_cli.corpus.layouts import find_all
@@ -87,15 +84,17 @@ def find(
             (terminal.warn if reason in (NO_LABEL, NOT_MATCHED) else terminal.note)(said)
         for folder in part.unreadable:
             terminal.warn(f"{display_name(folder)}: the folder cannot be read")
-    protect(outputs or {}, [*files_of(found), *read])
+    manifests = [path for data in found.parts for path in (data, f"{data}/manifest.csv")]
+    clips = (clip.path for part in found.parts.values() for clip in part)
+    protect(outputs, chain(manifests, clips, read))
     return found
 
 
 def _listed(counts: Mapping[Any, int], names: Iterable[str]) -> str:
     """List names with their numbers of clips, those beyond a line or two by their number alone."""
     told = [f"{display_name(name)} {counts[name]}" for name in names]
-    more = f", and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
-    return f"{', '.join(told[:_SHOWN])}{more}"
+    more = [f"and {len(told) - _SHOWN} more"] if len(told) > _SHOWN else []
+    return ", ".join(told[:_SHOWN] + more)
 
 
 def _speakers(counts: Counter[str | None]) -> str:
@@ -138,11 +137,3 @@ def report_extraction(extraction: Extraction) -> None:
         terminal.warn(f"{display_name(failure.path)}: {failure.error}")
     for shard in extraction.damaged:
         terminal.warn(f"damaged, set aside and computed anew: {shard}")
-
-
-def files_of(corpus: Collection) -> Iterator[str]:
-    """Yield what a collection is read from: manifests and clips."""
-    for data, part in corpus.parts.items():
-        yield data
-        yield f"{data}/manifest.csv"
-        yield from (clip.path for clip in part)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from speechemo_cli.cli import terminal
 from speechemo_cli.errors import ConfigError
@@ -21,20 +21,15 @@ def _complete(incomplete: str) -> list[str]:
 
 def run(
     corpus: Annotated[
-        str | None,
-        typer.Argument(metavar="[CORPUS]", help="Its name, e.g. ravdess.", autocompletion=_complete),
+        str | None, Argument(metavar="[CORPUS]", help="Its name, e.g. ravdess.", autocompletion=_complete)
     ] = None,
-    list_: Annotated[
-        bool, typer.Option("--list", help="List corpora, their licences and where they are.")
-    ] = False,
+    list_: Annotated[bool, Option("--list", help="List corpora, their licences and where they are.")] = False,
     song: Annotated[
-        bool, typer.Option("--song", help="The sung clips instead, into a folder of their own.")
+        bool, Option("--song", help="The sung clips instead, into a folder of their own.")
     ] = False,
-    to: Annotated[Path, typer.Option(metavar="DIR", help="Where the folder of the corpus goes.")] = Path(
-        "data"
-    ),
+    to: Annotated[Path, Option(metavar="DIR", help="Where the folder of the corpus goes.")] = Path("data"),
     archive: Annotated[
-        Path | None, typer.Option(metavar="FILE.zip", help="Take this file instead of fetching it.")
+        Path | None, Option(metavar="FILE.zip", help="Take this file instead of fetching it.")
     ] = None,
 ) -> None:
     """Fetch a public corpus into data/, checked and unpacked.

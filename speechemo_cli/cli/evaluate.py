@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Option
 
 from speechemo_cli.choices import DocumentFormat, Protocol, Version
 from speechemo_cli.cli import corpora, options, score_tables, terminal
@@ -36,11 +36,10 @@ class Between:
     """What to train on and what to test on, where these are different corpora."""
 
     train: Annotated[
-        list[str] | None,
-        typer.Option(metavar="DATA", help="Train on this, test on --test; can be given again."),
+        list[str] | None, Option(metavar="DATA", help="Train on this, test on --test; can be given again.")
     ] = None
     test: Annotated[
-        list[str] | None, typer.Option(metavar="DATA", help="With --train: test on this; likewise.")
+        list[str] | None, Option(metavar="DATA", help="With --train: test on this; likewise.")
     ] = None
 
     def check(self, others: Mapping[str, object]) -> None:
@@ -68,19 +67,17 @@ class Files:
     """Where pictures and answers go, if anywhere."""
 
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Draw the confusion matrix into this file.")
+        Path | None, Option(metavar="FILE.png", help="Draw the confusion matrix into this file.")
     ] = None
     predictions: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE.csv", help="With --version: write every out-of-fold answer into this file."
-        ),
+        Option(metavar="FILE.csv", help="With --version: write every out-of-fold answer into this file."),
     ] = None
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="With --version: write a page about the results.")
+        Path | None, Option(metavar="FILE.html", help="With --version: write a page about the results.")
     ] = None
     no_audio: Annotated[
-        bool, typer.Option("--no-audio", help="Embed no sound in --report: it holds the speakers' voices.")
+        bool, Option("--no-audio", help="Embed no sound in --report: it holds the speakers' voices.")
     ] = False
 
     def checked(self) -> dict[str, list[Path | None]]:
@@ -94,23 +91,17 @@ class Files:
 def run(
     model: options.Model = None,
     version: Annotated[
-        Version | None, typer.Option(help="Train and score this version by a protocol instead.")
+        Version | None, Option(help="Train and score this version by a protocol instead.")
     ] = None,
     protocol: Annotated[
-        Protocol | None,
-        typer.Option(show_default="speaker-5fold", help="With --version: how clips are divided."),
+        Protocol | None, Option(show_default="speaker-5fold", help="With --version: how clips are divided.")
     ] = None,
     conditions: Annotated[
-        bool,
-        typer.Option(
-            "--conditions", help="Also score the same clips louder, noisy, through a telephone, ..."
-        ),
+        bool, Option("--conditions", help="Also score the same clips louder, noisy, through a telephone, ...")
     ] = False,
     seeds: Annotated[
         int,
-        typer.Option(
-            metavar="N", min=1, max=100, help="Train with N seeds, from --seed on; tells mean and range."
-        ),
+        Option(metavar="N", min=1, max=100, help="Train with N seeds, from --seed on; tells mean and range."),
     ] = 1,
     format_: options.DocumentFormat = None,
     *,

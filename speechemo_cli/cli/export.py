@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from speechemo_cli.choices import ExportFormat
 from speechemo_cli.cli import options, terminal
@@ -18,13 +18,13 @@ def run(
     model: options.ModelArgument = None,
     format_: Annotated[
         ExportFormat | None,
-        typer.Option(
+        Option(
             "--format", "-f", show_default="by the name of --output, else litert", help="What to export to."
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             "--output",
             "-o",
             metavar="FILE",

@@ -4,31 +4,25 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-import typer
+from typer import Option
 
 from speechemo_cli.choices import Backend
 from speechemo_cli.cli import corpora, options, terminal
-from speechemo_cli.cli.outputs import protect
 from speechemo_cli.errors import ConfigError, DataError, NoInputError
 from speechemo_cli.files import display_name
 from speechemo_cli.formatting import counted
-
-if TYPE_CHECKING:
-    from speechemo_cli.config import Config
-    from speechemo_cli.corpus.clips import Collection
-    from speechemo_cli.features.extraction import Extraction
 
 
 def run(
     features: Annotated[
         list[str] | None,
-        typer.Option(metavar="SET", show_default="all", help="Feature set to fill: mfcc, whisper, augment."),
+        Option(metavar="SET", show_default="all", help="Feature set to fill: mfcc, whisper, augment."),
     ] = None,
     template: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             "--manifest-template",
             metavar="FILE.csv",
             help="Only write a list of the recordings in DATA, to fill in labels and speakers.",
@@ -36,7 +30,7 @@ def run(
     ] = None,
     export: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             metavar="FILE",
             help="Write one set into a .csv, .npz or .parquet: whisper unless --features says.",
         ),
@@ -53,7 +47,7 @@ def run(
     Clips whose content and feature config are already there are not computed again, so a run that was
     stopped goes on where it was.
     """
-    from speechemo_cli.features import FEATURE_SETS
+    from speechemo_cli.features import FEATURE_SETS, dataset
     from speechemo_cli.features.extraction import extract
 
     config = settings.config(clips)
@@ -65,12 +59,20 @@ def run(
     for name in wanted:
         if name not in FEATURE_SETS:
             raise ConfigError(f"--features is {name!r}, expected {' or '.join(FEATURE_SETS)}")
-    corpus = corpora.find(config)
     if export is not None:
-        result = _export(corpus, config, wanted, export, settings.config_file)
-    else:
-        with options.workers_of(backend, scheduler), terminal.progress("extracting", "clips") as update:
+        if len(wanted) > 1:
+            raise ConfigError(f"--export writes one feature set, --features are {', '.join(wanted)}")
+        options.check_output("--export", export, dataset.check_table_path(export).suffix)
+    corpus = corpora.find(config, outputs={"--export": [export]}, read=[settings.config_file])
+    with options.workers_of(backend, scheduler), terminal.progress("extracting", "clips") as update:
+        if export is None:
             result = extract(corpus, config, wanted, update, keep_keys=False)
+        else:
+            table = dataset.load_features(corpus, wanted[0], config, update)
+            result = table.extraction
+    if export is not None:
+        table.save(export)
+        terminal.note(f"features: {display_name(export)} ({counted(len(table.y), 'clip')})")
     corpora.report_extraction(result)
     counts = {"clips": result.clips, "extracted": result.extracted, "cached": result.cached}
     rows = {
@@ -92,25 +94,9 @@ def run(
         "store": config.store,
         "seconds": round(result.seconds, 3),
     }
-    table = [[name, str(value)] for name, value in rows.items()]
-    options.show("extract", format_, lambda: terminal.table(["extract", ""], table), document)
+    cells = [[name, str(value)] for name, value in rows.items()]
+    options.show("extract", format_, lambda: terminal.table(["extract", ""], cells), document)
     corpora.exit_for(corpus, result)
-
-
-def _export(
-    corpus: Collection, config: Config, wanted: tuple[str, ...], path: Path, config_file: Path | None
-) -> Extraction:
-    from speechemo_cli.features import dataset
-
-    if len(wanted) > 1:
-        raise ConfigError(f"--export writes one feature set, --features are {', '.join(wanted)}")
-    options.check_output("--export", path, dataset.check_table_path(path).suffix)
-    protect({"--export": [path]}, [*corpora.files_of(corpus), config_file])
-    with terminal.progress("extracting", "clips") as update:
-        found = dataset.load_features(corpus, wanted[0], config, update)
-    found.save(path)
-    terminal.note(f"features: {display_name(path)} ({counted(len(found.y), 'clip')})")
-    return found.extraction
 
 
 def _write_template(data: tuple[str, ...], template: Path) -> None:

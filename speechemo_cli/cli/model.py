@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Option
 
 from speechemo_cli.cli import options, terminal
 from speechemo_cli.cli.outputs import protect
@@ -20,10 +21,7 @@ app = typer.Typer(help="Show what is in a model file.", no_args_is_help=True)
 @app.command()
 @options.grouped
 def info(
-    model: options.ModelArgument = None,
-    format_: options.DocumentFormat = None,
-    *,
-    settings: options.Settings,
+    model: options.ModelArgument = None, format_: options.DocumentFormat = None, *, settings: options.Settings
 ) -> None:
     """Show labels, features, size, data, results and hashes of a model file."""
     from speechemo_cli.evaluation import model_card
@@ -39,10 +37,10 @@ def card(
     model: options.ModelArgument = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE.md", show_default="stdout", help="Where the card goes."),
+        Option("--output", "-o", metavar="FILE.md", show_default="stdout", help="Where the card goes."),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Draw what a confidence is worth into this file.")
+        Path | None, Option(metavar="FILE.png", help="Draw what a confidence is worth into this file.")
     ] = None,
     *,
     settings: options.Settings,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from speechemo_cli import choices
 from speechemo_cli.cli import terminal
@@ -46,36 +46,26 @@ def complete_models(incomplete: str) -> list[str]:
     return [name for name in (*VERSIONS, model_file.PACKAGED_NAME) if name.startswith(incomplete)]
 
 
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="TOML file to read instead of speechemo.toml.")
-]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Set any config key, e.g. --set mfcc.n_mfcc=20."),
-]
 _MODEL_HELP = "Model file; v1, v2, v3 for the one in models/; or packaged."
 Model = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--model",
         "-m",
         metavar="MODEL",
         show_default="packaged",
         help=_MODEL_HELP,
-        autocompletion=lambda incomplete: complete_models(incomplete),
+        autocompletion=complete_models,
     ),
 ]
-ModelArgument = Annotated[
-    str | None, typer.Argument(metavar="[MODEL]", show_default="packaged", help=_MODEL_HELP)
-]
+ModelArgument = Annotated[str | None, Argument(metavar="[MODEL]", show_default="packaged", help=_MODEL_HELP)]
 FilesFrom = Annotated[
     str | None,
-    typer.Option(metavar="FILE", help="List of recordings, one a line or separated by NUL; - for stdin."),
+    Option(metavar="FILE", help="List of recordings, one a line or separated by NUL; - for stdin."),
 ]
-Runtime = Annotated[choices.Runtime, typer.Option(help="What runs the network: LiteRT, or Keras.")]
 Output = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--output",
         "-o",
         metavar="FILE|DIR",
@@ -83,73 +73,35 @@ Output = Annotated[
         help="One file for all answers, or a folder for one file a recording.",
     ),
 ]
-Channel = Annotated[choices.Channel, typer.Option(help="Which channel to use; each answers for every one.")]
-Labels = Annotated[
-    str | None,
-    typer.Option(
-        metavar="LABEL,...",
-        show_default="all",
-        help="Choose among these labels only.",
-        autocompletion=complete_labels,
-    ),
-]
 Top = Annotated[
-    int | None,
-    typer.Option(metavar="N", min=1, show_default="all", help="Write the N most probable labels only."),
-]
-MinConfidence = Annotated[
-    float,
-    typer.Option(
-        metavar="P",
-        min=0.0,
-        max=1.0,
-        show_default=False,
-        callback=_no_nan,
-        help="Answer `uncertain` below this confidence.",
-    ),
-]
-Track = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N", min=1, show_default="the one with speech", help="Which track of a file with several."
-    ),
-]
-Raw = Annotated[
-    int | None,
-    typer.Option(
-        metavar="RATE",
-        min=8000,
-        max=384000,
-        help="Take files for headerless PCM: 16-bit mono samples at RATE Hz.",
-    ),
+    int | None, Option(metavar="N", min=1, show_default="all", help="Write the N most probable labels only.")
 ]
 Store = Annotated[
-    str | None, typer.Option(metavar="DIR", show_default="features", help="Folder of the feature store.")
+    str | None, Option(metavar="DIR", show_default="features", help="Folder of the feature store.")
 ]
 Jobs = Annotated[
     int | None,
-    typer.Option("--jobs", "-j", metavar="N", show_default="one a core", help="Workers that read clips."),
+    Option("--jobs", "-j", metavar="N", show_default="one a core", help="Workers that read clips."),
 ]
 BackendOption = Annotated[
-    choices.Backend, typer.Option(help="Whose workers compute: processes here, or a dask cluster's.")
+    choices.Backend, Option(help="Whose workers compute: processes here, or a dask cluster's.")
 ]
 Scheduler = Annotated[
-    str | None, typer.Option(metavar="ADDRESS", help="With --backend dask: e.g. tcp://host:8786.")
+    str | None, Option(metavar="ADDRESS", help="With --backend dask: e.g. tcp://host:8786.")
 ]
 Strict = Annotated[
     bool | None,
-    typer.Option(
+    Option(
         show_default="no-strict",
         help="Refuse clips that are cut off or otherwise faulty instead of using them with a warning.",
     ),
 ]
 DocumentFormat = Annotated[
     choices.DocumentFormat | None,
-    typer.Option("--format", "-f", show_default="table; json in a pipe", help="How to print the result."),
+    Option("--format", "-f", show_default="table; json in a pipe", help="How to print the result."),
 ]
 Quiet = Annotated[
-    bool,
-    typer.Option("--quiet", "-q", callback=terminal.set_quiet, help="No progress and no notes on stderr."),
+    bool, Option("--quiet", "-q", callback=terminal.set_quiet, help="No progress and no notes on stderr.")
 ]
 
 # Options that are not called as the key that they set.
@@ -167,8 +119,13 @@ _KEYS = {
 class Settings:
     """The options of every command that has a config; see `grouped`."""
 
-    config_file: ConfigFile = None
-    sets: Sets = None
+    config_file: Annotated[
+        Path | None, Option("--config", metavar="FILE", help="TOML file to read instead of speechemo.toml.")
+    ] = None
+    sets: Annotated[
+        list[str] | None,
+        Option("--set", metavar="KEY=VALUE", help="Set any config key, e.g. --set mfcc.n_mfcc=20."),
+    ] = None
     quiet: Quiet = False
 
     def config(self, *groups: Any, **options: Any) -> Config:
@@ -206,7 +163,7 @@ class Clips:
 
     data: Annotated[
         list[str] | None,
-        typer.Argument(
+        Argument(
             metavar="[DATA]...",
             show_default="data",
             help="Folders of labelled clips (a public corpus, or one folder a label), or CSV manifests.",
@@ -216,17 +173,13 @@ class Clips:
     jobs: Jobs = None
     song: Annotated[
         bool | None,
-        typer.Option(
-            show_default="no-song", help="Train on RAVDESS's sung clips too; they are never tested."
-        ),
+        Option(show_default="no-song", help="Train on RAVDESS's sung clips too; they are never tested."),
     ] = None
     label_from: Annotated[
         str | None,
-        typer.Option(
-            metavar="REGEX", help="Label of a clip: what the first group matches in its path below DATA."
-        ),
+        Option(metavar="REGEX", help="Label of a clip: what the first group matches in its path below DATA."),
     ] = None
-    speaker_from: Annotated[str | None, typer.Option(metavar="REGEX", help="Likewise its speaker.")] = None
+    speaker_from: Annotated[str | None, Option(metavar="REGEX", help="Likewise its speaker.")] = None
     strict: Strict = None
 
 
@@ -236,17 +189,17 @@ class Training:
 
     epochs: Annotated[
         int | None,
-        typer.Option(metavar="N", show_default="the version's own", help="Passes over the training clips."),
+        Option(metavar="N", show_default="the version's own", help="Passes over the training clips."),
     ] = None
     calibrate: Annotated[
         bool | None,
-        typer.Option(
+        Option(
             show_default="the version's own",
             help="Correct confidences by a temperature from training speakers left out in turn.",
         ),
     ] = None
     seed: Annotated[
-        int | None, typer.Option(metavar="N", show_default="0", help="Seed of splits and trainings.")
+        int | None, Option(metavar="N", show_default="0", help="Seed of splits and trainings.")
     ] = None
 
 
@@ -255,12 +208,47 @@ class Answering:
     """What predict, timeline and stream answer with, and how they read audio; see `grouped`."""
 
     model: Model = None
-    runtime: Runtime = choices.Runtime.auto
-    channel: Channel = choices.Channel.mix
-    labels: Labels = None
-    min_confidence: MinConfidence = 0.0
-    track: Track = None
-    raw: Raw = None
+    runtime: Annotated[choices.Runtime, Option(help="What runs the network: LiteRT, or Keras.")] = (
+        choices.Runtime.auto
+    )
+    channel: Annotated[choices.Channel, Option(help="Which channel to use; each answers for every one.")] = (
+        choices.Channel.mix
+    )
+    labels: Annotated[
+        str | None,
+        Option(
+            metavar="LABEL,...",
+            show_default="all",
+            help="Choose among these labels only.",
+            autocompletion=complete_labels,
+        ),
+    ] = None
+    min_confidence: Annotated[
+        float,
+        Option(
+            metavar="P",
+            min=0.0,
+            max=1.0,
+            show_default=False,
+            callback=_no_nan,
+            help="Answer `uncertain` below this confidence.",
+        ),
+    ] = 0.0
+    track: Annotated[
+        int | None,
+        Option(
+            metavar="N", min=1, show_default="the one with speech", help="Which track of a file with several."
+        ),
+    ] = None
+    raw: Annotated[
+        int | None,
+        Option(
+            metavar="RATE",
+            min=8000,
+            max=384000,
+            help="Take files for headerless PCM: 16-bit mono samples at RATE Hz.",
+        ),
+    ] = None
     strict: Strict = None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from speechemo_cli.choices import Layout
 from speechemo_cli.cli import options, terminal
@@ -14,14 +14,14 @@ from speechemo_cli.formatting import counted
 
 
 def run(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the clips go.")],
+    folder: Annotated[Path, Argument(metavar="DIR", help="Where the clips go.")],
     actors: Annotated[
-        int, typer.Option(min=1, max=24, help="Voices to invent, as far as the layout has so many.")
+        int, Option(min=1, max=24, help="Voices to invent, as far as the layout has so many.")
     ] = 8,
     layout: Annotated[
-        Layout, typer.Option(help="Names and folders: those of a corpus, or plain folders.")
+        Layout, Option(help="Names and folders: those of a corpus, or plain folders.")
     ] = Layout.ravdess,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Another seed, other voices.")] = 0,
+    seed: Annotated[int, Option(min=0, max=2**31 - 1, help="Another seed, other voices.")] = 0,
     quiet: options.Quiet = False,  # noqa: ARG001 - it acts when it is read
 ) -> None:
     """Make a small corpus of synthetic voices, named like a public one, to try the commands without data.

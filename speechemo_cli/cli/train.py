@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Option
 
 from speechemo_cli.choices import Split, Version
 from speechemo_cli.cli import corpora, options, score_tables, terminal
@@ -33,17 +33,16 @@ _ENOUGH = 10
 
 
 def run(
-    version: Annotated[Version, typer.Option(help="Which network.")] = Version.v2,
+    version: Annotated[Version, Option(help="Which network.")] = Version.v2,
     split: Annotated[
         Split | None,
-        typer.Option(
-            show_default="both",
-            help="What to hold out: whole speakers and clips, clips alone, or nothing.",
+        Option(
+            show_default="both", help="What to hold out: whole speakers and clips, clips alone, or nothing."
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             "--output",
             "-o",
             metavar="FILE",
@@ -52,11 +51,10 @@ def run(
         ),
     ] = None,
     history: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.csv", help="Write loss and accuracy by epoch into this file too."),
+        Path | None, Option(metavar="FILE.csv", help="Write loss and accuracy by epoch into this file too.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where a killed training of the same kind stopped.")
+        bool, Option("--resume", help="Go on where a killed training of the same kind stopped.")
     ] = False,
     format_: options.DocumentFormat = None,
     *,
