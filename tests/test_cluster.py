@@ -184,14 +184,14 @@ def test_extract_honours_a_parallel_config(
 def assert_predicts_as_here(clips: list[Clip], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     monkeypatch.setattr(cluster, "BATCH", 8)
     monkeypatch.setattr(cluster, "_AHEAD", 1)
-    Path("list.txt").write_text("\n".join(clips[i % len(clips)].path for i in range(0, 7 * 30, 7)))
+    Path("list.txt").write_text("\n".join(clip.path for clip in clips[:-21:-1]))
     command = ["predict", "--files-from", "list.txt", "--quiet", "--output"]
 
     def check(address: str) -> None:
         assert app.run([*command, "here.jsonl"]) == 3
         assert app.run([*command, "there.jsonl", "--backend", "dask", "--scheduler", address]) == 3
         assert Path("there.jsonl").read_text() == Path("here.jsonl").read_text()
-        assert len(Path("there.jsonl").read_text().splitlines()) == 30
+        assert len(Path("there.jsonl").read_text().splitlines()) == 20
 
     return check
 

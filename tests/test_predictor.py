@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from conftest import built, harmonic, noisy
+from conftest import built, noisy
 
 from speechemo_cli.audio import reader
 from speechemo_cli.config import AudioConfig, Config, MfccConfig
@@ -118,13 +118,6 @@ def test_predict_gives_a_clip_error_for_a_mistake_of_ours(
     assert bad == ClipError(paths[1], "internal error: OverflowError: of ours")
     assert isinstance(first, Answer)
     assert isinstance(last, Answer)
-
-
-def test_predict_raises_a_mistake_of_ours_for_debugging(
-    model: Path, write_clip: WriteClip, debugged_mistake: type[Exception]
-) -> None:
-    with pytest.raises(debugged_mistake, match="of ours"):
-        list(Predictor.open(model).predict([write_clip()]))
 
 
 def test_predict_does_not_keep_the_samples_of_a_batch(model: Path, write_clip: WriteClip) -> None:
@@ -285,35 +278,28 @@ def test_open_refuses_options_that_make_no_sense(options: Any, reason: str, mode
 # --- samples, content, parts of a recording ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sr", [22050, 48000])
+@pytest.mark.parametrize(
+    ("sr", "subtype", "dtype"),
+    [
+        *((22050, "FLOAT", "float32"), (48000, "FLOAT", "float64")),
+        *((16000, "PCM_U8", "uint8"), (16000, "PCM_16", "int16"), (16000, "PCM_32", "int32")),
+    ],
+)
 def test_predict_samples_gives_the_answer_of_a_file_that_holds_them(
-    sr: int, model: Path, rng: np.random.Generator
+    sr: int, subtype: str, dtype: str, model: Path, rng: np.random.Generator
 ) -> None:
-    y = noisy(rng, 0.8, sr)
-    Path("clip.wav").write_bytes(content(y, sr))
+    soundfile.write("clip.wav", noisy(rng, 0.8, sr), sr, subtype=subtype)
+    is_float = dtype.startswith("float")
+    y, _ = soundfile.read("clip.wav", dtype=dtype if is_float else "int32")
+    if not is_float:
+        y = ((y >> 32 - 8 * np.dtype(dtype).itemsize) + (128 if dtype == "uint8" else 0)).astype(dtype)
     predictor = Predictor.open(model)
 
     expected = replace(answered(predictor, "clip.wav"), path="", sha256="")
 
     assert predictor.predict_samples(y, sr) == expected
-    assert predictor.predict_samples(y.astype(float).tolist(), np.int64(sr)) == expected
+    assert predictor.predict_samples(list(y), np.int64(sr)) == expected
     assert max(expected.probabilities.values()) > 0.2  # it is sure of something
-
-
-@pytest.mark.parametrize(
-    ("dtype", "subtype"), [(np.uint8, "PCM_U8"), (np.int16, "PCM_16"), (np.int32, "PCM_32")]
-)
-def test_predict_samples_takes_integers_as_loud_as_in_a_file(
-    dtype: type, subtype: str, model: Path, rng: np.random.Generator
-) -> None:
-    soundfile.write("clip.wav", noisy(rng, 0.8, 16000), 16000, subtype=subtype)
-    predictor = Predictor.open(model)
-    y, _ = soundfile.read("clip.wav", dtype="int32")
-    samples = (y >> 32 - 8 * np.dtype(dtype).itemsize) + (128 if dtype is np.uint8 else 0)
-
-    answer = predictor.predict_samples(samples.astype(dtype), 16000)
-
-    assert answer == replace(answered(predictor, "clip.wav"), path="", sha256="")
 
 
 RATE = "sr is {!r}, expected a positive number of samples a second"
@@ -396,14 +382,9 @@ def test_channel_is_answered_as_if_it_were_alone(model: Path, stereo: np.ndarray
     assert predicted("left") == [replace(left, channel="left")]
     assert predicted("right") == [replace(right, channel="right")]
     assert predicted("each") == [replace(left, channel="left"), replace(right, channel="right")]
-
-
-def test_each_channel_of_one_path_is_a_list(model: Path, write_clip: WriteClip) -> None:
-    clip = write_clip(y=np.stack([harmonic(1.0, 16000, 120.0), harmonic(1.0, 16000, 200.0)], axis=1))
-    predictor = Predictor.open(model, channel="each")
-
-    assert predictor.predict(clip) == list(predictor.predict([clip]))
-    assert [one.channel for one in predictor.timeline(clip)] == ["left", "right"]  # type: ignore[union-attr]
+    each = Predictor.open(model, channel="each")
+    assert each.predict("call.wav") == list(each.predict(["call.wav"]))
+    assert [one.channel for one in each.timeline("call.wav")] == ["left", "right"]  # type: ignore[union-attr]
 
 
 def test_predict_groups_refuses_a_silent_channel_alone(model: Path, stereo: np.ndarray) -> None:
