@@ -197,9 +197,9 @@ class _FolderReader:
     def _find(self) -> Iterator[Clip]:
         for path in iter_audio_files(self.data):
             draft = self._draft(path)
-            clip = draft if isinstance(draft, str) else self._decide(draft)
+            clip = draft if isinstance(draft, str) else self._decide(draft, path)
             if isinstance(clip, Clip):
-                yield replace(clip, path=path)
+                yield clip
 
     def _below(self, path: str) -> str:
         return path[len(os.path.join(self.data, "")) :].replace(os.sep, "/")
@@ -222,17 +222,18 @@ class _FolderReader:
         draft = _Draft(clip, folder, None, named)
         return draft if draft.labelled_by_name else draft._replace(word=emotion_in(os.path.splitext(name)[0]))
 
-    def _decide(self, draft: _Draft) -> Clip | str:
-        """Add what the folders tell; a text says why the file is left out."""
+    def _decide(self, draft: _Draft, path: str = "") -> Clip | str:
+        """Add the path and what the folders tell; a text says why the file is left out."""
         clip, named = draft.clip, draft.named
         if named is not None and draft.labelled_by_name:
-            return VIDEO_TOO if named.video and named._replace(video=False) in self.recordings else clip
+            is_copy = named.video and named._replace(video=False) in self.recordings
+            return VIDEO_TOO if is_copy else replace(clip, path=path)
         place = self.places.get(draft.folder, Place())
         label = clip.label or place.label or (draft.word if place.by_name else None)
         if not label:
             return NO_LABEL
         speaker = place.speaker if clip.speaker is None and named is None else clip.speaker
-        return replace(clip, label=label, speaker=speaker)
+        return replace(clip, path=path, label=label, speaker=speaker)
 
     def _nothing(
         self, skipped: Counter[str], own: Iterable[_Draft], archive: str, examples: dict[str, str]
