@@ -15,12 +15,11 @@ from speechemo_cli.models import VERSIONS, version_module
 from speechemo_cli.models.archive import HOSTILE, METADATA, UnfitError, short
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 # Samples that are transformed and numbers that are kept for a second of a clip, and numbers in a filter
 # bank. The features of v1 and v2 take 88,200, 5,513 and 262,144; much more makes a short clip a long wait.
 _MAX_TRANSFORMED, _MAX_KEPT, _MAX_FILTERS = 2**22, 2**18, 2**23
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -118,10 +117,6 @@ def check_features(feature_set: str, config: Config) -> None:
         )
 
 
-def _word(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= 1000 and value.isprintable()
-
-
 def _texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
@@ -132,68 +127,67 @@ def _labels(value: Any) -> bool:
     return all(is_label(one) and one == one.strip() for one in value)
 
 
-def _count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**53
-
-
-def _number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
-
-
 def _interval(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(map(_number, value))
+    return isinstance(value, list) and len(value) == 2 and all(map(_PLAIN[float], value))
 
 
 def _factor(value: Any) -> bool:
-    return _number(value) and value > 0
+    return _PLAIN[float](value) and value > 0
 
 
+# What can be shown on one line, a count, a finite number and a truth.
+_PLAIN: dict[type, Callable[[Any], bool]] = {
+    str: lambda value: isinstance(value, str) and len(value) <= 1000 and value.isprintable(),
+    int: lambda value: type(value) is int and 0 <= value < 2**53,
+    float: lambda value: type(value) in (int, float) and math.isfinite(value),
+    bool: lambda value: isinstance(value, bool),
+}
 # A list stands for lists of what is in it, a tuple for that or null, `*` for every name, `?` for a name
 # that older files, or other trainings, do not have. What stands nowhere here is not read.
-_SCORES = {"n": _count, "accuracy": _number, "uar": _number}
-_SPREAD = {"pooled": _number, "ci95": (_interval,)}
+_SCORES = {"n": int, "accuracy": float, "uar": float}
+_SPREAD = {"pooled": float, "ci95": (_interval,)}
 _MEASURED = {
     **dict.fromkeys(("accuracy", "uar", "macro_f1", "nll", "brier", "ece"), _SPREAD),
-    "version": _word,
-    "protocol": _word,
-    "meaning": _word,
-    "no_interval?": _word,
+    "version": str,
+    "protocol": str,
+    "meaning": str,
+    "no_interval?": str,
     "corpora?": {"trained_on": _texts, "tested": _texts},
-    "n_answers": _count,
+    "n_answers": int,
     "folds": [{}],
-    "per_class": {"*": {"n": _count, "precision": (_number,), "recall": (_number,)}},
+    "per_class": {"*": {"n": int, "precision": (float,), "recall": (float,)}},
     "slices": {"*": {"*": _SCORES}},
-    "reliability": [{"confidence": _number, "accuracy": _number}],
+    "reliability": [{"confidence": float, "accuracy": float}],
 }
 _KINDS = {
-    "version": _word,
+    "version": str,
     "labels": _labels,
-    "feature_set": _word,
-    "feature_version": _count,
+    "feature_set": str,
+    "feature_version": int,
     "config": {},
-    "seed": _count,
-    "epochs": _count,
-    "parameters?": _count,
+    "seed": int,
+    "epochs": int,
+    "parameters?": int,
     "temperature?": (_factor,),
-    "litert?": (lambda value: isinstance(value, str) and _SHA256.fullmatch(value) is not None,),
+    "litert?": (lambda value: isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None,),
     "unlike?": (_factor,),
-    "versions?": {"*": _word},
+    "versions?": {"*": str},
     "data?": {
         "train?": _texts,
         "train_samples?": _texts,
         "seen_speakers?": _texts,
         "new_speakers?": _texts,
         "speakers?": _texts,
-        "corpora?": {"*": {"clips": _count, "of_unknown_speakers": _count}},
-        "clips?": {"*": {"spoken": _count, "sung": _count}},
-        "longest_s?": (_number,),
-        "ravdess?": lambda value: isinstance(value, bool),
+        "corpora?": {"*": {"clips": int, "of_unknown_speakers": int}},
+        "clips?": {"*": {"spoken": int, "sung": int}},
+        "longest_s?": (float,),
+        "ravdess?": bool,
     },
-    "history?": {"*": [_number]},
+    "history?": {"*": [float]},
     "results?": {
         "test?": {"seen_speakers?": (_SCORES,), "new_speakers?": ({**_SCORES, "speakers": _texts},)},
         "cross_validated?": (_MEASURED,),
-        "other_corpora?": {"*": {**_SCORES, "labels": _texts, "unlike": (_number,)}},
+        "other_corpora?": {"*": {**_SCORES, "labels": _texts, "unlike": (float,)}},
     },
 }
 
@@ -212,5 +206,5 @@ def _misfits(value: Any, kind: Any, where: str) -> Iterator[str]:
             found = {key: value.get(key)} if key in value or key == name else {}
             for each, one in (value if name == "*" else found).items():
                 yield from _misfits(one, inner, f"{where}.{each}".lstrip("."))
-    elif isinstance(kind, list | dict) or not kind(value):
+    elif isinstance(kind, list | dict) or not _PLAIN.get(kind, kind)(value):
         yield where

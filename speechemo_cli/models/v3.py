@@ -13,13 +13,7 @@ if TYPE_CHECKING:
     from speechemo_cli.models.training import Rows
 
 PRESET = Preset(
-    feature_set="whisper",
-    epochs=30,
-    batch_size=256,
-    learning_rate=2e-3,
-    dropout=0.5,
-    augmented="augment",
-    calibrate=True,
+    "whisper", epochs=30, batch_size=256, learning_rate=2e-3, dropout=0.5, augmented="augment", calibrate=True
 )
 
 _HEADS = 3
