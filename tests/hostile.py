@@ -26,13 +26,15 @@ KERAS_MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
 Parts = dict[str, bytes]
 Make = Callable[[Parts], bytes]
 
-Cases = dict[str, dict[str, Make]]
 
 CASES: dict[str, tuple[Make, str]] = {}
 
 
-def _add(cases: Cases) -> None:
-    CASES.update({name: (make, said) for said, some in cases.items() for name, make in some.items()})
+def _add(cases: dict[str, Make | dict[str, Make]]) -> None:
+    """Add cases by what is said of them; the only one of a kind is named by it."""
+    for said, makes in cases.items():
+        named = makes if isinstance(makes, dict) else {re.sub(r"\W+", "_", said): makes}
+        CASES.update({name: (make, said) for name, make in named.items()})
 
 
 def parts_of(path: Path) -> Parts:
@@ -135,15 +137,15 @@ def _unknown_filter(weights: h5py.File, shape: tuple[int, ...]) -> None:
 
 _add(
     {
-        r"lie elsewhere \(ExternalLink\): /layers/dense/vars/0": {
-            "external_link": linked(h5py.ExternalLink("/etc/hostname", "/"))
-        },
-        r"lie elsewhere \(SoftLink\): /layers/dense/vars/0": {"soft_link": linked(h5py.SoftLink("/layers"))},
+        r"lie elsewhere \(ExternalLink\): /layers/dense/vars/0": linked(
+            h5py.ExternalLink("/etc/hostname", "/")
+        ),
+        r"lie elsewhere \(SoftLink\): /layers/dense/vars/0": linked(h5py.SoftLink("/layers")),
         "lie in other files": {
             "external_storage": replaced(external=[("/etc/hostname", 0, h5py.h5f.UNLIMITED)]),
             "virtual": remade(_virtual),
         },
-        r"declares 4\d+ bytes of weights and holds 0": {"huge_shape": replaced(shape=(10**7, 10**6))},
+        r"declares 4\d+ bytes of weights and holds 0": replaced(shape=(10**7, 10**6)),
         "are packed": {
             "huge_filled_shape": replaced(shape=(10**6, 10**6), chunks=(1000, 1000), fillvalue=1.0),
             "shuffled": replaced(chunks=True, shuffle=True),
@@ -157,7 +159,7 @@ _add(
             "attributes": with_weights(lambda w: w[KERNEL].attrs.__setitem__("dtype", "bfloat16")),
             "double_precision": replaced(dtype="f8"),
         },
-        "are a Datatype": {"named_type": with_weights(lambda w: w.__setitem__("type", np.dtype("f8")))},
+        "are a Datatype": with_weights(lambda w: w.__setitem__("type", np.dtype("f8"))),
         "that a network does not have": {
             "twice": with_weights(lambda w: w.__setitem__("again", w[KERNEL])),
             "group_in_itself": with_weights(lambda w: w["layers"].__setitem__("root", w["/"])),
@@ -256,39 +258,32 @@ _add(
             "binary_metadata": with_part("speechemo.json", lambda _: b"\xff\xfe"),
             "format_as_text": with_metadata(format="1"),
         },
-        _MISFIT: {f"no_{name}": without_metadata(name) for name in ("version", "labels", "config", "seed")},
+        _MISFIT: {
+            f"no_{name}": without_metadata(name)
+            for name in ("version", "labels", "feature_set", "config", "seed")
+        },
         _MISFIT + r"results\.cross_validated\.accuracy\.ci95": {
             "half_an_interval": with_metadata(
                 results={"cross_validated": {"accuracy": {"pooled": 0.5, "ci95": [0.5]}}}
             )
         },
-        _MISFIT + "model file: unknown key evil": {"config_with_more": with_metadata(config={"evil": 1})},
-        _MISFIT + "model file: unknown key mfcc": {
-            "config_of_another_kind": with_metadata(config={"mfcc": 5})
-        },
-        _MISFIT + r"model file: mfcc\.n_fft is 1000000000": {
-            "config_out_of_range": with_features(n_fft=10**9)
-        },
-        r"holds a network of version '\.\./\.\./v1', known are v1, v2, v3": {
-            "version_as_path": with_metadata(version="../../v1")
-        },
-        "expects version 0 of the mfcc features": {
-            "features_of_another_code": with_metadata(feature_version=0)
-        },
+        _MISFIT + "model file: unknown key evil": with_metadata(config={"evil": 1}),
+        _MISFIT + "model file: unknown key mfcc": with_metadata(config={"mfcc": 5}),
+        _MISFIT + r"model file: mfcc\.n_fft is 1000000000": with_features(n_fft=10**9),
+        r"holds a network of version '\.\./\.\./v1', known are v1, v2, v3": with_metadata(version="../../v1"),
+        "expects version 0 of the mfcc features": with_metadata(feature_version=0),
         # Each would transform gigabytes for a clip of two seconds, or keep them.
-        "features that take too much: 192000 frames a second of 65536 samples and 512 numbers": {
-            "features_of_every_sample": with_features(sr=192_000, n_fft=65536, hop_length=1, n_mels=512)
-        },
-        "features that take too much: 22050 frames a second of 64 samples and 128 numbers": {
-            "features_without_a_hop": with_features(hop_length=1, n_fft=64)
-        },
-        "features that take too much: 0 frames a second of 65536 samples and 512 numbers": {
-            "features_of_many_filters": with_features(n_fft=65536, hop_length=65536, n_mels=512)
-        },
-        "written by a newer version of speechemo": {"newer_format": with_metadata(format=10**9)},
-        r"is too large: speechemo\.json would take \d+ bytes": {
-            "long_metadata": with_text(lambda text: text + " " * 2**23)
-        },
+        "features that take too much: 192000 frames a second of 65536 samples and 512 numbers": with_features(
+            sr=192_000, n_fft=65536, hop_length=1, n_mels=512
+        ),
+        "features that take too much: 22050 frames a second of 64 samples and 128 numbers": with_features(
+            hop_length=1, n_fft=64
+        ),
+        "features that take too much: 0 frames a second of 65536 samples and 512 numbers": with_features(
+            n_fft=65536, hop_length=65536, n_mels=512
+        ),
+        "written by a newer version of speechemo": with_metadata(format=10**9),
+        r"is too large: speechemo\.json would take \d+ bytes": with_text(lambda text: text + " " * 2**23),
     }
 )
 
@@ -361,12 +356,10 @@ _add(
                 }.items()
             )
         },
-        "unexpected parts: metadata": {
-            "no_config": lambda parts: zipped((k, v) for k, v in parts.items() if k != "config.json")
-        },
-        "was not written by speechemo": {
-            "no_metadata": lambda parts: zipped((name, parts[name]) for name in KERAS_MEMBERS)
-        },
+        "unexpected parts: metadata": lambda parts: zipped(
+            (k, v) for k, v in parts.items() if k != "config.json"
+        ),
+        "was not written by speechemo": lambda parts: zipped((name, parts[name]) for name in KERAS_MEMBERS),
         **{
             f"holds {re.escape(name)} more than once": {f"{name}_twice": with_more((name, b"{}"))}
             for name in ("config.json", "speechemo.json")
@@ -379,20 +372,18 @@ _add(
             }
             for name in KERAS_MEMBERS
         },
-        r"packed too tightly: model\.weights\.h5 would grow from \d+ to 20971520 bytes": {
-            "packed_zeros": bomb("model.weights.h5", 20 * 2**20)
-        },
-        r"packed too tightly: model\.weights\.h5": {"more_than_there_are": declared(190 * 2**20)},
-        r"too large: model\.weights\.h5 would take 4000000000 bytes": {"gigabytes": declared(4_000_000_000)},
+        r"packed too tightly: model\.weights\.h5 would grow from \d+ to 20971520 bytes": bomb(
+            "model.weights.h5", 20 * 2**20
+        ),
+        r"packed too tightly: model\.weights\.h5": declared(190 * 2**20),
+        r"too large: model\.weights\.h5 would take 4000000000 bytes": declared(4_000_000_000),
         # As many bytes are declared as a config may have.
-        "is damaged .*CRC": {"lying_bomb": bomb("config.json", 64 * 2**20, 24, 5000)},
+        "is damaged .*CRC": bomb("config.json", 64 * 2**20, 24, 5000),
         # Packed they take 2 GiB, it says.
-        "declares parts that are larger than the file": {
-            "dishonest_bomb": bomb("model.weights.h5", 64 * 2**20, 20, 2**31 - 1)
-        },
-        r"is encrypted: model\.weights\.h5": {
-            "encrypted": with_directory(lambda content, at: struct.pack_into("<H", content, at + 8, 1))
-        },
+        "declares parts that are larger than the file": bomb("model.weights.h5", 64 * 2**20, 20, 2**31 - 1),
+        r"is encrypted: model\.weights\.h5": with_directory(
+            lambda content, at: struct.pack_into("<H", content, at + 8, 1)
+        ),
         "packed in a way that model files are not": {
             "bzip2": lambda parts: zipped(hashed(parts).items(), zipfile.ZIP_BZIP2),
             "lzma": lambda parts: zipped(hashed(parts).items(), zipfile.ZIP_LZMA),

@@ -122,7 +122,7 @@ def test_commands_refuse_hostile_files(folder: Path, write_clip: Any) -> None:
     commands = [
         f"predict {clip} --model labels_0.keras --runtime keras",
         "model info fifo.keras",
-        f"evaluate {clip.parents[1]} --model external_link.keras",
+        f"evaluate {clip.parents[1]} --model virtual.keras",
     ]
 
     for command, (code, out, err, heavy) in zip(commands, run_each(commands, folder), strict=True):

@@ -76,12 +76,8 @@ def saved(content: bytes) -> Path:
     return path
 
 
-@pytest.fixture
-def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+def full(*_: object) -> None:
+    raise OSError(28, "No space left on device")
 
 
 def rewrite(path: Path, **changes: object) -> None:
@@ -177,23 +173,19 @@ def test_inspect_refuses_flipped_bytes_or_they_are_harmless(saved: Path) -> None
     assert refused > 50
 
 
-def test_save_leaves_the_old_model_on_a_full_disk(network: Any, saved: Path, full_disk: None) -> None:
+def test_save_leaves_the_old_model_where_it_fails(
+    network: Any, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = saved.read_bytes()
 
+    with pytest.raises(ModelFileError, match="the results of this training are not numbers"):
+        model_file.save(network[0], metadata(results={"test": {}, "loss": float("nan")}), saved)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(AccessError, match=r"cannot write .*v1\.keras: no space left on device"):
         model_file.save(network[0], metadata(seed=9), saved)
 
     assert saved.read_bytes() == before
     assert names("models") == ["v1.keras"]
-
-
-def test_save_refuses_results_that_are_no_numbers(network: Any, saved: Path) -> None:
-    before = saved.read_bytes()
-
-    with pytest.raises(ModelFileError, match="the results of this training are not numbers"):
-        model_file.save(network[0], metadata(results={"test": {}, "loss": float("nan")}), saved)
-
-    assert saved.read_bytes() == before
 
 
 def test_find_takes_a_path_or_a_version_or_else_the_packaged_model(saved: Path) -> None:
@@ -302,31 +294,27 @@ def export_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
     return set_content
 
 
-def test_write_litert_leaves_the_old_file_where_litert_does_not_take_the_new_one(
-    network: Any, export_as: Callable[[bytes], None], capfd: pytest.CaptureFixture[str]
+def test_write_litert_leaves_the_old_file_where_it_fails_and_says_nothing(
+    own: Path,
+    network: Any,
+    export_as: Callable[[bytes], None],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    path = model_file.litert_path(own)
+    before = path.read_bytes()
+
     export_as(b"no model at all")
-    Path("v1.tflite").write_bytes(b"the old one")
-
     with pytest.raises(ModelFileError, match=r"cannot be converted to LiteRT: .*not a valid Flatbuffer"):
-        model_file.write_litert(network[0], Path("v1.tflite"))
-
-    assert Path("v1.tflite").read_bytes() == b"the old one"
-    assert names() == ["v1.tflite"]
-    assert capfd.readouterr() == ("", "")
-
-
-def test_write_litert_leaves_the_old_file_on_a_full_disk(
-    own: Path, network: Any, export_as: Callable[[bytes], None], full_disk: None
-) -> None:
-    before = model_file.litert_path(own).read_bytes()
+        model_file.write_litert(network[0], path)
     export_as(before)
-
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(AccessError, match=r"cannot write v1\.tflite: no space left on device"):
-        model_file.write_litert(network[0], model_file.litert_path(own))
+        model_file.write_litert(network[0], path)
 
-    assert model_file.litert_path(own).read_bytes() == before
+    assert path.read_bytes() == before
     assert names() == ["v1.keras", "v1.tflite"]
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.fixture

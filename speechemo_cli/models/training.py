@@ -202,7 +202,7 @@ class TrainingState(NamedTuple):
         try:
             with open_regular(path) as handle, np.load(handle, allow_pickle=False) as stored:
                 return cls(
-                    [stored[f"v{i}"] for i in range(len(stored.files) - 3)],
+                    [stored[f"arr_{i}"] for i in range(len(stored.files) - 3)],
                     int(stored["epochs"]),
                     json.loads(str(stored["history"])),
                     float(stored["seconds"]),
@@ -212,14 +212,13 @@ class TrainingState(NamedTuple):
 
     def write(self, path: Path, *, durable: bool = True) -> None:
         """Write it, complete or not at all (AccessError)."""
-        arrays: dict[str, Any] = {
-            "epochs": np.array(self.epochs),
-            "history": np.array(json.dumps(self.history)),
-            "seconds": np.array(self.seconds),
-            **{f"v{i}": values for i, values in enumerate(self.values)},
+        told: dict[str, Any] = {
+            "epochs": self.epochs,
+            "history": json.dumps(self.history),
+            "seconds": self.seconds,
         }
         with atomic_path(path, durable=durable) as temp, temp.open("wb") as handle:
-            np.savez(handle, **arrays)
+            np.savez(handle, *self.values, **told)
 
 
 class Checkpoint:
