@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,42 +13,33 @@ from speechemo_cli.litert import LiteRtModel
 from speechemo_cli.models import model_file
 from speechemo_cli.models.keras_backend import load_keras
 
+PACKAGED = model_file.litert_path(model_file.PACKAGED)
 
-@pytest.fixture(scope="module")
-def network() -> Any:
-    """One input and three outputs of shapes of their own."""
+
+@pytest.mark.slow
+def test_run_gives_the_outputs_of_the_network_in_its_order(tmp_path: Path, rng: np.random.Generator) -> None:
     keras = load_keras()
-    keras.utils.set_random_seed(0)
     x = keras.Input((6,))
     h = keras.layers.Dense(64, activation="gelu")(x)
-    return keras.Model(x, [keras.layers.Dense(n)(h) for n in (3, 1, 2)])
-
-
-@pytest.fixture(scope="module")
-def path(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("litert") / "network.tflite"
+    network = keras.Model(x, [keras.layers.Dense(n)(h) for n in (3, 1, 2)])
+    path = tmp_path / "network.tflite"
     model_file.write_litert(network, path)
-    return path
+
+    for model in (LiteRtModel(str(path)), LiteRtModel(path.read_bytes())):
+        assert model.shapes == ([(1, 6)], [(1, 3), (1, 1), (1, 2)])
+        for clip in rng.normal(size=(2, 1, 6)).astype(np.float32):
+            for one, expected in zip(model.run(clip), network(clip), strict=True):
+                np.testing.assert_allclose(one, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [str, Path.read_bytes])
-def test_run_gives_the_outputs_of_the_network_in_its_order(
-    network: Any, path: Path, kind: Any, rng: np.random.Generator
-) -> None:
-    model = LiteRtModel(kind(path))
-    assert model.shapes == ([(1, 6)], [(1, 3), (1, 1), (1, 2)])
-    for x in rng.normal(size=(2, 1, 6)).astype(np.float32):
-        for one, expected in zip(model.run(x), network(x), strict=True):
-            np.testing.assert_allclose(one, expected, atol=1e-5)
-
-
-def test_run_answers_in_threads_as_in_one_and_gives_copies(path: Path, rng: np.random.Generator) -> None:
-    model = LiteRtModel(str(path))
-    inputs = list(rng.normal(size=(200, 1, 6)).astype(np.float32))
+def test_run_answers_in_threads_as_in_one_and_gives_copies(rng: np.random.Generator) -> None:
+    model = LiteRtModel(str(PACKAGED))
+    assert model.shapes == ([(1, 3072)], [(1, 8), (1, 1)])
+    inputs = list(rng.normal(size=(200, 1, 3072)).astype(np.float32))
     expected = [model.run(x) for x in inputs]
 
     with ThreadPoolExecutor(6) as pool:
-        received = list(pool.map(model.run, inputs))
+        received = list(pool.map(LiteRtModel(PACKAGED.read_bytes()).run, inputs))
 
     for one, other in zip(received, expected, strict=True):
         assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
@@ -61,8 +51,8 @@ def test_what_is_no_litert_file_is_refused() -> None:
         LiteRtModel(b"no model at all")
 
 
-def test_without_litert_it_is_an_import_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_litert_it_is_an_import_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
 
     with pytest.raises(ImportError):
-        LiteRtModel(str(path))
+        LiteRtModel(str(PACKAGED))

@@ -162,6 +162,7 @@ def test_notice_has_the_hashes_of_the_files_of_the_encoder(suffix: str) -> None:
     assert hashes[path.relative_to(ROOT).as_posix()] == sha256_file(path)
 
 
+@pytest.mark.slow
 def test_encoder_file_gives_the_features_of_the_float_network(voice: np.ndarray) -> None:
     network = packaged_encoder()
 
