@@ -18,7 +18,7 @@ OUTSIDE = {
     "CHANGELOG.md": "CHANGELOG.md",
     "NOTICE": "NOTICE.txt",
     "examples/quickstart.ipynb": "quickstart.ipynb",
-    "speechemo_cli/corpus/known.py": "known.py.txt",
+    "speechemo_cli/corpus/corpora.toml": "corpora.toml.txt",
 }
 
 
