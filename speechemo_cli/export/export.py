@@ -55,11 +55,7 @@ def description_beside(output: Path) -> Path:
 
 
 def check(output: Path, format_: str) -> None:
-    """Refuse (ConfigError), before the work, what could not be exported in the end.
-
-    A package is missing, Keras does not run on TensorFlow, or `output` is there and nothing that this
-    export may replace.
-    """
+    """Refuse (ConfigError), before the work, what could not be exported in the end."""
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     if backend != "tensorflow":
         raise ConfigError(f"KERAS_BACKEND is {backend!r}, expected tensorflow", "Only TensorFlow exports")
@@ -90,10 +86,9 @@ def write(
     """Export a model file, and check the export against it.
 
     What is at `output` (for `savedmodel` a folder) is replaced, and the JSON beside it too, once everything
-    is written and right. `on_progress` is called with the steps done, all steps, and what comes next.
-
-    Raises as `check` and `model_file.load` do; ModelFileError where it cannot be exported or what was
-    exported answers otherwise; AccessError where it cannot be written: what was there is as it was.
+    is written and right (AccessError). `on_progress` is called with the steps done, all steps, and what comes
+    next. Raises as `check` and `model_file.load` do, and ModelFileError where it cannot be exported or what
+    was exported answers otherwise.
     """
     step = on_progress or (lambda *_: None)
     check(output, format_)

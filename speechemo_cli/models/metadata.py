@@ -67,11 +67,7 @@ class ModelMetadata:
 
     @classmethod
     def from_document(cls, document: dict[str, Any], sha256: str) -> ModelMetadata:
-        """Read what `speechemo.json` holds, whose SHA-256 is given.
-
-        Raises UnfitError where a value is of the wrong kind, or belongs to another version of the network
-        or the features.
-        """
+        """Read what `speechemo.json` holds, whose SHA-256 is given; UnfitError where a value does not fit."""
         where = next(_misfits(document, _KINDS, ""), None)
         if where is not None:
             raise UnfitError(f"is damaged: {METADATA} does not fit ({short(where)})")

@@ -92,10 +92,9 @@ def require_moderate(feature_set: str, config: Config) -> None:
 
 
 def save(model: Any, metadata: ModelMetadata, path: Path) -> None:
-    """Write the model file, complete or not at all: a file that was there stays where that fails.
+    """Write the model file, complete or not at all (AccessError).
 
-    Raises AccessError, or ModelFileError where the metadata hold what is no number, so that nobody could
-    read it again.
+    Raises ModelFileError where the metadata hold what is no number, so that nobody could read it again.
     """
     with atomic_path(path) as temp:
         # A bare copy: the optimizer's state would make the file up to four times as large, and is of no
@@ -115,11 +114,9 @@ def save(model: Any, metadata: ModelMetadata, path: Path) -> None:
 
 
 def write_litert(network: Any, path: Path) -> str:
-    """Convert a network of one or several outputs, complete or not at all; return the SHA-256 of the file.
+    """Convert a network, complete or not at all (AccessError); return the SHA-256, for the metadata.
 
-    The metadata name it: a LiteRT file that does not have it is not used. Raises AccessError, or
-    ModelFileError where the network cannot be converted or LiteRT cannot run it: Keras does not run on
-    TensorFlow, say.
+    Raises ModelFileError where it cannot be converted, as Keras does not run on TensorFlow, or not be run.
     """
     with atomic_path(path) as temp, quiet_stderr():
         try:
@@ -149,8 +146,7 @@ class Checked:
     def load(self) -> Any:
         """Build the network (keras.Model) that the metadata name, and put the weights into it.
 
-        Raises ModelFileError where it cannot be built or has other weights, and AccessError where there is
-        no room for the file that Keras reads weights from.
+        Raises ModelFileError where it cannot be built or has other weights; AccessError as `archive.assign`.
         """
         config, network = self.metadata.resolved_config(), version_module(self.metadata.version)
         features = FEATURE_SETS[self.metadata.feature_set]
@@ -200,10 +196,7 @@ def read_metadata(path: PathLike) -> ModelMetadata:
 
 
 def read_litert(model: PathLike, metadata: ModelMetadata) -> bytes:
-    """Read the LiteRT file of a model file: the very bytes that have the hash the metadata name.
-
-    Raises ModelFileError where the model was saved without one, there is none, or it is another one.
-    """
+    """Read the bytes that have the hash the metadata name; ModelFileError where there are none."""
     path = litert_path(Path(model))
     name = display_name(path)
     if metadata.litert is None:

@@ -39,7 +39,7 @@ _PREDICT_CLIPS = 2**10
 _CHECKPOINT_EVERY_S = 60.0
 
 OnEpoch = Callable[[int, int, Mapping[str, float]], None]
-History = dict[str, list[float]]
+History = dict[str, list[float]]  # a value an epoch
 
 
 class Rows(NamedTuple):
@@ -64,13 +64,10 @@ def rows_of(data: Dataset, positions: NDArray[np.int64], preset: Preset) -> Rows
 
 @dataclass
 class Training:
-    """A trained network (keras.Model) and how it got there.
-
-    The history has a value an epoch: `train_accuracy`, `train_loss` (nats), and the same of each watched set.
-    """
+    """A trained network (keras.Model) and how it got there."""
 
     model: Any
-    history: History
+    history: History  # of `train_accuracy`, `train_loss` (nats), and the same of each watched set
 
 
 def fit(
@@ -222,10 +219,9 @@ class TrainingState(NamedTuple):
 
 
 class Checkpoint:
-    """One file with the weights, the optimizer's state and the history of a training.
+    """One file with the state of a training, written when `every_s` seconds have gone since the last time.
 
-    Its name must tell what decides the training, so that no other one can go on from it. It is written when
-    `every_s` seconds have gone since the last time; 0 writes after every epoch.
+    Its name must tell what decides the training, so that no other one can go on from it.
     """
 
     def __init__(self, path: Path, every_s: float = _CHECKPOINT_EVERY_S) -> None:
@@ -243,10 +239,7 @@ class Checkpoint:
         return self.path.is_file()
 
     def restore(self, model: Any) -> tuple[int, History]:
-        """Bring a freshly compiled model to where it was: the epochs done and the history.
-
-        Where there is no file, or none that fits, these are 0 and empty.
-        """
+        """Bring a freshly compiled model to where it was: epochs done (0 if nothing fits) and history."""
         model.optimizer.build(model.trainable_variables)
         variables = _variables(model)
         state = TrainingState.read(self.path)
