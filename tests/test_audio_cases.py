@@ -99,17 +99,15 @@ def speechemo(*arguments: str, folder: Path) -> subprocess.CompletedProcess[byte
 
 
 def check_names_the_refused(stderr: bytes, cases: dict[str, Case]) -> None:
-    """Each refused clip has one line of its own, with its whole reason."""
+    """Each refused clip has one line of its own, with its whole reason; no library writes another."""
     lines = stderr.decode().splitlines()
     for path, case in cases.items():
         named = [line for line in lines if f"{display_name(path)}: " in line]
-        if case.refused is None:
-            assert not [line for line in named if line.startswith("error")]
-        else:
+        if case.refused is not None:
             assert len(named) == 1, (path, named)
             assert re.search(f"{re.escape(display_name(path))}: {case.refused}$", named[0]), named[0]
     assert all(line.isprintable() for line in lines)
-    assert "Traceback" not in stderr.decode()
+    assert all(line.startswith(("warning: ", "model: ")) for line in lines), lines
 
 
 def test_predict_answers_for_all_others(folder: Path, tmp_path: Path) -> None:
@@ -138,7 +136,7 @@ def test_extract_takes_all_others(tmp_path: Path) -> None:
     some = [*NAMES, *NO_FILES, *NO_AUDIO[::4], *SAMPLES[::4]]
     write_all(tmp_path / "data" / "angry", some)
 
-    done = speechemo("extract", "data", "--features", "mfcc", "--format", "json", folder=tmp_path)
+    done = speechemo("extract", "data", "--features", "mfcc", "--format", "json", "--quiet", folder=tmp_path)
 
     assert done.returncode == 3, done.stderr
     report = json.loads(done.stdout)

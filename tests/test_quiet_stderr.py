@@ -70,6 +70,7 @@ def test_restore_stderr_lets_who_ends_the_process_within_a_block_write() -> None
     assert (done.returncode, done.stderr) == (3, "bye\n")
 
 
+@pytest.mark.slow  # test_audio_cases has many files in one process
 def test_decoders_write_nothing_to_stderr(tmp_path: Path) -> None:
     (tmp_path / "sad").mkdir()
     for i in range(30):
