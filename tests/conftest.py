@@ -121,6 +121,15 @@ def run_each(
     return json.loads(done.stdout)
 
 
+def path_with_speechemo(folder: Path) -> str:
+    """Make the command `speechemo` in a folder; return a PATH that begins with it and with this Python's."""
+    folder.mkdir(exist_ok=True)
+    command = folder / "speechemo"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m speechemo_cli "$@"\n')
+    command.chmod(0o755)
+    return f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+
 def said_on(terminal: int) -> bytes:
     """Read what is shown on a pseudo-terminal until the other side has gone."""
     shown = b""

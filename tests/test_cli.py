@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from conftest import Fitted, run_each
+from conftest import Fitted, path_with_speechemo, run_each
 
 from speechemo_cli.cli import app
 from speechemo_cli.corpus.labels import EMOTIONS
@@ -153,14 +153,11 @@ def test_completion_prints_what_typer_does(shell_: str, run: Run, monkeypatch: p
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_completion_completes_in_bash(tmp_path: Path) -> None:
-    command = tmp_path / "speechemo"
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m speechemo_cli "$@"\n')
-    command.chmod(0o755)
     script = (
         'eval "$(speechemo completion bash)"; COMP_WORDS=(speechemo downl); COMP_CWORD=1; '
         '_speechemo_completion speechemo; echo "${COMPREPLY[@]}"'
     )
-    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    env = {**os.environ, "PATH": path_with_speechemo(tmp_path)}
     done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, check=True)
 
     assert done.stdout == "download\n"
@@ -202,10 +199,7 @@ MISTAKES = {
     "evaluate --train a --test b --conditions": (2, "--conditions does not go with"),
     "evaluate --train empty --test empty/": (2, "empty is both --train and --test"),
     "predict empty": (6, "no audio in"),
-    "predict a.wav --model v1": (
-        4,
-        "models/v1.keras: no such model file. Train one with `speechemo train`",
-    ),
+    "predict a.wav --model v1": (4, "models/v1.keras: no such model file. Train one with `speechemo train`"),
     "predict a.wav --min-confidence 1.5": (2, "Invalid value for '--min-confidence'"),
     "model info v2": (4, "models/v2.keras: no such model file"),
     "model card v1 -o x.txt": (2, "--output is x.txt, expected a name that ends in .md"),
@@ -392,7 +386,9 @@ def test_extract_where_every_clip_is_broken_exits_with_6(run: Run) -> None:
 # --- train ---------------------------------------------------------------------------------------------
 
 
-def test_train_reports_seen_and_unseen_speakers(training: dict[str, Any]) -> None:
+def test_train_tells_what_it_measured_and_wrote_and_shows_nothing_of_tensorflow(
+    trained: Path, training: dict[str, Any]
+) -> None:
     assert (training["schema"], training["command"], training["version"]) == (1, "train", "v1")
     assert (training["epochs"], training["seed"], training["split"]) == (25, 0, "both")
     seen, new = training["test"]["seen_speakers"], training["test"]["new_speakers"]
@@ -401,30 +397,16 @@ def test_train_reports_seen_and_unseen_speakers(training: dict[str, Any]) -> Non
     assert seen["accuracy"] > 0.4
     assert set(new["per_class"]) == set(EMOTIONS)
     assert 0 <= new["uar"] <= 1
-
-
-def test_train_names_every_file_it_leaves_and_shows_nothing_of_tensorflow(
-    trained: Path, training: dict[str, Any]
-) -> None:
-    err = (trained / "train.err").read_text()
-
-    assert training["files"] == ["models/v1.keras", "models/v1.tflite", "models/v1.png"]
-    assert sorted(training["files"]) == sorted(f"models/{path.name}" for path in trained.glob("models/*"))
-    assert (trained / "models" / "v1.png").read_bytes().startswith(b"\x89PNG")
-    assert err.count("\n") == 3
-    assert err.startswith("ravdess: 240 clips\n  8 labels: neutral 16, calm 32, ")
-
-
-def test_train_keeps_its_history_in_the_document_and_the_model_file(
-    workdir: Path, training: dict[str, Any], run: Run
-) -> None:
     history = training["history"]
-    _, out, _ = run("model", "info", "v1", "--format", "json")
-
     assert set(history) == {f"{p}_{m}" for p in ("train", "seen", "new") for m in ("accuracy", "loss")}
     assert all(len(values) == 25 for values in history.values())
     assert history["train_loss"][-1] < history["train_loss"][0]
-    assert json.loads(out)["history"] == history
+    assert training["files"] == ["models/v1.keras", "models/v1.tflite", "models/v1.png"]
+    assert sorted(training["files"]) == sorted(f"models/{path.name}" for path in trained.glob("models/*"))
+    assert (trained / "models" / "v1.png").read_bytes().startswith(b"\x89PNG")
+    err = (trained / "train.err").read_text()
+    assert err.count("\n") == 3
+    assert err.startswith("ravdess: 240 clips\n  8 labels: neutral 16, calm 32, ")
 
 
 def test_train_tells_its_results_and_keeps_the_training_where_the_model_cannot_be_written(
@@ -906,6 +888,7 @@ def test_model_info_tells_what_is_in_a_file(workdir: Path, training: dict[str, A
     assert document["data"]["train"]["n"] == training["train"]["n"]
     assert sum(counts["spoken"] for counts in document["data"]["clips"].values()) == training["train"]["n"]
     assert document["results"]["test"] == training["test"]
+    assert document["history"] == training["history"]
     rows = dict(re.split("  +", line, maxsplit=1) for line in table.splitlines())
     assert rows["model"] == "models/v1.keras"
     assert rows["labels"] == ", ".join(EMOTIONS)
@@ -949,10 +932,16 @@ def test_cache_looks_after_the_store(run: Run, write_clip: Callable[..., Path]) 
     assert cleared == "1 shards removed\n"
 
 
-def test_cache_verify_finds_a_flipped_byte(run: Run, write_clip: Callable[..., Path]) -> None:
+@pytest.fixture
+def shard(run: Run, write_clip: Callable[..., Path]) -> Path:
+    """The only file of a store."""
     write_clip("data/happy/a.wav")
     run("extract", "--features", "mfcc")
-    (shard,) = Path("features").glob("*/*.npz")
+    (path,) = Path("features").glob("*/*.npz")
+    return path
+
+
+def test_cache_verify_finds_a_flipped_byte(run: Run, shard: Path) -> None:
     content = bytearray(shard.read_bytes())
     content[content.index(b"values.npy") + 200] ^= 1
     shard.write_bytes(bytes(content))
@@ -964,10 +953,7 @@ def test_cache_verify_finds_a_flipped_byte(run: Run, write_clip: Callable[..., P
     assert "damaged" in err
 
 
-def test_cache_info_escapes_what_a_shard_says_of_itself(run: Run, write_clip: Callable[..., Path]) -> None:
-    write_clip("data/happy/a.wav")
-    run("extract", "--features", "mfcc")
-    (shard,) = Path("features").glob("*/*.npz")
+def test_cache_info_escapes_what_a_shard_says_of_itself(run: Run, shard: Path) -> None:
     with np.load(shard) as stored:
         members = dict(stored)
     header = json.loads(str(members["header"]))

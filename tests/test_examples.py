@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from conftest import path_with_speechemo
+
 ROOT = Path(__file__).parents[1]
 QUICKSTART = json.loads((ROOT / "examples" / "quickstart.ipynb").read_text("utf-8"))
 CELLS = [cell for cell in QUICKSTART["cells"] if cell["cell_type"] == "code"]
@@ -32,11 +34,7 @@ with open("shown.json", "w") as file:
 
 
 def test_quickstart_runs_as_it_stands(tmp_path: Path) -> None:
-    command = tmp_path / "bin" / "speechemo"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m speechemo_cli "$@"\n')
-    command.chmod(0o755)
-    env = {"PATH": f"{command.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"}
+    env = {"PATH": path_with_speechemo(tmp_path / "bin"), "PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"}
 
     done = subprocess.run(
         [sys.executable, "-c", RUNNER],
