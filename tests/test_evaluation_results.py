@@ -58,7 +58,7 @@ def test_answers_are_scored_by_group_as_scikit_learn_does(rng: np.random.Generat
         assert group.scores.n == at.sum()
         assert group.scores.accuracy == pytest.approx(accuracy_score(truth[at], answers[at]))
         assert group.scores.uar == pytest.approx(recall_score(truth[at], answers[at], average="macro"))
-        assert np.sum(group.summary()["confusion"]) == at.sum()
+        assert np.sum(group.scores.confusion) == at.sum()
 
 
 def test_answers_tell_whose_they_are_and_why_there_is_no_interval() -> None:

@@ -18,7 +18,7 @@ from test_report import result as protocol_result
 from speechemo_cli.config import Config, MfccConfig
 from speechemo_cli.evaluation import model_card
 from speechemo_cli.evaluation.metrics import METRICS
-from speechemo_cli.models import model_file, v1
+from speechemo_cli.models import model_file, v1, v3
 from speechemo_cli.models.metadata import ModelMetadata
 
 LABELS = ("neutral", "happy", "angry")
@@ -160,12 +160,11 @@ def test_markdown_tells_scores_on_corpora_left_out_and_what_is_unlike_the_traini
     assert "further than 41.3 from those of the training" in text
 
 
-def test_markdown_and_describe_know_v3_too(model_with_litert: Callable[[str], Path]) -> None:
-    path = model_with_litert("v3")
-    facts = model_card.describe(path)
+def test_markdown_and_describe_know_v3_too() -> None:
+    made = metadata(version="v3", feature_set="whisper", config=Config().to_dict())
+    path = saved(v3.build((3072,), 3, v3.PRESET), made)
 
-    assert facts["litert"]["usable"]
-    assert facts["features"]["sr"] == 16000
+    assert model_card.describe(path)["features"]["sr"] == 16000
     assert "mono sound at 16000 Hz" in model_card.markdown(path)
 
 

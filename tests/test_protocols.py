@@ -50,49 +50,35 @@ def test_run_protocol_scores_every_fold(
     assert (n_clips < 120) == (protocol == "random-holdout")
 
 
-def test_run_protocol_trains_again_only_what_is_not_kept_whole(
+def test_run_protocol_goes_on_where_it_was_killed_and_trains_again_only_what_is_not_kept_whole(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data, config = told(rng, speakers=3, clips=4), trained_with(epochs=1)
-    whole = protocols.run_protocol("v1", "loso", data, config)
-    kept = sorted(Path("runs").iterdir())
-    kept[1].unlink()
-    kept[2].write_bytes(kept[2].read_bytes()[:100])
-    seen, real = [], training.fit
+    data, config = told(rng, speakers=2, clips=4), trained_with(epochs=2)
+    monkeypatch.setattr(protocols, "Checkpoint", partial(Checkpoint, every_s=0))
+    epochs: list[int] = []
 
-    def fit(*arguments: object, **more: object) -> object:
-        seen.append(arguments)
-        return real(*arguments, **more)
+    def run(killed_at: int = 0) -> ProtocolResult:
+        def on_epoch(_stage: str, done: int, _total: int, _values: object) -> None:
+            epochs.append(done)
+            if done == killed_at:
+                raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "fit", fit)
-    again = protocols.run_protocol("v1", "loso", data, config)
+        epochs.clear()
+        return protocols.run_protocol("v1", "loso", data, config, on_epoch)
 
-    assert len(seen) == 2
+    with pytest.raises(KeyboardInterrupt):
+        run(killed_at=1)
+    whole = run()
+    assert epochs == [2, 3, 4]
+
+    _, damaged = sorted(Path("runs").iterdir())
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    again = run()
+
+    assert len(epochs) == 2
     # Also those of the fold whose network was built anew and given the kept weights.
     assert np.array_equal(again.probabilities, whole.probabilities)
     assert [fold.history for fold in again.folds] == [fold.history for fold in whole.folds]
-
-
-def test_run_protocol_goes_on_at_the_epoch_it_was_killed_in(
-    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data, config = told(rng, speakers=2, clips=4), trained_with(epochs=4)
-    monkeypatch.setattr(protocols, "Checkpoint", partial(Checkpoint, every_s=0))
-
-    def killed_at(epoch: int) -> list[int]:
-        seen: list[int] = []
-
-        def on_epoch(_stage: str, done: int, _total: int, _values: object) -> None:
-            seen.append(done)
-            if done == epoch:
-                raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            protocols.run_protocol("v1", "loso", data, config, on_epoch)
-        return seen
-
-    assert killed_at(2) == [1, 2]
-    assert killed_at(4) == [3, 4]
 
 
 def test_run_protocol_counts_the_epochs_of_all_its_trainings(

@@ -14,7 +14,7 @@ from speechemo_cli.formatting import TITLES, interval, measure, percent
 from speechemo_cli.models import model_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from speechemo_cli.models.metadata import ModelMetadata
@@ -31,7 +31,10 @@ def describe(path: Path) -> dict[str, Any]:
     features, config = FEATURE_SETS[metadata.feature_set], metadata.resolved_config()
     # Files from before a card told so much have less.
     data = {"speakers": [], "corpora": {}, "clips": {}, "longest_s": None, "ravdess": False, **metadata.data}
-    parts = {name: data.pop(name, []) for name in model_file.PARTS_OF_DATA}
+    parts = {}
+    for name in model_file.PARTS_OF_DATA:
+        keys = sorted(data.pop(name, []))
+        parts[name] = {"n": len(keys), "sha256": hashlib.sha256("\n".join(keys).encode()).hexdigest()}
     return {
         "model": model_file.shown(path),
         "version": metadata.version,
@@ -50,10 +53,7 @@ def describe(path: Path) -> dict[str, Any]:
         "temperature": metadata.temperature,
         "litert": _litert(path, metadata),
         "unlike": metadata.unlike,
-        "data": {
-            **{name: {"n": len(keys), "sha256": _digest(keys)} for name, keys in parts.items()},
-            **data,
-        },
+        "data": {**parts, **data},
         "results": metadata.results,
         "history": metadata.history,
         "versions": metadata.versions,
@@ -111,8 +111,3 @@ def _litert(path: Path, metadata: ModelMetadata) -> dict[str, Any] | None:
 def _cell(text: str) -> str:
     """Make a name harmless inside a Markdown table: labels and speakers may be names of folders."""
     return display_name(text).translate(_MARKUP)
-
-
-def _digest(keys: Sequence[str]) -> str:
-    """One hash of a set of clips, whatever their order."""
-    return hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()

@@ -324,7 +324,7 @@ class ProtocolResult(Answers):
 
 
 def over_seeds(results: Mapping[int, ProtocolResult]) -> dict[str, Any]:
-    """Return accuracy and UAR by seed, with mean and range: how much the drawing of lots decides."""
+    """Return accuracy and UAR by seed, with mean and range: how much the seed decides."""
     document: dict[str, Any] = {"seeds": list(results)}
     for metric in ("accuracy", "uar"):
         values = [float(getattr(result.scores, metric)) for result in results.values()]
