@@ -319,20 +319,31 @@ def test_header_that_makes_no_sense_is_damage(tmp_path: Path, header: str) -> No
     assert open_store(tmp_path).damaged == [f"{path}.damaged"]
 
 
-def test_shard_that_may_not_be_read_is_not_taken_for_damaged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("module", "name", "error", "raised"),
+    [
+        (os, "open", PermissionError(13, "Permission denied"), AccessError),
+        (np, "frombuffer", MemoryError(), MemoryError),
+    ],
+)
+def test_shard_that_cannot_be_read_now_is_not_taken_for_damaged(
+    tmp_path: Path,
+    module: object,
+    name: str,
+    error: Exception,
+    raised: type[Exception],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (path,) = write_each(tmp_path, [1])
 
     def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(13, "Permission denied")
+        raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(os, "open", refuse)
-        with pytest.raises(AccessError, match="permission denied"):
+        patched.setattr(module, name, refuse)
+        with pytest.raises(raised):
             open_store(tmp_path)
-
-    assert path.exists()
+    assert shards(tmp_path) == [path]
 
 
 @pytest.mark.parametrize("victim", [0, 1])

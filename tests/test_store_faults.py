@@ -537,21 +537,6 @@ def test_no_file_under_a_shards_name_is_damage_and_nobody_waits_for_it(
         assert list(tmp_path.iterdir()) == []
 
 
-def test_whole_shard_is_not_quarantined_because_memory_is_short(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (path,) = write_each(tmp_path, [1])
-
-    def short(*_: object, **__: object) -> None:
-        raise MemoryError
-
-    with monkeypatch.context() as patched:
-        patched.setattr(np, "frombuffer", short)
-        with pytest.raises(MemoryError):
-            open_store(tmp_path)
-    assert shards(tmp_path) == [path]
-
-
 def test_shard_made_under_another_config_is_never_used(tmp_path: Path) -> None:
     (foreign,) = write_each(tmp_path, [5], config=OTHER)
     write_each(tmp_path, [1])
