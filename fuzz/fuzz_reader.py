@@ -29,7 +29,7 @@ sys.unraisablehook = _failures.append
 
 
 def target(content: bytes) -> None:
-    """Read a recording, its channels apart."""
+    """Read each channel of a recording."""
     try:
         for recording in reader.read_channels("clip", CONFIG, "each", content):
             quality.check(recording.y, recording.sr, CONFIG)

@@ -292,24 +292,25 @@ def check_samples_or_reason(content: bytes, capfd: pytest.CaptureFixture[str]) -
     assert capfd.readouterr().out == ""
 
 
-def with_examples(n: int) -> settings:
-    return settings(max_examples=n, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+STARTS = st.sampled_from([b"", *(content[:16] for content in ENCODED.values())])
+ANY = st.tuples(STARTS, st.binary(max_size=400)).map(b"".join)
 
 
-@pytest.mark.parametrize("n", [60, pytest.param(1500, marks=pytest.mark.slow)])
-def test_read_of_any_bytes_gives_samples_or_a_reason(n: int, capfd) -> None:
-    @with_examples(n)
-    @given(st.sampled_from([b"", *(content[:16] for content in ENCODED.values())]), st.binary(max_size=400))
-    def check(start: bytes, noise: bytes) -> None:
-        check_samples_or_reason(start + noise, capfd)
-
-    check()
-
-
-@pytest.mark.parametrize("n", [200, pytest.param(4000, marks=pytest.mark.slow)])
-def test_read_of_any_damage_gives_samples_or_a_reason(n: int, capfd) -> None:
-    @with_examples(n)
-    @given(mutations())
+@pytest.mark.parametrize(
+    ("contents", "n"),
+    [
+        (ANY, 60),
+        (mutations(), 200),
+        pytest.param(ANY, 1500, marks=pytest.mark.slow),
+        pytest.param(mutations(), 4000, marks=pytest.mark.slow),
+    ],
+    ids=["bytes", "damage", "many bytes", "much damage"],
+)
+def test_read_of_any_bytes_or_damage_gives_samples_or_a_reason(
+    contents: st.SearchStrategy[bytes], n: int, capfd
+) -> None:
+    @settings(max_examples=n, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(contents)
     def check(content: bytes) -> None:
         check_samples_or_reason(content, capfd)
 

@@ -137,21 +137,6 @@ def test_codecs_of_telephones_give_the_samples_of_ffmpeg(
     np.testing.assert_array_equal(got, plainly_decoded(content))
 
 
-def test_adts_frames_may_have_a_checksum() -> None:
-    content = muxed(voice(), codec="aac", container="adts")
-    with_crc, at = bytearray(), 0
-    while at < len(content):
-        head = bytearray(content[at : at + 7])
-        n = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
-        longer = n + 2
-        head[1] &= 0xFE
-        head[3:6] = head[3] & 0xFC | longer >> 11, longer >> 3 & 255, head[5] & 31 | (longer & 7) << 5
-        with_crc += head + b"\0\0" + content[at + 7 : at + n]
-        at += n
-
-    np.testing.assert_array_equal(decoded(bytes(with_crc))[0], decoded(content)[0])
-
-
 @pytest.mark.parametrize("kind", [b"wide", b"ftyp"])
 def test_mov_is_known_by_either_beginning(kind: bytes) -> None:
     content = muxed(voice(), codec="aac", container="mov")

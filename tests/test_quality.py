@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import re
 import warnings
 
 import numpy as np
 import pytest
-import soundfile
+from audio_cases import by_libsndfile, encoded
 from conftest import harmonic
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,10 +42,7 @@ def in_bits(y: np.ndarray, bits: int = 16) -> np.ndarray:
 
 
 def coded(y: np.ndarray, sr: int, subtype: str, container: str = "WAV") -> np.ndarray:
-    buffer = io.BytesIO()
-    soundfile.write(buffer, y, sr, format=container, subtype=subtype)
-    buffer.seek(0)
-    return soundfile.read(buffer, dtype="float32")[0]
+    return by_libsndfile(encoded(y, sr, container, subtype))
 
 
 def tone(hz: float, sr: int = 48000, seconds: float = 1.0) -> np.ndarray:
