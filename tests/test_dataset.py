@@ -19,10 +19,9 @@ import soundfile
 from speechemo_cli.audio import reader
 from speechemo_cli.config import AugmentConfig, Config
 from speechemo_cli.corpus.clips import Clip
-from speechemo_cli.corpus.splits import Example
 from speechemo_cli.corpus.synthetic import SR, synthesise, voice_of
 from speechemo_cli.errors import ConfigError, DataError, NoInputError, StoreError
-from speechemo_cli.features.dataset import FeatureTable, clip_weights, load, load_features, near_copies
+from speechemo_cli.features.dataset import FeatureTable, load, load_features, near_copies
 from speechemo_cli.features.workers import compute
 from speechemo_cli.files import sha256_file
 
@@ -229,37 +228,6 @@ def test_near_copies_are_found_across_blocks(rng: np.random.Generator) -> None:
     x[1500] = x[1499] * 1.0001
 
     assert near_copies(x, "mfcc") == [(3, 2400), (1499, 1500)]
-
-
-@pytest.mark.parametrize(
-    ("counts", "expected"),
-    [
-        ({("own", False): 4}, [1.0]),
-        # Songs beside spoken clips count half; songs alone are all there is.
-        ({("own", False): 4, ("own", True): 2}, [1.0, 0.5]),
-        ({("own", True): 4}, [1.0]),
-        # Another corpus counts a quarter of RAVDESS in all, however large it is, but no clip more than one.
-        ({("ravdess", False): 40, ("big", False): 100, ("small", False): 5}, [1.0, 0.1, 1.0]),
-        # RAVDESS counts 40 + 0.5 * 20.
-        ({("ravdess", False): 40, ("ravdess", True): 20, ("big", False): 50}, [1.0, 0.5, 0.25]),
-        # Without it, the largest is what the others are measured by.
-        ({("one", False): 100, ("two", False): 50}, [1.0, 0.5]),
-    ],
-    ids=["one corpus", "songs", "songs alone", "three corpora", "songs and corpora", "no RAVDESS"],
-)
-def test_clip_weights_let_no_corpus_drown_the_others(
-    counts: dict[tuple[str, bool], int], expected: list[float]
-) -> None:
-    examples = [
-        Example(Clip(f"{corpus}/{song}/{i}.wav", "sad", corpus=corpus, song=song), str(i))
-        for (corpus, song), n in counts.items()
-        for i in range(n)
-    ]
-
-    weights = clip_weights(examples)
-
-    assert weights.dtype == np.float32
-    np.testing.assert_allclose(weights, np.repeat(expected, list(counts.values())), rtol=1e-6)
 
 
 @pytest.fixture

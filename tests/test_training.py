@@ -13,11 +13,13 @@ import pytest
 from conftest import built, told
 
 from speechemo_cli.config import TrainConfig
+from speechemo_cli.corpus.clips import Clip
+from speechemo_cli.corpus.splits import Example
 from speechemo_cli.errors import AccessError, ConfigError, SpeechemoError
 from speechemo_cli.evaluation.metrics import apply_temperature
 from speechemo_cli.models import VERSIONS, training, v3, version_module
 from speechemo_cli.models.keras_backend import load_keras
-from speechemo_cli.models.training import Checkpoint, Rows
+from speechemo_cli.models.training import Checkpoint, Rows, clip_weights
 
 PRESETS = {version: version_module(version).PRESET for version in VERSIONS}
 
@@ -30,6 +32,37 @@ def blobs(rng: np.random.Generator, n: int = 120, dim: int = 40) -> Rows:
         centres[i, 13 * i : 13 * i + 13] = 3.0
     x = 500 + 30 * (centres[targets] + rng.standard_normal((n, dim)))
     return Rows(x.astype(np.float32), targets, np.ones(n, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ({("own", False): 4}, [1.0]),
+        # Songs beside spoken clips count half; songs alone are all there is.
+        ({("own", False): 4, ("own", True): 2}, [1.0, 0.5]),
+        ({("own", True): 4}, [1.0]),
+        # Another corpus counts a quarter of RAVDESS in all, however large it is, but no clip more than one.
+        ({("ravdess", False): 40, ("big", False): 100, ("small", False): 5}, [1.0, 0.1, 1.0]),
+        # RAVDESS counts 40 + 0.5 * 20.
+        ({("ravdess", False): 40, ("ravdess", True): 20, ("big", False): 50}, [1.0, 0.5, 0.25]),
+        # Without it, the largest is what the others are measured by.
+        ({("one", False): 100, ("two", False): 50}, [1.0, 0.5]),
+    ],
+    ids=["one corpus", "songs", "songs alone", "three corpora", "songs and corpora", "no RAVDESS"],
+)
+def test_clip_weights_let_no_corpus_drown_the_others(
+    counts: dict[tuple[str, bool], int], expected: list[float]
+) -> None:
+    examples = [
+        Example(Clip(f"{corpus}/{song}/{i}.wav", "sad", corpus=corpus, song=song), str(i))
+        for (corpus, song), n in counts.items()
+        for i in range(n)
+    ]
+
+    weights = clip_weights(examples)
+
+    assert weights.dtype == np.float32
+    np.testing.assert_allclose(weights, np.repeat(expected, list(counts.values())), rtol=1e-6)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -18,7 +18,6 @@ from speechemo_cli.errors import DataError
 from speechemo_cli.evaluation.metrics import apply_temperature, fit_temperature
 from speechemo_cli.evaluation.results import FoldResult, ProtocolResult, group_of_clips
 from speechemo_cli.features import FEATURE_SETS
-from speechemo_cli.features.dataset import clip_weights
 from speechemo_cli.models import Preset, training, version_module
 from speechemo_cli.models.training import Checkpoint, TrainingState
 
@@ -240,7 +239,7 @@ def training_path(version: str, data: Dataset, train: Positions, seed: int, conf
         "labels": data.labels,
         "train": [
             (example.key, example.clip.label, weight)
-            for example, weight in zip(examples, clip_weights(examples).tolist(), strict=True)
+            for example, weight in zip(examples, training.clip_weights(examples).tolist(), strict=True)
         ],
         "seed": seed,
     }

@@ -16,7 +16,6 @@ import numpy as np
 
 from speechemo_cli.config import Config
 from speechemo_cli.corpus.clips import Collection
-from speechemo_cli.corpus.known import RAVDESS
 from speechemo_cli.corpus.labels import ordered
 from speechemo_cli.corpus.layouts import find_all
 from speechemo_cli.corpus.splits import Example, distinct
@@ -75,29 +74,6 @@ class Dataset:
             durations_s=self.durations_s[positions],
             others={name: rows[positions] for name, rows in self.others.items()},
         )
-
-
-# What a song counts, in parts of a spoken clip; and what each further corpus counts at most, in parts of
-# RAVDESS or, without it, of the largest corpus, so that none drowns the others.
-SONG_WEIGHT = 0.5
-CORPUS_WEIGHT = 0.25
-
-
-def clip_weights(examples: Sequence[Example]) -> NDArray[np.float32]:
-    """How much each clip of a training counts in it [shape=(clips,)].
-
-    Songs beside spoken clips count half. A corpus counts in all at most a quarter of what RAVDESS does,
-    or, where that is not there, the largest.
-    """
-    songs = np.array([example.clip.song for example in examples])
-    corpora = np.array([example.clip.corpus for example in examples])
-    weights = np.where(songs & (~songs).any(), SONG_WEIGHT, 1.0)
-    totals = {name: float(weights[corpora == name].sum()) for name in sorted(set(corpora.tolist()))}
-    main = RAVDESS if RAVDESS in totals else max(totals, key=totals.__getitem__)
-    for name, total in totals.items():
-        if name != main:
-            weights[corpora == name] *= min(1.0, CORPUS_WEIGHT * totals[main] / total)
-    return weights.astype(np.float32)
 
 
 def load(

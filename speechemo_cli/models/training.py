@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from speechemo_cli.corpus.known import RAVDESS
 from speechemo_cli.errors import AccessError, SpeechemoError
-from speechemo_cli.features.dataset import clip_weights
 from speechemo_cli.files import atomic_path, open_regular
 from speechemo_cli.models import Preset, version_module
 from speechemo_cli.models.keras_backend import load_keras
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from speechemo_cli.corpus.splits import Example
     from speechemo_cli.features.dataset import Dataset
 
     Features = NDArray[np.float32]
@@ -60,6 +61,29 @@ def rows_of(data: Dataset, positions: NDArray[np.int64], preset: Preset) -> Rows
     return Rows(
         x.reshape(len(positions) * n, -1), np.repeat(data.targets[positions], n), np.repeat(weights, n)
     )
+
+
+# What a song counts, in parts of a spoken clip; and what each further corpus counts at most, in parts of
+# RAVDESS or, without it, of the largest corpus, so that none drowns the others.
+SONG_WEIGHT = 0.5
+CORPUS_WEIGHT = 0.25
+
+
+def clip_weights(examples: Sequence[Example]) -> Features:
+    """How much each clip of a training counts in it [shape=(clips,)].
+
+    Songs beside spoken clips count half. A corpus counts in all at most a quarter of what RAVDESS does,
+    or, where that is not there, the largest.
+    """
+    songs = np.array([example.clip.song for example in examples])
+    corpora = np.array([example.clip.corpus for example in examples])
+    weights = np.where(songs & (~songs).any(), SONG_WEIGHT, 1.0)
+    totals = {name: float(weights[corpora == name].sum()) for name in sorted(set(corpora.tolist()))}
+    main = RAVDESS if RAVDESS in totals else max(totals, key=totals.__getitem__)
+    for name, total in totals.items():
+        if name != main:
+            weights[corpora == name] *= min(1.0, CORPUS_WEIGHT * totals[main] / total)
+    return weights.astype(np.float32)
 
 
 @dataclass
