@@ -285,11 +285,10 @@ seeds = st.integers(0, 2**32 - 6)
 TRAINING_LABELS = EMOTIONS[2:5]
 
 
-def told(rng: np.random.Generator, speakers: int = 6, clips: int = 10, by_voice: bool = False) -> Dataset:
-    """Clips whose features give the label away, or only the pairing of speaker and label."""
+def told(rng: np.random.Generator, speakers: int = 6, clips: int = 10) -> Dataset:
+    """Clips whose features give the label away."""
     examples, rows, targets = [], [], []
     for s in range(speakers):
-        order = rng.permutation(3)
         for i in range(3 * clips):
             target = i % 3
             manner = (i // 3) % 4  # two intensities of two statements, and repetitions of each
@@ -304,12 +303,7 @@ def told(rng: np.random.Generator, speakers: int = 6, clips: int = 10, by_voice:
             )
             examples.append(Example(clip, f"{s:032d}{i:032d}", f"{i:032d}{s:032d}"))
             row = np.zeros(40)
-            if by_voice:
-                # A fingerprint that means one label here and another with the next speaker.
-                row[12 * order[target] : 12 * order[target] + 6] = 5
-                row[36 + s % 4] = 10
-            else:
-                row[13 * target : 13 * target + 13] = 5
+            row[13 * target : 13 * target + 13] = 5
             rows.append(row + rng.standard_normal(40))
             targets.append(target)
     return Dataset(

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from scipy.special import softmax
 
 from speechemo_cli.corpus.clips import Clip
 from speechemo_cli.corpus.folds import PROTOCOLS
@@ -24,12 +25,10 @@ from speechemo_cli.evaluation.report import risk_coverage, worst_clips, write_re
 from speechemo_cli.evaluation.results import FoldResult, ProtocolResult
 
 
-def result(
-    labels: tuple[str, ...] = EMOTIONS, protocol: str = "speaker-5fold", **clip: object
-) -> ProtocolResult:
+def result(labels: tuple[str, ...] = EMOTIONS, **clip: object) -> ProtocolResult:
     """Six speakers, 16 clips each, in two folds; a little more than half of the answers are right."""
     rng = np.random.default_rng(3)
-    examples, folds = [], []
+    examples = []
     for i in range(96):
         actor = i // 16 + 1
         about = {
@@ -43,22 +42,20 @@ def result(
     truth = np.arange(96) % len(labels)
     logits = rng.normal(size=(96, len(labels)))
     logits[np.arange(96), truth] += 1.7
-    probabilities = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32)
-    for name, test, speakers in (
-        ("1", np.arange(48), ("ravdess/01", "ravdess/02", "ravdess/03")),
-        ("2", np.arange(48, 96), ("ravdess/04", "ravdess/05", "ravdess/06")),
-    ):
-        history = {"train_accuracy": [0.2, 0.5, 0.7], "train_loss": [2.0, 1.4, 1.1]}
-        groups = np.array(["unseen_speakers"] * 48)
-        folds.append(
-            FoldResult(
-                *(labels, tuple(examples[i] for i in test), truth[test], probabilities[test]),
-                *(name, speakers, history, 1.5, groups, None, np.zeros(48, np.float32), {}, (), ()),
-            )
+    probabilities = softmax(logits, axis=1).astype(np.float32)
+    history = {"train_accuracy": [0.2, 0.5, 0.7], "train_loss": [2.0, 1.4, 1.1]}
+    folds = tuple(
+        FoldResult(
+            *(labels, tuple(examples[at]), truth[at], probabilities[at], name, speakers, history, 1.5),
+            *(np.array(["unseen_speakers"] * 48), None, np.zeros(48, np.float32), {}, (), ()),
         )
-    return ProtocolResult(
-        labels, tuple(examples), truth, probabilities, "v1", PROTOCOLS[protocol], 3, 0, tuple(folds)
+        for name, at, speakers in (
+            ("1", slice(48), ("ravdess/01", "ravdess/02", "ravdess/03")),
+            ("2", slice(48, 96), ("ravdess/04", "ravdess/05", "ravdess/06")),
+        )
     )
+    rules = PROTOCOLS["speaker-5fold"]
+    return ProtocolResult(labels, tuple(examples), truth, probabilities, "v1", rules, 3, 0, folds)
 
 
 def rename(found: ProtocolResult, path: str) -> ProtocolResult:
