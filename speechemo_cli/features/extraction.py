@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from speechemo_cli.config import Config
     from speechemo_cli.corpus.clips import Clip, Collection, Corpus
 
+    Clips = Collection | Corpus | Sequence[Clip]
+
 # Clips a worker computes before it writes them as one shard: what a kill can lose, at most, a worker.
 _SHARD_CLIPS = 128
 _SMALLEST_CHUNK = 8
@@ -66,7 +68,7 @@ class Extraction:
 
 
 def extract(
-    clips: Collection | Corpus | Sequence[Clip],
+    clips: Clips,
     config: Config,
     feature_sets: Sequence[str] = tuple(FEATURE_SETS),
     on_progress: OnProgress | None = None,
@@ -80,8 +82,8 @@ def extract(
     where the store cannot be read or written.
     """
     started = time.perf_counter()
-    job = _Job(clips, config, tuple(feature_sets), on_progress, keep_keys=keep_keys)
-    # Closed at once when the progress raises: no worker goes on while the error is being told.
+    job = _Job(clips, config, feature_sets, on_progress or (lambda *_: None), keep_keys=keep_keys)
+    # Closed at once when the progress raises: no worker goes on while the error is shown.
     with closing(job.run()) as outcomes:
         for some in outcomes:
             job.take(some)
@@ -92,20 +94,12 @@ class _Job:
     """One extraction under way: hands out chunks of what is missing and collects what came of them."""
 
     def __init__(
-        self,
-        clips: Collection | Corpus | Sequence[Clip],
-        config: Config,
-        feature_sets: tuple[str, ...],
-        on_progress: OnProgress | None,
-        *,
-        keep_keys: bool,
+        self, clips: Clips, config: Config, sets: Sequence[str], on_progress: OnProgress, *, keep_keys: bool
     ) -> None:
-        self._clips = clips
-        self._config = config
-        self._keep_keys = keep_keys
-        self._on_progress = on_progress or (lambda *_: None)
+        self._clips, self._config, self._keep_keys = clips, config, keep_keys
+        self._on_progress = on_progress
         self._report = Extraction()
-        self._stores = {name: FeatureStore.open(name, config) for name in feature_sets}
+        self._stores = {name: FeatureStore.open(name, config) for name in sets}
         # Half of the hash of each clip in the store: 128 bits, which no two recordings share.
         self._good: set[bytes] = set()
         # What came of those that were refused or warned of.

@@ -36,10 +36,9 @@ def mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def mel_filter_bank(sr: int, n_fft: int, n_mels: int) -> NDArray[np.float32]:
-    """Triangular filters of equal area from 0 to sr / 2, as `librosa.filters.mel` [shape=(n_mels, bins)].
+    """Triangular filters of equal area from 0 to sr / 2 [shape=(n_mels, bins)].
 
-    It is made here because importing `librosa.filters` takes a second in every worker process; a
-    test holds the two against each other.
+    They are those of `librosa.filters.mel`, which takes a second to import in every worker process.
     """
     bins = np.fft.rfftfreq(n_fft, 1.0 / sr)
     edges = mel_to_hz(np.linspace(0.0, hz_to_mel(np.array(sr / 2)), n_mels + 2))
@@ -114,11 +113,7 @@ _buffers = threading.local()
 
 
 def _scratch(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return an array in memory that this thread uses again and again.
-
-    Fresh arrays of this size are mapped by the system page by page, which takes longer than the
-    arithmetic on them.
-    """
+    """Return an array in memory that this thread uses again, since mapping new pages takes long."""
     size = math.prod(shape)
     if size > _LARGEST_SCRATCH:
         return np.empty(shape, np.float32)

@@ -78,8 +78,8 @@ def inspect(root: str, *, verify: bool = False) -> list[SetInfo]:
 def compact(root: str, *, shard_bytes: int = 64 * 2**20) -> tuple[int, int, tuple[str, ...]]:
     """Merge small shards into larger ones; the old ones go only after the new ones are on the disk.
 
-    Returned are how many shards there were and are, and which are damaged and got another name. Where the
-    folder cannot be read or written it raises an AccessError, and no entry is lost.
+    Returned are how many shards there were and are, and the new names of damaged ones. An AccessError says
+    that the folder cannot be read or written; no entry is lost.
     """
     before = after = 0
     damaged: list[str] = []
