@@ -72,16 +72,10 @@ class Scores:
 def score(truth: Targets, probabilities: Probabilities, labels: Sequence[str]) -> Scores:
     """Score answers [shape=(n, n_labels)] against the truth [shape=(n,)], which has positions in `labels`."""
     values, matrix = _measure(truth, probabilities)
-    right, true_n, answered_n = (
-        counts.tolist() for counts in (matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0))
-    )
+    counts = (matrix.diagonal().tolist(), matrix.sum(axis=1).tolist(), matrix.sum(axis=0).tolist())
     per_class = {
-        label: ClassScore(
-            true_n[i],
-            right[i] / answered_n[i] if answered_n[i] else None,
-            right[i] / true_n[i] if true_n[i] else None,
-        )
-        for i, label in enumerate(labels)
+        label: ClassScore(n, right / answered if answered else None, right / n if n else None)
+        for label, right, n, answered in zip(labels, *counts, strict=True)
     }
     confusion = tuple(map(tuple, matrix.tolist()))
     return Scores(n=len(truth), **values, per_class=per_class, confusion=confusion)
