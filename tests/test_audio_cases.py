@@ -191,7 +191,9 @@ def test_read_refuses_a_file_too_large_to_be_a_clip(tmp_path: Path, monkeypatch:
         reader.read(path, CONFIG)
 
 
-def test_decode_stops_a_stream_of_unknown_length_at_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_channels_stops_a_stream_of_unknown_length_at_the_longest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     content = flac_promising(0, 1, SR)
     monkeypatch.setattr(reader, "PIECE", 400)
 

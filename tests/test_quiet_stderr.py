@@ -16,34 +16,13 @@ from speechemo_cli.processes import quiet_stderr, restore_stderr
 def noise(text): os.write(2, text.encode() + b"\\n")
 def say(text): print(text, file=sys.stderr)
 """
-
-
-def run(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", PREAMBLE + code], capture_output=True, text=True, check=False
-    )
-
-
-@pytest.mark.parametrize("fails", ["pass", "raise OSError"])
-def test_quiet_stderr_drops_what_is_written_until_the_block_ends_however_it_does(fails: str) -> None:
-    done = run(
-        f"try:\n    with quiet_stderr():\n        noise('x'); say('y'); {fails}\n"
-        "except OSError: pass\nnoise('library'); say('program')\n"
-    )
-
-    assert done.stderr == "library\nprogram\n"
-
-
-@pytest.mark.parametrize("closed", ["os.close(2)", "os.close(2); sys.stderr = None"])
-def test_quiet_stderr_takes_a_closed_stderr(closed: str) -> None:
-    done = run(f"{closed}\nwith quiet_stderr(): print('went on')\n")
-
-    assert done.stdout == "went on\n"
-
-
-def test_quiet_stderr_takes_blocks_of_several_threads_that_overlap() -> None:
-    done = run(
-        """
+FAILING = """
+try:
+    with quiet_stderr(): noise("x"); say("y"); raise OSError
+except OSError: pass
+noise("library"); say("program")
+"""
+THREADS = """
 import random, threading
 def work(seed):
     choice = random.Random(seed)
@@ -59,15 +38,26 @@ n = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
 noise("library"); say("program")
 assert n < 12, n
 """
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("with quiet_stderr(): noise('x'); say('y')\nnoise('library'); say('program')", "library\nprogram\n"),
+        (FAILING, "library\nprogram\n"),
+        (THREADS, "library\nprogram\n"),
+        ("with quiet_stderr(): noise('x'); restore_stderr(); say('bye'); os._exit(0)", "bye\n"),
+        ("os.close(2)\nwith quiet_stderr(): pass", ""),
+        ("os.close(2); sys.stderr = None\nwith quiet_stderr(): pass", ""),
+    ],
+    ids=["block", "block that fails", "threads", "end within a block", "closed", "closed and none"],
+)
+def test_quiet_stderr_drops_what_is_written_in_the_block_alone(code: str, expected: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PREAMBLE + code], capture_output=True, text=True, check=False
     )
 
-    assert (done.returncode, done.stderr) == (0, "library\nprogram\n")
-
-
-def test_restore_stderr_lets_who_ends_the_process_within_a_block_write() -> None:
-    done = run("with quiet_stderr():\n    noise('x'); restore_stderr(); say('bye'); os._exit(3)\n")
-
-    assert (done.returncode, done.stderr) == (3, "bye\n")
+    assert (done.returncode, done.stderr) == (0, expected)
 
 
 @pytest.mark.slow  # test_audio_cases has many files in one process

@@ -97,12 +97,10 @@ class AudioStream:
             self.warnings += (f"channels cancel: their mean is {lost_db:.0f} dB below them",)
 
     def _channel(self, y: NDArray[np.float32], name: str) -> NDArray[np.float32]:
-        if self.channels == 1 and name == "mix":
-            return np.ascontiguousarray(y[:, 0])
-        if name != "mix":
-            if name not in self.names:
-                raise AudioError(f"has {self.channels} channel{'s' * (self.channels > 1)}, no {name} one")
-            return np.ascontiguousarray(y[:, self.names.index(name)])
+        if name != "mix" and name not in self.names:
+            raise AudioError(f"has {self.channels} channel{'s' * (self.channels > 1)}, no {name} one")
+        if name != "mix" or self.channels == 1:
+            return np.ascontiguousarray(y[:, 0 if name == "mix" else self.names.index(name)])
         # What `y.mean(axis=1)` gives, channel after channel, in a tenth of the time. Infinities of both signs
         # make NaN, which is refused in its place.
         with np.errstate(invalid="ignore", over="ignore"):
