@@ -53,7 +53,7 @@ def shell(*arguments: object, **options: object) -> subprocess.CompletedProcess[
 def trained(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a store and a v1 in models/, made by `speechemo train`."""
     folder = tmp_path_factory.mktemp("trained")
-    done = shell("train", corpus_folder, "--version", "v1", "--epochs", 25, "--format", "json", cwd=folder)
+    done = shell("train", corpus_folder, "--version", "v1", "--epochs", 15, "--format", "json", cwd=folder)
     assert done.returncode == 0, done.stderr
     (folder / "train.json").write_text(done.stdout)
     (folder / "train.err").write_text(done.stderr)
@@ -381,7 +381,7 @@ def test_train_tells_what_it_measured_and_wrote_and_shows_nothing_of_tensorflow(
     trained: Path, training: dict[str, Any]
 ) -> None:
     assert (training["schema"], training["command"], training["version"]) == (1, "train", "v1")
-    assert (training["epochs"], training["seed"], training["split"]) == (25, 0, "both")
+    assert (training["epochs"], training["seed"], training["split"]) == (15, 0, "both")
     seen, new = training["test"]["seen_speakers"], training["test"]["new_speakers"]
     assert training["train"]["n"] + seen["n"] + new["n"] == 240
     assert len(new["speakers"]) == 1
@@ -390,7 +390,7 @@ def test_train_tells_what_it_measured_and_wrote_and_shows_nothing_of_tensorflow(
     assert 0 <= new["uar"] <= 1
     history = training["history"]
     assert set(history) == {f"{p}_{m}" for p in ("train", "seen", "new") for m in ("accuracy", "loss")}
-    assert all(len(values) == 25 for values in history.values())
+    assert all(len(values) == 15 for values in history.values())
     assert history["train_loss"][-1] < history["train_loss"][0]
     assert training["files"] == ["models/v1.keras", "models/v1.tflite", "models/v1.png"]
     assert sorted(training["files"]) == sorted(f"models/{path.name}" for path in trained.glob("models/*"))
@@ -443,7 +443,7 @@ def test_train_gives_the_same_accuracy_for_the_same_seed(
     workdir: Path, corpus_folder: Path, training: dict[str, Any], tmp_path: Path, run: Run, no_litert: None
 ) -> None:
     # In this process, the fixture's in one of its own: state left by other trainings must not matter.
-    command = ("train", corpus_folder, "--version", "v1", "--epochs", 25, "-o", tmp_path / "v1.keras")
+    command = ("train", corpus_folder, "--version", "v1", "--epochs", 15, "-o", tmp_path / "v1.keras")
     _, out, _ = run(*command, "-f", "json")
 
     assert json.loads(out)["test"] == training["test"]
@@ -499,24 +499,24 @@ def test_train_goes_on_with_a_killed_training_or_gives_it_up_and_says_so(
             if self.killed:
                 raise KeyboardInterrupt
 
-    def train(*more: str) -> tuple[int, str, list[int]]:
-        done.clear()
-        arguments = ("--version", "v1", "--epochs", 2, "-o", tmp_path / "v1.keras", "-f", "json")
-        code, _, err = run("train", corpus_folder, *arguments, *more)
-        return code, err, list(done)
+    def killed_at_once(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
 
+    command = ("train", corpus_folder, "--version", "v1", "--epochs", 2, "-o", tmp_path / "v1.keras")
     monkeypatch.setattr(holdout, "Checkpoint", partial(Counted, every_s=0))
-    code, err, epochs = train()
-    assert (code, epochs) == (130, [1])
+    code, _, err = run(*command)
+    assert (code, done) == (130, [1])
     assert "unfinished" not in err
 
-    code, err, epochs = train()
-    assert (code, epochs) == (130, [1])
+    with monkeypatch.context() as patch:
+        patch.setattr(holdout, "train_with_holdout", killed_at_once)
+        code, _, err = run(*command)
+    assert code == 130
     assert "an unfinished training of this kind is given up (--resume goes on with it)" in err
 
     Counted.killed = False
-    code, err, epochs = train("--resume")
-    assert (code, epochs) == (0, [2])
+    code, _, err = run(*command, "--resume")
+    assert (code, done) == (0, [1, 2])
     assert "going on with the unfinished training" in err
     assert (tmp_path / "v1.keras").exists()
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import path_with_speechemo
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +34,7 @@ with open("shown.json", "w") as file:
 """
 
 
+@pytest.mark.slow
 def test_quickstart_runs_as_it_stands(tmp_path: Path) -> None:
     env = {"PATH": path_with_speechemo(tmp_path / "bin"), "PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"}
 
