@@ -37,6 +37,9 @@ class SpeechemoError(Exception):
 
     exit_code = ExitCode.INTERNAL
 
+    def __init_subclass__(cls, exit_code: ExitCode | None = None) -> None:
+        cls.exit_code = exit_code or cls.exit_code
+
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
@@ -50,28 +53,20 @@ class SpeechemoError(Exception):
         return type(self), (self.message, self.hint)
 
 
-class ConfigError(SpeechemoError):
+class ConfigError(SpeechemoError, exit_code=ExitCode.USAGE):
     """A config key or value that cannot be used."""
 
-    exit_code = ExitCode.USAGE
 
-
-class DataError(SpeechemoError):
+class DataError(SpeechemoError, exit_code=ExitCode.USAGE):
     """The clips at hand do not allow what was asked for (too few classes, speakers, ...)."""
 
-    exit_code = ExitCode.USAGE
 
-
-class LeakError(SpeechemoError):
+class LeakError(SpeechemoError, exit_code=ExitCode.USAGE):
     """The same recording, or the same speaker, would stand in training and in test."""
 
-    exit_code = ExitCode.USAGE
 
-
-class AudioError(SpeechemoError):
+class AudioError(SpeechemoError, exit_code=ExitCode.SOME_FAILED):
     """One clip that cannot be used. It never stops the others."""
-
-    exit_code = ExitCode.SOME_FAILED
 
 
 @dataclass(frozen=True)
@@ -92,25 +87,17 @@ class UnknownFormatError(AudioError):
     """The bytes of a file are of no format that speech comes in, or it is damaged where that stands."""
 
 
-class ModelFileError(SpeechemoError):
+class ModelFileError(SpeechemoError, exit_code=ExitCode.UNUSABLE_FILE):
     """A model file that is damaged, foreign or does not fit."""
 
-    exit_code = ExitCode.UNUSABLE_FILE
 
-
-class StoreError(SpeechemoError):
+class StoreError(SpeechemoError, exit_code=ExitCode.UNUSABLE_FILE):
     """A feature store that is damaged, foreign or does not fit."""
 
-    exit_code = ExitCode.UNUSABLE_FILE
 
-
-class AccessError(SpeechemoError):
+class AccessError(SpeechemoError, exit_code=ExitCode.CANNOT_ACCESS):
     """Something cannot be read or written: permission, disk full."""
 
-    exit_code = ExitCode.CANNOT_ACCESS
 
-
-class NoInputError(SpeechemoError):
+class NoInputError(SpeechemoError, exit_code=ExitCode.NO_INPUT):
     """Nothing to work on."""
-
-    exit_code = ExitCode.NO_INPUT
