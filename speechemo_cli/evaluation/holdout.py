@@ -64,7 +64,7 @@ class HoldoutResult:
     calibration: Calibration | None
     other_corpora: dict[str, ProtocolResult]
     unfinished: Checkpoint
-    near_copies: tuple[tuple[Example, Example], ...] = ()
+    near_copies: tuple[tuple[Example, Example], ...]
 
     @property
     def cautions(self) -> list[str]:

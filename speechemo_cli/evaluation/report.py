@@ -47,17 +47,16 @@ def write_report(
     """
     coverage, risk = risk_coverage(result.confidence, result.hits)
     names = speaker_names({e.clip.speaker_id for e in result.examples if e.clip.speaker_id})
+    spread = {metric: result.spread(metric) for metric in METRICS}
     published = published_for(result.protocol.name, result.labels, result.examples)
     page = render_template(
         "report.html.j2",
         {"shown": display_name},
         result=result,
-        spread={metric: result.spread(metric) for metric in METRICS},
+        spread=spread,
         published=published,
         group_titles=GROUP_TITLES,
-        interval=lambda metric: interval(
-            metric, result.spread(metric)["ci95"], result.no_interval, "95 % interval "
-        ),
+        interval=lambda name: interval(name, spread[name]["ci95"], result.no_interval, "95 % interval "),
         recordings=len({example.key for example in result.examples}),
         speakers=len(names),
         names=names,
