@@ -11,7 +11,7 @@ import pytest
 from conftest import TRAINING_LABELS, Fitted, blurred, told, trained_with
 
 from speechemo_cli.corpus.clips import Clip
-from speechemo_cli.errors import DataError, NoInputError
+from speechemo_cli.errors import DataError, LeakError, NoInputError
 from speechemo_cli.evaluation import holdout
 from speechemo_cli.evaluation.holdout import cross_corpus, leave_corpora_out, split_by_label
 from speechemo_cli.evaluation.metrics import apply_temperature, score
@@ -365,6 +365,17 @@ def test_cross_corpus_corrects_by_training_speakers_and_tests_no_sung_clip_besid
     tested = {row.tobytes() for row in test.x}
     assert all(tested.isdisjoint(row.tobytes() for row in call.rows.x) for call in fitted)
     assert [example.clip.song for example in crossed.examples] == [False] * 30
+
+
+def test_cross_corpus_names_recordings_that_stand_on_both_sides(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    train, test = of_corpus(told(rng), "a"), of_corpus(told(rng, speakers=2), "b")
+    leaky = replace(test, examples=(replace(test.examples[0], key=train.examples[3].key), *test.examples[1:]))
+
+    with pytest.raises(LeakError, match=r"1 recordings stand in training and in test: 0/0\.wav"):
+        cross_corpus("v1", train, leaky, trained_with())
+    assert fitted == []
 
 
 def test_cross_corpus_needs_two_labels_to_train_on(rng: np.random.Generator) -> None:
