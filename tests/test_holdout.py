@@ -214,6 +214,20 @@ def test_train_with_holdout_counts_the_epochs_of_all_its_trainings(
     assert told_of[-1][0] == "training"
 
 
+def test_train_with_holdout_gives_up_an_unfinished_training_unless_it_resumes(
+    rng: np.random.Generator, fitted: list[Fitted]
+) -> None:
+    data, config = told(rng, speakers=3), trained_with()
+    unfinished = holdout.unfinished_training("v1", data, config)
+    unfinished.path.parent.mkdir()
+    unfinished.path.write_bytes(b"epochs")
+
+    assert not holdout.unfinished_training("v1", data, replace(config, seed=1)).exists()
+    for resume in (True, False):
+        holdout.train_with_holdout("v1", data, config, resume=resume)
+        assert unfinished.exists() == resume
+
+
 # --- model files ------------------------------------------------------------------------------------
 
 
