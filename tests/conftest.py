@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 from hypothesis import strategies as st
+from xdist.scheduler import LoadFileScheduling
 
 from speechemo_cli.config import Config, TrainConfig
 from speechemo_cli.corpus.clips import Clip
@@ -42,6 +44,31 @@ def _keep_numba_caches_apart() -> None:
 
 
 _keep_numba_caches_apart()
+
+# Files whose tests take longest, the longest first: both test processes then end at about the same time.
+LONGEST = ("test_docs", "test_predictor", "test_cli", "test_terminal", "test_training", "test_protocols")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files."""
+    rank = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
+class ByFile(LoadFileScheduling):
+    """Let each test process take whole files, and one of them all that call librosa.
+
+    That compiles for half a minute what it needs.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        content = (Path(__file__).parents[1] / file).read_text("utf-8")
+        return "librosa" if re.search(r"\blibrosa\.[a-z]", content) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)
 
 
 @pytest.fixture(autouse=True)
