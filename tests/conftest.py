@@ -33,17 +33,18 @@ if TYPE_CHECKING:
     from speechemo_cli.models.training import Rows
 
 
-def _keep_numba_caches_apart() -> None:
-    """Give each test process a cache of its own for what librosa compiles.
+def _set_up_numba() -> None:
+    """Let librosa's functions be compiled quickly, into a cache of each test process.
 
     Two that fill the same one may each write half of an entry, which then crashes whoever loads it
     (numba/numba#10128).
     """
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
     os.environ["NUMBA_CACHE_DIR"] = str(Path(__file__).parents[1] / "build" / "numba" / worker)
+    os.environ["NUMBA_OPT"] = "0"  # compiled in two thirds of the time, and called a few times only
 
 
-_keep_numba_caches_apart()
+_set_up_numba()
 
 # Files whose tests take longest, the longest first: both test processes then end at about the same time.
 LONGEST = ("test_docs", "test_predictor", "test_cli", "test_terminal", "test_training", "test_protocols")

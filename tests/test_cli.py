@@ -439,6 +439,7 @@ def test_train_tells_its_results_and_keeps_the_training_where_the_model_cannot_b
     assert not list((tmp_path / "runs").glob("*.train.npz"))
 
 
+@pytest.mark.slow
 def test_train_gives_the_same_accuracy_for_the_same_seed(
     workdir: Path, corpus_folder: Path, training: dict[str, Any], tmp_path: Path, run: Run, no_litert: None
 ) -> None:

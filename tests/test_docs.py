@@ -28,7 +28,7 @@ BLOCKS = {
 # Trains the model that the other pages use.
 FIRST = next(block for block in BLOCKS.values() if "speechemo train" in block)
 # What these do is tested elsewhere on less.
-LONG = [name for name, block in BLOCKS.items() if re.search("speechemo (evaluate|export) ", block)]
+LONG = [name for name, block in BLOCKS.items() if re.search("speechemo (evaluate|export|show) ", block)]
 LINKED = [
     *PAGES,
     *(ROOT / name for name in ("CONTRIBUTING.md", "RESULTS.md", "SECURITY.md", "data/README.md")),
