@@ -403,6 +403,17 @@ def test_sink_refuses_a_place_that_cannot_be_written(output: str) -> None:
     assert Path("taken").read_text() == "a file"
 
 
+@pytest.mark.parametrize("command", ["predict", "timeline"])
+def test_command_refuses_a_place_that_cannot_be_written_before_it_reads_a_clip(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("taken").write_text("a file")
+
+    assert app.run([command, "missing.wav", "--quiet", "-o", "taken/out.jsonl"]) == 5
+    # A clip that it had looked for would be a warning.
+    assert capsys.readouterr() == ("", "error: cannot write to taken: file exists\n")
+
+
 def test_file_leaves_a_pipe_in_its_place_alone() -> None:
     os.mkfifo("out.jsonl")
 

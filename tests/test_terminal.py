@@ -108,6 +108,21 @@ def test_stdout_on_a_full_disk_is_an_error_of_one_line(arguments: list[str], dat
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("command", "what"), [("--help", "read or write a file"), ("config", "write the output")]
+)
+def test_stdout_beyond_the_file_size_limit_is_an_error_of_one_line(command: str, what: str) -> None:
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
+    done = shell('ulimit -f 1; "$@" > out', command, env=env)
+
+    assert done.returncode == 5
+    assert done.stderr == (
+        f"error: cannot {what}: file too large. Raise the file size limit (ulimit -f):"
+        " what was there before is intact\n"
+    )
+
+
 @pytest.mark.parametrize("streams", ["<&- 2>&-", "2>/dev/full"])
 def test_predict_needs_neither_stdin_nor_stderr(streams: str, clip: str, tmp_path: Path) -> None:
     done = shell(f'"$@" {streams}', "predict", clip, tmp_path / "missing.wav", "--format", "label")
@@ -474,6 +489,34 @@ def test_extract_names_and_counts_a_folder_that_may_not_be_entered(
 
     assert done.returncode == 3
     assert done.stderr == f"warning: {closed}: the folder cannot be read\n"
+
+
+# --- Ctrl-C ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["stream", "--quiet"], "interrupted; what is finished is kept, run it again to go on"),
+        (
+            ["--debug", "predict"],
+            "interrupted; what is finished is kept, run it again with --output and --resume to",
+        ),
+        (["train"], "interrupted; what is finished is kept, run it again with --resume to go on"),
+        (["download", "tess"], "interrupted; nothing of it is kept, run it again to begin anew"),
+        (["serve"], "stopped"),
+    ],
+)
+def test_interrupted_command_says_what_is_kept(
+    arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app, "application", interrupt)
+
+    assert app.run(arguments) == 128 + signal.SIGINT
+    assert capsys.readouterr().err.startswith(f"error: {said}")
 
 
 # --- Ctrl-C from the first line of the program on: one line and 130, or nothing once the work is done -----
