@@ -158,7 +158,7 @@ def path_with_speechemo(folder: Path) -> str:
     return f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
 
 
-def said_on(terminal: int) -> bytes:
+def read_terminal(terminal: int) -> bytes:
     """Read what is shown on a pseudo-terminal until the other side has gone."""
     shown = b""
     while True:
@@ -313,8 +313,8 @@ seeds = st.integers(0, 2**32 - 6)
 TRAINING_LABELS = EMOTIONS[2:5]
 
 
-def told(rng: np.random.Generator, speakers: int = 6, clips: int = 10) -> Dataset:
-    """Clips whose features give the label away."""
+def separable(rng: np.random.Generator, speakers: int = 6, clips: int = 10) -> Dataset:
+    """A dataset in which the features give the label away."""
     examples, rows, targets = [], [], []
     for s in range(speakers):
         for i in range(3 * clips):
@@ -401,8 +401,8 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> list[Fitted]:
 
 
 def blurred(rng: np.random.Generator, deviation: float = 12.0, **more: Any) -> Dataset:
-    """Like `told`, but under so much noise that answers are often wrong."""
-    data = told(rng, **more)
+    """Like `separable`, but under so much noise that answers are often wrong."""
+    data = separable(rng, **more)
     noise = deviation * rng.standard_normal(data.x.shape)
     return replace(data, x=(data.x + noise).astype(np.float32))
 

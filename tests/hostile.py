@@ -1,7 +1,7 @@
 """Hostile and damaged model files, each made of a good one. What an attacker can compute is right in them.
 
-`CASES` maps the name of a case to how its file is made and to what `model_file.load` must say of it. The
-tables that it is filled from have the cases by what is said.
+`CASES` maps the name of a case to how its file is made and to the message of `model_file.load`. The
+tables that it is filled from have the cases by a part of that message.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ CASES: dict[str, tuple[Make, str]] = {}
 
 
 def _add(cases: dict[str, Make | dict[str, Make]]) -> None:
-    """Add cases by what is said of them; the only one of a kind is named by it."""
-    for said, makes in cases.items():
-        named = makes if isinstance(makes, dict) else {re.sub(r"\W+", "_", said): makes}
-        CASES.update({name: (make, said) for name, make in named.items()})
+    """Add cases by a part of their message; the only one of a kind is named by it."""
+    for message, makes in cases.items():
+        named = makes if isinstance(makes, dict) else {re.sub(r"\W+", "_", message): makes}
+        CASES.update({name: (make, message) for name, make in named.items()})
 
 
 def parts_of(path: Path) -> Parts:
@@ -287,7 +287,7 @@ _add(
     }
 )
 
-# Plain arrays that are not those of the network, by what is said when it is built.
+# Plain arrays that are not those of the network, by a part of the message.
 UNLIKE: dict[str, Make] = {
     "vars/0 is nothing, expected 1280x3": with_weights(lambda w: w.__delitem__(KERNEL)),
     "vars/2 is 3, expected nothing": with_weights(

@@ -522,7 +522,7 @@ def test_train_goes_on_with_a_killed_training_or_gives_it_up_and_says_so(
     assert (tmp_path / "v1.keras").exists()
 
 
-def test_train_calibrated_is_told_of_from_end_to_end(
+def test_train_calibrated_is_reported_from_end_to_end(
     workdir: Path,
     corpus_folder: Path,
     few: Path,

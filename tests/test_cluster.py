@@ -275,7 +275,7 @@ NOBODY = "tcp://127.0.0.1:9"
 
 
 @pytest.mark.parametrize(
-    ("options", "code", "told"),
+    ("options", "code", "message"),
     [
         (["--backend", "dask"], 2, "error: --backend dask and --scheduler go together"),
         (["--scheduler", NOBODY], 2, "error: --backend dask and --scheduler go together"),
@@ -290,7 +290,7 @@ NOBODY = "tcp://127.0.0.1:9"
 def test_extract_refuses_in_one_line_where_there_is_no_cluster(
     options: list[str],
     code: int,
-    told: str,
+    message: str,
     write_clip: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -300,4 +300,4 @@ def test_extract_refuses_in_one_line_where_there_is_no_cluster(
 
     assert app.run(["extract", "data", "--quiet", *options]) == code
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(told)
+    assert line.startswith(message)

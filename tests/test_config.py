@@ -101,7 +101,7 @@ def test_config_is_frozen() -> None:
 
 
 @pytest.mark.parametrize("key", OTHER)
-def test_each_source_beats_the_ones_below_it(key: str, tmp_path: Path) -> None:
+def test_load_prefers_each_source_to_those_below_it(key: str, tmp_path: Path) -> None:
     (tmp_path / "speechemo.toml").write_text(toml({key: OTHER[key]}))
     cfg, origins = config.load(environ={})
     assert value_of(cfg, key) == OTHER[key]

@@ -139,7 +139,7 @@ def test_load_without_a_usable_clip_is_no_input(write_clip: WriteClip, config: C
         load([clip, Clip(clip.path, "angry")], config, "mfcc")
 
 
-def test_load_computes_clips_anew_whose_damage_shows_on_reading(
+def test_load_computes_clips_anew_when_their_damage_shows_on_reading(
     write_clip: WriteClip, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clips = make_clips(write_clip, "sad", "angry")
@@ -184,7 +184,7 @@ EMOTIONS = {"01": "neutral", "03": "happy", "04": "sad", "05": "angry"}
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Config]:
-    """The folder of two synthetic voices, 16 clips each, and a config whose store holds them."""
+    """The folder of two synthetic speakers, 16 clips each, and a config whose store holds them."""
     folder, rng = tmp_path_factory.mktemp("corpus"), np.random.default_rng(0)
     for actor in (1, 2):
         for code, emotion in EMOTIONS.items():
@@ -198,15 +198,15 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Config]:
 
 
 @pytest.fixture
-def voice(corpus: tuple[Path, Config]) -> list[Clip]:
-    """The clips of one voice."""
+def speaker_clips(corpus: tuple[Path, Config]) -> list[Clip]:
+    """The clips of one speaker."""
     return [Clip(str(path), "sad") for path in sorted(corpus[0].glob("*-01.wav"))]
 
 
 def test_load_finds_lossy_and_trimmed_copies_but_no_repetitions(
-    voice: list[Clip], corpus: tuple[Path, Config], rng: np.random.Generator
+    speaker_clips: list[Clip], corpus: tuple[Path, Config], rng: np.random.Generator
 ) -> None:
-    y, sr = soundfile.read(voice[5].path, dtype="float32")
+    y, sr = soundfile.read(speaker_clips[5].path, dtype="float32")
     # Synthetic voices are too clean: an encoder leaves out what lies below the noise of a real room.
     y += 0.003 * rng.standard_normal(len(y)).astype(np.float32)
     soundfile.write("room.wav", y, sr)
@@ -214,7 +214,7 @@ def test_load_finds_lossy_and_trimmed_copies_but_no_repetitions(
     soundfile.write("trimmed.wav", y[3:-3], sr)
     names = ("room.wav", "copy.ogg", "trimmed.wav")
 
-    train = load([*voice, *(Clip(name, "sad") for name in names[:2])], corpus[1], "mfcc")
+    train = load([*speaker_clips, *(Clip(name, "sad") for name in names[:2])], corpus[1], "mfcc")
     test = load([Clip(names[2], "sad")], corpus[1], "mfcc", beside=train)
 
     pairs = {frozenset(example.clip.path for example in pair) for pair in test.near_copies}

@@ -50,7 +50,7 @@ def test_joined_recordings_are_read_one_after_the_other(name: str, subtype: str)
 
 
 @pytest.mark.parametrize(("name", "subtype"), LINKS)
-def test_joined_recordings_of_another_kind_are_told(name: str, subtype: str) -> None:
+def test_joined_recordings_of_another_kind_are_named(name: str, subtype: str) -> None:
     first = encoded(Y, SR, name, subtype)
     second = encoded(np.stack([Y, Y], axis=1), SR, name, subtype)
 
@@ -60,7 +60,7 @@ def test_joined_recordings_of_another_kind_are_told(name: str, subtype: str) -> 
     assert re.fullmatch(r"not all read: after 2\.\d\d s a recording of 2 channels at \d+ Hz follows", warning)
 
 
-def test_joined_recordings_that_cannot_be_read_are_told() -> None:
+def test_joined_recordings_that_cannot_be_read_are_named() -> None:
     first, second = encoded(Y), patched(encoded(Y), 20, "<H", 0x1234)
 
     y, (warning,) = read_both(first + second)
@@ -231,7 +231,7 @@ def test_mp3_with_a_hole_is_read_behind_it_with_a_warning(counted: bool) -> None
     assert re.fullmatch(r"damaged: \d+ parts? of its sound cannot be decoded", warnings[0])
 
 
-def test_mp3_that_was_cut_is_told_where_it_counts_its_frames() -> None:
+def test_mp3_that_was_cut_has_a_warning_where_it_counts_its_frames() -> None:
     content = mp3(voice(8.0), SR, "CONSTANT")
 
     _, warnings = read_both(content[: len(content) // 2])
@@ -256,7 +256,7 @@ def test_mp3_within_a_wav_is_mp3(counted: bool) -> None:
     assert warnings == ()
 
 
-def test_mp3_that_is_too_long_is_told_by_its_length() -> None:
+def test_mp3_that_is_too_long_is_refused_with_its_length() -> None:
     content = without_count(mp3(voice(6.0), SR, "CONSTANT"))
 
     with pytest.raises(AudioError, match=r"^1[12]\d s is longer than 5 s"):
@@ -327,7 +327,7 @@ def test_refusal_names_samples_without_a_header_and_what_converts_them(
 
 
 @pytest.mark.parametrize(("sr", "f0"), [(8000, 80), (8000, 250), (16000, 140), (48000, 80), (48000, 250)])
-def test_refusal_takes_a_voice_for_one_and_noise_for_none(
+def test_refusal_tells_speech_without_a_header_from_noise(
     sr: int, f0: float, rng: np.random.Generator
 ) -> None:
     with pytest.raises(AudioError, match=r"^no header \(raw PCM\?\)"):

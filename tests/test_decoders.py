@@ -205,14 +205,14 @@ def test_cut_files_give_what_they_hold_with_a_warning(container: str) -> None:
 
     assert 2 * sr < len(y) < 4 * sr
     np.testing.assert_array_equal(y[: 2 * sr], whole[: 2 * sr])
-    told = rf"truncated: the header promises 6\.0\d s, the file holds {len(y) / sr:.2f} s"
-    assert re.fullmatch(told, warnings[-1])
-    with pytest.raises(AudioError, match=told):
+    expected = rf"truncated: the header promises 6\.0\d s, the file holds {len(y) / sr:.2f} s"
+    assert re.fullmatch(expected, warnings[-1])
+    with pytest.raises(AudioError, match=expected):
         reader.read_channels("clip", AudioConfig(strict=True), content=content[: len(content) // 2])
 
 
 @pytest.mark.parametrize("container", ["ipod", "webm", "adts"])
-def test_holes_cost_little_or_are_told(container: str, rng: np.random.Generator) -> None:
+def test_holes_cost_little_or_give_a_warning(container: str, rng: np.random.Generator) -> None:
     content = muxed(voice(6.0), codec="libopus" if container == "webm" else "aac", container=container)
     whole, sr, _ = decoded(content)
     middle = len(content) // 2

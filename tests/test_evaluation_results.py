@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import Fitted, blurred, grid, told, trained_with
+from conftest import Fitted, blurred, grid, separable, trained_with
 from sklearn.metrics import accuracy_score, recall_score
 
 from speechemo_cli.corpus.clips import Clip
@@ -61,7 +61,7 @@ def test_answers_are_scored_by_group_as_scikit_learn_does(rng: np.random.Generat
         assert np.sum(group.scores.confusion) == at.sum()
 
 
-def test_answers_tell_whose_they_are_and_why_there_is_no_interval() -> None:
+def test_answers_tell_their_corpora_and_why_there_is_no_interval() -> None:
     counts = {("own", "anna"): 2, ("own", "ben"): 1, ("nemo", "ben"): 1}
     examples = tuple(
         Example(Clip(f"{i}.wav", "sad", who, corpus=corpus), f"{corpus} {who} {i}")
@@ -77,7 +77,7 @@ def test_answers_tell_whose_they_are_and_why_there_is_no_interval() -> None:
 
 
 def test_protocol_result_names_a_label_that_was_tested_without_training(rng: np.random.Generator) -> None:
-    data = told(rng, speakers=3)
+    data = separable(rng, speakers=3)
     happy = data.labels.index("happy")
     of_s1 = np.array([example.clip.speaker == "s1" for example in data.examples])
     data = data.subset(np.flatnonzero((data.targets != happy) | of_s1))
@@ -94,7 +94,7 @@ def test_protocol_result_names_a_label_that_was_tested_without_training(rng: np.
 def test_slices_are_by_what_the_layout_tells_and_by_columns_that_make_groups(
     rng: np.random.Generator,
 ) -> None:
-    data = told(rng, speakers=3)
+    data = separable(rng, speakers=3)
     examples = [
         replace(one, clip=replace(one.clip, extra=(("age", "old" if i % 3 else "young"), ("id", str(i)))))
         for i, one in enumerate(data.examples)
@@ -140,7 +140,7 @@ def test_protocol_result_as_json_has_what_the_scores_are(rng: np.random.Generato
 def test_conditions_are_scored_on_the_same_clips_by_the_same_networks(
     rng: np.random.Generator, fitted: list[Fitted]
 ) -> None:
-    plain = told(rng, speakers=4)
+    plain = separable(rng, speakers=4)
     worse = plain.x + 40 * rng.standard_normal(plain.x.shape).astype(np.float32)
     data = replace(plain, others={"mfcc@louder": plain.x[:, None], "mfcc@telephone": worse[:, None]})
 

@@ -58,5 +58,5 @@ def test_quickstart_runs_as_it_stands(tmp_path: Path) -> None:
     assert Path("confusion.png").stat().st_size > 1000
 
 
-def test_quickstart_is_kept_without_outputs() -> None:
+def test_quickstart_has_no_outputs() -> None:
     assert not any(cell["outputs"] or cell["execution_count"] for cell in CELLS)

@@ -65,21 +65,25 @@ def own_answer(model: Path, y: np.ndarray) -> np.ndarray:
 
 def ask(description: Path, y: np.ndarray) -> np.ndarray:
     """Ask an exported model by nothing but what its JSON says."""
-    told = json.loads(description.read_text())
-    file, given, wanted = str(description)[: -len(".json")], told["input"]["name"], told["output"]["name"]
-    if told["format"] == "onnx":
+    document = json.loads(description.read_text())
+    file, given, wanted = (
+        str(description)[: -len(".json")],
+        document["input"]["name"],
+        document["output"]["name"],
+    )
+    if document["format"] == "onnx":
         import onnxruntime
 
         return onnxruntime.InferenceSession(file).run([wanted], {given: y[None]})[0][0]
-    if told["format"] == "litert":
+    if document["format"] == "litert":
         from ai_edge_litert.interpreter import Interpreter
 
-        runner = Interpreter(file).get_signature_runner(told["signature"])
+        runner = Interpreter(file).get_signature_runner(document["signature"])
         return runner(**{given: y[None]})[wanted][0]
     import tensorflow as tf
 
     opened = tf.saved_model.load(file)
-    return opened.signatures[told["signature"]](**{given: tf.constant(y[None])})[wanted].numpy()[0]
+    return opened.signatures[document["signature"]](**{given: tf.constant(y[None])})[wanted].numpy()[0]
 
 
 @pytest.mark.parametrize(
@@ -96,16 +100,16 @@ def test_export_answers_as_the_model(v1: Path, run: Run, format_: str, name: str
     assert f"what goes in and comes out: {name}.json" in err
     assert sorted(path.name for path in Path.cwd().iterdir()) == sorted([name, f"{name}.json"])
     description = Path(f"{name}.json")
-    told = json.loads(description.read_text())
-    for vector in told["test_vectors"]:
+    document = json.loads(description.read_text())
+    for vector in document["test_vectors"]:
         y = np.array(vector["samples"], np.float32) / vector["scale"]
         assert len(y) == vector["n"]
         assert vector["probabilities"] == pytest.approx(own_answer(v1, y), abs=1e-6)
-        assert ask(description, y) == pytest.approx(vector["probabilities"], abs=told["tolerance"])
-    for n in (told["input"]["shortest"], 2 * told["sample_rate"]):
-        y = harmonic(n / told["sample_rate"], told["sample_rate"], f0=90.0)
+        assert ask(description, y) == pytest.approx(vector["probabilities"], abs=document["tolerance"])
+    for n in (document["input"]["shortest"], 2 * document["sample_rate"]):
+        y = harmonic(n / document["sample_rate"], document["sample_rate"], f0=90.0)
         assert ask(description, y) == pytest.approx(own_answer(v1, y), abs=1e-3)
-    for file in told["files"]:
+    for file in document["files"]:
         content = Path(file["name"]).read_bytes()
         assert (len(content), hashlib.sha256(content).hexdigest()) == (file["size_bytes"], file["sha256"])
 
@@ -128,8 +132,12 @@ def test_export_of_the_packaged_model_answers_as_the_model(format_: str, name: s
 
     assert done.difference <= 0.05
     assert done.size_bytes < 1e6 * largest_mb
-    told = json.loads(done.description.read_text())
-    assert (told["sample_rate"], told["input"]["shortest"], told["tolerance"]) == (16000, 201, 0.05)
+    document = json.loads(done.description.read_text())
+    assert (document["sample_rate"], document["input"]["shortest"], document["tolerance"]) == (
+        16000,
+        201,
+        0.05,
+    )
     for y in (voice[8000:12800], voice[:32000], long):
         received = ask(done.description, y)
         assert received == pytest.approx(own_answer(model_file.PACKAGED, y), abs=0.05)
@@ -173,24 +181,24 @@ def test_description_tells_all_that_is_needed(v1: Path, stub: dict) -> None:
     done = export.write(v1, Path("v1.tflite"), "litert")
 
     text = done.description.read_text()
-    told = json.loads(text)
+    document = json.loads(text)
     assert done.description == Path("v1.tflite.json")
-    assert told["schema"] == 1
-    assert told["labels"] == list(LABELS)
-    assert told["sample_rate"] == told["features"]["sr"] == 22050
-    assert told["input"] == {
+    assert document["schema"] == 1
+    assert document["labels"] == list(LABELS)
+    assert document["sample_rate"] == document["features"]["sr"] == 22050
+    assert document["input"] == {
         "name": "waveform",
         "shape": [1, None],
         "dtype": "float32",
         "range": "mono, full scale at 1.0",
         "shortest": 513,
     }
-    assert told["output"]["shape"] == [1, 3]
-    assert told["calibration"] == {"temperature": 1.25, "included": True}
-    assert (told["features"]["set"], told["features"]["n_mfcc"]) == ("mfcc", 13)
-    assert told["source"]["model"] == "v1.keras"
-    assert told["source"]["sha256"] == hashlib.sha256(v1.read_bytes()).hexdigest()
-    assert {"speechemo", "keras", "tensorflow", "ai-edge-litert"} <= told["versions"].keys()
+    assert document["output"]["shape"] == [1, 3]
+    assert document["calibration"] == {"temperature": 1.25, "included": True}
+    assert (document["features"]["set"], document["features"]["n_mfcc"]) == ("mfcc", 13)
+    assert document["source"]["model"] == "v1.keras"
+    assert document["source"]["sha256"] == hashlib.sha256(v1.read_bytes()).hexdigest()
+    assert {"speechemo", "keras", "tensorflow", "ai-edge-litert"} <= document["versions"].keys()
     assert len(text.splitlines()) < 150  # lists of numbers stand on one line
 
 

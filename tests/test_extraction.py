@@ -236,7 +236,7 @@ def test_extract_raises_a_mistake_where_it_is_looked_for(
         extract(make_clips(write_clip, 1), config)
 
 
-def test_extract_stores_nothing_of_a_clip_whose_last_set_fails(
+def test_extract_stores_nothing_of_a_clip_when_its_last_set_fails(
     write_clip: WriteClip, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(recording: reader.Recording, feature_set: str, config: Config) -> np.ndarray:
@@ -320,7 +320,7 @@ def test_extract_keeps_the_chunks_that_an_interrupted_run_had_finished(
     ("changed", "lapsed"),
     [({"mfcc": MfccConfig(n_mfcc=13)}, "mfcc"), ({"augment": AugmentConfig(copies=2)}, "augment")],
 )
-def test_extract_computes_only_the_set_whose_config_has_changed(
+def test_extract_computes_only_the_set_with_a_changed_config(
     write_clip: WriteClip, config: Config, changed: dict[str, Any], lapsed: str
 ) -> None:
     clips = make_clips(write_clip, 2)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TRAINING_LABELS, Fitted, blurred, told, trained_with
+from conftest import TRAINING_LABELS, Fitted, blurred, separable, trained_with
 
 from speechemo_cli.corpus.clips import Clip
 from speechemo_cli.errors import DataError, LeakError, NoInputError
@@ -53,15 +53,15 @@ def test_train_with_holdout_measures_seen_and_unseen_speakers_side_by_side(
     # One of the three speakers of each corpus stays out.
     assert sorted(new) == sorted(result.holdout.new_speakers)
     assert {corpus: scores.n for corpus, scores in result.new_by_corpus.items()} == {"a": 30, "b": 30}
-    told_of = result.metadata.data["corpora"]
-    assert sum(corpus["clips"] for corpus in told_of.values()) == result.train.n
-    assert {name: corpus["of_unknown_speakers"] for name, corpus in told_of.items()} == {"a": 0, "b": 0}
+    steps = result.metadata.data["corpora"]
+    assert sum(corpus["clips"] for corpus in steps.values()) == result.train.n
+    assert {name: corpus["of_unknown_speakers"] for name, corpus in steps.items()} == {"a": 0, "b": 0}
 
 
-def test_train_with_holdout_writes_down_who_was_trained_on_and_score_model_reads_it(
+def test_train_with_holdout_saves_the_speakers_of_the_training_and_score_model_reads_them(
     rng: np.random.Generator,
 ) -> None:
-    data = told(rng)
+    data = separable(rng)
 
     trained = holdout.train_with_holdout("v1", data, trained_with(epochs=2))
     result = holdout.score_model(trained.model, trained.metadata, data)
@@ -86,7 +86,7 @@ def test_train_with_holdout_writes_down_who_was_trained_on_and_score_model_reads
 def test_train_with_holdout_counts_labels_songs_and_weights(
     rng: np.random.Generator, fitted: list[Fitted]
 ) -> None:
-    data = with_clips(told(rng, speakers=3), corpus="ravdess")
+    data = with_clips(separable(rng, speakers=3), corpus="ravdess")
     sung = tuple(replace(e, clip=replace(e.clip, song=i < 30)) for i, e in enumerate(data.examples))
     one_of_another = (replace(data.examples[0], clip=Clip("a", "happy")), *data.examples[1:])
 
@@ -107,7 +107,7 @@ def test_train_with_holdout_counts_labels_songs_and_weights(
 def test_train_with_holdout_tells_near_copies_of_held_out_clips_and_labels_without_a_clip(
     rng: np.random.Generator, fitted: list[Fitted]
 ) -> None:
-    data = told(rng, speakers=2)
+    data = separable(rng, speakers=2)
     # Each speaker has a label that the other lacks, so whoever is held out takes one along.
     own = {"s0": data.labels[0], "s1": data.labels[1]}
     kept = [e.clip.label in (data.labels[2], own[e.clip.speaker]) for e in data.examples]
@@ -195,7 +195,7 @@ def test_train_with_holdout_of_one_known_speaker_has_no_calibration(
 ) -> None:
     config = trained_with(calibrate=True, split="random")
 
-    result = holdout.train_with_holdout("v1", told(rng, speakers=1), config)
+    result = holdout.train_with_holdout("v1", separable(rng, speakers=1), config)
 
     assert result.calibration is result.metadata.temperature is None
     assert len(fitted) == 1
@@ -204,20 +204,20 @@ def test_train_with_holdout_of_one_known_speaker_has_no_calibration(
 def test_train_with_holdout_counts_the_epochs_of_all_its_trainings(
     rng: np.random.Generator, fitted: list[Fitted]
 ) -> None:
-    told_of: list[tuple[str, int, int]] = []
+    steps: list[tuple[str, int, int]] = []
     config = trained_with(calibrate=True, split="none", epochs=1)
 
-    holdout.train_with_holdout("v1", told(rng, speakers=3), config, lambda *one: told_of.append(one[:3]))
+    holdout.train_with_holdout("v1", separable(rng, speakers=3), config, lambda *one: steps.append(one[:3]))
 
-    assert [one[1:] for one in told_of] == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    assert told_of[0][0] == "calibrating, fold 1 of 3"
-    assert told_of[-1][0] == "training"
+    assert [one[1:] for one in steps] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert steps[0][0] == "calibrating, fold 1 of 3"
+    assert steps[-1][0] == "training"
 
 
 def test_train_with_holdout_gives_up_an_unfinished_training_unless_it_resumes(
     rng: np.random.Generator, fitted: list[Fitted]
 ) -> None:
-    data, config = told(rng, speakers=3), trained_with()
+    data, config = separable(rng, speakers=3), trained_with()
     unfinished = holdout.unfinished_training("v1", data, config)
     unfinished.path.parent.mkdir()
     unfinished.path.write_bytes(b"epochs")
@@ -237,7 +237,7 @@ HalfTrained = tuple[holdout.HoldoutResult, Dataset]
 @pytest.fixture
 def half_trained(rng: np.random.Generator, fitted: list[Fitted]) -> HalfTrained:
     """A model trained on 48 clips of two of four speakers of the corpus `own`, and 120 clips of all four."""
-    data = with_clips(told(rng, speakers=4), corpus="own")
+    data = with_clips(separable(rng, speakers=4), corpus="own")
     first_two = data.subset(np.arange(60))
     return holdout.train_with_holdout("v1", first_two, trained_with(split="random")), data
 
@@ -277,16 +277,16 @@ def test_score_model_tells_seen_from_unseen_speakers(
     assert tuple(found.get(name, 0) for name in GROUPS) == counts
 
 
-def test_score_model_calls_nobody_unseen_where_the_model_file_does_not_tell_all_speakers(
+def test_score_model_has_no_unseen_speakers_where_the_model_file_does_not_name_all_speakers(
     half_trained: HalfTrained,
 ) -> None:
     made, data = half_trained
     some = {**made.metadata.data, "corpora": {"own": {"clips": 48, "of_unknown_speakers": 1}}}
 
-    for told_of, corpus in ((some, "own"), ({}, "own"), ({}, "ravdess")):
-        metadata = replace(made.metadata, data=told_of)
+    for steps, corpus in ((some, "own"), ({}, "own"), ({}, "ravdess")):
+        metadata = replace(made.metadata, data=steps)
         groups = holdout.score_model(made.model, metadata, with_clips(data, corpus=corpus)).groups
-        assert groups["unknown_speakers"].scores.n == (60 if told_of else 120)
+        assert groups["unknown_speakers"].scores.n == (60 if steps else 120)
         assert "unseen_speakers" not in groups
 
 
@@ -327,7 +327,7 @@ def with_labels(data: Dataset, targets: set[int]) -> Dataset:
 def test_cross_corpus_says_which_speakers_both_sides_have(
     rng: np.random.Generator, fitted: list[Fitted]
 ) -> None:
-    data = of_corpus(told(rng), "a")
+    data = of_corpus(separable(rng), "a")
     train, test = data.subset(np.arange(100)), data.subset(np.arange(100, 180))
 
     crossed = cross_corpus("v1", train, test, trained_with())
@@ -350,7 +350,7 @@ def test_cross_corpus_says_which_speakers_both_sides_have(
 def test_cross_corpus_takes_same_names_for_unknown_speakers_and_tells_near_copies(
     rng: np.random.Generator, fitted: list[Fitted]
 ) -> None:
-    train, test = of_corpus(told(rng, speakers=3), "a"), of_corpus(told(rng, speakers=4), "b")
+    train, test = of_corpus(separable(rng, speakers=3), "a"), of_corpus(separable(rng, speakers=4), "b")
     pair = (test.examples[4], train.examples[7])
     inside = (test.examples[1], test.examples[2])
 
@@ -369,7 +369,7 @@ def test_cross_corpus_takes_same_names_for_unknown_speakers_and_tells_near_copie
 def test_cross_corpus_corrects_by_training_speakers_and_tests_no_sung_clip_beside_spoken_ones(
     rng: np.random.Generator, fitted: list[Fitted]
 ) -> None:
-    train, test = of_corpus(blurred(rng, speakers=3), "a"), of_corpus(told(rng, speakers=2), "b")
+    train, test = of_corpus(blurred(rng, speakers=3), "a"), of_corpus(separable(rng, speakers=2), "b")
     sung = tuple(replace(e, clip=replace(e.clip, song=i < 30)) for i, e in enumerate(test.examples))
 
     crossed = cross_corpus("v1", train, replace(test, examples=sung), trained_with(calibrate=True))
@@ -384,7 +384,7 @@ def test_cross_corpus_corrects_by_training_speakers_and_tests_no_sung_clip_besid
 def test_cross_corpus_names_recordings_that_stand_on_both_sides(
     rng: np.random.Generator, fitted: list[Fitted]
 ) -> None:
-    train, test = of_corpus(told(rng), "a"), of_corpus(told(rng, speakers=2), "b")
+    train, test = of_corpus(separable(rng), "a"), of_corpus(separable(rng, speakers=2), "b")
     leaky = replace(test, examples=(replace(test.examples[0], key=train.examples[3].key), *test.examples[1:]))
 
     with pytest.raises(LeakError, match=r"1 recordings stand in training and in test: 0/0\.wav"):
@@ -393,9 +393,9 @@ def test_cross_corpus_names_recordings_that_stand_on_both_sides(
 
 
 def test_cross_corpus_needs_two_labels_to_train_on(rng: np.random.Generator) -> None:
-    train = of_corpus(with_labels(told(rng), {0}), "a")
+    train = of_corpus(with_labels(separable(rng), {0}), "a")
     with pytest.raises(DataError, match="needs training clips of at least two labels"):
-        cross_corpus("v1", train, of_corpus(told(rng), "b"), trained_with())
+        cross_corpus("v1", train, of_corpus(separable(rng), "b"), trained_with())
 
 
 def test_split_by_label_counts_what_is_left_out_and_refuses_to_leave_nothing() -> None:
@@ -420,7 +420,7 @@ def test_leave_corpora_out_tests_each_on_a_training_with_the_others(
     rng: np.random.Generator, fitted: list[Fitted]
 ) -> None:
     a, b = of_corpus(blurred(rng, speakers=3), "a"), of_corpus(blurred(rng, speakers=2), "b")
-    few = of_corpus(with_labels(told(rng, speakers=2), {0, 1}), "few")
+    few = of_corpus(with_labels(separable(rng, speakers=2), {0, 1}), "few")
     data, parts = joined(a, b, few), {"a": a, "b": b, "few": few}
     stages: list[str] = []
 
@@ -442,7 +442,9 @@ def test_leave_corpora_out_tests_each_on_a_training_with_the_others(
 def test_leave_corpora_out_tests_no_label_that_the_others_do_not_have(
     rng: np.random.Generator, fitted: list[Fitted]
 ) -> None:
-    data = joined(of_corpus(told(rng), "a"), of_corpus(with_labels(told(rng, speakers=2), {0, 1}), "b"))
+    data = joined(
+        of_corpus(separable(rng), "a"), of_corpus(with_labels(separable(rng, speakers=2), {0, 1}), "b")
+    )
 
     assert set(leave_corpora_out("v1", data, trained_with())["a"].truth.tolist()) == {0, 1}
-    assert leave_corpora_out("v1", of_corpus(told(rng), "a"), trained_with()) == {}
+    assert leave_corpora_out("v1", of_corpus(separable(rng), "a"), trained_with()) == {}

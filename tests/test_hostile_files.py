@@ -48,7 +48,7 @@ def folder(good: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def refusals(folder: Path) -> dict[str, Any]:
-    """Try to load every hostile file, all in one process: what was said, what was imported, what it took."""
+    """Try to load every hostile file, all in one process: the message, what was imported, what it took."""
     names = [*(f"{name}.keras" for name in hostile.CASES), *hostile.ODD_FILES]
     code = (
         "import json, re, sys\n"
@@ -56,7 +56,7 @@ def refusals(folder: Path) -> dict[str, Any]:
         "from speechemo_cli.errors import SpeechemoError\n"
         "from speechemo_cli.models import model_file\n"
         "model_file.inspect('good.keras')\n"
-        "def said(name):\n"
+        "def refusal_of(name):\n"
         "    try:\n"
         "        model_file.load(name)\n"
         "    except SpeechemoError as error:\n"
@@ -64,7 +64,7 @@ def refusals(folder: Path) -> dict[str, Any]:
         "    except BaseException as error:\n"
         "        return [1, repr(error)]\n"
         "    return [0, '']\n"
-        "refusals = {name: said(name) for name in json.load(sys.stdin)}\n"
+        "refusals = {name: refusal_of(name) for name in json.load(sys.stdin)}\n"
         f"imported = [name for name in {HEAVY!r} if name in sys.modules]\n"
         # Of this process alone: getrusage would tell of its parent too, which holds TensorFlow.
         "peak_kib = int(re.search(r'VmHWM:\\s*(\\d+)', Path('/proc/self/status').read_text())[1])\n"
@@ -87,24 +87,24 @@ def refusals(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", hostile.CASES)
 def test_load_refuses_a_hostile_file_for_what_is_hostile_in_it(name: str, refusals: dict[str, Any]) -> None:
-    code, said = refusals["refusals"][f"{name}.keras"]
+    code, message = refusals["refusals"][f"{name}.keras"]
 
-    assert code == 4, said
-    assert re.match(rf"{name}\.keras .*{hostile.CASES[name][1]}", said), said
-    assert "\n" not in said
-    assert said.isprintable()
-    assert len(said) < 400
+    assert code == 4, message
+    assert re.match(rf"{name}\.keras .*{hostile.CASES[name][1]}", message), message
+    assert "\n" not in message
+    assert message.isprintable()
+    assert len(message) < 400
 
 
 @pytest.mark.parametrize("name", hostile.ODD_FILES)
 def test_load_refuses_what_is_no_regular_file_of_the_right_name_and_size(
     name: str, refusals: dict[str, Any]
 ) -> None:
-    code, said = refusals["refusals"][name]
+    code, message = refusals["refusals"][name]
 
-    assert code == 4, said
-    assert re.search(hostile.ODD_FILES[name], said), said
-    assert said.isprintable()
+    assert code == 4, message
+    assert re.search(hostile.ODD_FILES[name], message), message
+    assert message.isprintable()
 
 
 def test_load_refuses_before_keras_is_imported_with_little_memory_and_no_trace(
@@ -162,11 +162,11 @@ def test_load_ignores_what_the_config_says(good: Path) -> None:
         assert not Path("owned").exists()
 
 
-@pytest.mark.parametrize("said", hostile.UNLIKE)
-def test_load_refuses_weights_of_another_network(said: str, good: Path) -> None:
-    Path("m.keras").write_bytes(hostile.UNLIKE[said](hostile.parts_of(good)))
+@pytest.mark.parametrize("message", hostile.UNLIKE)
+def test_load_refuses_weights_of_another_network(message: str, good: Path) -> None:
+    Path("m.keras").write_bytes(hostile.UNLIKE[message](hostile.parts_of(good)))
 
-    with pytest.raises(ModelFileError, match=rf"other weights than its network: /layers/.*{said}"):
+    with pytest.raises(ModelFileError, match=rf"other weights than its network: /layers/.*{message}"):
         model_file.load("m.keras")
 
 

@@ -193,7 +193,7 @@ def test_list_is_taken_as_it_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("name", "reason"), [("nowhere", "no such file"), ("folder", "is a directory")])
-def test_list_that_cannot_be_read_is_said(name: str, reason: str) -> None:
+def test_list_that_cannot_be_read_is_named(name: str, reason: str) -> None:
     Path("folder").mkdir()
 
     with pytest.raises(AccessError, match=f"cannot read {name}: {reason}"):
@@ -214,7 +214,9 @@ def test_list_may_begin_with_the_mark_of_some_editors() -> None:
         (b"a.wav\n" + b"x" * 2**20, "a line of more than 65536 bytes is no path"),
     ],
 )
-def test_list_that_is_none_is_said(content: bytes, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_that_is_no_list_is_refused(
+    content: bytes, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Path("list").write_bytes(content)
     for source in ("list", "-"):
         with Path("list").open() as file:

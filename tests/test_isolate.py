@@ -89,8 +89,8 @@ def test_pool_reads_what_the_reader_reads(
         whole = Path(paths[0]).read_bytes()
         check_same(paths[0], pool.read_channels("x", whole), channel)
         for content in (b"", b"a text", whole[:99]):
-            told = reason(reader.read_channels, "x", CONFIG, channel, content)
-            assert reason(pool.read_channels, "x", content) == told
+            expected = reason(reader.read_channels, "x", CONFIG, channel, content)
+            assert reason(pool.read_channels, "x", content) == expected
         assert reason(pool.read_channels, "missing.flac") == "no such file"
         assert len(children()) == 1
     assert children() == set()
@@ -245,7 +245,7 @@ def test_commands_name_a_clip_that_kills_its_decoder_and_do_the_others(
 
 
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
-def test_no_decoder_outlives_the_command(
+def test_decoders_end_with_the_command(
     number: signal.Signals, plant: Callable, write_clip: WriteClip
 ) -> None:
     plant("Path(f'alive{os.getpid()}').touch(); time.sleep(0.3)")

@@ -79,7 +79,7 @@ NAMES = [
 ]
 
 
-def told(path: str) -> Named:
+def recognised(path: str) -> Named:
     named = recognise(path)
     assert named is not None
     return named
@@ -94,7 +94,7 @@ def test_corpora_all_have_names_here() -> None:
 def test_recognise_reads_real_names(
     corpus: str, path: str, label: str, speaker: str | None, gender: str | None
 ) -> None:
-    named = told(path)
+    named = recognised(path)
     clip = named.clip
     assert (clip.corpus, clip.label, clip.speaker, clip.gender) == (corpus, label, speaker, gender)
     assert not named.left_out
@@ -102,24 +102,24 @@ def test_recognise_reads_real_names(
 
 @pytest.mark.parametrize(("code", "emotion"), list(enumerate(EMOTIONS, start=1)))
 def test_recognise_reads_every_field_of_ravdess(code: int, emotion: str) -> None:
-    named = told(f"any/where/03-01-{code:02d}-02-01-02-12.xyz")
+    named = recognised(f"any/where/03-01-{code:02d}-02-01-02-12.xyz")
     assert named == Named(Clip("", emotion, "12", "f", 2, 1, 2, corpus="ravdess"))
     song = Clip("", "sad", "07", "m", 1, 2, 1, song=True, corpus="ravdess")
-    assert told("03-02-04-01-02-01-07.wav") == Named(song)
+    assert recognised("03-02-04-01-02-01-07.wav") == Named(song)
 
 
 def test_recognise_tells_sentence_repetition_and_intensity_where_the_name_does() -> None:
-    assert told("1001_IEO_ANG_LO.wav").clip.statement == "IEO"
-    assert told("03a01Fa.wav").clip.statement == "a01"
-    subesco, cafe = told("F_01_OISHI_S_10_ANGRY_2.wav").clip, told("01-C-2-5.wav").clip
+    assert recognised("1001_IEO_ANG_LO.wav").clip.statement == "IEO"
+    assert recognised("03a01Fa.wav").clip.statement == "a01"
+    subesco, cafe = recognised("F_01_OISHI_S_10_ANGRY_2.wav").clip, recognised("01-C-2-5.wav").clip
     assert (subesco.statement, subesco.repetition) == (10, 2)
     assert (cafe.intensity, cafe.statement) == (2, 5)
 
 
 def test_recognise_leaves_out_what_is_no_recording_of_its_own() -> None:
-    assert "video without sound" in told("02-01-05-02-01-01-12.mp4").left_out
-    assert "another camera" in told("M003/video/left_30/angry/level_1/001.mp4").left_out
-    video, recording = told("01-01-05-02-01-01-12.mp4"), told("03-01-05-02-01-01-12.wav")
+    assert "video without sound" in recognised("02-01-05-02-01-01-12.mp4").left_out
+    assert "another camera" in recognised("M003/video/left_30/angry/level_1/001.mp4").left_out
+    video, recording = recognised("01-01-05-02-01-01-12.mp4"), recognised("03-01-05-02-01-01-12.wav")
     assert video.video
     assert video._replace(video=False) == recording
 

@@ -12,10 +12,10 @@ from speechemo_cli.corpus.clips import NO_LABEL, NOT_MATCHED, Corpus
 from speechemo_cli.corpus.layouts import SUNG, VIDEO_TOO, find_all, find_clips
 from speechemo_cli.errors import ConfigError, DataError, ExitCode, NoInputError
 
-Told = dict[str, tuple[str, str | None]]
+LabelsAndSpeakers = dict[str, tuple[str, str | None]]
 
 
-def told(root: Path | str, corpus: Corpus) -> Told:
+def labels_and_speakers(root: Path | str, corpus: Corpus) -> LabelsAndSpeakers:
     """Label and speaker by path, without the suffix; of clips that can be iterated again and again."""
     clips = tuple(corpus)
     assert tuple(corpus) == clips
@@ -58,7 +58,7 @@ def test_find_clips_takes_a_recording_before_the_video_of_the_same(tmp_path: Pat
     both = ["v/01-01-05-02-01-01-12.wav", "w/03-01-05-02-01-01-12.wav"]
     touch(tmp_path, *both, "v/01-01-05-02-01-01-13.wav", "v/02-01-05-02-01-01-13.wav")
     corpus = find_clips(str(tmp_path))
-    assert told(tmp_path, corpus) == {
+    assert labels_and_speakers(tmp_path, corpus) == {
         "v/01-01-05-02-01-01-13": ("angry", "13"),
         "w/03-01-05-02-01-01-12": ("angry", "12"),
     }
@@ -73,10 +73,13 @@ def test_find_clips_takes_label_and_speaker_from_expressions_before_names_and_fo
     touch(tmp_path, "P1-x/Wut_1.wav", "P2-x/hmm_2.wav", "P2-x/__.wav")
     touch(tmp_path, "set_b/1001_DFA_ANG_XX.wav", "set_b/ann/sad/1.wav")
     corpus = find_clips(str(tmp_path), label_from=r"/(?P<label>[A-Za-z]+)_\d", speaker_from=r"^(P\d)-")
-    assert told(tmp_path, corpus) == {"P1-x/Wut_1": ("angry", "P1"), "P2-x/hmm_2": ("hmm", "P2")}
+    assert labels_and_speakers(tmp_path, corpus) == {
+        "P1-x/Wut_1": ("angry", "P1"),
+        "P2-x/hmm_2": ("hmm", "P2"),
+    }
     assert corpus.skipped == {NOT_MATCHED: 3}
     corpus = find_clips(str(tmp_path), label_from="_(b)/", speaker_from="([^/]+)$")
-    assert told(tmp_path, corpus) == {
+    assert labels_and_speakers(tmp_path, corpus) == {
         "set_b/1001_DFA_ANG_XX": ("b", "1001_DFA_ANG_XX.wav"),
         "set_b/ann/sad/1": ("b", "1.wav"),
     }
@@ -139,17 +142,17 @@ def test_find_clips_refuses_an_expression_that_is_none(tmp_path: Path, text: str
         {"Angray/a": ("angry", None), "Superise/b": ("surprised", None), "ang/c": ("angry", None)},
     ],
 )
-def test_read_folders_finds_labels_and_speakers(names: Told, tmp_path: Path) -> None:
+def test_read_folders_finds_labels_and_speakers(names: LabelsAndSpeakers, tmp_path: Path) -> None:
     root = tmp_path / ".data"  # a hidden folder is read where it is asked for
     touch(root, *(f"{name}.wav" for name in names))
-    assert told(root, find_clips(str(root))) == names
+    assert labels_and_speakers(root, find_clips(str(root))) == names
 
 
 def test_read_folders_takes_the_siblings_of_a_label_for_labels(tmp_path: Path) -> None:
     names = ["angry/a", "sad/b", "Boredom/c", "Contempt/d", "Grumpy/e", "unsorted/f", "loose"]
     touch(tmp_path, *(f"{name}.wav" for name in names))
     corpus = find_clips(str(tmp_path))
-    assert told(tmp_path, corpus) == {
+    assert labels_and_speakers(tmp_path, corpus) == {
         "angry/a": ("angry", None),
         "sad/b": ("sad", None),
         "Boredom/c": ("boredom", None),
@@ -284,7 +287,10 @@ def test_find_all_takes_a_folder_once_however_it_is_named(monkeypatch: pytest.Mo
     assert len(found) == 2
     assert {clip.corpus for clip in found} == {"data"}
     monkeypatch.chdir("data")
-    assert told(".", find_clips("../data/../data/")) == {"sad/1": ("sad", None), "angry/2": ("angry", None)}
+    assert labels_and_speakers(".", find_clips("../data/../data/")) == {
+        "sad/1": ("sad", None),
+        "angry/2": ("angry", None),
+    }
 
 
 def test_find_all_names_the_data_that_is_not_there_and_where_to_get_some() -> None:

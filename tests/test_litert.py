@@ -46,12 +46,12 @@ def test_run_answers_in_threads_as_in_one_and_gives_copies(rng: np.random.Genera
     assert not np.array_equal(expected[0][0], expected[1][0])
 
 
-def test_what_is_no_litert_file_is_refused() -> None:
+def test_litert_model_refuses_what_is_no_litert_file() -> None:
     with pytest.raises(ValueError, match="not a valid Flatbuffer"):
         LiteRtModel(b"no model at all")
 
 
-def test_without_litert_it_is_an_import_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_litert_model_without_litert_is_an_import_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
 
     with pytest.raises(ImportError):

@@ -351,7 +351,7 @@ def test_train_keeps_a_model_that_cannot_have_a_litert_file_and_says_so(
     assert (predictor.runtime, predictor.slow_because) == ("keras", "models/v1.keras has no LiteRT file")
 
 
-def test_train_keeps_a_model_whose_litert_file_cannot_be_written(train: Callable[[], str]) -> None:
+def test_train_keeps_a_model_when_its_litert_file_cannot_be_written(train: Callable[[], str]) -> None:
     Path("models/v1.tflite").mkdir(parents=True)
 
     assert "warning: cannot write models/v1.tflite: is a directory. predict will run it with Keras" in train()

@@ -515,7 +515,7 @@ def test_resume_keeps_nothing_that_cannot_be_an_answer(wrong: dict[str, object])
     assert known(to_file(resume=True), A, B) == [B]
 
 
-def test_file_that_gets_too_large_is_said_and_the_old_one_stays() -> None:
+def test_file_that_gets_too_large_is_an_error_and_the_old_one_stays() -> None:
     Path("out.jsonl").write_text("of a previous run\n")
     sink = to_file()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -626,7 +626,7 @@ def data(write_clip: Callable[..., Path]) -> Path:
         ["extract", "data", "--manifest-template", "data/manifest.csv"],
     ],
 )
-def test_no_command_writes_over_what_it_reads(
+def test_command_writes_over_nothing_that_it_reads(
     arguments: list[str], data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("y.png").symlink_to("data/b.wav")  # where the learning curve would go

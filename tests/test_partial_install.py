@@ -38,7 +38,7 @@ NEEDS = {
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, str, list[str]]]:
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, str, list[str]]]:
     """What commands said in a process that has no more than the lock: code, stdout, stderr."""
     folder = tmp_path_factory.mktemp("partial")
     (folder / "clips").mkdir()
@@ -50,19 +50,19 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, 
     return dict(zip(commands, run_each(commands, folder, BLOCKED), strict=True))
 
 
-def test_predict_and_timeline_need_only_what_the_lock_holds(told: dict[str, tuple]) -> None:
+def test_predict_and_timeline_need_only_what_the_lock_holds(outcomes: dict[str, tuple]) -> None:
     (predicted, answer, _, _), (followed, timeline, _, _) = (
-        told["predict clip.wav"],
-        told["timeline clip.wav"],
+        outcomes["predict clip.wav"],
+        outcomes["timeline clip.wav"],
     )
 
-    assert (told["--help"][0], predicted, followed) == (0, 0, 0)
+    assert (outcomes["--help"][0], predicted, followed) == (0, 0, 0)
     assert json.loads(timeline)["segments"][0]["label"] == json.loads(answer)["label"]
 
 
 @pytest.mark.parametrize("command", NEEDS)
-def test_command_that_needs_more_says_which_package(command: str, told: dict[str, tuple]) -> None:
-    code, out, err, _ = told[command]
+def test_command_that_needs_more_says_which_package(command: str, outcomes: dict[str, tuple]) -> None:
+    code, out, err, _ = outcomes[command]
 
     assert (code, out) == (2, "")
     package = NEEDS[command]

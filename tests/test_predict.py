@@ -250,14 +250,14 @@ def test_unchanged_keeps_all_channels_or_none(
     path = write_clip("clip.wav", y=rng.uniform(-0.5, 0.5, (16000, 2)))
     left, right = answer("left"), answer("right")
 
-    def kept(*answers: Answer) -> list[Answer]:
+    def reused(*answers: Answer) -> list[Answer]:
         return unchanged(
             str(path), {digest(path): {one.channel: one for one in answers}}, "each", AudioConfig()
         )
 
-    assert kept(left, right) == kept(right, left) == [left, right]
+    assert reused(left, right) == reused(right, left) == [left, right]
     # A run that was broken off between the two, or refused one that can be read now.
-    assert kept(left) == kept(right) == kept() == []
+    assert reused(left) == reused(right) == reused() == []
 
 
 def test_unchanged_keeps_no_channels_of_what_is_damaged() -> None:
@@ -470,7 +470,7 @@ def test_complete_models_knows_the_names_of_models() -> None:
         ("speechemo predict --model v", ["v1", "v2", "v3"]),
     ],
 )
-def test_bash_is_told_how_a_line_can_go_on(line: str, expected: list[str]) -> None:
+def test_completion_offers_how_a_line_can_go_on_in_bash(line: str, expected: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "speechemo_cli"],
         env={

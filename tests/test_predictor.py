@@ -195,10 +195,10 @@ def test_predict_warns_of_a_clip_unlike_the_training(
 def test_predictor_shows_what_answers(model: Path) -> None:
     predictor = Predictor.open(model, runtime="keras", labels=["angry", "happy"])
 
-    told = predictor.to_dict()
+    shown = predictor.to_dict()
     facts = model_card.describe(model)
 
-    assert told == {
+    assert shown == {
         **{name: facts[name] for name in ("model", "version", "temperature", "unlike")},
         "labels": ["happy", "angry"],
         "features": {name: value for name, value in facts["features"].items() if name != "version"},

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from conftest import harmonic, said_on
+from conftest import harmonic, read_terminal
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 
@@ -147,7 +147,7 @@ def test_extract_imports_nothing_of_the_working_folder_in_any_process(tmp_path: 
     assert json.loads(done.stdout)["extracted"] == 20
 
 
-# --- the parent is told to end ------------------------------------------------------------------------
+# --- the parent is finished to end ------------------------------------------------------------------------
 
 
 @each_end
@@ -169,7 +169,7 @@ def test_extract_that_is_ended_takes_its_workers_with_it_and_is_gone_on_with(
         assert list(temp.iterdir())
     else:
         assert process.returncode == 128 + number
-        (told,) = re.findall(
+        (finished,) = re.findall(
             r"^error: interrupted; (\d+) of 100 clips done; run it again to go on$", err, re.M
         )
         assert list(temp.iterdir()) == []
@@ -178,7 +178,7 @@ def test_extract_that_is_ended_takes_its_workers_with_it_and_is_gone_on_with(
     assert code == 0
     assert report["cached"] + report["extracted"] == 100
     assert report["damaged"] == []
-    assert report["cached"] >= (8 if number == signal.SIGKILL else int(told))
+    assert report["cached"] >= (8 if number == signal.SIGKILL else int(finished))
     assert len(list(temp.iterdir())) == (number == signal.SIGKILL)  # which nobody can tidy up after
     # What was half written in the store went with the next one.
     assert [path for path in Path("features").rglob("*") if path.name.startswith(".")] == []
@@ -199,7 +199,7 @@ def test_extract_ends_every_process_with_one_line_on_ctrl_c_in_a_terminal(
     until(lambda: len(in_session(leader)) > 3, 60)  # the workers are starting, a bad moment
     os.write(terminal, b"\x03")
     began = time.monotonic()
-    shown = said_on(terminal)
+    shown = read_terminal(terminal)
     _, status = os.waitpid(leader, 0)
     os.close(terminal)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Fitted, blurred, told, trained_with
+from conftest import Fitted, blurred, separable, trained_with
 
 from speechemo_cli.config import AudioConfig, AugmentConfig, Config, MfccConfig
 from speechemo_cli.corpus.folds import PROTOCOLS
@@ -27,7 +27,7 @@ from speechemo_cli.models.training import Checkpoint
 def test_run_protocol_scores_every_fold(
     protocol: str, rng: np.random.Generator, fitted: list[Fitted]
 ) -> None:
-    result = protocols.run_protocol("v1", protocol, told(rng, speakers=4), trained_with(calibrate=True))
+    result = protocols.run_protocol("v1", protocol, separable(rng, speakers=4), trained_with(calibrate=True))
 
     assert result.protocol is PROTOCOLS[protocol]
     assert sum(fold.scores.n for fold in result.folds) == result.scores.n == 120
@@ -50,10 +50,10 @@ def test_run_protocol_scores_every_fold(
     assert (n_clips < 120) == (protocol == "random-holdout")
 
 
-def test_run_protocol_goes_on_where_it_was_killed_and_trains_again_only_what_is_not_kept_whole(
+def test_run_protocol_goes_on_where_it_was_killed_and_trains_again_only_what_is_not_whole(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data, config = told(rng, speakers=2, clips=4), trained_with(epochs=2)
+    data, config = separable(rng, speakers=2, clips=4), trained_with(epochs=2)
     monkeypatch.setattr(protocols, "Checkpoint", partial(Checkpoint, every_s=0))
     epochs: list[int] = []
 
@@ -84,15 +84,15 @@ def test_run_protocol_goes_on_where_it_was_killed_and_trains_again_only_what_is_
 def test_run_protocol_counts_the_epochs_of_all_its_trainings(
     rng: np.random.Generator, fitted: list[Fitted]
 ) -> None:
-    told_of: list[tuple[int, int]] = []
+    steps: list[tuple[int, int]] = []
 
     protocols.run_protocol(
-        *("v1", "speaker-5fold", told(rng, speakers=3, clips=4), trained_with(epochs=1, calibrate=True)),
-        on_epoch=lambda _stage, done, total, _values: told_of.append((done, total)),
+        *("v1", "speaker-5fold", separable(rng, speakers=3, clips=4), trained_with(epochs=1, calibrate=True)),
+        on_epoch=lambda _stage, done, total, _values: steps.append((done, total)),
     )
 
     # Three folds, each calibrated by two trainings, which leave the same one out of the next folds.
-    assert told_of == [(done, 9) for done in (1, 2, 3, 4, 6, 7)]
+    assert steps == [(done, 9) for done in (1, 2, 3, 4, 6, 7)]
 
 
 # --- calibration, on a network that costs nothing ------------------------------------------------------
@@ -193,11 +193,11 @@ def test_calibrate_measures_by_temperatures_that_did_not_know_the_truth(
     assert found.result.scores.n == len(data.examples)
 
 
-@pytest.mark.parametrize("speaker", ["s0", None], ids=["one speaker", "nobody told"])
+@pytest.mark.parametrize("speaker", ["s0", None], ids=["one speaker", "no known speaker"])
 def test_calibrate_needs_two_known_speakers(
     speaker: str | None, rng: np.random.Generator, fitted: list[Fitted]
 ) -> None:
-    data = told(rng, speakers=2)
+    data = separable(rng, speakers=2)
     examples = tuple(replace(e, clip=replace(e.clip, speaker=speaker)) for e in data.examples)
 
     assert protocols.calibrate("v1", replace(data, examples=examples), trained_with()) is None
@@ -218,7 +218,7 @@ def test_run_protocol_leaves_answers_as_they_are_where_no_speaker_can_stay_out_o
 
 
 def test_distances_are_from_the_training_of_the_fold(rng: np.random.Generator, fitted: list[Fitted]) -> None:
-    data = told(rng, speakers=3)
+    data = separable(rng, speakers=3)
 
     result = protocols.run_protocol("v1", "speaker-5fold", data, trained_with())
 
@@ -251,7 +251,7 @@ def changed(data: Dataset, position: int, key: str | None = None, **clip: Any) -
     return replace(data, examples=tuple(examples))
 
 
-def kept_as(data: Dataset, /, **more: Any) -> Path:
+def path_of_training(data: Dataset, /, **more: Any) -> Path:
     given = {"version": "v1", "data": data, "train": np.arange(18), "seed": 3, "config": Config(), **more}
     return protocols.training_path(**given)
 
@@ -277,8 +277,8 @@ def kept_as(data: Dataset, /, **more: Any) -> Path:
 def test_training_path_differs_by_whatever_decides_the_weights(
     change: Callable[[Dataset], Any], rng: np.random.Generator
 ) -> None:
-    data = told(rng, speakers=3, clips=3)
-    assert kept_as(data, **change(data)) != kept_as(data)
+    data = separable(rng, speakers=3, clips=3)
+    assert path_of_training(data, **change(data)) != path_of_training(data)
 
 
 @pytest.mark.parametrize(
@@ -296,11 +296,11 @@ def test_training_path_differs_by_whatever_decides_the_weights(
 def test_training_path_stays_whatever_else_changes(
     change: Callable[[Dataset], Any], rng: np.random.Generator
 ) -> None:
-    data, more_copies = told(rng, speakers=3, clips=3), Config(augment=AugmentConfig(copies=7))
-    assert kept_as(data, **change(data)) == kept_as(data)
+    data, more_copies = separable(rng, speakers=3, clips=3), Config(augment=AugmentConfig(copies=7))
+    assert path_of_training(data, **change(data)) == path_of_training(data)
     # Augmented copies decide where they are trained on.
-    assert kept_as(data, config=more_copies) == kept_as(data)
-    assert kept_as(data, version="v3", config=more_copies) != kept_as(data, version="v3")
+    assert path_of_training(data, config=more_copies) == path_of_training(data)
+    assert path_of_training(data, version="v3", config=more_copies) != path_of_training(data, version="v3")
 
 
 def test_training_path_differs_by_the_source_of_the_network_and_of_trainings(
@@ -309,11 +309,11 @@ def test_training_path_differs_by_the_source_of_the_network_and_of_trainings(
     network = SimpleNamespace(__file__="network.py", PRESET=v1.PRESET)
     monkeypatch.setattr(training, "__file__", "part.py")
     monkeypatch.setattr(protocols, "version_module", lambda _: network)
-    data = told(rng, speakers=3, clips=3)
+    data = separable(rng, speakers=3, clips=3)
     paths = set()
     for sources in (("before", "before"), ("before", "after"), ("after", "after")):
         for name, text in zip(("network.py", "part.py"), sources, strict=True):
             Path(name).write_text(text)
-        paths.add(kept_as(data))
+        paths.add(path_of_training(data))
 
     assert len(paths) == 3

@@ -231,7 +231,7 @@ def test_quality_warnings_call_a_constant_silent() -> None:
         assert quality_warnings(y, 16000) == ("silent: every sample is the same",)
 
 
-def test_long_is_said_where_it_shows() -> None:
+def test_long_warns_where_the_rounded_lengths_differ() -> None:
     assert long(9.23, 5.27) == "long: 9.2 s, longer than any clip the model was trained on (5.3 s)"
     for duration_s in (0.5, 5.27, 5.34):
         assert long(duration_s, 5.27) is None

@@ -59,7 +59,7 @@ def test_read_averages_channels(channels: int, write_clip: WriteClip) -> None:
     np.testing.assert_allclose(got, y.astype(np.float64).mean(axis=1), atol=1e-7)
 
 
-def test_read_takes_a_file_without_a_header_at_the_rate_that_is_told() -> None:
+def test_read_takes_a_file_without_a_header_at_the_given_rate() -> None:
     whole = encoded(voice())
     Path("clip.pcm").write_bytes(whole[44:] + b"x")  # and half a sample
 
@@ -179,7 +179,7 @@ def test_load_clip_refuses_a_silent_channel_and_takes_the_other(write_clip: Writ
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (OverflowError("too large"), r"^internal error: OverflowError: too large$"),
         (KeyError("two\nlines\x1b[31m"), r"^internal error: KeyError: 'two\\nlines\\x1b\[31m'$"),
@@ -190,8 +190,8 @@ def test_load_clip_refuses_a_silent_channel_and_takes_the_other(write_clip: Writ
         (AudioError("silent"), "^silent$"),
     ],
 )
-def test_clip_errors_tell_what_goes_wrong_with_a_clip(error: Exception, told: str) -> None:
-    with pytest.raises(AudioError, match=told) as caught, reader.clip_errors():
+def test_clip_errors_tell_what_goes_wrong_with_a_clip(error: Exception, message: str) -> None:
+    with pytest.raises(AudioError, match=message) as caught, reader.clip_errors():
         raise error
     assert len(str(caught.value)) <= 200
 
@@ -251,7 +251,7 @@ def test_read_channels_warns_of_channels_that_cancel(share: float, warned: bool)
 
 
 @pytest.mark.parametrize("channels", [2, 3, 8, 32])
-def test_read_channels_takes_one_voice_on_one_of_many_channels(channels: int) -> None:
+def test_read_channels_finds_speech_on_one_of_many_channels(channels: int) -> None:
     y = np.zeros((SR, channels), np.float32)
     y[:, 1] = voice(1.0)
 

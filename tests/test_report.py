@@ -157,7 +157,7 @@ def test_page_shows_hostile_names_as_text_only() -> None:
     assert all(value in Page(text).text for value in origin.values())
 
 
-def test_page_of_other_clips_whose_speakers_are_not_known_plays_them() -> None:
+def test_page_of_other_clips_of_unknown_speakers_plays_them() -> None:
     y = np.sin(np.arange(20 * 48000) * 0.05)
     soundfile.write("long.flac", np.stack([y, y], axis=1), 48000, subtype="PCM_24")
     found = rename(result(("happy", "sad", "angry"), speaker=None, gender=None, intensity=None), "long.flac")

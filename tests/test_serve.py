@@ -82,13 +82,13 @@ def ask(port: int, method: str, path: str, body: Any = None, **headers: str) -> 
     return response.status, dict(response.headers), json.loads(content) if is_json else content
 
 
-def kept() -> list[str]:
+def recordings_left() -> list[str]:
     """Return the recordings that lie in the scratch folder; their names have 32 digits."""
     return [path.name for path in scratch_folder().iterdir() if len(path.name) == 32]
 
 
 def test_predict_and_timeline_hand_the_body_over_and_keep_nothing(port: int) -> None:
-    before = kept()
+    before = recordings_left()
 
     _, _, clip = ask(port, "POST", "/predict?name=a%0Ab.wav", b"12345")
     _, _, recording = ask(port, "POST", "/timeline?waveform", iter([b"123", b"456"]))
@@ -99,7 +99,7 @@ def test_predict_and_timeline_hand_the_body_over_and_keep_nothing(port: int) -> 
     assert recording["name"] == "-"
     assert recording["timeline"] is recording["waveform"] is True
     assert recording["bytes"] == 6
-    assert kept() == before
+    assert recordings_left() == before
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_server_refuses_with_a_status_and_one_line(
     assert answer["error"].startswith(error)
     assert "\n" not in answer["error"]
     assert [str(error) for error in pool.errors] == ["a mistake"] * (status == 500)
-    assert kept() == []
+    assert recordings_left() == []
 
 
 @pytest.mark.parametrize("host", ["localhost:{}", "127.0.0.1:{}", "[::1]:{}", "192.168.0.7:{}"])
@@ -166,7 +166,7 @@ def test_page_comes_with_a_policy_that_lets_nothing_else_in_and_health_tells_the
     assert b"https:" not in page
 
 
-def test_fifty_requests_at_once_are_answered_or_told_when_to_come_again(port: int, pool: Echo) -> None:
+def test_server_answers_fifty_requests_at_once_or_says_when_to_come_again(port: int, pool: Echo) -> None:
     pool.may.clear()
     refused = 0
 
@@ -183,7 +183,7 @@ def test_fifty_requests_at_once_are_answered_or_told_when_to_come_again(port: in
 
     assert sorted(status for status, _, _ in answers) == [200] * 16 + [503] * 34
     assert all(headers["retry-after"] == "1" for status, headers, _ in answers if status == 503)
-    assert kept() == []
+    assert recordings_left() == []
 
 
 def test_server_forgets_a_body_that_ends_early_or_takes_too_long(
@@ -198,7 +198,7 @@ def test_server_forgets_a_body_that_ends_early_or_takes_too_long(
 
     assert ask(port, "POST", "/predict", b"x")[0] == 200
     until = time.monotonic() + 5
-    while kept():
+    while recordings_left():
         assert time.monotonic() < until
         time.sleep(0.05)
 

@@ -149,7 +149,7 @@ def test_store_of_another_config_or_version_has_none_of_it(
     assert other.read([key_of(1)]) == {}
 
 
-def test_store_is_kept_by_settings_that_do_not_touch_the_numbers(tmp_path: Path) -> None:
+def test_store_is_reused_under_settings_that_do_not_change_the_numbers(tmp_path: Path) -> None:
     write_each(tmp_path, [1])
     other = dataclasses.replace(CONFIG, seed=9, jobs=3, models="elsewhere", augment=AugmentConfig(copies=7))
     assert held(open_store(tmp_path, other), [1])
@@ -252,7 +252,7 @@ def test_shard_that_is_damaged_is_named_and_quarantined_and_its_clips_are_missin
     ],
     ids=str,
 )
-def test_shard_whose_members_disagree_is_not_used(tmp_path: Path, members: dict[str, np.ndarray]) -> None:
+def test_shard_with_members_that_disagree_is_not_used(tmp_path: Path, members: dict[str, np.ndarray]) -> None:
     (path,) = write_each(tmp_path, [1, 2])
     rewrite(path, **members)
     store = open_store(tmp_path)
@@ -260,7 +260,7 @@ def test_shard_whose_members_disagree_is_not_used(tmp_path: Path, members: dict[
     assert len(store.damaged) == 1
 
 
-def test_shard_whose_sum_of_lengths_wraps_around_is_damaged(tmp_path: Path) -> None:
+def test_shard_with_a_sum_of_lengths_that_wraps_around_is_damaged(tmp_path: Path) -> None:
     (path,) = write_each(tmp_path, [0, 3, 6])
     lengths = np.array([2**63 - 1, 2**63 - 1, 3 + 2])
     assert lengths.sum() == 3

@@ -513,7 +513,7 @@ def link_to_itself(path: Path) -> None:
 @pytest.mark.parametrize(
     "make", [lambda path: os.mkfifo(path), folder_with_work, bound_socket, link_to_itself]
 )
-def test_no_file_under_a_shards_name_is_damage_and_nobody_waits_for_it(
+def test_shard_that_is_no_file_is_damage_and_is_not_waited_for(
     tmp_path: Path, make: Callable[[Path], None]
 ) -> None:
     write_each(tmp_path, [0], [1])

@@ -87,7 +87,7 @@ def test_write_corpus_gives_the_same_bytes_however_many_actors_there_are(
     assert contents(tmp_path).items() <= contents(corpus_folder).items()
 
 
-def test_write_corpus_keeps_clips_that_are_there_and_gives_other_voices_for_another_seed(
+def test_write_corpus_keeps_clips_that_are_there_and_gives_other_speakers_for_another_seed(
     tmp_path: Path, corpus_folder: Path
 ) -> None:
     mine = tmp_path / "Actor_01" / "03-01-05-01-01-01-01.wav"
@@ -149,14 +149,14 @@ def brightness_db(y: np.ndarray) -> float:
         ("surprised", pitch_hz, +1, 15.0),
     ],
 )
-def test_synthesise_moves_the_voice_the_way_a_manner_promises(
+def test_synthesise_changes_pitch_and_energy_as_the_manner_says(
     emotion: str, measure, direction: int, least: float
 ) -> None:
     moved = [direction * (measure(spoken(emotion, s)) - measure(spoken("neutral", s))) for s in range(5)]
     assert np.mean(moved) > least
 
 
-def test_synthesise_moves_a_voice_further_for_strong_intensity_than_for_normal() -> None:
+def test_synthesise_changes_more_for_strong_intensity_than_for_normal() -> None:
     level = {i: np.mean([level_db(spoken("angry", s, i)) for s in range(5)]) for i in (1, 2)}
     neutral = np.mean([level_db(spoken("neutral", s)) for s in range(5)])
     assert level[2] > level[1] + 1 > neutral + 1

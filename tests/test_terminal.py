@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 import rich.console
-from conftest import harmonic, said_on
+from conftest import harmonic, read_terminal
 
 from speechemo_cli.cli import app, terminal
 
@@ -62,7 +62,7 @@ def in_terminal(*arguments: object, columns: int = 80, module: bool = True, **en
         command = [*(COMMAND if module else COMMAND[:1]), *map(str, arguments)]
         os.execve(sys.executable, command, {**os.environ, "TERM": "xterm-256color", **env})
     fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    shown = said_on(side)
+    shown = read_terminal(side)
     _, status = os.waitpid(leader, 0)
     os.close(side)
     return os.waitstatus_to_exitcode(status), shown.decode()
@@ -572,7 +572,7 @@ def test_ctrl_c_while_the_program_starts_or_works_is_one_line_and_130(where: str
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sighup_is_kept_in_mind_while_the_program_starts(tmp_path: Path) -> None:
+def test_sighup_while_the_program_starts_is_one_line_and_129(tmp_path: Path) -> None:
     done = interrupted("tempfile.mkdtemp", tmp_path, "SIGHUP", "signal.SIG_DFL")
 
     assert done.returncode == 128 + signal.SIGHUP

@@ -64,7 +64,7 @@ class ByPitch:
 PITCH = {"low": 110.0, "middle": 150.0, "high": 220.0}
 
 
-def said(plan: Sequence[tuple[str | None, float]], sr: int = SR) -> np.ndarray:
+def tones(plan: Sequence[tuple[str | None, float]], sr: int = SR) -> np.ndarray:
     """Four syllables a second, for so many seconds each; None is a pause. All with a little noise."""
     parts = [
         np.zeros(round(s * sr)) if who is None else np.tile(harmonic(0.25, sr, PITCH[who]), round(4 * s))
@@ -105,7 +105,7 @@ def test_timeline_finds_parts_between_pauses_with_their_labels(
     sr: int, model_sr: int, write_clip: WriteClip
 ) -> None:
     plan = [(None, 0.8), ("low", 2.0), (None, 0.6), ("high", 1.25), (None, 1.5), ("middle", 4.0), (None, 0.7)]
-    path = write_clip(y=said(plan, sr), sr=sr)
+    path = write_clip(y=tones(plan, sr), sr=sr)
 
     found, labels = follow(path, ByPitch(model_sr))
 
@@ -120,7 +120,7 @@ def test_timeline_finds_parts_between_pauses_with_their_labels(
 
 
 def test_timeline_separates_parts_that_follow_at_once_and_is_the_same_again(write_clip: WriteClip) -> None:
-    path = write_clip(y=said([("low", 4.0), ("high", 3.0), ("middle", 5.0), ("low", 2.5)]))
+    path = write_clip(y=tones([("low", 4.0), ("high", 3.0), ("middle", 5.0), ("low", 2.5)]))
 
     found, labels = follow(path)
     again, _ = follow(path)
@@ -132,7 +132,7 @@ def test_timeline_separates_parts_that_follow_at_once_and_is_the_same_again(writ
 
 
 @pytest.mark.parametrize("pause_s", [0.0, 0.4, 1.0])
-def test_timeline_begins_and_ends_spliced_sentences_of_two_voices_at_the_joins(
+def test_timeline_begins_and_ends_spliced_sentences_of_two_speakers_at_the_joins(
     pause_s: float, write_clip: WriteClip
 ) -> None:
     rng = np.random.default_rng(7)
@@ -159,7 +159,7 @@ def test_timeline_goes_on_across_a_short_pause_and_ends_a_segment_at_a_long_one(
 ) -> None:
     plan = [("low", 1.5), (None, 0.6), ("low", 1.5), (None, 2.5), ("low", 1.5)]
 
-    found, labels = follow(write_clip(y=said(plan)))
+    found, labels = follow(write_clip(y=tones(plan)))
 
     assert labels == ["low", "low"]
     assert 0.6 < found.segments[0].speech_share < 0.95
@@ -167,7 +167,7 @@ def test_timeline_goes_on_across_a_short_pause_and_ends_a_segment_at_a_long_one(
 
 
 def test_timeline_is_uncertain_below_the_least_confidence(write_clip: WriteClip) -> None:
-    path = write_clip(y=said([("low", 2.0), (None, 0.5), ("high", 1.0)]))
+    path = write_clip(y=tones([("low", 2.0), (None, 0.5), ("high", 1.0)]))
 
     sure, labels = follow(path, ByPitch(min_confidence=0.9))
     unsure, (label,) = follow(path, ByPitch(sure=0.5, min_confidence=0.9))
@@ -185,7 +185,7 @@ def test_timeline_is_uncertain_below_the_least_confidence(write_clip: WriteClip)
 
 
 def test_timeline_answers_for_speech_alone_in_windows_and_hops_as_asked(write_clip: WriteClip) -> None:
-    path = write_clip(y=said([(None, 5.0), ("low", 9.0), (None, 20.0), ("high", 1.0), (None, 5.0)]))
+    path = write_clip(y=tones([(None, 5.0), ("low", 9.0), (None, 20.0), ("high", 1.0), (None, 5.0)]))
     model, coarse = ByPitch(), ByPitch()
 
     timeline(path, model, window_s=2.0, hop_s=0.5)
@@ -246,8 +246,8 @@ def test_timeline_takes_the_shortest_duration_of_the_config_and_no_longest(write
 
 
 def test_timeline_follows_each_channel(write_clip: WriteClip) -> None:
-    left = said([("low", 2.0), (None, 3.0)])
-    right = said([(None, 3.0), ("high", 2.0)])
+    left = tones([("low", 2.0), (None, 3.0)])
+    right = tones([(None, 3.0), ("high", 2.0)])
     path = write_clip(y=np.stack([left, right], axis=1))
 
     found = [follow(path, ByPitch(channel=name)) for name in ("mix", "left", "right")]
@@ -259,7 +259,7 @@ def test_timeline_follows_each_channel(write_clip: WriteClip) -> None:
 
 
 def test_timeline_of_a_cut_recording_has_the_warning(write_clip: WriteClip) -> None:
-    path = write_clip(y=said([("low", 4.0), (None, 4.0)]))
+    path = write_clip(y=tones([("low", 4.0), (None, 4.0)]))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
     found, labels = follow(path)
@@ -269,8 +269,8 @@ def test_timeline_of_a_cut_recording_has_the_warning(write_clip: WriteClip) -> N
 
 
 def test_timeline_refuses_a_recording_that_shrinks_between_the_two_readings(write_clip: WriteClip) -> None:
-    path = write_clip(y=said([("low", 3.0), (None, 1.0), ("high", 3.0)]))
-    shorter = write_clip("shorter.wav", y=said([("low", 3.0)]))
+    path = write_clip(y=tones([("low", 3.0), (None, 1.0), ("high", 3.0)]))
+    shorter = write_clip("shorter.wav", y=tones([("low", 3.0)]))
 
     def swap(done: int, total: int | None, what: str) -> None:
         if what == "finding speech" and done == total and shorter.exists():
@@ -281,15 +281,15 @@ def test_timeline_refuses_a_recording_that_shrinks_between_the_two_readings(writ
 
 
 def test_timeline_tells_progress_to_the_end_twice(write_clip: WriteClip) -> None:
-    told: list[tuple[int, int | None, str]] = []
+    steps: list[tuple[int, int | None, str]] = []
 
-    timeline(write_clip(y=said([("low", 5.0)])), on_progress=lambda *step: told.append(step))
+    timeline(write_clip(y=tones([("low", 5.0)])), on_progress=lambda *step: steps.append(step))
 
     for what in ("finding speech", "predicting"):
-        done = [seconds for seconds, _, stage in told if stage == what]
+        done = [seconds for seconds, _, stage in steps if stage == what]
         assert done == sorted(done)
         assert done[-1] == 5
-    assert {total for _, total, _ in told} == {5}
+    assert {total for _, total, _ in steps} == {5}
 
 
 def test_timeline_of_minutes_takes_no_more_memory_than_a_few_windows(

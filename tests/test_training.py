@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import built, told
+from conftest import built, separable
 
 from speechemo_cli.config import TrainConfig
 from speechemo_cli.corpus.clips import Clip
@@ -164,7 +164,7 @@ def test_measure_is_cross_entropy_and_accuracy() -> None:
 
 
 def test_rows_of_lays_copies_behind_their_clip_with_its_weight(rng: np.random.Generator) -> None:
-    data = told(rng, speakers=3, clips=1)
+    data = separable(rng, speakers=3, clips=1)
     sung = tuple(replace(e, clip=replace(e.clip, song=i < 3)) for i, e in enumerate(data.examples))
     copies = rng.standard_normal((9, 2, 40)).astype(np.float32)
     data = replace(data, examples=sung, others={"augment": copies})
@@ -265,7 +265,7 @@ def compiled(width: int = 6) -> Any:
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """What a checkpoint of a network with weights of 7 holds."""
     model, path = compiled(), tmp_path_factory.mktemp("runs") / "state.npz"
     model.layers[0].set_weights([np.full((4, 6), 7.0), np.full(6, 7.0)])
@@ -306,10 +306,10 @@ def pipe(path: Path) -> None:
         pytest.param(Path.unlink, id="gone"),
     ],
 )
-def test_checkpoint_that_does_not_fit_means_a_fresh_start(damage: Any, kept: bytes, fresh: Any) -> None:
+def test_checkpoint_that_does_not_fit_means_a_fresh_start(damage: Any, checkpoint: bytes, fresh: Any) -> None:
     before = fresh.get_weights()
     PATH.parent.mkdir()
-    PATH.write_bytes(kept)
+    PATH.write_bytes(checkpoint)
     damage(PATH)
 
     assert Checkpoint(PATH).restore(fresh) == (0, {})

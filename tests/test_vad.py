@@ -50,7 +50,7 @@ def test_detect_speech_finds_sentences_where_they_are_at_any_level(
     np.testing.assert_allclose(found, np.stack([begin, end], axis=1), atol=0.15)
 
 
-def test_detect_speech_finds_a_voice_that_is_thirty_decibel_quieter() -> None:
+def test_detect_speech_finds_a_speaker_thirty_decibel_quieter() -> None:
     y = between_pauses(sentence(1), 10**-1.5 * sentence(2), sentence(1))
 
     assert len(vad.join(runs(y), 0.3)) == 3
@@ -94,11 +94,11 @@ NOISES: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
 
 
 @pytest.mark.parametrize("what", NOISES)
-def test_detect_speech_finds_none_in_what_is_no_voice(what: str, rng: np.random.Generator) -> None:
+def test_detect_speech_finds_none_in_noises(what: str, rng: np.random.Generator) -> None:
     assert len(runs(NOISES[what](rng, SECONDS * SR))) == 0
 
 
-def test_detect_speech_takes_no_machine_for_a_voice_for_long(rng: np.random.Generator) -> None:
+def test_detect_speech_takes_no_machine_for_speech_for_long(rng: np.random.Generator) -> None:
     n = 40 * SR
     y = np.where(np.arange(n) < n / 2, 1e-3, 0.05) * rng.standard_normal(n)
 

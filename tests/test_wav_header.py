@@ -56,7 +56,7 @@ def test_sizes_are_not_taken_from_a_comment(number: str, after: bool) -> None:
 
 @pytest.mark.parametrize("name", SIZED)
 @pytest.mark.parametrize("share", [0.0001, 0.9])
-def test_sizes_that_are_too_small_cost_no_samples_and_are_told(name: str, share: float) -> None:
+def test_sizes_that_are_too_small_cost_no_samples_and_give_a_warning(name: str, share: float) -> None:
     whole = container(name)
     size = round(share * len(Y)) * 2
 
@@ -76,7 +76,7 @@ def test_sizes_that_nobody_knew_mean_the_end_of_the_file(name: str, size: int) -
 
 @pytest.mark.parametrize("name", [*SIZED, "NIST"])
 @pytest.mark.parametrize("share", [0.3, 0.75])
-def test_sizes_that_are_too_large_are_told_in_every_container(name: str, share: float) -> None:
+def test_sizes_that_are_too_large_give_a_warning_in_every_container(name: str, share: float) -> None:
     whole = container(name)
     lost = 2 * round((1 - share) * len(Y))
 
