@@ -71,7 +71,7 @@ def test_answers_tell_their_corpora_and_why_there_is_no_interval() -> None:
     group = Answers(("sad", "calm"), (*examples, examples[0]), np.zeros(5, int), np.eye(2)[np.zeros(5, int)])
 
     # A clip that is tested twice is one clip, and ben of another corpus another speaker.
-    assert group.whose == "nemo: 1 speaker, 1 clip; own: 2 speakers, 3 clips"
+    assert group.origin == "nemo: 1 speaker, 1 clip; own: 2 speakers, 3 clips"
     assert group.summary()["ci95"] is None
     assert group.summary()["no_interval"] == "3 speakers: no interval"
 

@@ -80,7 +80,7 @@ def test_train_with_holdout_saves_the_speakers_of_the_training_and_score_model_r
     # The same clips, so the same numbers as the training reported; unseen speakers come first.
     assert list(result.groups) == ["unseen_speakers", "seen_speakers", "trained_on"]
     assert [group.scores for group in result.groups.values()] == [trained.new, trained.seen, trained.train]
-    assert result.groups["unseen_speakers"].whose == "data: 1 speaker, 30 clips"
+    assert result.groups["unseen_speakers"].origin == "data: 1 speaker, 30 clips"
 
 
 def test_train_with_holdout_counts_labels_songs_and_weights(
@@ -344,7 +344,7 @@ def test_cross_corpus_says_which_speakers_both_sides_have(
         "unseen_speakers": 60,
         "seen_speakers": 20,
     }
-    assert groups["seen_speakers"].whose == "a: 1 speaker, 20 clips"
+    assert groups["seen_speakers"].origin == "a: 1 speaker, 20 clips"
 
 
 def test_cross_corpus_takes_same_names_for_unknown_speakers_and_tells_near_copies(

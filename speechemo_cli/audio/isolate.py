@@ -52,7 +52,7 @@ class DecoderPool:
             if child is None:
                 return reader.read_channels(path, self._config, self._channel, content)
             try:
-                told, samples = child.ask({"path": path}, content, timeout_s=TIMEOUT_S)
+                facts, samples = child.ask({"path": path}, content, timeout_s=TIMEOUT_S)
             except TimeoutError:
                 raise AudioError(f"takes longer than {TIMEOUT_S:.0f} s to decode") from None
             except EOFError:
@@ -60,11 +60,11 @@ class DecoderPool:
             finally:
                 if not child.ended:
                     self._idle.append(child)
-            ends = np.cumsum([n for n, *_ in told])
+            ends = np.cumsum([n for n, *_ in facts])
             parts = np.split(np.frombuffer(samples, np.float32), ends[:-1])
             return [
                 Recording(y, sr, sha256, tuple(warnings), channel, offset)
-                for y, (_, sr, sha256, warnings, channel, offset) in zip(parts, told, strict=True)
+                for y, (_, sr, sha256, warnings, channel, offset) in zip(parts, facts, strict=True)
             ]
         raise AudioError(CRASHED)
 
@@ -100,9 +100,9 @@ def load_decoder(config: dict[str, Any], channel: str) -> Callable[[dict[str, An
     def answer(request: dict[str, Any], content: bytes) -> Any:
         with reader.clip_errors():
             found = reader.read_channels(request["path"], audio, channel, content)
-        told = [
+        facts = [
             (len(one.decoded), one.sr, one.sha256, one.warnings, one.channel, one.offset) for one in found
         ]
-        return told, [np.ascontiguousarray(one.decoded, np.float32) for one in found]
+        return facts, [np.ascontiguousarray(one.decoded, np.float32) for one in found]
 
     return answer

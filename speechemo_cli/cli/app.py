@@ -189,13 +189,13 @@ def _fail(error: Exception) -> int:
         import traceback
 
         terminal.note("".join(traceback.format_exception(error)))
-    line, code = _told(error)
+    line, code = _line_and_code(error)
     if line:
         terminal.error_line(line)
     return code
 
 
-def _told(error: Exception) -> tuple[str, int]:
+def _line_and_code(error: Exception) -> tuple[str, int]:
     if isinstance(error, typer.TyperException):
         if not error.format_message():
             return "", error.exit_code  # a group was called alone, and typer has shown its help

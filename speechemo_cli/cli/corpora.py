@@ -80,8 +80,8 @@ def find(
             terminal.note(line)
         for reason, n in part.skipped.items():
             example = part.examples.get(reason)
-            said = f"left out: {n} {reason}" + (f", such as {display_name(example)}" if example else "")
-            (terminal.warn if reason in (NO_LABEL, NOT_MATCHED) else terminal.note)(said)
+            line = f"left out: {n} {reason}" + (f", such as {display_name(example)}" if example else "")
+            (terminal.warn if reason in (NO_LABEL, NOT_MATCHED) else terminal.note)(line)
         for folder in part.unreadable:
             terminal.warn(f"{display_name(folder)}: the folder cannot be read")
     manifests = [path for data in found.parts for path in (data, f"{data}/manifest.csv")]
@@ -92,9 +92,9 @@ def find(
 
 def _listed(counts: Mapping[Any, int], names: Iterable[str]) -> str:
     """List names with their numbers of clips, those beyond a line or two by their number alone."""
-    told = [f"{display_name(name)} {counts[name]}" for name in names]
-    more = [f"and {len(told) - _SHOWN} more"] if len(told) > _SHOWN else []
-    return ", ".join(told[:_SHOWN] + more)
+    shown = [f"{display_name(name)} {counts[name]}" for name in names]
+    more = [f"and {len(shown) - _SHOWN} more"] if len(shown) > _SHOWN else []
+    return ", ".join(shown[:_SHOWN] + more)
 
 
 def _speakers(counts: Counter[str | None]) -> str:

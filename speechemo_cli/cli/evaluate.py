@@ -281,7 +281,7 @@ class _Evaluation:
         self.finish(table, document, corpus, extraction)
 
     def draw(
-        self, titles: Mapping[str, str], groups: Mapping[str, Answers], labels: tuple[str, ...], whose: str
+        self, titles: Mapping[str, str], groups: Mapping[str, Answers], labels: tuple[str, ...], model: str
     ) -> None:
         """Draw a confusion matrix for each group, where --plot asks for it."""
         from speechemo_cli.evaluation import plots
@@ -291,7 +291,7 @@ class _Evaluation:
         matrices = {}
         for name, group in groups.items():
             accuracy, uar = percent(group.scores.accuracy), percent(group.scores.uar)
-            title = f"{whose}: {titles[name]}\n{group.whose}\naccuracy {accuracy}, UAR {uar}"
+            title = f"{model}: {titles[name]}\n{group.origin}\naccuracy {accuracy}, UAR {uar}"
             matrices[title] = group.scores.confusion
         plots.confusion(matrices, labels, self.files.plot)
         terminal.note(f"confusion matrix: {display_name(self.files.plot)}")

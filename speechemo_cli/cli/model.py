@@ -95,8 +95,8 @@ def _table(facts: dict[str, Any]) -> str:
     held_out = {"seen_speakers": "seen speakers", "new_speakers": "unseen speakers"}
     for part, words in {"train": "", **held_out}.items():
         if data[part]["n"]:
-            said = f"{data[part]['n']} clips, SHA-256 {data[part]['sha256']}"
-            rows[f"held out, {words}" if words else "trained on"] = said
+            clips = f"{data[part]['n']} clips, SHA-256 {data[part]['sha256']}"
+            rows[f"held out, {words}" if words else "trained on"] = clips
     if measured := results.get("cross_validated"):
         accuracy, uar, ece = (measured[metric] for metric in ("accuracy", "uar", "ece"))
         shown = interval("accuracy", accuracy["ci95"], measured.get("no_interval", ""))

@@ -199,19 +199,19 @@ def worth(metadata: ModelMetadata) -> str:
     new, seen = test.get("new_speakers"), test.get("seen_speakers")
     left_out = metadata.results.get("cross_validated")
     if new:
-        told = f"right {percent(new['accuracy'])} of the time on unseen speakers"
+        words = f"right {percent(new['accuracy'])} of the time on unseen speakers"
     elif left_out:
         who = ", ".join(left_out.get("corpora", {}).get("tested", ())) or "its corpus"
         share = percent(left_out["accuracy"]["pooled"])
-        told = f"right {share} of the time on unseen speakers of {display_name(who)}"
+        words = f"right {share} of the time on unseen speakers of {display_name(who)}"
     elif seen:
-        told = f"right {percent(seen['accuracy'])} of the time on speakers it was trained on, less on others"
+        words = f"right {percent(seen['accuracy'])} of the time on speakers it was trained on, less on others"
     else:
-        told = "never measured on clips it was not trained on"
+        words = "never measured on clips it was not trained on"
     others = [one["uar"] for one in metadata.results.get("other_corpora", {}).values()]
     if others:
         low, high = (f"{100 * share:.0f}" for share in (min(others), max(others)))
-        told += f"; on corpora it was not trained on, {f'{low}-{high}' if low != high else low} % (UAR)"
+        words += f"; on corpora it was not trained on, {f'{low}-{high}' if low != high else low} % (UAR)"
     elif new or left_out:
-        told += "; never measured on other corpora, expect less there"
-    return f"{metadata.version}; {told}"
+        words += "; never measured on other corpora, expect less there"
+    return f"{metadata.version}; {words}"

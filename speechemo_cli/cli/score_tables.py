@@ -66,7 +66,7 @@ def _matrices(titles: Mapping[str, str], groups: Mapping[str, Answers]) -> list[
             for label, counts in zip(labels, group.scores.confusion, strict=True)
         ]
         table = terminal.table(["truth \\ answer", *labels], rows)
-        shown.append(f"{titles[name]} ({group.whose})\n{table}")
+        shown.append(f"{titles[name]} ({group.origin})\n{table}")
     return shown
 
 
@@ -93,7 +93,7 @@ def of_model(result: ModelResult) -> str:
     title = MODEL_GROUP_TITLES[first]
     return "\n".join(
         [
-            f"{title[0].upper()}{title[1:]} ({display_name(headline.whose)}): right"
+            f"{title[0].upper()}{title[1:]} ({display_name(headline.origin)}): right"
             f" {percent(scores.accuracy)} of the time ({shown}),"
             f" UAR {percent(scores.uar)}. {_MEANINGS[first]}".rstrip(),
             terminal.table(["", *SCORES, "macro-F1"], rows),
@@ -110,7 +110,7 @@ def of_protocol(result: ProtocolResult) -> str:
     parts = []
     if len(result.groups) > 1:
         groups = [
-            [f"{GROUP_TITLES[name]} ({group.whose})", *score_cells(group.scores)[1:]]
+            [f"{GROUP_TITLES[name]} ({group.origin})", *score_cells(group.scores)[1:]]
             for name, group in result.groups.items()
         ]
         parts.append(terminal.table(["", *SCORES[1:]], groups))

@@ -31,5 +31,5 @@ def run(
     from speechemo_cli.corpus import synthetic
 
     with terminal.progress("synthesising", "clips") as update:
-        n, voices = synthetic.write_corpus(folder, actors, seed, update, layout.value)
-    terminal.note(f"{n} synthetic clips of {counted(voices, 'voice')} in {display_name(folder)}")
+        n, speakers = synthetic.write_corpus(folder, actors, seed, update, layout.value)
+    terminal.note(f"{n} synthetic clips of {counted(speakers, 'voice')} in {display_name(folder)}")

@@ -135,8 +135,8 @@ def _split_that_fits(config: Config, clips: Iterable[Clip]) -> Config:
     speakers: dict[str, set[str | None]] = {}
     for clip in clips:
         speakers.setdefault(clip.corpus, set()).add(clip.speaker_id)
-    told = any(None not in ids and len(ids) > 1 for ids in speakers.values())
-    if config.train.split is not Split.both or told:
+    has_speakers = any(None not in ids and len(ids) > 1 for ids in speakers.values())
+    if config.train.split is not Split.both or has_speakers:
         return config
     terminal.warn(
         "no corpus tells two speakers, so unseen speakers cannot be measured: using --split random. "

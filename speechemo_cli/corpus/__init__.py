@@ -1,1 +1,1 @@
-"""Which clips, whose voice, which label."""
+"""Which clips, which speaker, which label."""

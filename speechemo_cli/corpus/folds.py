@@ -66,13 +66,13 @@ class Protocol:
     shares_repetitions: bool
     n_folds: int
     published: tuple[tuple[str, ...], ...] = ()
-    told: str = ""
+    description: str = ""
 
     @property
     def meaning(self) -> str:
-        """Say in words what is shared between training and test, or what `told` says of it."""
-        if self.told:
-            return self.told
+        """Say in words what is shared between training and test, or what `description` says of it."""
+        if self.description:
+            return self.description
         if self.shares_repetitions:
             return "speakers, and mostly a repetition of the same sentence, stand in training too"
         if self.shares_speakers:
@@ -131,13 +131,13 @@ def folds(examples: Sequence[Example], protocol: str, seed: int) -> list[Fold]:
     is_tested = (corpora == RAVDESS) | (RAVDESS not in corpora)
     if not rules.shares_speakers:
         is_tested &= tells_speakers([examples[i] for i in may_be_tested])
-    said, always = may_be_tested[is_tested], may_be_tested[~is_tested]
+    spoken_at, always = may_be_tested[is_tested], may_be_tested[~is_tested]
     drawn = protocol == "random-holdout"
     made = []
-    for i, (train, test) in enumerate(_pairs([examples[j] for j in said], rules, seed)):
+    for i, (train, test) in enumerate(_pairs([examples[j] for j in spoken_at], rules, seed)):
         checks = {"speakers": not rules.shares_speakers, "repetitions": not rules.shares_repetitions}
-        test = said[test]
-        train = add_sung_clips(examples, np.concatenate([said[train], always]), test, **checks)
+        test = spoken_at[test]
+        train = add_sung_clips(examples, np.concatenate([spoken_at[train], always]), test, **checks)
         require_labels([examples[j] for j in train])
         check_no_leakage(examples, train, test, **checks)
         who = [] if rules.shares_speakers else sorted({examples[j].clip.speaker_id or "?" for j in test})

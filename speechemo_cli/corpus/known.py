@@ -102,37 +102,37 @@ def hint_for(corpora: set[str]) -> str:
     return ". ".join(row.hint for row in BY_NAME.values() if row.hint and row.name in corpora)
 
 
-def _read(row: KnownCorpus, told: dict[str, str]) -> Named:
+def _read(row: KnownCorpus, fields: dict[str, str]) -> Named:
     # The sentences of ESD are numbered through, 350 an emotion.
-    code = str((int(told["number"]) - 1) // 350) if row.name == "esd" else told.get("label", "")
-    statement = told.get("statement", "")
+    code = str((int(fields["number"]) - 1) // 350) if row.name == "esd" else fields.get("label", "")
+    statement = fields.get("statement", "")
     if row.men is None:
-        gender = _GENDERS.get(told.get("gender", "").lower())
+        gender = _GENDERS.get(fields.get("gender", "").lower())
     else:
-        gender = "m" if told["speaker"].upper() in row.men else "f"
+        gender = "m" if fields["speaker"].upper() in row.men else "f"
     clip = Clip(
         path="",
         label=row.labels.get(code.lower()) or canonical(code),
-        speaker=_speaker(row.name, told),
+        speaker=_speaker(row.name, fields),
         gender=gender,
-        intensity=int(told["intensity"]) if "intensity" in told else None,
+        intensity=int(fields["intensity"]) if "intensity" in fields else None,
         statement=int(statement) if statement.isdigit() else statement or None,
-        repetition=int(told["repetition"]) if "repetition" in told else None,
-        song=told.get("channel") == "02",
+        repetition=int(fields["repetition"]) if "repetition" in fields else None,
+        song=fields.get("channel") == "02",
         corpus=row.name,
     )
-    if told.get("modality") == "02":
+    if fields.get("modality") == "02":
         return Named(clip, left_out=SILENT)
-    if told.get("view", "front") != "front":
+    if fields.get("view", "front") != "front":
         return Named(clip, left_out="the same speech from another camera (MEAD)")
-    return Named(clip, video=told.get("modality") == "01" or "view" in told)
+    return Named(clip, video=fields.get("modality") == "01" or "view" in fields)
 
 
-def _speaker(corpus: str, told: dict[str, str]) -> str | None:
-    speaker = told.get("speaker")
+def _speaker(corpus: str, fields: dict[str, str]) -> str | None:
+    speaker = fields.get("speaker")
     if corpus == "tess" and speaker:
         return speaker.upper()[0] + "AF"
     if corpus == "iemocap" and speaker:  # two in a session
-        return f"{speaker}{told['gender'].upper()}"
+        return f"{speaker}{fields['gender'].upper()}"
     # As in the lists that the packaged model was trained with, so that it knows them again.
     return f"{corpus}-{speaker}" if corpus in ("aesdd", "nemo") else speaker

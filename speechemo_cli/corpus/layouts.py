@@ -126,10 +126,10 @@ def _as_named(clip: Clip) -> Clip:
     named = None if clip.corpus else recognise(clip.path)
     if named is None or named.left_out or not named.clip.label:
         return clip
-    told = named.clip
-    if clip.speaker not in (None, told.speaker) and told.corpus != RAVDESS:
+    known = named.clip
+    if clip.speaker not in (None, known.speaker) and known.corpus != RAVDESS:
         return clip
-    return replace(told, path=clip.path, label=clip.label, extra=clip.extra)
+    return replace(known, path=clip.path, label=clip.label, extra=clip.extra)
 
 
 class _Draft(NamedTuple):
@@ -382,9 +382,9 @@ def _levels(
     for folder in group:
         words.update(folders[folder])
     total = words.total()
-    told = total - words.pop(None, 0)
+    labelled = total - words.pop(None, 0)
     # (tells two labels or more, differs, share of the clips, level)
-    choices = [(len(words) > 1, len(words) > 1, told / total, -1)] if told else []
+    choices = [(len(words) > 1, len(words) > 1, labelled / total, -1)] if labelled else []
     for i, column in enumerate(columns):
         known = {part: emotion_in(part) for part in column} if _names_labels(column) else {}
         share = sum(folders[folder].total() for folder, parts in group.items() if known.get(parts[i])) / total

@@ -102,14 +102,14 @@ def hold_out(examples: Sequence[Example], split: str, share: float, seed: int) -
     everything = np.arange(len(examples))
     if split == "none":
         return Holdout(everything, everything[:0], everything[:0], ())
-    rest = said = spoken(examples)
+    rest = candidates = spoken(examples)
     new_speakers: tuple[str, ...] = ()
     if split == "both":
-        new_speakers = _draw_speakers([examples[i] for i in said], share, seed)
-        rest = said[[examples[i].clip.speaker_id not in new_speakers for i in said]]
+        new_speakers = _draw_speakers([examples[i] for i in candidates], share, seed)
+        rest = candidates[[examples[i].clip.speaker_id not in new_speakers for i in candidates]]
     require_labels([examples[i] for i in rest])
     train, seen = stratified(rest, labels_of(examples), share, seed)
-    new = np.setdiff1d(said, rest)
+    new = np.setdiff1d(candidates, rest)
     train = add_sung_clips(examples, train, new, speakers=True)
     untrained = {examples[i].clip.label for i in new} - {examples[i].clip.label for i in train}
     holdout = Holdout(train, seen, new, new_speakers, ordered(untrained))
@@ -120,8 +120,8 @@ def hold_out(examples: Sequence[Example], split: str, share: float, seed: int) -
 
 def _draw_speakers(examples: Sequence[Example], share: float, seed: int) -> tuple[str, ...]:
     """Draw the same share of the speakers of each corpus that tells all of them."""
-    told = zip(examples, tells_speakers(examples), strict=True)
-    clips = {str(e.clip.speaker_id): e.clip for e, is_told in told if is_told}
+    named = zip(examples, tells_speakers(examples), strict=True)
+    clips = {str(e.clip.speaker_id): e.clip for e, has_speakers in named if has_speakers}
     rng = np.random.default_rng(seed)
 
     def draw() -> list[str]:
@@ -180,8 +180,8 @@ def tells_speakers(examples: Sequence[Example]) -> NDArray[np.bool_]:
 
 def spoken(examples: Sequence[Example]) -> Positions:
     """Positions of the clips that a test may hold: the spoken ones, or all where none is spoken."""
-    said = np.array([not example.clip.song for example in examples], dtype=bool)
-    return np.flatnonzero(said) if said.any() else np.arange(len(examples))
+    is_spoken = np.array([not example.clip.song for example in examples], dtype=bool)
+    return np.flatnonzero(is_spoken) if is_spoken.any() else np.arange(len(examples))
 
 
 def add_sung_clips(

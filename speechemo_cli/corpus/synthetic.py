@@ -211,7 +211,7 @@ def _folders(actor: int) -> Iterator[Take]:
 
 
 _WORDS = {emotion: emotion.replace("ful", "") for emotion in EMOTIONS if emotion not in ("calm", "surprised")}
-# By name: which voices speak (even ones are women's), and what each of them says.
+# By name: which actors speak (even ones are women's), and what each of them says.
 LAYOUTS: dict[str, tuple[range, Callable[[int], Iterator[Take]]]] = {
     Layout.ravdess: (range(1, 25), _ravdess),
     Layout.tess: (range(2, 5, 2), _tess),
@@ -237,16 +237,16 @@ def write_corpus(
     on_progress: Callable[[int, int], None] | None = None,
     layout: str = "ravdess",
 ) -> tuple[int, int]:
-    """Write clips named like a public corpus, or in plain folders: (number of clips, of voices).
+    """Write clips named like a public corpus, or in plain folders: (number of clips, of speakers).
 
     The same seed gives the same bytes. Clips that are there already stay. No more actors (1 to 24) speak than
     the layout has. `on_progress` gets (clips done, clips). AccessError: a clip cannot be written.
     """
     import soundfile
 
-    voices, takes_of = LAYOUTS[layout]
-    seed += 1_000_000 * list(LAYOUTS).index(layout)  # other voices in each, as in real corpora
-    plan = [(actor, take) for actor in voices[:actors] for take in takes_of(actor)]
+    speakers, takes_of = LAYOUTS[layout]
+    seed += 1_000_000 * list(LAYOUTS).index(layout)  # other speakers in each, as in real corpora
+    plan = [(actor, take) for actor in speakers[:actors] for take in takes_of(actor)]
     for done, (actor, take) in enumerate(plan, start=1):
         path = folder / take.name
         if not path.exists():
@@ -261,4 +261,4 @@ def write_corpus(
                 temp.write_bytes(content.getvalue())
         if on_progress:
             on_progress(done, len(plan))
-    return len(plan), len(voices[:actors])
+    return len(plan), len(speakers[:actors])

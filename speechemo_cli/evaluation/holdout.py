@@ -165,7 +165,7 @@ def train_with_holdout(
         epochs=preset.epochs,
         temperature=calibration.temperature if calibration else None,
         versions=library_versions(),
-        data=_told_of(data, holdout),
+        data=_training_data(data, holdout),
         history={name: [round(value, 6) for value in values] for name, values in trained.history.items()},
         parameters=trained.model.count_params(),
         unlike=unlike,
@@ -188,7 +188,7 @@ def train_with_holdout(
     )
 
 
-def _told_of(data: Dataset, holdout: Holdout) -> dict[str, Any]:
+def _training_data(data: Dataset, holdout: Holdout) -> dict[str, Any]:
     """Say what a model was trained on, as its file keeps it."""
     train = [data.examples[i] for i in holdout.train]
     clips = [example.clip for example in train]
@@ -339,11 +339,11 @@ def _cross(
     fold = Fold("1", train, test, config.seed, tuple(sorted(tested)))
     result = run_folds(version, rules, [fold], data, config, on_epoch)
     corpora = tuple(sorted(set(data.corpora[train].tolist())))
-    told = (
+    description = (
         f"every clip of {', '.join(corpora)} is trained on"
         f" and every clip of {', '.join(result.tested_corpora)} tested;"
         f" UAR is over the {len(result.shared_labels)} labels that both have"
     )
     if result.shared_speakers:
-        told += f"; {len(result.shared_speakers)} speakers stand in both"
-    return replace(result, protocol=replace(rules, told=told), trained_corpora=corpora)
+        description += f"; {len(result.shared_speakers)} speakers stand in both"
+    return replace(result, protocol=replace(rules, description=description), trained_corpora=corpora)

@@ -108,7 +108,7 @@ class Answers:
         }
 
     @property
-    def whose(self) -> str:
+    def origin(self) -> str:
         """Say of whom the figures are: `ravdess: 4 speakers, 240 clips`."""
         return "; ".join(
             f"{name or 'data'}: {counted(one['speakers'], 'speaker')}, {counted(one['clips'], 'clip')}"

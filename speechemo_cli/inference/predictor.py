@@ -216,9 +216,9 @@ class Predictor:
         return f"<Predictor {name}: {self.metadata.version}, {len(self.labels)} labels, {self.runtime}>"
 
     def _repr_html_(self) -> str:
-        told = self.to_dict()
-        told |= {"labels": ", ".join(self.labels), "features": self._features.name}
-        return html_table(repr(self)[1:-1], [(name, f"{value}", None) for name, value in told.items()])
+        shown = self.to_dict()
+        shown |= {"labels": ", ".join(self.labels), "features": self._features.name}
+        return html_table(repr(self)[1:-1], [(name, f"{value}", None) for name, value in shown.items()])
 
     @overload
     def predict(  # type: ignore[overload-overlap]  # a str is an iterable of str, and meant as one path

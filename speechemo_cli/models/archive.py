@@ -59,9 +59,9 @@ class UnfitError(Exception):
         self.hint = hint
 
 
-def short(said: object, limit: int = 100) -> str:
+def short(value: object, limit: int = 100) -> str:
     """Show words of a file on one line."""
-    return display_name(str(said))[:limit]
+    return display_name(str(value))[:limit]
 
 
 def members(content: bytes, names: Collection[str] = MEMBERS) -> dict[str, bytes]:

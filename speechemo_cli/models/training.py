@@ -233,13 +233,13 @@ class TrainingState(NamedTuple):
 
     def write(self, path: Path, *, durable: bool = True) -> None:
         """Write it, complete or not at all (AccessError)."""
-        told: dict[str, Any] = {
+        progress: dict[str, Any] = {
             "epochs": self.epochs,
             "history": json.dumps(self.history),
             "seconds": self.seconds,
         }
         with atomic_path(path, durable=durable) as temp, temp.open("wb") as handle:
-            np.savez(handle, *self.values, **told)
+            np.savez(handle, *self.values, **progress)
 
 
 class Checkpoint:
