@@ -1,4 +1,4 @@
-"""speechemo: the emotion in a voice, from a shell.
+"""speechemo: speech emotion recognition on the command line.
 
 The public names are loaded when they are first used, so that importing the package costs nothing.
 """

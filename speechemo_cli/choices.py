@@ -10,7 +10,7 @@ Version = StrEnum("Version", ["v1", "v2", "v3"])
 Channel = StrEnum("Channel", ["mix", "left", "right", "each"])
 # What runs a network.
 Runtime = StrEnum("Runtime", ["auto", "litert", "keras"])
-# Whose workers compute: those of this machine, or a cluster's.
+# Where the work is done: on this machine, or on a cluster.
 Backend = StrEnum("Backend", ["loky", "dask"])
 # What a training holds out: whole speakers and clips, clips alone, or nothing.
 Split = StrEnum("Split", ["both", "random", "none"])

@@ -105,7 +105,7 @@ def _top(
     ] = False,
     debug: Annotated[bool, Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    """Tell the emotion in a voice, from a shell: extract, train, evaluate and predict.
+    """Recognise the emotion in speech: extract features, train, evaluate and predict.
 
     Results go to stdout, everything else to stderr. Exit codes: 0 done, 2 usage, 3 some clips failed,
     4 a model or store file is unusable, 5 cannot read or write, 6 no usable input.

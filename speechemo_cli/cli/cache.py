@@ -16,7 +16,7 @@ from speechemo_cli.formatting import counted
 if TYPE_CHECKING:
     from speechemo_cli.features.store_maintenance import SetInfo
 
-app = typer.Typer(help="Look after the feature store.", no_args_is_help=True)
+app = typer.Typer(help="Show, check, compact or empty the feature store.", no_args_is_help=True)
 
 
 @app.command()

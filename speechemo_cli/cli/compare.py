@@ -29,7 +29,7 @@ def run(
 ) -> None:
     """Compare two files of predictions, made on the same clips and folds, clip by clip.
 
-    `speechemo evaluate --version V --predictions FILE.csv` makes such a file. One is said to be better
+    `speechemo evaluate --version V --predictions FILE.csv` makes such a file. One is called better
     where the interval of the difference, by bootstrap over speakers, leaves 0 out.
     """
     from speechemo_cli.evaluation import plots, predictions

@@ -10,7 +10,7 @@ from speechemo_cli.cli import terminal
 
 
 def run(
-    shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="Whose script.")],
+    shell: Annotated[Literal["bash", "zsh", "fish"], typer.Argument(help="Which shell.")],
 ) -> None:
     """Print the script that lets a shell complete speechemo.
 

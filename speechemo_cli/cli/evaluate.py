@@ -39,7 +39,7 @@ class Between:
         list[str] | None, Option(metavar="DATA", help="Train on this, test on --test; can be given again.")
     ] = None
     test: Annotated[
-        list[str] | None, Option(metavar="DATA", help="With --train: test on this; likewise.")
+        list[str] | None, Option(metavar="DATA", help="With --train: test on this; can be given again.")
     ] = None
 
     def check(self, others: Mapping[str, object]) -> None:
@@ -101,7 +101,7 @@ def run(
     ] = False,
     seeds: Annotated[
         int,
-        Option(metavar="N", min=1, max=100, help="Train with N seeds, from --seed on; tells mean and range."),
+        Option(metavar="N", min=1, max=100, help="Train with N seeds, from --seed on; shows mean and range."),
     ] = 1,
     format_: options.DocumentFormat = None,
     *,

@@ -35,7 +35,7 @@ def run(
     *,
     settings: options.Settings,
 ) -> None:
-    """Export a model for other programs: a waveform in, probabilities out, features and all.
+    """Convert a model for other programs: a waveform goes in, probabilities come out.
 
     FILE.json beside it says what goes in and what comes out, with signals to try it with. Before
     anything appears, its answers are compared with those of the model. onnx needs the extra

@@ -40,7 +40,7 @@ def card(
         Option("--output", "-o", metavar="FILE.md", show_default="stdout", help="Where the card goes."),
     ] = None,
     plot: Annotated[
-        Path | None, Option(metavar="FILE.png", help="Draw what a confidence is worth into this file.")
+        Path | None, Option(metavar="FILE.png", help="Draw how often answers are right, by confidence.")
     ] = None,
     *,
     settings: options.Settings,

@@ -81,10 +81,10 @@ Store = Annotated[
 ]
 Jobs = Annotated[
     int | None,
-    Option("--jobs", "-j", metavar="N", show_default="one a core", help="Workers that read clips."),
+    Option("--jobs", "-j", metavar="N", show_default="one a core", help="Number of workers that read clips."),
 ]
 BackendOption = Annotated[
-    choices.Backend, Option(help="Whose workers compute: processes here, or a dask cluster's.")
+    choices.Backend, Option(help="Who does the work: processes here, or a dask cluster.")
 ]
 Scheduler = Annotated[
     str | None, Option(metavar="ADDRESS", help="With --backend dask: e.g. tcp://host:8786.")
@@ -179,7 +179,9 @@ class Clips:
         str | None,
         Option(metavar="REGEX", help="Label of a clip: what the first group matches in its path below DATA."),
     ] = None
-    speaker_from: Annotated[str | None, Option(metavar="REGEX", help="Likewise its speaker.")] = None
+    speaker_from: Annotated[
+        str | None, Option(metavar="REGEX", help="Speaker of a clip, in the same way.")
+    ] = None
     strict: Strict = None
 
 
@@ -211,7 +213,7 @@ class Answering:
     runtime: Annotated[choices.Runtime, Option(help="What runs the network: LiteRT, or Keras.")] = (
         choices.Runtime.auto
     )
-    channel: Annotated[choices.Channel, Option(help="Which channel to use; each answers for every one.")] = (
+    channel: Annotated[choices.Channel, Option(help="Channel to use; `each` gives each one an answer.")] = (
         choices.Channel.mix
     )
     labels: Annotated[
@@ -246,7 +248,7 @@ class Answering:
             metavar="RATE",
             min=8000,
             max=384000,
-            help="Take files for headerless PCM: 16-bit mono samples at RATE Hz.",
+            help="Read files as samples without a header: 16-bit mono PCM at RATE Hz.",
         ),
     ] = None
     strict: Strict = None

@@ -61,7 +61,7 @@ def run(
     scheduler: options.Scheduler = None,
     settings: options.Settings,
 ) -> None:
-    """Tell the emotion in each CLIP: label, confidence, and the probability of every label.
+    """Recognise the emotion in each CLIP: label, confidence, and the probability of every label.
 
     Answers come in the order of the clips. A clip that cannot be read gets an error record, the others
     their answer, and the exit code is 3 (6 if there is no answer at all). For recordings of any length:

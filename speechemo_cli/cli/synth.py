@@ -15,9 +15,7 @@ from speechemo_cli.formatting import counted
 
 def run(
     folder: Annotated[Path, Argument(metavar="DIR", help="Where the clips go.")],
-    actors: Annotated[
-        int, Option(min=1, max=24, help="Voices to invent, as far as the layout has so many.")
-    ] = 8,
+    actors: Annotated[int, Option(min=1, max=24, help="Number of speakers; a layout may have fewer.")] = 8,
     layout: Annotated[
         Layout, Option(help="Names and folders: those of a corpus, or plain folders.")
     ] = Layout.ravdess,

@@ -47,7 +47,7 @@ def run(
     ] = None,
     output: options.Output = None,
     window: Annotated[
-        float, typer.Option(metavar="S", show_default="3", help="Seconds that are answered for at once.")
+        float, typer.Option(metavar="S", show_default="3", help="Length of a window, which gets one answer.")
     ] = 3.0,
     hop: Annotated[
         float, typer.Option(metavar="S", show_default="1", help="Seconds from window to window.")
@@ -61,7 +61,7 @@ def run(
     jobs: options.Jobs = None,
     settings: options.Settings,
 ) -> None:
-    """Follow the emotion through each RECORDING: segments of speech, each with a label, and their shares.
+    """Show the emotion over time in each RECORDING: segments of speech, each with a label, and their shares.
 
     Exit codes and the order of the records are those of predict.
     """

@@ -1,4 +1,4 @@
-"""Look after the feature store: show it, check it, merge small shards, empty it."""
+"""Show, check, compact and empty the feature store."""
 
 from __future__ import annotations
 

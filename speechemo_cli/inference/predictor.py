@@ -241,7 +241,7 @@ class Predictor:
         return items if self.channel == "each" else items[0]
 
     def timeline(self, path: str | os.PathLike[str], **options: Any) -> Timeline | list[Timeline]:
-        """Follow the emotion through a recording of any length; with `channel="each"` a list of timelines.
+        """Find the emotion over time in a recording of any length; with `channel="each"` a list of timelines.
 
         Options are `window_s`, `hop_s` and `on_progress` of `inference.timeline.timelines`. Raises AudioError
         if the recording cannot be read.

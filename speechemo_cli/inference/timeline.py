@@ -137,7 +137,7 @@ def timelines(
     hop_s: float = 1.0,
     on_progress: OnProgress = lambda *_: None,
 ) -> Iterator[Timeline]:
-    """Tell which emotion is in the voice, and when, in each channel that the predictor answers for.
+    """Find the emotion over time in each channel that the predictor answers for.
 
     A recording is read twice. The first time finds the speech by its energy. Pauses cut it into utterances,
     and the second time the model answers for each: as a whole if it is no longer than a window, else for
@@ -149,7 +149,7 @@ def timelines(
     path : path-like
         A regular file. `audio.max_duration_s` does not apply.
     window_s : float
-        The longest part that is answered for at once: 0.5 to 60.
+        The longest part that gets one answer: 0.5 to 60.
     hop_s : float
         From one window to the next, within long utterances: 0.1 up to the window.
     on_progress : callable, optional
