@@ -166,7 +166,9 @@ def run_python(code: str, *arguments: object) -> subprocess.CompletedProcess[str
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_remove_stale_takes_what_a_killed_writer_left_once_it_is_old(tmp_path: Path) -> None:
+def test_remove_stale_takes_what_a_killed_writer_left_once_it_is_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target = tmp_path / "out.npz"
     target.write_text("old")
     child = os.fork()
@@ -186,6 +188,11 @@ def test_remove_stale_takes_what_a_killed_writer_left_once_it_is_old(tmp_path: P
     with atomic_path(tmp_path / "other.npz") as temp:  # the first file that this process writes there
         temp.write_text("new")
     assert listing(tmp_path) == {"out.npz", "other.npz"}
+
+    with monkeypatch.context() as patch:  # for further files the folder is not looked through again
+        patch.setattr(files, "remove_stale", lambda _: pytest.fail("looked through twice"))
+        with atomic_path(target) as temp:
+            temp.write_text("new")
 
 
 def test_atomic_path_leaves_old_files_of_others(tmp_path: Path) -> None:
