@@ -1,4 +1,4 @@
-"""Processes that may die of a clip, and end with their parent; libraries that are kept quiet."""
+"""Processes that a clip may crash, and that end with their parent; libraries that are kept quiet."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ class AudioStream:
         return total
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._decoder.close()
 
     def _next(self) -> bool:

@@ -71,7 +71,7 @@ class Decoder:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
     def check_supported(self) -> None:

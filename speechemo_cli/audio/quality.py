@@ -93,7 +93,7 @@ _SAFE_PEAKS = (1e-6, 1e6)
 
 
 def check(y: NDArray[np.float32], sr: int, config: AudioConfig) -> None:
-    """Raise AudioError for samples [shape=(n,)] that say nothing about a voice.
+    """Raise AudioError for samples [shape=(n,)] that cannot be used.
 
     Those are too few or too many for the config, not finite, absurdly large, or silent.
     """

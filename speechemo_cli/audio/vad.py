@@ -43,7 +43,7 @@ _LEAST_SPEECH_S = 0.2
 
 @dataclass(frozen=True)
 class LevelTrack:
-    """What is kept of a recording that streamed by: 4 bytes for 10 ms, and the envelope.
+    """Levels of a recording that was read in blocks: 4 bytes for 10 ms, and the envelope.
 
     `levels` [shape=(frames,)] is the power of each frame around its own mean, in dB of full scale; what is
     left over at the end is no frame. `envelope` [shape=(columns, 2)] has the lowest and the highest sample of

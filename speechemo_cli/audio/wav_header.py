@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 KINDS = ("riff", "aiff", "w64", "caf", "au", "nist")
-# A file is walked for so many chunks, and so far for the end of padding.
+# So many chunks of a file are read, and so much padding is passed over.
 _MOST_CHUNKS = 2**12
 _MOST_PADDING = 2**28
 READ_BYTES = 2**16

@@ -1,4 +1,4 @@
-"""The only room that parses, prints and exits."""
+"""The only package that parses, prints and exits."""
 
 import gc
 

@@ -133,7 +133,7 @@ def main() -> None:
         # SIGINT, whatever the exit code. So tidy up here and go; workers follow by themselves.
         files.drop_scratch()
         os._exit(code)
-    # Nothing in memory is worth a last look: it would take a tenth of predict's time.
+    # No last garbage collection: it would take a tenth of predict's time.
     gc.freeze()
     sys.exit(code)
 

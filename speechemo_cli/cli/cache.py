@@ -1,4 +1,4 @@
-"""`speechemo cache`: look after the feature store."""
+"""`speechemo cache`."""
 
 from __future__ import annotations
 

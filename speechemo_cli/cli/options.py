@@ -40,7 +40,7 @@ def _no_nan(value: float) -> float:
 
 
 def complete_models(incomplete: str) -> list[str]:
-    """Complete what `--model` takes by name, for the shell; it completes paths by itself."""
+    """Complete the names that `--model` takes; the shell completes paths by itself."""
     from speechemo_cli.models import VERSIONS, model_file
 
     return [name for name in (*VERSIONS, model_file.PACKAGED_NAME) if name.startswith(incomplete)]

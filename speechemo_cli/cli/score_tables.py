@@ -57,7 +57,7 @@ def per_class_table(parts: Mapping[str, Scores]) -> str:
 
 
 def _matrices(titles: Mapping[str, str], groups: Mapping[str, Answers]) -> list[str]:
-    """Lay out a confusion matrix for each group, titled with whose it is: rows are the truth."""
+    """Lay out a confusion matrix for each group, titled with its corpora: rows are the truth."""
     shown = []
     for name, group in groups.items():
         labels = list(group.scores.per_class)

@@ -47,7 +47,7 @@ _STATEMENTS = (
 
 
 class _Manner(NamedTuple):
-    """How an emotion moves a voice, at strong intensity.
+    """How an emotion changes a voice, at strong intensity.
 
     `pitch`, `pitch_range` and `tempo` are factors on the speaker's own. `tilt_db` is added above 1 kHz: a
     tense voice has more, a soft voice less. `jitter` is the relative deviation of the pitch from period to

@@ -1,1 +1,1 @@
-"""How good is it, honestly."""
+"""Training and scoring: how good a model is."""

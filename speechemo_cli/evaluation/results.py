@@ -116,7 +116,7 @@ class Answers:
         )
 
     def summary(self) -> dict[str, Any]:
-        """Return what JSON has of a group of clips: scores with intervals, and whose they are."""
+        """Return what JSON has of a group of clips: scores with intervals, and its corpora."""
         return {
             **self.scores.to_dict(),
             "corpora": self.corpora,

@@ -1,4 +1,4 @@
-"""Hand a model on: waveform in, probabilities out, in one file of another format and a JSON beside it."""
+"""Convert a model: waveform in, probabilities out, in one file of another format and a JSON beside it."""
 
 from __future__ import annotations
 

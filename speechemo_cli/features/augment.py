@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Samples = NDArray[np.float32]
 
-# The range of speeds. Speech beyond them sounds like somebody else in another mood.
+# The range of speeds. Beyond them speech sounds like another speaker with another emotion.
 _SPEEDS = (0.9, 1.1)
 # How often each change is drawn; several may fall on one copy.
 _ROOM_SHARE, _TELEPHONE_SHARE, _CODEC_SHARE, _NOISE_SHARE = 0.3, 0.25, 0.15, 0.7

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
     Sets = dict[str, dict[str, StoredFeatures]]
 
-# Chunks handed out for each worker: one in its hands, the others so that it need not wait for files to
+# Chunks handed out for each worker: one in work, the others so that it need not wait for files to
 # be hashed.
 _AHEAD = 4
-# Nothing takes so long but a cluster that has lost its scheduler or all its workers.
+# Only a cluster takes so long that has lost its scheduler or all its workers.
 _SILENCE_S = 600.0
 # A process that has nothing to do ends after so long.
 _IDLE_S = 20

@@ -40,7 +40,7 @@ def connected(scheduler: str) -> Iterator[None]:
     import joblib
     from distributed import Client
 
-    # It tells of every connection that is cut, at length, also of those that are cut on purpose.
+    # It logs every connection that is closed, also those that are closed on purpose.
     for name in ("distributed", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:

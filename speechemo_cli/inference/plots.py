@@ -36,7 +36,7 @@ _COLOURS = {
     "surprised": "#e69f00",
     "uncertain": "#bdbdbd",
 }
-# For labels that other corpora have.
+# For labels of other corpora.
 _OTHERS = ("#393b79", "#637939", "#843c39", "#7b4173", "#6b6ecf", "#b5cf6b", "#ad494a", "#a55194")
 _LONGEST_NAME = 100
 
@@ -55,7 +55,7 @@ _SILENCE = "#e0e0e0"
 # they are summed up in fewer columns.
 _COLUMNS, _ROWS = 1600, 60
 _MOST_SEGMENTS, _FEW_COLUMNS = 300, 160
-# Seconds between marks on the axis that people like, and the most marks that fit.
+# Round numbers of seconds between marks on the axis, and the most marks that fit.
 _STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)
 _MOST_MARKS = 12
 
@@ -240,7 +240,7 @@ def _draw_envelope(
 
     low, high = (np.sign(envelope) * np.sqrt(np.abs(envelope))).T.astype(np.float64)
     peak = max(float(np.abs(envelope).max(initial=0.0)) ** 0.5, 1e-3)
-    # Silence is a line, not nothing.
+    # Silence is drawn as a line.
     thin = 0.006 * peak
     low, high = np.minimum(low, -thin), np.maximum(high, thin)
     edges = np.arange(len(envelope) + 1) * (duration_s / max(len(envelope), 1))

@@ -1,4 +1,4 @@
-"""What runs the network: LiteRT, which starts like a Unix tool, or Keras."""
+"""What runs the network: LiteRT, which starts at once, or Keras."""
 
 from __future__ import annotations
 

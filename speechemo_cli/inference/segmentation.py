@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # Long utterances are answered for in windows of three lengths, each at its own share of the hop: the
-# long ones know the emotion better, the short ones where it begins and ends.
+# long ones find the emotion better, the short ones its beginning and end.
 _SCALES = (1.0, 1 / 2, 1 / 3)
 # The first and the last window of an utterance reach this share of a window beyond its ends and are
 # cut there: an emotion that is over soon would else be in one window with the next alone.

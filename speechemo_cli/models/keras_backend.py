@@ -54,8 +54,8 @@ def load_keras() -> Any:
     with deferred_interrupt(), quiet_stderr():
         import keras
 
-        # Its remarks are for who writes programs with it.
+        # Its messages are for programmers.
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
-        # The first operation makes TensorFlow look for devices, and talk about them.
+        # The first operation makes TensorFlow look for devices, and print what it finds.
         keras.ops.convert_to_numpy(keras.ops.zeros(1))
     return keras

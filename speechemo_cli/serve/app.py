@@ -1,4 +1,4 @@
-"""The HTTP interface: who may ask, how much, and what comes back."""
+"""The HTTP interface: which requests are accepted, and their answers."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def _policy(page: str) -> str:
 
 
 def _guarded(app: ASGIApp, host: str, policy: str) -> ASGIApp:
-    """Let in who means this server, and put the headers on that keep its page to itself.
+    """Accept only requests meant for this server, and send the headers that protect its page.
 
     A page of somebody else can point its own name at this address; the browser then takes us for it, but
     sends that name as Host. What another page sends here has that page's Origin.
