@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import touch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,12 +25,6 @@ def paths(clips: list[str], files_from: str | None = None) -> list[str]:
 
 def below(clips: list[str], files_from: str | None = None) -> list[str]:
     return [clip.below for clip in inputs.Inputs(clips, files_from)]
-
-
-def touch(*names: str) -> None:
-    for name in names:
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Path(name).touch()
 
 
 # --- files and folders ---------------------------------------------------------------------------------
@@ -64,8 +59,10 @@ def touch(*names: str) -> None:
 def test_inputs_finds_and_counts_files_and_folders(
     clips: list[str], files_from: str | None, expected: list[tuple[str, str]]
 ) -> None:
-    touch("in/b.wav", "in/a.FLAC", "in/sub/deep/c.mp3", "in/.hidden.wav", "in/.git/x.wav", "in/notes.txt")
-    touch("else/a.wav")
+    touch(
+        ".", "in/b.wav", "in/a.FLAC", "in/sub/deep/c.mp3", "in/.hidden.wav", "in/.git/x.wav", "in/notes.txt"
+    )
+    touch(".", "else/a.wav")
     Path("list").write_bytes(b"z.wav\r\n\r\nin")
     found = inputs.Inputs(clips, files_from)
 
@@ -76,7 +73,7 @@ def test_inputs_finds_and_counts_files_and_folders(
 def test_inputs_counts_on_stderr_what_a_folder_holds_besides_audio(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    touch("in/a.wav", "in/notes.txt", "in/sub/cover.jpg")
+    touch(".", "in/a.wav", "in/notes.txt", "in/sub/cover.jpg")
 
     paths(["in"])
 
@@ -87,7 +84,7 @@ def test_inputs_counts_on_stderr_what_a_folder_holds_besides_audio(
 def test_inputs_names_nothing_above_the_folder_it_is_found_in(
     named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    touch("here/a.wav", "here/deep/b.wav")
+    touch(".", "here/a.wav", "here/deep/b.wav")
     monkeypatch.chdir("here")
 
     received = below([named, "deep"])
@@ -107,16 +104,16 @@ def test_inputs_takes_a_folder_on_a_list_for_a_clip_with_a_name() -> None:
 
 
 def test_inputs_gives_a_clip_before_it_searches_the_next_folder() -> None:
-    touch("first.wav")
+    touch(".", "first.wav")
     found = inputs.Inputs(["first.wav", "later"], None)
 
-    touch("later/a.wav")  # made only now
+    touch(".", "later/a.wav")  # made only now
 
     assert [clip.path for clip in found] == ["first.wav", "later/a.wav"]
 
 
 def test_inputs_leaves_videos_without_sound_out_of_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
-    touch("a/02-01-05-02-01-01-12.wav", "a/01-01-05-02-01-01-12.wav")
+    touch(".", "a/02-01-05-02-01-01-12.wav", "a/01-01-05-02-01-01-12.wav")
 
     assert paths(["a"]) == ["a/01-01-05-02-01-01-12.wav"]
     assert "a: left out: 1 video without sound" in capsys.readouterr().err
@@ -251,7 +248,7 @@ def test_stdin_is_one_thing_only(clips: list[str], files_from: str | None) -> No
 
 
 def test_stdin_has_its_place_among_the_clips(stdin: Callable[[bytes], None]) -> None:
-    touch("-/a.wav")  # a folder of that name is not what - means
+    touch(".", "-/a.wav")  # a folder of that name is not what - means
     stdin(b"b.wav\n")
 
     assert list(inputs.Inputs(["a.wav", "-"], None)) == [("a.wav", "a.wav"), ("-", "-")]

@@ -443,7 +443,9 @@ def test_file_is_written_by_one_at_a_time() -> None:
         first.close()
 
     assert [record["path"] for record in records("out.jsonl")] == ["a.wav", "b.wav"]
-    assert known(to_file(resume=True), A, B) == [A, B]
+    with ToFile("out.jsonl", "jsonl", WRITERS["jsonl"](STYLE), resume=True) as sink:
+        assert known(sink, A, B) == [A, B]
+    assert names() == ["out.jsonl"]  # nothing is left of a run that wrote nothing
 
 
 def test_file_is_opened_anew_where_another_has_just_given_it_its_name(
@@ -623,6 +625,7 @@ def data(write_clip: Callable[..., Path]) -> Path:
         ["train", "data", "--version", "v1", "--output", "x.keras"],
         ["train", "data", "--version", "v1", "--output", "y.keras"],
         ["timeline", "data/a.wav", "--plot", "x.png"],
+        ["timeline", "--files-from", "list", "--plot", "x.png"],
         ["extract", "data", "--manifest-template", "data/manifest.csv"],
     ],
 )
@@ -630,6 +633,7 @@ def test_command_writes_over_nothing_that_it_reads(
     arguments: list[str], data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("y.png").symlink_to("data/b.wav")  # where the learning curve would go
+    Path("list").write_text("data/a.wav\n")
     before = {path: path.read_bytes() for path in data.iterdir()}
 
     code = app.run(arguments)

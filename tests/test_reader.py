@@ -53,10 +53,15 @@ def test_read_gives_the_samples_of_libsndfile_whatever_the_name(container: str, 
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 6])
-def test_read_averages_channels(channels: int, write_clip: WriteClip) -> None:
+def test_read_averages_channels_also_in_pieces(
+    channels: int, write_clip: WriteClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
     y = np.stack([harmonic(0.5, SR, f0=100 + 40 * i) for i in range(channels)], axis=1)
-    got = read(write_clip(y=y, subtype="FLOAT"), CONFIG).y
+    path = write_clip(y=y, subtype="FLOAT")
+    got = read(path, CONFIG).y
     np.testing.assert_allclose(got, y.astype(np.float64).mean(axis=1), atol=1e-7)
+    monkeypatch.setattr(reader, "PIECE", 5000)
+    np.testing.assert_array_equal(read(path, CONFIG).y, got)
 
 
 def test_read_takes_a_file_without_a_header_at_the_given_rate() -> None:
