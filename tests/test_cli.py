@@ -945,6 +945,15 @@ def test_cache_verify_finds_a_flipped_byte(run: Run, shard: Path) -> None:
     assert "damaged" in err
 
 
+def test_extract_names_a_damaged_shard(run: Run, shard: Path) -> None:
+    shard.write_bytes(shard.read_bytes()[:100])
+
+    code, out, err = run("extract", "--features", "mfcc", "--format", "json")
+
+    assert (code, json.loads(out)["damaged"]) == (0, [f"{shard}.damaged"])
+    assert f"warning: damaged, set aside and computed anew: {shard}.damaged\n" in err
+
+
 def test_cache_info_escapes_what_a_shard_says_of_itself(run: Run, shard: Path) -> None:
     with np.load(shard) as stored:
         members = dict(stored)

@@ -336,6 +336,7 @@ def test_cross_corpus_says_which_speakers_both_sides_have(
     np.testing.assert_array_equal(call.rows.x, train.x)
     assert (crossed.trained_corpora, crossed.tested_corpora) == (("a",), ("a",))
     assert crossed.shared_speakers == ("a/s3",)
+    assert crossed.to_dict()["protocol"] == "cross-corpus"
     assert crossed.to_dict()["speaker_independent"] is False
     assert "1 speakers stand in both" in crossed.protocol.meaning
     # Seen and unseen speakers are scored separately.
