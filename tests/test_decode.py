@@ -219,6 +219,17 @@ def test_mp3_files_that_were_joined_are_read_one_after_the_other() -> None:
 
 
 @pytest.mark.parametrize("counted", [False, True])
+def test_mp3_that_changes_its_rate_says_what_is_not_used(counted: bool) -> None:
+    files = [mp3(voice(2.0, sr), sr, "CONSTANT") for sr in (16000, 22050)]
+
+    y, (warning,) = read_both(b"".join(files if counted else map(without_count, files)))
+
+    assert len(y) / SR == pytest.approx(2.0, abs=0.2)
+    after_s = f"{len(y) / SR:.2f} s"
+    assert warning == f"not all read: after {after_s} a recording of 1 channel at 22050 Hz follows"
+
+
+@pytest.mark.parametrize("counted", [False, True])
 def test_mp3_with_a_hole_is_read_behind_it_with_a_warning(counted: bool) -> None:
     content = mp3(voice(8.0), SR, "CONSTANT")
     content = content if counted else without_count(content)

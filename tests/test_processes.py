@@ -147,7 +147,7 @@ def test_extract_imports_nothing_of_the_working_folder_in_any_process(tmp_path: 
     assert json.loads(done.stdout)["extracted"] == 20
 
 
-# --- the parent is finished to end ------------------------------------------------------------------------
+# --- the parent is told to end ----------------------------------------------------------------------------
 
 
 @each_end
