@@ -321,11 +321,7 @@ DAMAGED = [
     ),
     Case("cut-in-a-frame.mp3", without_count(mp3(Y))[:-9]),
     # Sends libsndfile to the byte before the first one.
-    Case(
-        "lost-chunk.aiff",
-        patched(encoded(Y, container="AIFF"), 38, "<I", 2**32 - 1),
-        NOT_READ,
-    ),
+    Case("lost-chunk.aiff", patched(encoded(Y, container="AIFF"), 38, "<I", 2**32 - 1), NOT_READ),
     Case("open-end.wav", patched(WAV, 40, "<I", 2**32 - 1)),
     Case("size-of-nothing.wav", patched(WAV, 4, "<I", 0)),
     Case("size-0.wav", sound_sizes(WAV, 0)),

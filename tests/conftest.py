@@ -86,6 +86,10 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(440)
 
 
+# How a test runs a command in a process of its own.
+COMMAND = (sys.executable, "-m", "speechemo_cli")
+
+
 def harmonic(seconds: float, sr: int, f0: float = 140.0, amplitude: float = 0.3) -> np.ndarray:
     """A buzz of five harmonics that swells and fades: the simplest thing with a voice's structure."""
     t = np.arange(round(seconds * sr)) / sr
@@ -96,7 +100,7 @@ def harmonic(seconds: float, sr: int, f0: float = 140.0, amplitude: float = 0.3)
 @contextmanager
 def running_server(*arguments: str, **how: Any) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run `speechemo serve` on a free port: the process and its address."""
-    command = [sys.executable, "-m", "speechemo_cli", "serve", "--port", "0", *arguments]
+    command = [*COMMAND, "serve", "--port", "0", *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **how) as process:
         assert process.stderr is not None
         try:

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +29,7 @@ from audio_cases import (
     voice,
     write_all,
 )
+from conftest import COMMAND
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -93,9 +93,7 @@ def test_reader_gives_samples_or_the_reason(case: Case, folder: Path, capfd) -> 
 
 
 def speechemo(*arguments: str, folder: Path) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-m", "speechemo_cli", *arguments], cwd=folder, capture_output=True, check=False
-    )
+    return subprocess.run([*COMMAND, *arguments], cwd=folder, capture_output=True, check=False)
 
 
 def check_names_the_refused(stderr: bytes, cases: dict[str, Case]) -> None:

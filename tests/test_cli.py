@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from conftest import Fitted, path_with_speechemo, run_each
+from conftest import COMMAND, Fitted, path_with_speechemo, run_each
 
 from speechemo_cli.cli import app
 from speechemo_cli.corpus.labels import EMOTIONS
@@ -44,8 +43,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 def shell(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
     """Run a command line in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "speechemo_cli", *map(str, arguments)],
-        **{"capture_output": True, "text": True, "check": False, **options},
+        [*COMMAND, *map(str, arguments)], **{"capture_output": True, "text": True, "check": False, **options}
     )
 
 
@@ -986,9 +984,7 @@ def test_predict_writes_bytes_that_are_no_utf8_as_they_came(
     shutil.copy(corpus_folder / "Actor_01" / "03-01-03-01-01-01-01.wav", name)
 
     done = subprocess.run(
-        [sys.executable, "-m", "speechemo_cli", "predict", "--model", "v1", name, "--format", "csv"],
-        capture_output=True,
-        check=True,
+        [*COMMAND, "predict", "--model", "v1", name, "--format", "csv"], capture_output=True, check=True
     )
 
     assert done.stdout.splitlines()[1].startswith(name + b",ok,")

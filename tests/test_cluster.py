@@ -17,7 +17,7 @@ import joblib
 import numpy as np
 import pytest
 import soundfile
-from conftest import harmonic
+from conftest import COMMAND, harmonic
 
 from speechemo_cli.cli import app
 from speechemo_cli.config import Config
@@ -231,9 +231,7 @@ def test_extract_on_a_cluster_ends_at_once_on_ctrl_c(tmp_path: Path, data: str) 
     with worker_processes(tmp_path, SLOW, SLOW) as (address, _):
         command = ["extract", data, "-q", "--features", "mfcc", "--backend", "dask"]
         process = subprocess.Popen(
-            [sys.executable, "-m", "speechemo_cli", *command, "--scheduler", address],
-            stderr=subprocess.PIPE,
-            text=True,
+            [*COMMAND, *command, "--scheduler", address], stderr=subprocess.PIPE, text=True
         )
         while not list(Path().glob("features/mfcc-*/*.npz")):
             assert process.poll() is None

@@ -249,8 +249,7 @@ def test_mp3_begins_with_its_first_whole_frame(before: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("codec", "container"),
-    [("tta", "tta"), ("alac", "ipod"), ("flac", "ogg"), ("aac", "adts")],
+    ("codec", "container"), [("tta", "tta"), ("alac", "ipod"), ("flac", "ogg"), ("aac", "adts")]
 )
 def test_packed_silence_of_many_minutes_is_refused_in_little_memory(codec: str, container: str) -> None:
     content = muxed(np.zeros(605 * 8000, np.float32), sr=8000, codec=codec, container=container)

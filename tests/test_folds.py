@@ -17,13 +17,7 @@ from speechemo_cli.corpus.splits import Example, hold_out
 from speechemo_cli.errors import DataError, LeakError
 
 # Luna-Jimenez et al. (2022), Appl. Sci. 12:327, section 4; Ma et al. (2024), Interspeech.
-LUNA = [
-    {2, 5, 14, 15, 16},
-    {3, 6, 7, 13, 18},
-    {10, 11, 12, 19, 20},
-    {8, 17, 21, 23, 24},
-    {1, 4, 9, 22},
-]
+LUNA = [{2, 5, 14, 15, 16}, {3, 6, 7, 13, 18}, {10, 11, 12, 19, 20}, {8, 17, 21, 23, 24}, {1, 4, 9, 22}]
 EMOBOX = [{1, 11, 20, 21}, {4, 10, 12, 14}, {8, 9, 19, 23}, {3, 5, 7, 24}, {2, 15, 16, 18}, {6, 13, 17, 22}]
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import harmonic
+from conftest import COMMAND, harmonic
 
 from speechemo_cli.audio import isolate, reader
 from speechemo_cli.audio.isolate import DecoderPool
@@ -211,10 +211,6 @@ def write_clips(write_clip: WriteClip, n: int) -> None:
         write_clip(f"data/happy/{'bad' if i == 7 else 'clip'}{i:03d}.flac", seconds=0.5, f0=100 + i)
 
 
-def speechemo(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "speechemo_cli", *arguments]
-
-
 @pytest.mark.parametrize(
     ("command", "n"),
     [
@@ -234,7 +230,7 @@ def test_commands_name_a_clip_that_kills_its_decoder_and_do_the_others(
     plant(f"if 'bad' in path: {ABORT}")
     write_clips(write_clip, n)
 
-    done = subprocess.run(speechemo(*command), capture_output=True, text=True, check=False)
+    done = subprocess.run([*COMMAND, *command], capture_output=True, text=True, check=False)
 
     assert done.returncode == 3, done.stderr
     assert f"bad007.flac: {CRASHED}" in done.stderr
@@ -251,7 +247,7 @@ def test_decoders_end_with_the_command(
     plant("Path(f'alive{os.getpid()}').touch(); time.sleep(0.3)")
     write_clips(write_clip, 40)
     process = subprocess.Popen(
-        speechemo("predict", "data", "--quiet", "--jobs", "2"),
+        [*COMMAND, "predict", "data", "--quiet", "--jobs", "2"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,

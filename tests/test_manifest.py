@@ -83,10 +83,7 @@ HEAD = "path,label,speaker,dataset,Sex,intensity,statement,repetition,song,age"
         (",filename,emotion,\n\n0,a.wav,sad,\n,,,\n \n1,sub/b.wav,sad,,\n", [A, B]),
         (
             f"{HEAD}\na.wav,sad,ann,study,Female,strong,2,1,no,31\nsub/b.wav,sad,,,,,,,,\n",
-            [
-                Clip("a.wav", "sad", "ann", "f", 2, 2, 1, corpus="study", extra=(("age", "31"),)),
-                B,
-            ],
+            [Clip("a.wav", "sad", "ann", "f", 2, 2, 1, corpus="study", extra=(("age", "31"),)), B],
         ),
         # Values of another kind make a whole column a further one.
         (

@@ -606,11 +606,7 @@ def data(write_clip: Callable[..., Path]) -> Path:
     for name in ("a", "b"):
         write_clip(f"data/{name}.wav", seconds=0.4)
     Path("data/manifest.csv").write_text("path,label,speaker\na.wav,sad,ann\nb.wav,happy,bob\n")
-    for link, target in {
-        "x.png": "a.wav",
-        "x.html": "b.wav",
-        "x.keras": "a.wav",
-    }.items():
+    for link, target in {"x.png": "a.wav", "x.html": "b.wav", "x.keras": "a.wav"}.items():
         Path(link).symlink_to(f"data/{target}")
     return Path("data")
 

@@ -8,14 +8,13 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import noisy
+from conftest import COMMAND, noisy
 
 from speechemo_cli.audio import reader
 from speechemo_cli.cli import app, options, outputs
@@ -472,7 +471,7 @@ def test_complete_models_knows_the_names_of_models() -> None:
 )
 def test_completion_offers_how_a_line_can_go_on_in_bash(line: str, expected: list[str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "speechemo_cli"],
+        COMMAND,
         env={
             **os.environ,
             "_SPEECHEMO_COMPLETE": "complete_bash",

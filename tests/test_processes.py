@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from conftest import harmonic, read_terminal
+from conftest import COMMAND, harmonic, read_terminal
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 
@@ -68,7 +68,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
     def popen(*arguments: object) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "speechemo_cli", *map(str, arguments)],
+            [*COMMAND, *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -116,7 +116,7 @@ def shards() -> list[Path]:
 
 def extract(folder: Path, *more: str) -> tuple[int, dict, str]:
     done = subprocess.run(
-        [sys.executable, "-m", "speechemo_cli", "extract", str(folder), "--format", "json", *more],
+        [*COMMAND, "extract", str(folder), "--format", "json", *more],
         capture_output=True,
         text=True,
         check=False,
@@ -192,10 +192,7 @@ def test_extract_ends_every_process_with_one_line_on_ctrl_c_in_a_terminal(
     leader, terminal = pty.fork()
     if leader == 0:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        os.execv(
-            sys.executable,
-            [sys.executable, "-m", "speechemo_cli", "extract", str(data), "-j", "2", "--features", "mfcc"],
-        )
+        os.execv(sys.executable, [*COMMAND, "extract", str(data), "-j", "2", "--features", "mfcc"])
     until(lambda: len(in_session(leader)) > 3, 60)  # the workers are starting, a bad moment
     os.write(terminal, b"\x03")
     began = time.monotonic()
@@ -218,7 +215,7 @@ def test_command_line_shows_nothing_on_ctrl_c_while_it_loads(
     (tmp_path / "typer.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     done = subprocess.run(
-        [sys.executable, "-m", "speechemo_cli", "config"],
+        [*COMMAND, "config"],
         capture_output=True,
         check=False,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
@@ -251,17 +248,7 @@ def test_extract_ignores_a_signal_that_was_ignored_before(plant: Callable, tmp_p
     plant("os.kill(os.getpid(), signal.SIGHUP)")
     data = make_clips(tmp_path / "data", 2)
     done = subprocess.run(
-        [
-            "nohup",
-            sys.executable,
-            "-m",
-            "speechemo_cli",
-            "extract",
-            str(data),
-            "--quiet",
-            "--features",
-            "mfcc",
-        ],
+        ["nohup", *COMMAND, "extract", str(data), "--quiet", "--features", "mfcc"],
         capture_output=True,
         check=False,
     )

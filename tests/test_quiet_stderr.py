@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from conftest import harmonic
+from conftest import COMMAND, harmonic
 
 PREAMBLE = """
 import os, sys
@@ -71,10 +71,7 @@ def test_decoders_write_nothing_to_stderr(tmp_path: Path) -> None:
         path.write_bytes(content)
     for command in (["predict", str(path)], ["predict", "."], ["extract", ".", "--features", "mfcc"]):
         done = subprocess.run(
-            [sys.executable, "-m", "speechemo_cli", *command, "--quiet", "--jobs", "2"],
-            capture_output=True,
-            text=True,
-            check=False,
+            [*COMMAND, *command, "--quiet", "--jobs", "2"], capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
         assert all(line.startswith(("warning: ", "model: ")) for line in done.stderr.splitlines())

@@ -76,11 +76,7 @@ REFUSED = r"LiteRT refuses the LiteRT file of v1\.keras: .+"
     ],
 )
 def test_choose_takes_keras_or_refuses_in_one_line_where_the_litert_file_cannot_be_used(
-    content: bytes | str | None,
-    is_named: bool,
-    reason: str,
-    own: Path,
-    capfd: pytest.CaptureFixture[str],
+    content: bytes | str | None, is_named: bool, reason: str, own: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path, metadata = model_file.litert_path(own), model_file.inspect(own)
     if content == "half":

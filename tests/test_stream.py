@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import COMMAND
 
 from speechemo_cli.audio import reader
 from speechemo_cli.cli import app, stream
@@ -177,7 +178,7 @@ def test_stream_has_no_input_where_stdin_is_closed(
 
 def test_stream_answers_before_it_asks_for_the_next_line(write_clip: Callable[..., Path]) -> None:
     write_clip("clip.wav", seconds=0.5)
-    command = [sys.executable, "-m", "speechemo_cli", "stream", "--top", "1", "--labels", "sad,calm"]
+    command = [*COMMAND, "stream", "--top", "1", "--labels", "sad,calm"]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -20,11 +20,10 @@ from pathlib import Path
 
 import pytest
 import rich.console
-from conftest import harmonic, read_terminal
+from conftest import COMMAND, harmonic, read_terminal
 
 from speechemo_cli.cli import app, terminal
 
-COMMAND = [sys.executable, "-m", "speechemo_cli"]
 # What a terminal takes for a colour.
 COLOUR = re.compile(r"\x1b\[[0-9;]*?(3[0-7]|9[0-7])[0-9;]*m")
 ESCAPE = re.compile(r"\x1b\[")
