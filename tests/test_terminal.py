@@ -110,8 +110,11 @@ def test_stdout_on_a_full_disk_is_an_error_of_one_line(arguments: list[str], dat
 @pytest.mark.parametrize(
     ("command", "what"), [("--help", "read or write a file"), ("config", "write the output")]
 )
-def test_stdout_beyond_the_file_size_limit_is_an_error_of_one_line(command: str, what: str) -> None:
-    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_stdout_beyond_the_file_size_limit_is_an_error_of_one_line(
+    unbuffered: str, command: str, what: str
+) -> None:
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
 
     done = shell('ulimit -f 1; "$@" > out', command, env=env)
 

@@ -82,6 +82,10 @@ def prepare_streams() -> None:
         if isinstance(stream, io.TextIOWrapper):
             utf8 = stream.encoding.lower().replace("-", "") == "utf8" and stream is sys.stdout
             stream.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper) and isinstance(sys.stdout.buffer, io.RawIOBase):
+        # As PYTHONUNBUFFERED makes it. Of a disk that gets full it would take a part and not say so.
+        given, errors = sys.stdout, sys.stdout.errors
+        sys.stdout = io.TextIOWrapper(io.BufferedWriter(given.detach()), given.encoding, errors)
 
 
 def emit(text: str) -> None:
