@@ -112,7 +112,12 @@ def test_help_shows_every_command_in_its_panel(run: Run) -> None:
 
 
 @pytest.mark.parametrize("group", [[], ["model"], ["cache"]])
-def test_group_alone_shows_its_help(group: list[str], run: Run) -> None:
+@pytest.mark.parametrize("debug", ["", "1"])
+def test_group_alone_shows_its_help(
+    group: list[str], debug: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPEECHEMO_DEBUG", debug)  # help is no error, and has no traceback
+
     code, out, err = run(*group)
 
     assert (code, err) == (2, "")

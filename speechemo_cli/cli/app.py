@@ -185,13 +185,14 @@ def _how_to_go_on(arguments: list[str]) -> str:
 
 def _fail(error: Exception) -> int:
     """Tell an error in one line and return its exit code."""
+    line, code = _line_and_code(error)
+    if not line:
+        return code
     if os.environ.get("SPEECHEMO_DEBUG"):
         import traceback
 
         terminal.note("".join(traceback.format_exception(error)))
-    line, code = _line_and_code(error)
-    if line:
-        terminal.error_line(line)
+    terminal.error_line(line)
     return code
 
 
