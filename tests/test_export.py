@@ -87,7 +87,12 @@ def ask(description: Path, y: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("format_", "name"), [("litert", "v1.tflite"), ("savedmodel", "v1-savedmodel"), ("onnx", "v1.onnx")]
+    ("format_", "name"),
+    [
+        ("litert", "v1.tflite"),
+        ("onnx", "v1.onnx"),
+        pytest.param("savedmodel", "v1-savedmodel", marks=pytest.mark.slow),
+    ],
 )
 def test_export_answers_as_the_model(v1: Path, run: Run, format_: str, name: str) -> None:
     if format_ == "onnx":
