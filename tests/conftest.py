@@ -20,6 +20,7 @@ import soundfile
 from hypothesis import strategies as st
 from xdist.scheduler import LoadFileScheduling
 
+from speechemo_cli.cli import terminal
 from speechemo_cli.config import Config, TrainConfig
 from speechemo_cli.corpus.clips import Clip
 from speechemo_cli.corpus.labels import EMOTIONS
@@ -74,7 +75,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Run every test in a folder of its own, without the settings of the person who runs it."""
+    """Run every test in a folder of its own, without settings of the user or of the test before it."""
+    terminal.begin()
     for name in list(os.environ):
         if name.startswith("SPEECHEMO_"):
             monkeypatch.delenv(name)
