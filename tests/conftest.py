@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -64,9 +65,13 @@ class ByFile(LoadFileScheduling):
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        file: str = super()._split_scope(nodeid)
-        content = (Path(__file__).parents[1] / file).read_text("utf-8")
-        return "librosa" if re.search(r"\blibrosa\.[a-z]", content) else file
+        return _group_of_file(super()._split_scope(nodeid))
+
+
+@cache  # asked for at every test, and again when it has ended
+def _group_of_file(file: str) -> str:
+    content = (Path(__file__).parents[1] / file).read_text("utf-8")
+    return "librosa" if re.search(r"\blibrosa\.[a-z]", content) else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
@@ -456,8 +461,6 @@ def model_with_litert(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str
 
     Each is made once, in a folder of its own. Treat it as read-only.
     """
-    from functools import cache
-
     from speechemo_cli.features import FEATURE_SETS
     from speechemo_cli.models import model_file, training, version_module
     from speechemo_cli.models.metadata import ModelMetadata
