@@ -17,22 +17,22 @@ from pathlib import Path
 import joblib
 from load import write_clips
 
+from speechemo_cli import processes
 from speechemo_cli.config import Config
 from speechemo_cli.corpus.clips import Clip
-from speechemo_cli.features import workers
-from speechemo_cli.features.extraction import extract
+from speechemo_cli.features.extraction import Task, extract
 
 CHUNK = 128
 
 
-def nothing(_chunk: list[workers.Task]) -> int:
+def nothing(_chunk: list[Task]) -> int:
     """Do nothing with a chunk."""
     return 0
 
 
 def measure(name: str, clips: list[Clip], store: Path, n: int, how: AbstractContextManager[object]) -> None:
     """Print what a clip costs, once the workers have started."""
-    tasks = [[workers.Task(clip.path, 64 * "0", ("mfcc",)) for clip in clips[:CHUNK]]] * (len(clips) // CHUNK)
+    tasks = [[Task(clip.path, 64 * "0", ("mfcc",)) for clip in clips[:CHUNK]]] * (len(clips) // CHUNK)
     with how:
         extract(clips[:CHUNK], Config(store=str(store), jobs=n), ("mfcc",))
         started = time.perf_counter()
@@ -42,7 +42,7 @@ def measure(name: str, clips: list[Clip], store: Path, n: int, how: AbstractCont
         handing = 0.0
         if n > 1:
             started = time.perf_counter()
-            assert len(list(workers.run(tasks, nothing, n))) == len(tasks)
+            assert len(list(processes.run_chunks(tasks, nothing, n))) == len(tasks)
             handing = (time.perf_counter() - started) / len(tasks)
     print(
         f"{name:24s} {seconds:6.1f} s, {1e3 * seconds / len(clips):5.2f} ms a clip; handing out "

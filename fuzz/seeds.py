@@ -83,7 +83,7 @@ def write_recordings(folder: Path) -> None:
 def write_models(folder: Path) -> None:
     """Write a model that was never trained."""
     from speechemo_cli.config import Config
-    from speechemo_cli.corpus.labels import EMOTIONS
+    from speechemo_cli.corpus import EMOTIONS
     from speechemo_cli.features import FEATURE_SETS
     from speechemo_cli.models import model_file, version_module
     from speechemo_cli.models.metadata import ModelMetadata

@@ -14,7 +14,7 @@ Runtime = StrEnum("Runtime", ["auto", "litert", "keras"])
 Backend = StrEnum("Backend", ["loky", "dask"])
 # What a training holds out: whole speakers and clips, clips alone, or nothing.
 Split = StrEnum("Split", ["both", "random", "none"])
-# How a version is evaluated; `corpus.folds` has the rules of each.
+# How a version is evaluated; `corpus.splits` has the rules of each.
 Protocol = StrEnum(
     "Protocol",
     {

@@ -1,7 +1,8 @@
-"""Processes that a clip may crash, and that end with their parent; libraries that are kept quiet."""
+"""Processes that a clip may crash, and that end with their parent; workers; libraries that are kept quiet."""
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import json
 import os
@@ -11,13 +12,14 @@ import sys
 import threading
 import time
 import traceback
-from contextlib import contextmanager, suppress
+import warnings
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from speechemo_cli.errors import AudioError, SpeechemoError
+from speechemo_cli.errors import AccessError, AudioError, SpeechemoError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 # What is said of a clip that a process died of.
 CRASHED = "crashed the decoder, or ran out of memory"
@@ -31,6 +33,25 @@ _START = (
     "import json, sys; parent, path, *load = json.loads(sys.argv[1]); sys.path[:] = path;"
     "from speechemo_cli import processes; processes.child_main(parent, *load)"
 )
+
+# Chunks handed out for each worker: one in work, the others so that it need not wait for files to
+# be hashed.
+_AHEAD = 4
+# Only a cluster takes so long that has lost its scheduler or all its workers.
+_SILENCE_S = 600.0
+# A process that has nothing to do ends after so long.
+_IDLE_S = 20
+# Read when a worker process starts.
+_ENVIRONMENT = {
+    # By glibc: keep the memory of freed arrays for the next clip. By default it goes back to the system
+    # each time, to be mapped anew page by page.
+    **dict.fromkeys(["MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"], str(2**26)),
+    # By loky: no stack traces on stderr from a worker that dies, no count of what a killed run left.
+    "PYTHONFAULTHANDLER": "",
+    "PYTHONWARNINGS": "ignore::UserWarning:joblib.externals.loky.backend.resource_tracker",
+    # By Python, which else begins with what lies in the working folder: somebody else's recordings.
+    "PYTHONSAFEPATH": "1",
+}
 
 _STDERR = 2
 _quieting = threading.Lock()
@@ -200,6 +221,132 @@ def undisturbed() -> Iterator[None]:
             ours[pressed](pressed, None)
         else:
             signal.raise_signal(pressed)
+
+
+# --- chunks of work on the workers of joblib's backend: processes here, or a cluster's
+
+
+def given_workers() -> int:
+    """Return how many workers an active `joblib.parallel_config` gives; 0 where there is none."""
+    from joblib import effective_n_jobs
+
+    n = int(effective_n_jobs(None))
+    return n if n > 1 else 0
+
+
+def run_chunks(chunks: Iterable[Any], compute: Callable[..., Any], n: int, *arguments: Any) -> Iterator[Any]:
+    """Call `compute(chunk, *arguments)` for each chunk, on the workers of joblib's backend, in any order.
+
+    Chunks are taken a few at a time, by other threads; `n` worker processes compute them, where no
+    `joblib.parallel_config` says otherwise. It yields each chunk and its result, and raises what a worker
+    raised, or an AccessError where none has finished anything for ten minutes.
+
+    When a worker process dies (the system ran out of memory and chose it), what was under way is computed
+    again alone; a cluster does so by itself. A clip that kills its worker once more is given up: None.
+    """
+    from concurrent.futures.process import BrokenProcessPool
+
+    from joblib import delayed
+
+    waiting = iter(chunks)
+    under_way: dict[int, Any] = {}
+
+    def handed_out() -> Iterator[Any]:
+        for i, chunk in enumerate(waiting):
+            under_way[i] = chunk
+            yield delayed(_numbered)(i, compute, chunk, *arguments)
+
+    while True:
+        try:
+            with closing(_parallel(handed_out(), n)) as results:
+                for i, result in results:
+                    yield under_way.pop(i), result
+            return
+        except BrokenProcessPool:
+            lost = list(under_way.values())
+            under_way.clear()
+        # Each with nothing beside it, and clip by clip where a worker dies of it.
+        while lost:
+            chunk = lost.pop()
+            try:
+                yield chunk, *_parallel([delayed(compute)(chunk, *arguments)], n)
+            except BrokenProcessPool:
+                if len(chunk) > 1:
+                    lost += [[one] for one in chunk]
+                else:
+                    yield chunk, None
+
+
+def _numbered(i: int, compute: Callable[..., Any], *arguments: Any) -> tuple[int, Any]:
+    return i, compute(*arguments)
+
+
+def _parallel(tasks: Iterable[Any], n: int) -> Generator[Any, None, None]:
+    from joblib import Parallel
+
+    parallel = Parallel(
+        # Of one, joblib makes this process.
+        n_jobs=None if given_workers() else max(2, n),
+        return_as="generator_unordered",
+        batch_size=1,
+        pre_dispatch=f"{_AHEAD}*n_jobs",
+        timeout=_SILENCE_S,
+        initializer=_begin,
+        initargs=(os.getpid(),),
+        idle_worker_timeout=_IDLE_S,
+    )
+    with _environment(), warnings.catch_warnings(), ExitStack() as stack:
+        # It counts what was under way when it is broken off, or says that a worker was idle and ended.
+        warnings.filterwarnings("ignore", category=UserWarning, module="joblib")
+        with undisturbed():
+            results = stack.enter_context(closing(parallel(tasks)))
+        try:
+            yield from results
+        except TimeoutError:
+            raise AccessError(
+                f"no worker has finished anything for {_SILENCE_S / 60:.0f} minutes",
+                "What is finished is kept: see to the cluster, and run it again",
+            ) from None
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in _ENVIRONMENT}
+    hook = threading.excepthook
+
+    def without_loky(args: Any) -> None:
+        # Where its processes are killed, loky's thread stumbles over the work that is taken back.
+        if not (args.exc_type is KeyError and args.thread and args.thread.name == "ExecutorManagerThread"):
+            hook(args)
+
+    os.environ.update({name: before[name] or value for name, value in _ENVIRONMENT.items()})
+    threading.excepthook = without_loky
+    try:
+        yield
+    finally:
+        threading.excepthook = hook
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _begin(parent: int) -> None:
+    # A worker whose parent was killed would wait for more, and keep the parent's pipes open.
+    end_with(parent)
+    # What it wrote is closed: unloading its libraries at the end would only keep the parent waiting.
+    atexit.register(os._exit, 0)
+
+
+def has_workers() -> bool:
+    """Whether joblib can start any: some sandboxes lack the semaphores that processes share."""
+    from joblib import effective_n_jobs
+
+    return bool(effective_n_jobs(2) > 1)
+
+
+# --- libraries that are kept quiet
 
 
 @contextmanager

@@ -23,8 +23,8 @@ from xdist.scheduler import LoadFileScheduling
 
 from speechemo_cli.cli import terminal
 from speechemo_cli.config import Config, TrainConfig
+from speechemo_cli.corpus import EMOTIONS
 from speechemo_cli.corpus.clips import Clip
-from speechemo_cli.corpus.labels import EMOTIONS
 from speechemo_cli.corpus.splits import Example
 from speechemo_cli.features.dataset import Dataset
 from speechemo_cli.features.extraction import Extraction
@@ -370,8 +370,7 @@ class Fitted(NamedTuple):
 @pytest.fixture
 def fitted(monkeypatch: pytest.MonkeyPatch) -> list[Fitted]:
     """Make v1 the nearest mean of each label, which takes no time; tell what its trainings were given."""
-    from speechemo_cli.models import training, v1
-    from speechemo_cli.models.keras_backend import load_keras
+    from speechemo_cli.models import load_keras, training, v1
 
     calls: list[Fitted] = []
 

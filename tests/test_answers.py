@@ -17,8 +17,8 @@ from speechemo_cli.cli import terminal
 from speechemo_cli.cli.answers import WRITERS
 from speechemo_cli.errors import ClipError
 from speechemo_cli.files import display_name
+from speechemo_cli.inference import Style
 from speechemo_cli.inference.predictor import Answer
-from speechemo_cli.inference.results import Style
 
 GOLDEN = Path(__file__).with_name("golden")
 LABELS = ("neutral", "happy", "sad", "angry")

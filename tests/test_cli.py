@@ -19,7 +19,7 @@ import soundfile
 from conftest import COMMAND, Fitted, path_with_speechemo, run_each
 
 from speechemo_cli.cli import app
-from speechemo_cli.corpus.labels import EMOTIONS
+from speechemo_cli.corpus import EMOTIONS
 from speechemo_cli.errors import AccessError
 from speechemo_cli.features.augment import CONDITIONS
 from speechemo_cli.formatting import percent

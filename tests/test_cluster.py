@@ -33,11 +33,11 @@ pytest.importorskip("distributed", reason="needs the extra dask")
 OTHER_VERSION = "import speechemo_cli\nspeechemo_cli.__version__ = '0.0.1'"
 NO_SHARED_DISK = """
 from pathlib import Path
-from speechemo_cli.features import workers
+from speechemo_cli.features import extraction
 seen = Path.exists
 Path.exists = lambda path: not path.name.startswith('.token-') and seen(path)
 def write(*_): raise OSError('no such store')
-workers.write = write
+extraction._write = write
 """
 SLOW = """
 import time

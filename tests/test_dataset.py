@@ -22,7 +22,7 @@ from speechemo_cli.corpus.clips import Clip
 from speechemo_cli.corpus.synthetic import SR, synthesise, voice_of
 from speechemo_cli.errors import ConfigError, DataError, NoInputError, StoreError
 from speechemo_cli.features.dataset import FeatureTable, load, load_features, near_copies
-from speechemo_cli.features.workers import compute
+from speechemo_cli.features.extraction import compute
 from speechemo_cli.files import sha256_file
 
 WriteClip = Callable[..., Path]

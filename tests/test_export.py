@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from conftest import built, harmonic
 
+from speechemo_cli import export
 from speechemo_cli.cli import app
 from speechemo_cli.cli.export import ExportFormat
 from speechemo_cli.config import Config, MfccConfig
 from speechemo_cli.corpus.synthetic import synthesise, voice_of
-from speechemo_cli.export import export, formats
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.models import model_file, training
 from speechemo_cli.models.metadata import ModelMetadata
@@ -158,23 +158,23 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict]:
     state: dict = {"off": 0.0}
     monkeypatch.setattr(model_file, "load", loaded)
 
-    def convert(source: formats.Source, path: Path) -> None:
+    def convert(source: export.Source, path: Path) -> None:
         state["source"] = source
         path.write_text("new")
 
-    def convert_folder(source: formats.Source, path: Path) -> None:
+    def convert_folder(source: export.Source, path: Path) -> None:
         (path / "variables").mkdir(parents=True)
         convert(source, path / "saved_model.pb")
 
-    def answers(_path: Path) -> formats.Answer:
+    def answers(_path: Path) -> export.Answer:
         return lambda waveform: state["source"].answer(waveform[0])[None] + np.float32(state["off"])
 
     for format_ in ExportFormat:
         own = convert_folder if format_ == "savedmodel" else convert
-        stubbed = replace(formats.FORMATS[format_], convert=own, open=answers)
+        stubbed = replace(export.FORMATS[format_], convert=own, open=answers)
         if format_ == "onnx":
             stubbed = replace(stubbed, packages=())  # they need not be installed
-        monkeypatch.setitem(formats.FORMATS, format_, stubbed)
+        monkeypatch.setitem(export.FORMATS, format_, stubbed)
     return state
 
 

@@ -19,11 +19,10 @@ from speechemo_cli.audio import reader
 from speechemo_cli.config import AudioConfig, AugmentConfig, Config, MfccConfig
 from speechemo_cli.corpus.clips import Clip
 from speechemo_cli.errors import AccessError
-from speechemo_cli.features import FEATURE_SETS, workers
+from speechemo_cli.features import FEATURE_SETS, extraction
 from speechemo_cli.features.augment import apply_condition
-from speechemo_cli.features.extraction import extract
+from speechemo_cli.features.extraction import compute, extract
 from speechemo_cli.features.store import FeatureStore, StoredFeatures
-from speechemo_cli.features.workers import compute
 from speechemo_cli.files import sha256_file
 
 WriteClip = Callable[..., Path]
@@ -245,7 +244,7 @@ def test_extract_stores_nothing_of_a_clip_when_its_last_set_fails(
         return compute(recording, feature_set, config)
 
     (clip,) = make_clips(write_clip, 1)
-    monkeypatch.setattr(workers, "compute", broken)
+    monkeypatch.setattr(extraction, "compute", broken)
 
     report = extract([clip], config)
 

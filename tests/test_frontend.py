@@ -13,8 +13,7 @@ from speechemo_cli.config import Config, MfccConfig
 from speechemo_cli.corpus.synthetic import synthesise, voice_of
 from speechemo_cli.export import frontend
 from speechemo_cli.features import FEATURE_SETS, whisper
-from speechemo_cli.models import training
-from speechemo_cli.models.keras_backend import load_keras
+from speechemo_cli.models import load_keras, training
 
 
 @cache

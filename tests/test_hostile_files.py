@@ -17,8 +17,7 @@ from conftest import built, run_each
 from speechemo_cli.cli import app
 from speechemo_cli.config import Config
 from speechemo_cli.errors import ModelFileError
-from speechemo_cli.models import archive, model_file, training
-from speechemo_cli.models.keras_backend import load_keras
+from speechemo_cli.models import archive, load_keras, model_file, training
 from speechemo_cli.models.metadata import ModelMetadata
 
 LABELS = ("neutral", "happy", "angry")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from speechemo_cli.corpus import EMOTIONS
 from speechemo_cli.corpus.clips import Clip
 from speechemo_cli.corpus.known import BY_NAME, Named, recognise
-from speechemo_cli.corpus.labels import EMOTIONS
 
 # corpus, name, and the label, the speaker and the gender that it tells
 NAMES = [

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from speechemo_cli.litert import LiteRtModel
-from speechemo_cli.models import model_file
-from speechemo_cli.models.keras_backend import load_keras
+from speechemo_cli.models import load_keras, model_file
 
 PACKAGED = model_file.litert_path(model_file.PACKAGED)
 

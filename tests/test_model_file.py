@@ -26,8 +26,7 @@ from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.files import scratch_folder
 from speechemo_cli.inference.predictor import Predictor
 from speechemo_cli.inference.runtime import choose
-from speechemo_cli.models import VERSIONS, archive, model_file, training, version_module
-from speechemo_cli.models.keras_backend import load_keras
+from speechemo_cli.models import VERSIONS, archive, load_keras, model_file, training, version_module
 from speechemo_cli.models.metadata import ModelMetadata
 
 LABELS = ("neutral", "happy", "angry")

@@ -21,8 +21,8 @@ from speechemo_cli.cli.answers import WRITERS
 from speechemo_cli.cli.inputs import Input
 from speechemo_cli.cli.outputs import ToFile, ToFolder, protect
 from speechemo_cli.errors import AccessError, ClipError, ConfigError
+from speechemo_cli.inference import Style
 from speechemo_cli.inference.predictor import Answer
-from speechemo_cli.inference.results import Style
 
 LABELS = ("neutral", "happy", "angry")
 STYLE = Style("m.keras", LABELS, key="this run")

@@ -20,7 +20,7 @@ from speechemo_cli.audio import reader
 from speechemo_cli.cli import app, options, outputs
 from speechemo_cli.cli.predict import unchanged
 from speechemo_cli.config import AudioConfig
-from speechemo_cli.corpus.labels import EMOTIONS
+from speechemo_cli.corpus import EMOTIONS
 from speechemo_cli.features import mfcc
 from speechemo_cli.inference.predictor import Answer
 from speechemo_cli.models import model_file

@@ -17,9 +17,9 @@ from conftest import built, noisy
 
 from speechemo_cli.audio import reader
 from speechemo_cli.config import AudioConfig, Config, MfccConfig
-from speechemo_cli.corpus.labels import EMOTIONS
+from speechemo_cli.corpus import EMOTIONS
 from speechemo_cli.errors import AudioError, ClipError, ConfigError
-from speechemo_cli.evaluation import model_card
+from speechemo_cli.evaluation import report
 from speechemo_cli.features import mfcc
 from speechemo_cli.inference.predictor import Answer, Predictor
 from speechemo_cli.inference.timeline import timelines
@@ -196,7 +196,7 @@ def test_predictor_shows_what_answers(model: Path) -> None:
     predictor = Predictor.open(model, runtime="keras", labels=["angry", "happy"])
 
     shown = predictor.to_dict()
-    facts = model_card.describe(model)
+    facts = report.describe_model(model)
 
     assert shown == {
         **{name: facts[name] for name in ("model", "version", "temperature", "unlike")},

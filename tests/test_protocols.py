@@ -14,7 +14,7 @@ import pytest
 from conftest import Fitted, blurred, separable, trained_with
 
 from speechemo_cli.config import AudioConfig, AugmentConfig, Config, MfccConfig
-from speechemo_cli.corpus.folds import PROTOCOLS
+from speechemo_cli.corpus.splits import PROTOCOLS
 from speechemo_cli.evaluation import protocols
 from speechemo_cli.evaluation.metrics import apply_temperature, fit_temperature
 from speechemo_cli.evaluation.results import ProtocolResult

@@ -21,12 +21,12 @@ import numpy as np
 import pytest
 from conftest import noisy, running_server
 
-from speechemo_cli import serve as package
+import speechemo_cli
+from speechemo_cli import serve
 from speechemo_cli.cli import app as cli
 from speechemo_cli.errors import AudioError
 from speechemo_cli.files import scratch_folder
-from speechemo_cli.serve import app
-from speechemo_cli.serve.workers import WorkerPool
+from speechemo_cli.serve import WorkerPool
 
 HALF = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf"
 Answer = tuple[int, dict[str, str], Any]
@@ -62,8 +62,8 @@ def pool() -> Echo:
 def port(pool: Echo) -> Iterator[int]:
     """Serve in a thread."""
     listening, stopped = socket.create_server(("127.0.0.1", 0)), threading.Event()
-    made = app.create_app(pool, {"model": "m"}, "127.0.0.1", pool.errors.append)
-    served = app.serve(made, pool, listening, stopped.is_set)
+    made = serve.create_app(pool, {"model": "m"}, "127.0.0.1", pool.errors.append)
+    served = serve.serve(made, pool, listening, stopped.is_set)
     thread = threading.Thread(target=asyncio.run, args=[served])
     thread.start()
     yield listening.getsockname()[1]
@@ -130,7 +130,7 @@ def test_server_refuses_with_a_status_and_one_line(
     pool: Echo,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(app, "LARGEST_BYTES", 1000)
+    monkeypatch.setattr(serve, "LARGEST_BYTES", 1000)
     pool.errors.clear()
 
     received, _, answer = ask(port, method, path, iter(body) if isinstance(body, list) else body, **headers)
@@ -156,7 +156,7 @@ def test_page_comes_with_a_policy_that_lets_nothing_else_in_and_health_tells_the
     status, headers, page = ask(port, "GET", "/")
     _, _, health = ask(port, "GET", "/health")
 
-    assert health == {"schema": 1, "status": "ok", "model": "m", "largest_bytes": app.LARGEST_BYTES}
+    assert health == {"schema": 1, "status": "ok", "model": "m", "largest_bytes": serve.LARGEST_BYTES}
     policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
     assert status == 200
     assert policy["default-src"] == policy["frame-ancestors"] == policy["form-action"] == "'none'"
@@ -191,7 +191,7 @@ def test_server_forgets_a_body_that_ends_early_or_takes_too_long(
 ) -> None:
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(HALF)
-    monkeypatch.setattr(app, "_ARRIVAL_S", 0.1)
+    monkeypatch.setattr(serve, "_ARRIVAL_S", 0.1)
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(HALF)
         assert connection.recv(1000).startswith(b"HTTP/1.1 408 ")
@@ -289,8 +289,8 @@ def test_serve_names_the_extra_that_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    monkeypatch.delitem(sys.modules, "speechemo_cli.serve.app")
-    monkeypatch.delattr(package, "app")
+    monkeypatch.delitem(sys.modules, "speechemo_cli.serve")
+    monkeypatch.delattr(speechemo_cli, "serve")
 
     assert cli.run(["serve"]) == 2
     expected = (

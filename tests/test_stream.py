@@ -17,8 +17,8 @@ from conftest import COMMAND
 
 from speechemo_cli.audio import reader
 from speechemo_cli.cli import app, stream
+from speechemo_cli.inference import Style
 from speechemo_cli.inference.predictor import Predictor
-from speechemo_cli.inference.results import Style
 
 Ask = Callable[..., list[dict[str, Any]]]
 

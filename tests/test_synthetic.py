@@ -12,8 +12,7 @@ import soundfile
 
 from speechemo_cli.audio import reader
 from speechemo_cli.config import AudioConfig
-from speechemo_cli.corpus import synthetic
-from speechemo_cli.corpus.labels import EMOTIONS
+from speechemo_cli.corpus import EMOTIONS, synthetic
 from speechemo_cli.corpus.layouts import find_clips
 from speechemo_cli.corpus.synthetic import MANNERS, SR, Voice, synthesise, voice_of, write_corpus
 

@@ -17,8 +17,7 @@ from speechemo_cli.corpus.clips import Clip
 from speechemo_cli.corpus.splits import Example
 from speechemo_cli.errors import AccessError, ConfigError, SpeechemoError
 from speechemo_cli.evaluation.metrics import apply_temperature
-from speechemo_cli.models import VERSIONS, training, v3, version_module
-from speechemo_cli.models.keras_backend import load_keras
+from speechemo_cli.models import VERSIONS, load_keras, training, v3, version_module
 from speechemo_cli.models.training import Checkpoint, Rows, clip_weights
 
 PRESETS = {version: version_module(version).PRESET for version in VERSIONS}

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from conftest import built, own_weights
 
-from speechemo_cli.models import training, v3
-from speechemo_cli.models.keras_backend import load_keras
+from speechemo_cli.models import load_keras, training, v3
 from speechemo_cli.models.training import Rows
 
 DIM, N_CLASSES = 24, 4

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from speechemo_cli.corpus.labels import EMOTIONS
+from speechemo_cli.corpus import EMOTIONS
 from speechemo_cli.corpus.synthetic import synthesise, voice_of
 from speechemo_cli.export.frontend import packaged_encoder
 from speechemo_cli.features import whisper

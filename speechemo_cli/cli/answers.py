@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from speechemo_cli.cli import terminal
 from speechemo_cli.errors import ClipError
 from speechemo_cli.files import display_name
-from speechemo_cli.inference.results import Result, Style
+from speechemo_cli.inference import Result, Style
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

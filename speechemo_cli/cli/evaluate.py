@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Option
 
 from speechemo_cli.choices import DocumentFormat, Protocol, Version
-from speechemo_cli.cli import corpora, options, score_tables, terminal
+from speechemo_cli.cli import inputs, options, score_tables, terminal
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.files import display_name, require_writable
 from speechemo_cli.formatting import GROUP_TITLES, GROUPS, MODEL_GROUP_TITLES, TRAINED, percent
@@ -143,7 +143,7 @@ def run(
 class _Evaluation:
     config: Config
     files: Files
-    protection: dict[str, Any]  # outputs and what is read, as `corpora.find` takes them
+    protection: dict[str, Any]  # outputs and what is read, as `inputs.find` takes them
     format_: DocumentFormat | None
     seeds: int
     with_conditions: bool
@@ -160,7 +160,7 @@ class _Evaluation:
         terminal.note(f"model: {shown} ({metadata.version}, {metadata.epochs} epochs, seed {metadata.seed})")
         self.protection["read"] += [path, model_file.litert_path(path)]
         others = condition_sets(metadata.feature_set) if self.with_conditions else ()
-        corpus, clips = corpora.load_data(
+        corpus, clips = inputs.load_data(
             metadata.adopt(self.config), metadata.feature_set, others, metadata.labels, **self.protection
         )
         result = holdout.score_model(checked.load(), metadata, clips)
@@ -182,14 +182,14 @@ class _Evaluation:
         self.finish(lambda: score_tables.of_model(result), document, corpus, clips.extraction)
 
     def by_protocol(self, version: str, protocol: str) -> None:
-        from speechemo_cli.corpus.folds import RANDOM_HOLDOUT_DRAWS
+        from speechemo_cli.corpus.splits import RANDOM_HOLDOUT_DRAWS
         from speechemo_cli.evaluation import protocols
         from speechemo_cli.features.augment import condition_sets
 
         require_writable(Path(self.config.runs))
         preset = protocols.preset_of(version, self.config)
         others = condition_sets(preset.feature_set) if self.with_conditions else ()
-        corpus, clips = corpora.load_data(
+        corpus, clips = inputs.load_data(
             self.config, preset.feature_set, (*preset.others, *others), **self.protection
         )
         # Each draw of the random hold-out has a seed of its own.
@@ -202,7 +202,7 @@ class _Evaluation:
         from speechemo_cli.evaluation import holdout, protocols
         from speechemo_cli.features import dataset
 
-        found = corpora.find(self.config, [*train_on, *test_on], **self.protection)
+        found = inputs.find(self.config, [*train_on, *test_on], **self.protection)
         require_writable(Path(self.config.runs))
         preset = protocols.preset_of(version, self.config)
         load = partial(dataset.load, config=self.config, feature_set=preset.feature_set)
@@ -210,7 +210,7 @@ class _Evaluation:
             train = load(found.only(train_on).clips, others=preset.others, on_progress=update)
             kept, left_out = holdout.split_by_label(found.only(test_on).clips, train.labels)
             test = load(kept, labels=train.labels, on_progress=update, beside=train)
-        corpora.report_loaded(train, test)
+        inputs.report_loaded(train, test)
         if left_out:
             counts = display_name(", ".join(f"{label} ({n})" for label, n in left_out.items()))
             terminal.warn(f"left out of the test, as the training has no such label: {counts} clips")
@@ -299,10 +299,10 @@ class _Evaluation:
     def finish(
         self, table: Callable[[], str], document: dict[str, Any], corpus: Collection, extraction: Extraction
     ) -> None:
-        document |= corpora.to_dict(corpus, extraction)
+        document |= inputs.to_dict(corpus, extraction)
         document["seconds"] = round(time.perf_counter() - self.started, 3)
         options.show("evaluate", self.format_, table, document)
-        corpora.exit_for(corpus, extraction)
+        inputs.exit_for(corpus, extraction)
 
 
 def _paths(pairs: Iterable[tuple[Example, Example]]) -> list[list[str]]:

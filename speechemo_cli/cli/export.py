@@ -41,7 +41,7 @@ def run(
     anything appears, its answers are compared with those of the model. onnx needs the extra
     'speechemo[onnx]'.
     """
-    from speechemo_cli.export import export
+    from speechemo_cli import export
     from speechemo_cli.models import model_file
 
     source = model_file.find(model, settings.config().models)

@@ -9,7 +9,7 @@ from typing import Annotated
 from typer import Option
 
 from speechemo_cli.choices import Backend
-from speechemo_cli.cli import corpora, options, terminal
+from speechemo_cli.cli import inputs, options, terminal
 from speechemo_cli.errors import ConfigError, DataError, NoInputError
 from speechemo_cli.files import display_name
 from speechemo_cli.formatting import counted
@@ -63,7 +63,7 @@ def run(
         if len(wanted) > 1:
             raise ConfigError(f"--export writes one feature set, --features are {', '.join(wanted)}")
         options.check_output("--export", export, dataset.check_table_path(export).suffix)
-    corpus = corpora.find(config, outputs={"--export": [export]}, read=[settings.config_file])
+    corpus = inputs.find(config, outputs={"--export": [export]}, read=[settings.config_file])
     with options.workers_of(backend, scheduler), terminal.progress("extracting", "clips") as update:
         if export is None:
             result = extract(corpus, config, wanted, update, keep_keys=False)
@@ -73,7 +73,7 @@ def run(
     if export is not None:
         table.save(export)
         terminal.note(f"features: {display_name(export)} ({counted(len(table.y), 'clip')})")
-    corpora.report_extraction(result)
+    inputs.report_extraction(result)
     counts = {"clips": result.clips, "extracted": result.extracted, "cached": result.cached}
     rows = {
         **counts,
@@ -85,7 +85,7 @@ def run(
     }
     document = {
         "data": list(corpus.parts),
-        **corpora.to_dict(corpus, result),
+        **inputs.to_dict(corpus, result),
         **counts,
         "duplicates": result.duplicates,
         "warnings": [asdict(odd) for odd in result.quality_warnings],
@@ -96,7 +96,7 @@ def run(
     }
     cells = [[name, str(value)] for name, value in rows.items()]
     options.show("extract", format_, lambda: terminal.table(["extract", ""], cells), document)
-    corpora.exit_for(corpus, result)
+    inputs.exit_for(corpus, result)
 
 
 def _write_template(data: tuple[str, ...], template: Path) -> None:

@@ -24,10 +24,10 @@ def info(
     model: options.ModelArgument = None, format_: options.DocumentFormat = None, *, settings: options.Settings
 ) -> None:
     """Show labels, features, size, data, results and hashes of a model file."""
-    from speechemo_cli.evaluation import model_card
+    from speechemo_cli.evaluation import report
     from speechemo_cli.models import model_file
 
-    facts = model_card.describe(model_file.find(model, settings.config().models))
+    facts = report.describe_model(model_file.find(model, settings.config().models))
     options.show("model info", format_, lambda: _table(facts), facts)
 
 
@@ -46,7 +46,7 @@ def card(
     settings: options.Settings,
 ) -> None:
     """Write the model card: data, results with intervals, limits and licence, in Markdown."""
-    from speechemo_cli.evaluation import model_card, plots
+    from speechemo_cli.evaluation import plots, report
     from speechemo_cli.files import atomic_path
     from speechemo_cli.models import model_file
 
@@ -55,7 +55,7 @@ def card(
     source = model_file.find(model, settings.config().models)
     read = [source, model_file.litert_path(source), settings.config_file]
     protect({"--output": [output], "--plot": [plot]}, read)
-    text = model_card.markdown(source)
+    text = report.model_card(source)
     if plot:
         measured = model_file.inspect(source).results.get("cross_validated")
         if not measured:

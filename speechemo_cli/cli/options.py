@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def complete_labels(incomplete: str) -> list[str]:
     """Complete the last label of a list with commas, for the shell."""
-    from speechemo_cli.corpus.labels import EMOTIONS
+    from speechemo_cli.corpus import EMOTIONS
 
     before, comma, last = incomplete.rpartition(",")
     return [f"{before}{comma}{label}" for label in EMOTIONS if label.startswith(last)]

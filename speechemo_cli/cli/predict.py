@@ -16,7 +16,7 @@ from speechemo_cli.cli.answers import RESUMABLE, WRITERS
 from speechemo_cli.errors import AudioError, ConfigError
 from speechemo_cli.files import display_name
 from speechemo_cli.formatting import percent
-from speechemo_cli.inference.results import Style
+from speechemo_cli.inference import Style
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

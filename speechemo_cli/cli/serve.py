@@ -17,7 +17,7 @@ from speechemo_cli.errors import AccessError
 _MOST_WORKERS = 2
 # Of one request. Three hours of speech take half a minute.
 _TIMEOUT_S = 120.0
-_LOAD = "speechemo_cli.serve.workers:load_model"
+_LOAD = "speechemo_cli.serve:load_model"
 
 
 def run(
@@ -38,11 +38,10 @@ def run(
     """
     import asyncio
 
-    from speechemo_cli.evaluation.model_card import licences
+    from speechemo_cli import serve
+    from speechemo_cli.evaluation.report import licences
     from speechemo_cli.inference.predictor import Predictor
     from speechemo_cli.models import model_file
-    from speechemo_cli.serve import app
-    from speechemo_cli.serve.workers import WorkerPool
 
     config = settings.config()
     path = model_file.find(model, config.models)
@@ -59,12 +58,12 @@ def run(
     async def answer() -> None:
         with _listen(host, port) as listening:
             n = min(_MOST_WORKERS, config.workers)
-            pool = WorkerPool(_LOAD, str(path), config.to_dict(), workers=n, timeout_s=_TIMEOUT_S)
+            pool = serve.WorkerPool(_LOAD, str(path), config.to_dict(), workers=n, timeout_s=_TIMEOUT_S)
             terminal.note(f"serving on {_address(listening)} until Ctrl-C")
             if not ipaddress.ip_address(listening.getsockname()[0]).is_loopback:
                 terminal.warn("everybody who reaches this address may use it: there is no password")
-            served = app.create_app(pool, facts, host, _tell)
-            await app.serve(served, pool, listening, lambda: terminal.signal_received() > 0)
+            served = serve.create_app(pool, facts, host, _tell)
+            await serve.serve(served, pool, listening, lambda: terminal.signal_received() > 0)
 
     with terminal.raising(wanted=False):
         asyncio.run(answer())

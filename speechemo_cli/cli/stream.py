@@ -12,7 +12,7 @@ from speechemo_cli.choices import Channel
 from speechemo_cli.cli import inputs, options, terminal
 from speechemo_cli.cli.predict import open_predictor
 from speechemo_cli.errors import ClipError, ConfigError
-from speechemo_cli.inference.results import Style
+from speechemo_cli.inference import Style
 
 if TYPE_CHECKING:
     from speechemo_cli.inference.predictor import Answer, Predictor

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,8 +17,7 @@ from speechemo_cli.cli.outputs import protect
 from speechemo_cli.cli.predict import files_of, open_predictor
 from speechemo_cli.errors import AudioError, ClipError, ConfigError
 from speechemo_cli.files import display_name, scratch_folder
-from speechemo_cli.inference import timeline_formats
-from speechemo_cli.inference.results import Style
+from speechemo_cli.inference import Style
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # Formats that hold one recording a file.
 _SINGLE = (TimelineFormat.srt, TimelineFormat.audacity)
 _RIBBON = 20
+# Which channel of the file RTTM says it is; the mean of all goes as the first.
+_CHANNELS = {None: "1", "left": "1", "right": "2"}
 
 
 def run(
@@ -126,7 +128,10 @@ def _on_disk(clip: inputs.Input) -> str:
 
 
 class _Csv(Writer):
-    """One line a segment; a recording without an answer is told of on stderr alone."""
+    """One line a segment, with seconds to the millisecond and probabilities to six places.
+
+    A recording without an answer is told of on stderr alone.
+    """
 
     def begin(self) -> str:
         self._begun = False
@@ -135,9 +140,18 @@ class _Csv(Writer):
     def write(self, item: Any) -> str:
         if isinstance(item, ClipError):
             return ""
-        head = "" if self._begun else csv_line(timeline_formats.columns(item))
+        head = ["path", "channel", "start_s", "end_s", "label", "confidence", "speech_share", *item.labels]
+        rows = [
+            [
+                *(item.path, item.channel or "", _exact(one.start_s), _exact(one.end_s), one.label),
+                *(round(share, 6) for share in (one.confidence, one.speech_share)),
+                *(round(one.probabilities[label], 6) for label in item.labels),
+            ]
+            for one in item.segments
+        ]
+        lines = map(csv_line, rows if self._begun else [head, *rows])
         self._begun = True
-        return head + "".join(map(csv_line, timeline_formats.rows(item)))
+        return "".join(lines)
 
 
 def _text(of: Callable[[Timeline], str]) -> type[Writer]:
@@ -176,12 +190,67 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
 
 
+def to_srt(timeline: Timeline) -> str:
+    """Write subtitles (SubRip) that show the label and the confidence; empty where nobody speaks."""
+    cues = [
+        f"{number}\n{_srt_clock(one.start_s)} --> {_srt_clock(one.end_s)}\n"
+        f"{_one_line(one.label).replace('-->', '->')} ({one.confidence:.0%})\n"
+        for number, one in enumerate(timeline.segments, start=1)
+    ]
+    return "\n".join(cues)
+
+
+def to_audacity(timeline: Timeline) -> str:
+    """Write a label track as Audacity imports it: start and end in seconds, and label, with tabs between."""
+    return "".join(
+        f"{_exact(one.start_s):.3f}\t{_exact(one.end_s):.3f}\t{_one_line(one.label)}\n"
+        for one in timeline.segments
+    )
+
+
+def to_rttm(timeline: Timeline) -> str:
+    """Write NIST's Rich Transcription Time Marked format: one line a segment, ten fields each.
+
+    RTTM knows no emotions, so each label stands where a speaker's name would: a `SPEAKER` line is the
+    one kind of line that every reader of RTTM takes, and what scores who spoke when then scores who
+    felt what when. The ninth field is the confidence. (NIST, RT-09 evaluation plan, appendix A.)
+    """
+    name = _one_word(display_name(PurePath(timeline.path).stem))
+    channel = _CHANNELS.get(timeline.channel) or timeline.channel
+    return "".join(
+        f"SPEAKER {name} {channel} {_exact(one.start_s):.3f} {_exact(one.end_s) - _exact(one.start_s):.3f} "
+        f"<NA> <NA> {_one_word(one.label)} {one.confidence:.3f} <NA>\n"
+        for one in timeline.segments
+    )
+
+
+def _exact(seconds: float) -> float:
+    # By way of whole milliseconds, so that all formats round a time to the same side.
+    return round(seconds * 1000) / 1000
+
+
+def _srt_clock(seconds: float) -> str:
+    """Hours, minutes, seconds and milliseconds, as SubRip has them."""
+    rest, ms = divmod(round(seconds * 1000), 1000)
+    minutes, s = divmod(rest, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02d}:{minutes:02d}:{s:02d},{ms:03d}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _one_word(text: str) -> str:
+    return re.sub(r"\s+", "_", text.strip()) or "-"
+
+
 WRITERS: dict[str, type[Writer]] = {
     "table": _text(_table),
     "json": answers.WRITERS["json"],
     "jsonl": answers.WRITERS["jsonl"],
     "csv": _Csv,
-    "srt": _text(timeline_formats.to_srt),
-    "audacity": _text(timeline_formats.to_audacity),
-    "rttm": _text(timeline_formats.to_rttm),
+    "srt": _text(to_srt),
+    "audacity": _text(to_audacity),
+    "rttm": _text(to_rttm),
 }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Option
 
 from speechemo_cli.choices import Split, Version
-from speechemo_cli.cli import corpora, options, score_tables, terminal
+from speechemo_cli.cli import inputs, options, score_tables, terminal
 from speechemo_cli.cli.answers import csv_line
 from speechemo_cli.corpus.clips import speaker_names
 from speechemo_cli.errors import AccessError, ModelFileError
@@ -80,7 +80,7 @@ def run(
     preset = protocols.preset_of(version.value, config)
     model_file.require_moderate(preset.feature_set, config)
     written = [path, model_file.litert_path(path), path.with_suffix(".png")]
-    corpus, data = corpora.load_data(
+    corpus, data = inputs.load_data(
         config,
         preset.feature_set,
         preset.others,
@@ -116,7 +116,7 @@ def run(
         "seed": config.seed,
         "split": config.train.split,
         "labels": list(data.labels),
-        **corpora.to_dict(corpus, data.extraction),
+        **inputs.to_dict(corpus, data.extraction),
         **result.to_dict(),
         "history": result.metadata.history,
         "seconds": round(time.perf_counter() - started, 3),
@@ -127,7 +127,7 @@ def run(
         if result.unfinished.exists():
             terminal.note("the training is kept: with --resume it is saved without being done again")
         raise error
-    corpora.exit_for(corpus, data.extraction)
+    inputs.exit_for(corpus, data.extraction)
 
 
 def _split_that_fits(config: Config, clips: Iterable[Clip]) -> Config:

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechemo_cli.corpus.labels import MAX_LABELS, RESERVED, is_label, ordered
+from speechemo_cli.corpus import MAX_LABELS, RESERVED, is_label, ordered
 from speechemo_cli.errors import DataError
 from speechemo_cli.files import access_error, display_name
 

@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from speechemo_cli.corpus import canonical, emotion_in
 from speechemo_cli.corpus.clips import Clip
-from speechemo_cli.corpus.labels import canonical, emotion_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

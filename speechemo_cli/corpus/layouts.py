@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
-from speechemo_cli.corpus import manifest
+from speechemo_cli.corpus import canonical, emotion_in, manifest
 from speechemo_cli.corpus.clips import (
     ARCHIVE_SUFFIXES,
     LIST_SUFFIXES,
@@ -23,7 +23,6 @@ from speechemo_cli.corpus.clips import (
     iter_audio_files,
 )
 from speechemo_cli.corpus.known import RAVDESS, Named, hint_for, recognise
-from speechemo_cli.corpus.labels import canonical, emotion_in
 from speechemo_cli.errors import ConfigError, NoInputError
 from speechemo_cli.files import display_name
 

@@ -10,8 +10,8 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from speechemo_cli.corpus import canonical
 from speechemo_cli.corpus.clips import Clip
-from speechemo_cli.corpus.labels import canonical
 from speechemo_cli.errors import ConfigError, DataError, NoInputError
 from speechemo_cli.files import access_error, atomic_path, display_name, open_regular
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from speechemo_cli.choices import Layout
-from speechemo_cli.corpus.labels import EMOTIONS
+from speechemo_cli.corpus import EMOTIONS
 from speechemo_cli.files import atomic_path, open_regular
 
 if TYPE_CHECKING:

@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from speechemo_cli.corpus.folds import Fold, Protocol
+from speechemo_cli.corpus import ordered
 from speechemo_cli.corpus.known import RAVDESS
-from speechemo_cli.corpus.labels import ordered
-from speechemo_cli.corpus.splits import Holdout, check_no_leakage, hold_out, parted, require_labels, spoken
+from speechemo_cli.corpus.splits import (
+    Fold,
+    Holdout,
+    Protocol,
+    check_no_leakage,
+    hold_out,
+    parted,
+    require_labels,
+    spoken,
+)
 from speechemo_cli.errors import NoInputError
 from speechemo_cli.evaluation.metrics import Scores, score
 from speechemo_cli.evaluation.protocols import (

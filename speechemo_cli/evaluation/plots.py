@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from speechemo_cli.evaluation.predictions import Comparison
-    from speechemo_cli.evaluation.published import PublishedFigure
+    from speechemo_cli.evaluation.report import PublishedFigure
     from speechemo_cli.evaluation.results import ProtocolResult
 
 # Okabe & Ito's colours, which people with any kind of colour vision can distinguish.

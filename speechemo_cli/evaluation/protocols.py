@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from speechemo_cli.corpus.folds import PROTOCOLS, Fold, Protocol, folds
-from speechemo_cli.corpus.labels import ordered
-from speechemo_cli.corpus.splits import parted
+from speechemo_cli.corpus import ordered
+from speechemo_cli.corpus.splits import PROTOCOLS, Fold, Protocol, folds, parted
 from speechemo_cli.errors import DataError
 from speechemo_cli.evaluation.metrics import apply_temperature, fit_temperature
 from speechemo_cli.evaluation.results import FoldResult, ProtocolResult, group_of_clips

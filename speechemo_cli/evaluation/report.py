@@ -1,9 +1,14 @@
-"""A protocol's result as one HTML page to look at: pictures, tables and the worst clips to play."""
+"""What there is to read about a result: a protocol's as one HTML page, and the card of a model file."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,29 +16,57 @@ import numpy as np
 
 from speechemo_cli.audio import reader
 from speechemo_cli.config import AudioConfig
+from speechemo_cli.corpus import EMOTIONS
 from speechemo_cli.corpus.clips import speaker_names
-from speechemo_cli.errors import AudioError
+from speechemo_cli.corpus.known import LICENCES, RAVDESS
+from speechemo_cli.corpus.synthetic import is_synthetic
+from speechemo_cli.errors import AudioError, ModelFileError
 from speechemo_cli.evaluation import plots
 from speechemo_cli.evaluation.metrics import METRICS
-from speechemo_cli.evaluation.model_card import licences, render_template
-from speechemo_cli.evaluation.published import published_for
-from speechemo_cli.files import atomic_path, display_name
-from speechemo_cli.formatting import GROUP_TITLES, interval
-from speechemo_cli.models.model_file import library_versions
+from speechemo_cli.features import FEATURE_SETS
+from speechemo_cli.files import atomic_path, display_name, sha256_file
+from speechemo_cli.formatting import GROUP_TITLES, TITLES, interval, measure, percent
+from speechemo_cli.models import model_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from speechemo_cli.corpus.splits import Example
     from speechemo_cli.evaluation.results import ProtocolResult
+    from speechemo_cli.models.metadata import ModelMetadata
 
     Floats = NDArray[np.float64]
-
 _WORST = 12
 # What is embedded of a clip: seconds, and Hz, which is one of the rates of Opus.
 _PLAYED_S, _PLAYED_SR = 15, 24000
 _WORDS = {"gender": {"m": "men", "f": "women"}, "intensity": {"1": "normal", "2": "strong"}}
+_MARKUP = str.maketrans({"<": "&lt;", "`": "'", **{character: f"\\{character}" for character in "|[]*_"}})
+
+
+def render_template(template: str, filters: Mapping[str, Any], **values: Any) -> str:
+    """Fill in a template of this folder; a value that it asks for and does not get is an error."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("speechemo_cli", "evaluation"),
+        # In Markdown names of labels and speakers go through the filter `cell`.
+        autoescape=template.endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=percent, **filters)
+    return environment.get_template(template).render(**values)
+
+
+def licences(corpora: Iterable[str]) -> dict[str, str]:
+    """Return the licence of each corpus, by its name."""
+    return {name: LICENCES.get(name, "see its authors") for name in corpora}
+
+
+# --- a protocol: pictures, tables and the worst clips to play
 
 
 def write_report(
@@ -67,7 +100,7 @@ def write_report(
         played_s=_PLAYED_S,
         origin=origin or {},
         licences=licences(sorted({*result.tested_corpora, *result.trained_corpora})),
-        versions=library_versions(),
+        versions=model_file.library_versions(),
         comparison=plots.comparison(result, published),
         speaker_bars=plots.speaker_bars(result),
         reliability=plots.reliability_svg(result),
@@ -125,3 +158,124 @@ def _data_uri(path: str) -> tuple[str, str]:
     y = reader.resample(y, recording.sr, _PLAYED_SR).clip(-1, 1)
     soundfile.write(out, y, _PLAYED_SR, format="OGG", subtype="OPUS")
     return f"data:audio/ogg;base64,{base64.b64encode(out.getvalue()).decode('ascii')}", ""
+
+
+# --- what others have published on RAVDESS speech (published.toml), beside runs on the same clips
+
+_ACTORS = frozenset(f"{RAVDESS}/{actor:02d}" for actor in range(1, 25))
+
+
+@dataclass(frozen=True)
+class PublishedFigure:
+    """A published figure, 0 to 1, of a metric, `accuracy` or `UAR`.
+
+    `system` is short enough for a picture. `caveat` tells what makes the figure easier or harder to reach.
+    `year` is None where the source does not tell, `pretrained` (on other recordings or pictures) for people.
+    """
+
+    work: str
+    system: str
+    metric: str
+    value: float
+    caveat: str
+    year: int | None = None
+    pretrained: bool | None = None
+    parameters: str = ""
+
+
+@cache
+def published_figures() -> dict[str, tuple[PublishedFigure, ...]]:
+    """Return all figures by protocol, best first."""
+    text = files(__package__).joinpath("published.toml").read_text(encoding="utf-8")
+    rows = tomllib.loads(text)
+    return {protocol: tuple(PublishedFigure(**row) for row in rows[protocol]) for protocol in rows}
+
+
+def published_for(
+    protocol: str, labels: Iterable[str], examples: Sequence[Example]
+) -> tuple[PublishedFigure, ...]:
+    """Return what was published by a protocol, best first, if the clips are what it was published on.
+
+    That is so if the labels are RAVDESS's eight and every clip is speech of one of its actors. Voices of
+    `speechemo synth` have the names of its clips, but are not.
+    """
+    comparable = set(labels) == set(EMOTIONS) and all(
+        example.clip.speaker_id in _ACTORS and not example.clip.song for example in examples
+    )
+    one_a_speaker = {example.clip.speaker_id: example.clip.path for example in examples}
+    if not comparable or any(map(is_synthetic, one_a_speaker.values())):
+        return ()
+    return published_figures().get(protocol, ())
+
+
+# --- the model card: what a model file is, what it was trained on, how good it is and what it is not for
+
+
+def describe_model(path: Path) -> dict[str, Any]:
+    """Say what a model file holds, as plain values: of lists of clips their number and one hash.
+
+    Imports no Keras. Raises ModelFileError as `model_file.inspect` does.
+    """
+    metadata = model_file.inspect(path)
+    features, config = FEATURE_SETS[metadata.feature_set], metadata.resolved_config()
+    # Files from before a card told so much have less.
+    data = {"speakers": [], "corpora": {}, "clips": {}, "longest_s": None, "ravdess": False, **metadata.data}
+    parts = {}
+    for name in model_file.PARTS_OF_DATA:
+        keys = sorted(data.pop(name, []))
+        parts[name] = {"n": len(keys), "sha256": hashlib.sha256("\n".join(keys).encode()).hexdigest()}
+    return {
+        "model": model_file.shown(path),
+        "version": metadata.version,
+        "labels": list(metadata.labels),
+        "features": {
+            "set": metadata.feature_set,
+            "version": metadata.feature_version,
+            "sr": features.sr(config),
+            **features.settings(config),
+        },
+        "parameters": metadata.parameters,
+        "size_bytes": path.stat().st_size,
+        "sha256": sha256_file(path),
+        "epochs": metadata.epochs,
+        "seed": metadata.seed,
+        "temperature": metadata.temperature,
+        "litert": _litert(path, metadata),
+        "unlike": metadata.unlike,
+        "data": {**parts, **data},
+        "results": metadata.results,
+        "history": metadata.history,
+        "versions": metadata.versions,
+    }
+
+
+def model_card(path: Path) -> str:
+    """Write the model card of a file as Markdown; the same file gives the same text."""
+    facts = describe_model(path)
+    return render_template(
+        "model_card.md.j2",
+        {"cell": _cell, "names": lambda ids: speaker_names(ids).values()},
+        **facts,
+        name=path.name,
+        licences=licences(facts["data"]["corpora"]),
+        titles=TITLES,
+        measure=measure,
+        interval=interval,
+    )
+
+
+def _litert(path: Path, metadata: ModelMetadata) -> dict[str, Any] | None:
+    """Say whether the LiteRT file that a model file names lies beside it."""
+    if metadata.litert is None:
+        return None
+    problem = ""
+    try:
+        model_file.read_litert(path, metadata)
+    except ModelFileError as error:
+        problem = error.message
+    return {"sha256": metadata.litert, "usable": not problem, "problem": problem}
+
+
+def _cell(text: str) -> str:
+    """Make a name harmless inside a Markdown table: labels and speakers may be names of folders."""
+    return display_name(text).translate(_MARKUP)

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from speechemo_cli.corpus.clips import Clip
-    from speechemo_cli.corpus.folds import Protocol
-    from speechemo_cli.corpus.splits import Example
+    from speechemo_cli.corpus.splits import Example, Protocol
 
 # Corpora whose names say for certain who is meant. A folder of people's own may have been renamed.
 PUBLIC_CORPORA = frozenset(BY_NAME)

@@ -13,7 +13,7 @@ import numpy as np
 
 from speechemo_cli.features import mfcc, whisper
 from speechemo_cli.features.spectrum import hann_window, mel_filter_bank
-from speechemo_cli.models.keras_backend import load_keras
+from speechemo_cli.models import load_keras
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from speechemo_cli.config import Config
+from speechemo_cli.corpus import ordered
 from speechemo_cli.corpus.clips import Collection
-from speechemo_cli.corpus.labels import ordered
 from speechemo_cli.corpus.layouts import find_all
 from speechemo_cli.corpus.splits import Example, distinct
 from speechemo_cli.errors import ClipError, ConfigError, DataError, NoInputError, StoreError

@@ -9,25 +9,31 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import chain, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from speechemo_cli import processes
-from speechemo_cli.audio import reader
+from speechemo_cli.audio import quality, reader
+from speechemo_cli.audio.isolate import DecoderPool
 from speechemo_cli.config import AudioConfig
 from speechemo_cli.errors import AudioError, ClipError
-from speechemo_cli.features import FEATURE_SETS, workers
-from speechemo_cli.features.store import FeatureStore, IndexEntry
-from speechemo_cli.features.workers import Outcome, Task, compute_chunk
+from speechemo_cli.features import FEATURE_SETS, feature_set
+from speechemo_cli.features.augment import apply_condition
+from speechemo_cli.features.store import FeatureStore, IndexEntry, StoredFeatures
 from speechemo_cli.files import require_writable, sha256_file
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from speechemo_cli.config import Config
     from speechemo_cli.corpus.clips import Clip, Collection, Corpus
 
     Clips = Collection | Corpus | Sequence[Clip]
+    Sets = dict[str, dict[str, StoredFeatures]]
 
 # Clips a worker computes before it writes them as one shard: what a kill can lose, at most, a worker.
 _SHARD_CLIPS = 128
@@ -90,6 +96,22 @@ def extract(
     return job.finish(time.perf_counter() - started)
 
 
+class Task(NamedTuple):
+    """A clip to compute: where it is, the hash its content had, and the sets that lack it."""
+
+    path: str
+    key: str
+    feature_sets: tuple[str, ...]
+
+
+class Outcome(NamedTuple):
+    """What came of a task: `error` is None for a clip that is in the store now."""
+
+    key: str
+    error: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
 class _Job:
     """One extraction under way: hands out chunks of what is missing and collects what came of them."""
 
@@ -112,7 +134,7 @@ class _Job:
         # Chunks may be asked for by another thread than that which takes what came of them.
         self._lock = threading.Lock()
         self._thread = threading.get_ident()
-        self._elsewhere = workers.given()
+        self._elsewhere = processes.given_workers()
         self._n_workers = self._elsewhere or config.workers
         self._advance(0)
 
@@ -131,10 +153,12 @@ class _Job:
             if self._elsewhere:
                 file = tempfile.NamedTemporaryFile(prefix=".token-", dir=config.store)  # noqa: SIM115
                 token = stack.enter_context(file).name
-            if sum(map(len, first)) >= _WORTH_WORKERS and self._n_workers > 1 and _has_workers():
-                for chunk, result in workers.run(chunks, compute_chunk, self._n_workers, config, token):
+            if sum(map(len, first)) >= _WORTH_WORKERS and self._n_workers > 1 and processes.has_workers():
+                for chunk, result in processes.run_chunks(
+                    chunks, compute_chunk, self._n_workers, config, token
+                ):
                     outcomes, entries = result or ([Outcome(chunk[0].key, processes.CRASHED)], {})
-                    workers.write(entries, config)
+                    _write(entries, config)
                     yield outcomes
             else:
                 for chunk in chunks:
@@ -259,8 +283,64 @@ def _why_unreadable(path: str) -> str:
     return "changed while it was being read"
 
 
-def _has_workers() -> bool:
-    """Whether there can be any: some sandboxes lack the semaphores that processes share."""
-    from joblib import effective_n_jobs
+# --- what a worker does
 
-    return bool(effective_n_jobs(2) > 1)
+
+def compute_chunk(chunk: list[Task], config: Config, token: str) -> tuple[list[Outcome], Sets]:
+    """Decode some clips, compute the sets they lack and write one shard a set. Runs on a worker.
+
+    `token`, where not empty, is a file in the store: a worker that does not see it shares no disk, and
+    returns the features by set and key, still to be written.
+    """
+    from threadpoolctl import threadpool_limits
+
+    entries: Sets = {}
+    outcomes = []
+    # The workers share out the cores already; and sums come out the same on one core and on many.
+    with threadpool_limits(1):
+        for task in chunk:
+            try:
+                computed, warnings = _compute_clip(task, config)
+            except AudioError as error:
+                outcomes.append(Outcome(task.key, str(error)))
+                continue
+            for name, entry in computed.items():
+                entries.setdefault(name, {})[task.key] = entry
+            outcomes.append(Outcome(task.key, warnings=warnings))
+    if token and not Path(token).exists():
+        return outcomes, entries
+    _write(entries, config)
+    return outcomes, {}
+
+
+def _write(entries: Sets, config: Config) -> None:
+    """Write one shard a set."""
+    for name, shard in entries.items():
+        FeatureStore.for_writing(name, config).write(shard)
+
+
+@lru_cache(maxsize=1)
+def _decoders(audio: AudioConfig) -> DecoderPool:
+    """Return the processes that decode for this one, and end when it does."""
+    return DecoderPool(audio)
+
+
+@reader.clip_errors()
+def _compute_clip(task: Task, config: Config) -> tuple[dict[str, StoredFeatures], tuple[str, ...]]:
+    """Return the sets that a clip lacked, by their names, and its warnings."""
+    (recording,) = _decoders(config.audio).read_channels(task.path)
+    quality.check(recording.y, recording.sr, config.audio)
+    if recording.sha256 != task.key:
+        raise AudioError("changed while it was being read")
+    about = recording.duration_s, recording.samples_sha256, recording.warnings
+    sets = {name: StoredFeatures(compute(recording, name, config), *about) for name in task.feature_sets}
+    return sets, recording.warnings
+
+
+def compute(recording: reader.Recording, name: str, config: Config) -> NDArray[np.float32]:
+    """Compute one feature set of a decoded clip [shape=(frames, dim)]."""
+    kind = feature_set(name)
+    y, key = recording.y, recording.samples_sha256
+    if kind.condition:
+        y = apply_condition(kind.condition, y, recording.sr, key)
+    return kind.compute(reader.resample(y, recording.sr, kind.sr(config)), config, key)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from speechemo_cli import processes
 from speechemo_cli.errors import AccessError, ClipError, ConfigError, ModelFileError
-from speechemo_cli.features import workers
 from speechemo_cli.files import display_name
 from speechemo_cli.inference.predictor import BATCH, Predictor
 from speechemo_cli.models import model_file
@@ -99,13 +98,13 @@ def predict_groups(predictor: Predictor, runtime: str, clips: Iterable[ClipSourc
         predictor.labels,
         predictor.channel,
     )
-    clips, n = iter(clips), max(1, workers.given())
+    clips, n = iter(clips), max(1, processes.given_workers())
     while some := list(islice(clips, BATCH * _AHEAD * n)):
         numbered = [(i, _absolute(clip)) for i, clip in enumerate(some)]
         batches = [numbered[i : i + BATCH] for i in range(0, len(some), BATCH)]
         ready: dict[int, Items] = {}
         at = 0
-        for batch, groups in workers.run(batches, _answer_batch, n, model):
+        for batch, groups in processes.run_chunks(batches, _answer_batch, n, model):
             ready |= zip([i for i, _ in batch], groups or [[ClipError("", processes.CRASHED)]], strict=True)
             while at in ready:
                 clip = some[at]

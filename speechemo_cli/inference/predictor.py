@@ -17,8 +17,8 @@ from speechemo_cli.config import Config
 from speechemo_cli.errors import AudioError, ClipError, ConfigError
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.formatting import percent
+from speechemo_cli.inference import Result, html_table
 from speechemo_cli.inference import runtime as runtimes
-from speechemo_cli.inference.results import Result, html_table
 from speechemo_cli.models import model_file
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from speechemo_cli.inference.results import Style
+    from speechemo_cli.inference import Style
     from speechemo_cli.inference.timeline import Timeline
     from speechemo_cli.models.metadata import ModelMetadata
 

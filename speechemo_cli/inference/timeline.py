@@ -14,8 +14,7 @@ from speechemo_cli.audio import vad
 from speechemo_cli.audio.reader import channel_names, cut, open_blocks
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.formatting import counted, percent
-from speechemo_cli.inference import segmentation
-from speechemo_cli.inference.results import Result
+from speechemo_cli.inference import Result, segmentation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from speechemo_cli.audio.reader import Blocks
+    from speechemo_cli.inference import Style
     from speechemo_cli.inference.predictor import Predictor
-    from speechemo_cli.inference.results import Style
 
     OnProgress = Callable[[int, int | None, str], None]
 

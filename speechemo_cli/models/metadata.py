@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from speechemo_cli.config import Config
-from speechemo_cli.corpus.labels import MAX_LABELS, is_label
+from speechemo_cli.corpus import MAX_LABELS, is_label
 from speechemo_cli.errors import ConfigError
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.models import VERSIONS, version_module

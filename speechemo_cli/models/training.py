@@ -18,8 +18,7 @@ import numpy as np
 from speechemo_cli.corpus.known import RAVDESS
 from speechemo_cli.errors import AccessError, SpeechemoError
 from speechemo_cli.files import atomic_path, open_regular
-from speechemo_cli.models import Preset, version_module
-from speechemo_cli.models.keras_backend import load_keras
+from speechemo_cli.models import Preset, load_keras, version_module
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from speechemo_cli.models import Preset
-from speechemo_cli.models.keras_backend import load_keras
+from speechemo_cli.models import Preset, load_keras
 from speechemo_cli.models.training import batches, compile_model, training_model
 
 __all__ = ["PRESET", "batches", "build", "compile_model", "training_model"]

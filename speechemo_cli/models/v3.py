@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from speechemo_cli.models import Preset, training
-from speechemo_cli.models.keras_backend import load_keras
+from speechemo_cli.models import Preset, load_keras, training
 
 if TYPE_CHECKING:
     from speechemo_cli.models.training import Rows

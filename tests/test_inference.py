@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from speechemo_cli.errors import ClipError
+from speechemo_cli.inference import Style
 from speechemo_cli.inference.predictor import Answer
-from speechemo_cli.inference.results import Style
 from speechemo_cli.inference.timeline import Segment, Timeline
 
 ANSWER = Answer("a.wav", "sad", 0.75, {"happy": 0.25, "sad": 0.75}, 1.5, ("clipped",), None, "00ff")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speechemo_cli.corpus.labels import EMOTIONS, canonical, emotion_in, ordered
+from speechemo_cli.corpus import EMOTIONS, canonical, emotion_in, ordered
 
 
 @pytest.mark.parametrize(

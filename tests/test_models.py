@@ -23,7 +23,7 @@ def test_load_keras_shows_nothing_of_tensorflow_and_reads_no_settings_of_the_use
         "opened = []\n"
         "sys.addaudithook(lambda event, of: event == 'open' and opened.append(str(of[0])))\n"
         "from speechemo_cli.files import scratch_folder\n"
-        "from speechemo_cli.models.keras_backend import load_keras; k = load_keras()\n"
+        "from speechemo_cli.models import load_keras; k = load_keras()\n"
         "private = str(scratch_folder() / 'keras.json')\n"
         "from speechemo_cli.models import model_file; model_file.load(model_file.PACKAGED)\n"
         "print(k.config.floatx(), {name == private for name in opened if name.endswith('keras.json')})\n"
