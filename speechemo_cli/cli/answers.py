@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 from speechemo_cli.cli import terminal
@@ -64,18 +65,20 @@ class _Json(Writer):
     """One document, written piece by piece, so that memory does not grow with the clips."""
 
     def begin(self) -> str:
-        # What comes before the next record; the last line of one waits for the comma behind it.
-        self._held = self._head = json.dumps(self.style.document([]), indent=2).removesuffix("]\n}")
+        empty = json.dumps(self.style.document([]), indent=2)
+        # The line before the next record, held back as a comma may belong to it; and what stands in its place
+        # where no record follows.
+        self._held, self._end = empty.removesuffix("]\n}"), f"{empty}\n"
         return ""
 
     def write(self, item: Answer | ClipError) -> str:
-        *lines, last = json.dumps(self.style.record(item), indent=2).splitlines()
-        text = "\n".join([self._held, *(f"    {line}" for line in lines)])
-        self._held = f"    {last},"
-        return f"{text}\n"
+        record = indent(json.dumps(self.style.record(item), indent=2), "    ")
+        text = f"{self._held}\n{record.removesuffix('    }')}"
+        self._held, self._end = "    },", "    }\n  ]\n}\n"
+        return text
 
     def end(self) -> str:
-        return f"{self._head}]\n}}\n" if self._held is self._head else f"{self._held[:-1]}\n  ]\n}}\n"
+        return self._end
 
 
 def csv_line(cells: Sequence[Any]) -> str:
@@ -161,12 +164,10 @@ def load_previous(lines: Iterable[str], format_: str, style: Style) -> Previous:
     """
     found: Previous = {}
     for record in _csv_records(lines) if format_ == "csv" else _json_records(lines):
-        if record.get("status") != "ok" or record.get("key") != style.key:
-            continue
         try:
-            answer = _answer(record, style.labels)
+            answer = _answer(record, style)
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
-            continue  # not a record of ours
+            continue  # not a record of this run
         found.setdefault(answer.path, {}).setdefault(answer.sha256, {})[answer.channel] = answer
     return found
 
@@ -190,14 +191,12 @@ def _csv_records(lines: Iterable[str]) -> Iterator[Mapping[str, Any]]:
 def _json_records(lines: Iterable[str]) -> Iterator[Mapping[str, Any]]:
     for line in lines:
         try:
-            record = json.loads(line)
+            yield json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(record, dict):
-            yield record
 
 
-def _answer(record: Mapping[str, Any], labels: tuple[str, ...]) -> Answer:
+def _answer(record: Mapping[str, Any], style: Style) -> Answer:
     from speechemo_cli.inference.predictor import UNCERTAIN, Answer
 
     probabilities = record.get("probabilities") or {
@@ -215,9 +214,10 @@ def _answer(record: Mapping[str, Any], labels: tuple[str, ...]) -> Answer:
         record["sha256"],
     )
     possible = (
-        isinstance(answer.path, str)
-        and answer.label in (*labels, UNCERTAIN)
-        and set(answer.probabilities) <= set(labels)
+        (record["status"], record["key"]) == ("ok", style.key)
+        and isinstance(answer.path, str)
+        and answer.label in (*style.labels, UNCERTAIN)
+        and set(answer.probabilities) <= set(style.labels)
         and all(0 <= share <= 1 for share in (answer.confidence, *answer.probabilities.values()))
         and 0 <= answer.duration_s < math.inf
         and all(isinstance(warning, str) for warning in answer.warnings)
@@ -225,5 +225,5 @@ def _answer(record: Mapping[str, Any], labels: tuple[str, ...]) -> Answer:
         and _SHA256.fullmatch(answer.sha256)
     )
     if not possible:
-        raise ValueError("not an answer")
+        raise ValueError("not an answer, or one to another question")
     return answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass, fields, is_dataclass
@@ -14,7 +15,7 @@ from typer import Argument, Option
 
 from speechemo_cli import choices
 from speechemo_cli.cli import terminal
-from speechemo_cli.errors import ConfigError
+from speechemo_cli.errors import SCHEMA, ConfigError
 from speechemo_cli.files import display_name, require_writable
 
 if TYPE_CHECKING:
@@ -302,11 +303,9 @@ def is_table(chosen: choices.DocumentFormat | None) -> bool:
 def show(
     command: str, chosen: choices.DocumentFormat | None, table: Callable[[], str], document: Mapping[str, Any]
 ) -> None:
-    """Print a result as a table or as a JSON document."""
-    if is_table(chosen):
-        terminal.emit(table())
-    else:
-        terminal.emit_json(command, document)
+    """Print a result as a table or as a JSON document: of ASCII, so that any pipe carries any file name."""
+    shown = {"schema": SCHEMA, "command": command, **document}
+    terminal.emit(table() if is_table(chosen) else json.dumps(shown, indent=2))
 
 
 def check_output(

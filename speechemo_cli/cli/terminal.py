@@ -6,7 +6,6 @@ After these the command ends within three seconds, and at once when asked twice.
 from __future__ import annotations
 
 import io
-import json
 import os
 import select
 import signal
@@ -19,12 +18,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-from speechemo_cli.errors import SCHEMA, ExitCode
+from speechemo_cli.errors import ExitCode
 from speechemo_cli.files import access_error, display_name
 from speechemo_cli.processes import restore_stderr
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 
 # Takes a bar off the line where the cursor is; it is drawn again below what is written there.
@@ -121,11 +120,6 @@ def give_up_stdout() -> None:
 def _drop(stream: TextIO) -> None:
     # What is left in the buffer would fail once more when the interpreter exits.
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def emit_json(command: str, document: Mapping[str, Any]) -> None:
-    """Write one JSON document. ASCII only, so that any pipe carries any file name."""
-    emit(json.dumps({"schema": SCHEMA, "command": command, **document}, indent=2))
 
 
 def note(text: str) -> None:
