@@ -13,6 +13,7 @@ import threading
 import time
 import traceback
 import warnings
+from collections import deque
 from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +77,6 @@ class Child:
     `load`, as "module:function", is called there with `settings` and returns a function of a request and its
     content, which returns an answer and arrays. Requests, answers and settings are plain JSON, content and
     arrays bytes as they are. No pickle: whoever takes over a decoder shall not get any further.
-    Raises OSError where no process can be started.
     """
 
     def __init__(self, load: str, *settings: Any) -> None:
@@ -97,20 +97,21 @@ class Child:
         """Whether there is nobody to ask any more."""
         return self._process.poll() is not None
 
-    def wait_ready(self) -> None:
-        """Wait until it can be asked; raises what `ask` raises."""
-        if not self._is_ready:
-            with self._within(_START_S):
-                self._receive()
-            self._is_ready = True
-
     def ask(self, request: dict[str, Any], content: bytes = b"", *, timeout_s: float) -> tuple[Any, bytes]:
         """Return the answer and the bytes of its arrays.
 
-        Raises TimeoutError or EOFError where it took too long or died, and is not there any more; AudioError
-        where it refused; RuntimeError with its traceback for a mistake of ours.
+        Raises TimeoutError or EOFError where it took too long or died, and OSError where it never was ready;
+        it then is not there any more. AudioError where it refused; RuntimeError with its traceback for a
+        mistake of ours.
         """
-        self.wait_ready()
+        if not self._is_ready:
+            try:
+                with self._within(_START_S):
+                    self._receive()
+            except Exception as error:
+                self.close()
+                raise OSError(f"a worker process did not start: {error}") from error
+            self._is_ready = True
         assert self._process.stdin is not None
         with self._within(timeout_s):
             self._process.stdin.write(json.dumps([request, len(content)]).encode() + b"\n")
@@ -152,6 +153,47 @@ class Child:
         """End it; it has nothing to lose."""
         self._process.kill()
         self._process.communicate()
+
+
+class Pool:
+    """Processes `Child(*load)`: as many as threads ask at a time.
+
+    Where `n` are asked for, they start now, and one that dies is replaced at once: loading takes long.
+    """
+
+    def __init__(self, *load: Any, n: int = 0) -> None:
+        self._load = load
+        self._replaces = n > 0
+        self._all: list[Child] = []
+        self._idle = deque(self._start() for _ in range(n))
+
+    def _start(self) -> Child:
+        child = Child(*self._load)
+        self._all.append(child)
+        return child
+
+    def ask(self, request: dict[str, Any], content: bytes = b"", *, timeout_s: float) -> tuple[Any, bytes]:
+        """Do what `Child.ask` does, by one that is free; an OSError too where none can be started."""
+        try:
+            child = self._idle.popleft()
+        except IndexError:
+            child = self._start()
+        try:
+            return child.ask(request, content, timeout_s=timeout_s)
+        finally:
+            if not child.ended:
+                self._idle.append(child)
+            elif child in self._all:  # nobody closed it
+                self._all.remove(child)
+                if self._replaces:
+                    self._idle.append(self._start())
+
+    def close(self) -> None:
+        """End the processes, which have nothing to lose; what is asked next starts others."""
+        ended, self._all = self._all, []
+        self._idle.clear()
+        for child in ended:
+            child.close()
 
 
 def child_main(parent: int, load: str, settings: Sequence[Any]) -> None:

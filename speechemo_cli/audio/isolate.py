@@ -6,7 +6,6 @@ Plain samples are read in place: nothing decodes them.
 from __future__ import annotations
 
 import io
-from collections import deque
 from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from speechemo_cli.audio import decode, reader
 from speechemo_cli.audio.reader import Recording
 from speechemo_cli.config import AudioConfig
 from speechemo_cli.errors import AudioError
-from speechemo_cli.processes import CRASHED, Child
+from speechemo_cli.processes import CRASHED, Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,8 +33,8 @@ class DecoderPool:
     def __init__(self, config: AudioConfig, channel: str = "mix") -> None:
         self._config = config
         self._channel = channel
-        self._idle: deque[Child] = deque()
-        self._all: list[Child] = []
+        self._pool = Pool(f"{__name__}:load_decoder", asdict(config), channel)
+        self.close = self._pool.close
 
     def read_channels(self, path: str, content: bytes | None = None) -> list[Recording]:
         """Do what `reader.read_channels` does, elsewhere where something is to be decoded.
@@ -48,18 +47,14 @@ class DecoderPool:
         if here or decode.is_plain(io.BytesIO(content)):
             return reader.read_channels(path, self._config, self._channel, content)
         for _ in range(2):  # what a process died of may have been the memory that others took
-            child = self._take()
-            if child is None:
-                return reader.read_channels(path, self._config, self._channel, content)
             try:
-                facts, samples = child.ask({"path": path}, content, timeout_s=TIMEOUT_S)
+                facts, samples = self._pool.ask({"path": path}, content, timeout_s=TIMEOUT_S)
             except TimeoutError:
                 raise AudioError(f"takes longer than {TIMEOUT_S:.0f} s to decode") from None
             except EOFError:
                 continue
-            finally:
-                if not child.ended:
-                    self._idle.append(child)
+            except OSError:  # none can be started
+                return reader.read_channels(path, self._config, self._channel, content)
             ends = np.cumsum([n for n, *_ in facts])
             parts = np.split(np.frombuffer(samples, np.float32), ends[:-1])
             return [
@@ -67,25 +62,6 @@ class DecoderPool:
                 for y, (_, sr, sha256, warnings, channel, offset) in zip(parts, facts, strict=True)
             ]
         raise AudioError(CRASHED)
-
-    def _take(self) -> Child | None:
-        """Return a process that is ready; None where none can be started."""
-        with suppress(IndexError):
-            return self._idle.popleft()
-        try:
-            child = Child(f"{__name__}:load_decoder", asdict(self._config), self._channel)
-            self._all.append(child)
-            child.wait_ready()
-        except (OSError, EOFError):
-            return None
-        return child
-
-    def close(self) -> None:
-        """End the processes; what is read next starts others."""
-        ended, self._all = self._all, []
-        self._idle.clear()
-        for child in ended:
-            child.close()
 
 
 def load_decoder(config: dict[str, Any], channel: str) -> Callable[[dict[str, Any], bytes], Any]:

@@ -29,7 +29,7 @@ from starlette.routing import Route
 from speechemo_cli.config import Config
 from speechemo_cli.errors import SCHEMA, AudioError, ClipError
 from speechemo_cli.files import display_name, scratch_folder
-from speechemo_cli.processes import CRASHED, Child
+from speechemo_cli.processes import CRASHED, Pool
 
 if TYPE_CHECKING:
     import socket
@@ -292,11 +292,10 @@ class WorkerPool:
     """A few processes, each a `Child(*load)`, which are replaced when an answer takes `timeout_s`."""
 
     def __init__(self, *load: Any, workers: int, timeout_s: float) -> None:
-        self._start = partial(Child, *load)
         self._timeout_s = timeout_s
         self._free = asyncio.Semaphore(workers)
-        self._all = [self._start() for _ in range(workers)]
-        self._idle = [*self._all]
+        self._pool = Pool(*load, n=workers)
+        self.close = self._pool.close
 
     async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the answer of the next process that is free.
@@ -305,29 +304,14 @@ class WorkerPool:
         with the traceback of the process for a mistake of ours.
         """
         async with self._free:
-            return await asyncio.to_thread(self._ask, self._idle.pop(), request)
+            return await asyncio.to_thread(self._ask, request)
 
-    def _ask(self, child: Child, request: dict[str, Any]) -> Any:
+    def _ask(self, request: dict[str, Any]) -> Any:
         try:
-            try:
-                child.wait_ready()
-            except Exception as error:
-                child.close()
-                raise RuntimeError(f"a worker process did not start: {error}") from error
-            return child.ask(request, timeout_s=self._timeout_s)[0]
+            return self._pool.ask(request, timeout_s=self._timeout_s)[0]
         except TimeoutError:
             raise AudioError(f"took longer than {self._timeout_s:g} s", "Cut it") from None
         except EOFError:
             raise AudioError(CRASHED) from None
-        finally:
-            if child.ended and child in self._all:
-                self._all.remove(child)
-                child = self._start()
-                self._all.append(child)
-            self._idle.append(child)
-
-    def close(self) -> None:
-        """End the processes, which have nothing to lose."""
-        ended, self._all = self._all, []
-        for child in ended:
-            child.close()
+        except OSError as error:
+            raise RuntimeError(str(error)) from error
