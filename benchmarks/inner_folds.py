@@ -54,7 +54,7 @@ def main() -> None:
     )
     config = replace(config, augment=replace(config.augment, copies=given.copies))
     sets = condition_sets("whisper") if given.conditions else ()
-    clips = find_all(config.data, song=config.song).clips
+    clips = find_all(config.data, config).clips
     data = dataset.load(clips, config, "whisper", others=(*v3.PRESET.others, *sets))
     kept_out = {f"{RAVDESS}/{actor}" for actor in given.keep_out.split(",")}
     rest = np.flatnonzero([example.clip.speaker_id not in kept_out for example in data.examples])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import touch
 
+from speechemo_cli.config import Config
 from speechemo_cli.corpus.clips import NO_LABEL, NOT_MATCHED, Corpus
 from speechemo_cli.corpus.layouts import SUNG, VIDEO_TOO, find_all, find_clips
 from speechemo_cli.errors import ConfigError, DataError, ExitCode, NoInputError
@@ -41,8 +42,7 @@ def test_find_clips_knows_the_names_of_public_corpora_at_any_depth(tmp_path: Pat
         os.path.relpath(clip.path, tmp_path): (clip.label, clip.speaker, clip.corpus) for clip in corpus
     } == names
     assert corpus.skipped == {}
-    assert corpus.counts.labels["ravdess"] == {"neutral": 1, "happy": 1, "angry": 1}
-    assert corpus.counts.speakers["ravdess"] == {"01": 1, "02": 1, "03": 1}
+    assert corpus.counts == {(corpus, label, speaker): 1 for label, speaker, corpus in names.values()}
 
 
 def test_find_clips_leaves_sung_clips_out_and_counts_them_unless_asked_for(tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def test_find_all_joins_folders_and_manifests_and_names_their_corpora() -> None:
     touch(".", "data/actors/notes.txt", "data/own/notes.txt", "data/own/sad/3.wav")
     write_manifest("data/nemo/manifest.csv", "a.ogg,sad,12")
     write_manifest("lists/emodb.csv", "b.wav,bored,12")
-    found = find_all(["data/actors", "data/own", "data/nemo", "lists/emodb.csv"])
+    found = find_all(["data/actors", "data/own", "data/nemo", "lists/emodb.csv"], Config())
     assert [(clip.label, clip.speaker_id) for clip in found.clips] == [
         ("angry", "ravdess/12"),
         ("angry", "own/anna"),
@@ -256,9 +256,8 @@ def test_find_all_joins_folders_and_manifests_and_names_their_corpora() -> None:
     assert len(found) == 6
     assert found.skipped == {"not audio, by the suffix": 2}
     counts = found.counts()
-    assert list(counts.speakers) == ["ravdess", "own", "nemo", "emodb"]
-    assert counts.speakers["own"] == {"anna": 1, None: 1, "ben": 1}
-    assert counts.labels["own"] == {"angry": 1, "sad": 2}
+    assert list(counts) == ["ravdess", "own", "nemo", "emodb"]
+    assert counts["own"] == ({"angry": 1, "sad": 2}, {"anna": 1, None: 1, "ben": 1})
 
 
 @pytest.mark.parametrize(
@@ -272,18 +271,18 @@ def test_find_all_joins_folders_and_manifests_and_names_their_corpora() -> None:
 )
 def test_find_all_knows_the_names_of_public_corpora_in_a_list(row: str, label: str, speaker: str) -> None:
     write_manifest("own.csv", row)
-    found = find_all(["own.csv"])
+    found = find_all(["own.csv"], Config())
     (clip,) = found.clips
     corpus, _, name = speaker.partition("/")
     assert (clip.label, clip.speaker_id) == (label, speaker)
     assert (clip.statement is None) == (corpus == "own")
-    assert found.counts().speakers == {corpus: {name: 1}}
+    assert found.counts() == {corpus: ({label: 1}, {name: 1})}
 
 
 def test_find_all_takes_a_folder_once_however_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     touch(".", "data/sad/1.wav", "data/angry/2.wav")
     Path("link").symlink_to("data")
-    found = find_all(["data", "./data/", "link"])
+    found = find_all(["data", "./data/", "link"], Config())
     assert len(found) == 2
     assert {clip.corpus for clip in found} == {"data"}
     monkeypatch.chdir("data")
@@ -296,5 +295,5 @@ def test_find_all_takes_a_folder_once_however_it_is_named(monkeypatch: pytest.Mo
 def test_find_all_names_the_data_that_is_not_there_and_where_to_get_some() -> None:
     touch(".", "a/sad/1.wav")
     with pytest.raises(NoInputError, match=r"gone does not exist.*speechemo download ravdess") as caught:
-        find_all(["a", "gone"])
+        find_all(["a", "gone"], Config())
     assert caught.value.exit_code == ExitCode.NO_INPUT

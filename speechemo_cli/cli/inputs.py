@@ -222,14 +222,11 @@ def find(
     from speechemo_cli.corpus.clips import NO_LABEL, NOT_MATCHED
     from speechemo_cli.corpus.layouts import find_all
 
-    found = find_all(
-        data or config.data, song=config.song, label_from=config.label_from, speaker_from=config.speaker_from
-    )
-    counts = found.counts()
-    for corpus, labels in counts.labels.items():
+    found = find_all(data or config.data, config)
+    for corpus, (labels, speakers) in found.counts().items():
         terminal.note(f"{display_name(corpus)}: {counted(labels.total(), 'clip')}")
         terminal.note(f"  {counted(len(labels), 'label')}: {_with_numbers(labels, ordered(labels))}")
-        terminal.note(f"  {_speakers(counts.speakers[corpus])}")
+        terminal.note(f"  {_speakers(speakers)}")
     for part in found.parts.values():
         for line in part.notes:
             terminal.note(line)
@@ -240,8 +237,7 @@ def find(
         for folder in part.unreadable:
             terminal.warn(f"{display_name(folder)}: the folder cannot be read")
     manifests = [path for data in found.parts for path in (data, f"{data}/manifest.csv")]
-    clips = (clip.path for part in found.parts.values() for clip in part)
-    protect(outputs, chain(manifests, clips, read))
+    protect(outputs, chain(manifests, (clip.path for clip in found), read))
     return found
 
 
@@ -264,7 +260,6 @@ def to_dict(found: Collection, extraction: Extraction) -> dict[str, Any]:
     """Return the same for JSON documents: `found`, and `skipped` and `failed` with the reasons."""
     from speechemo_cli.corpus import ordered
 
-    counts = found.counts()
     return {
         "found": {
             corpus: {
@@ -273,8 +268,7 @@ def to_dict(found: Collection, extraction: Extraction) -> dict[str, Any]:
                 "speakers": {name: speakers[name] for name in sorted(filter(None, speakers))},
                 "unknown_speakers": speakers[None],
             }
-            for corpus, labels in counts.labels.items()
-            for speakers in [counts.speakers[corpus]]
+            for corpus, (labels, speakers) in found.counts().items()
         },
         "skipped": found.skipped,
         "failed": [{"path": clip.path, "error": clip.error} for clip in extraction.failed],

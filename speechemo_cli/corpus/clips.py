@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -132,46 +133,26 @@ def speaker_names(ids: Iterable[str]) -> dict[str, str]:
     return {one: name or corpus for one, (corpus, _, name) in of_one.items()}
 
 
-class CorpusCounts:
-    """How many clips each label and each speaker (None: not known) has, by corpus (empty: none known)."""
-
-    def __init__(self) -> None:
-        self.labels: dict[str, Counter[str]] = defaultdict(Counter)
-        self.speakers: dict[str, Counter[str | None]] = defaultdict(Counter)
-
-    def __len__(self) -> int:
-        return sum(labels.total() for labels in self.labels.values())
-
-    def add(self, clip: Clip, n: int = 1) -> None:
-        """Count a clip, or some like it."""
-        self.labels[clip.corpus][clip.label] += n
-        self.speakers[clip.corpus][clip.speaker] += n
-
-    def merge(self, other: CorpusCounts, name: str) -> None:
-        """Add the counts of a DATA, those of no public corpus under a name."""
-        for corpus in other.labels:
-            self.labels[corpus or name].update(other.labels[corpus])
-            self.speakers[corpus or name].update(other.speakers[corpus])
-
-
 @dataclass
 class Corpus:
     """The labelled clips of a folder or a manifest.
 
-    Iterating calls `find`, which looks for them anew, so that a hundred thousand need not be held. `counts`
-    are of the first search. `skipped` are numbers of files left out, by the reason, `examples` the path of
-    one of them. `notes` : what was not plain. DataError: a label is no label, or there are too many.
+    Iterating calls `find`, which looks for them anew, so that a hundred thousand need not be held; those of
+    no public corpus get `name` for one. `counts` are of the first search, by corpus, label and speaker.
+    `skipped` are numbers of files left out, by the reason, `examples` the path of one of them. `notes` : what
+    was not plain. DataError: a label is no label, or there are too many.
     """
 
     find: Callable[[], Iterable[Clip]]
-    counts: CorpusCounts
+    counts: Counter[tuple[str, str, str | None]]
     skipped: Mapping[str, int]
     unreadable: Sequence[str] = ()
     examples: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    name: str = ""
 
     def __post_init__(self) -> None:
-        labels = ordered(label for labels in self.counts.labels.values() for label in labels)
+        labels = ordered(label for _, label, _ in self.counts)
         wrong = next((label for label in labels if not is_label(label)), None)
         if wrong is not None:
             why = "which stands for something else in answers"
@@ -185,29 +166,26 @@ class Corpus:
             raise DataError(f"{len(labels)} labels, expected at most {MAX_LABELS}")
 
     def __len__(self) -> int:
-        return len(self.counts)
+        return self.counts.total()
 
     def __iter__(self) -> Iterator[Clip]:
-        return iter(self.find())
+        return (clip if clip.corpus else replace(clip, corpus=self.name) for clip in self.find())
 
 
+@dataclass
 class Collection:
     """The labelled clips of several DATA, each with the name of its corpus.
 
     Iterating looks for them anew, as with `Corpus`; `clips` holds them.
     """
 
-    def __init__(self, parts: dict[str, Corpus], names: dict[str, str] | None = None) -> None:
-        self.parts = parts
-        self._names = names or dict(zip(parts, corpus_names(list(parts)), strict=True))
+    parts: dict[str, Corpus]
 
     def __len__(self) -> int:
         return sum(map(len, self.parts.values()))
 
     def __iter__(self) -> Iterator[Clip]:
-        for data, corpus in self.parts.items():
-            for clip in corpus:
-                yield clip if clip.corpus else replace(clip, corpus=self._names[data])
+        return chain.from_iterable(self.parts.values())
 
     @cached_property
     def clips(self) -> tuple[Clip, ...]:
@@ -215,17 +193,19 @@ class Collection:
         return tuple(self)
 
     def only(self, data: Sequence[str]) -> Collection:
-        """Return what was found in some of the DATA, under the names it has here."""
+        """Return what was found in some of the DATA."""
         places = {os.path.realpath(one) for one in data}
-        parts = {one: part for one, part in self.parts.items() if os.path.realpath(one) in places}
-        return Collection(parts, self._names)
+        return Collection({one: part for one, part in self.parts.items() if os.path.realpath(one) in places})
 
-    def counts(self) -> CorpusCounts:
-        """Clips, labels and speakers by the name of the corpus."""
-        total = CorpusCounts()
-        for data, corpus in self.parts.items():
-            total.merge(corpus.counts, self._names[data])
-        return total
+    def counts(self) -> dict[str, tuple[Counter[str], Counter[str | None]]]:
+        """By the name of the corpus, how many clips each label and each speaker (None: not known) has."""
+        counts: dict[str, tuple[Counter[str], Counter[str | None]]] = {}
+        for part in self.parts.values():
+            for (corpus, label, speaker), n in part.counts.items():
+                labels, speakers = counts.setdefault(corpus or part.name, (Counter(), Counter()))
+                labels[label] += n
+                speakers[speaker] += n
+        return counts
 
     @property
     def skipped(self) -> dict[str, int]:

@@ -18,16 +18,18 @@ from speechemo_cli.corpus.clips import (
     Clip,
     Collection,
     Corpus,
-    CorpusCounts,
     NotAudio,
+    corpus_names,
     iter_audio_files,
 )
-from speechemo_cli.corpus.known import RAVDESS, Named, hint_for, recognise
+from speechemo_cli.corpus.known import RAVDESS, hint_for, recognise
 from speechemo_cli.errors import ConfigError, NoInputError
 from speechemo_cli.files import display_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from speechemo_cli.config import Config
 
     Parts = tuple[str, ...]
 
@@ -38,17 +40,17 @@ _FOLDERS_SHOWN = 6
 _FILMED = (RAVDESS, "mead")  # corpora that hold the same speech as sound and as video
 
 
-def find_all(
-    data: Sequence[str], *, song: bool = False, label_from: str | None = None, speaker_from: str | None = None
-) -> Collection:
+def find_all(data: Sequence[str], config: Config) -> Collection:
     """Find the labelled clips of several DATA, each as `find_clips`; one that is named twice counts once."""
     places = {os.path.realpath(one): one for one in reversed(data)}
-    return Collection(
-        {
-            one: find_clips(one, song=song, label_from=label_from, speaker_from=speaker_from)
-            for one in reversed(places.values())
-        }
-    )
+    once = [*reversed(places.values())]
+    parts = {}
+    for one, name in zip(once, corpus_names(once), strict=True):
+        found = find_clips(
+            one, song=config.song, label_from=config.label_from, speaker_from=config.speaker_from
+        )
+        parts[one] = replace(found, name=name)
+    return Collection(parts)
 
 
 def find_clips(
@@ -109,9 +111,7 @@ def _from_manifest(file: str, song: bool) -> Corpus:
     clips = [_as_named(clip) for clip in listed if song or not clip.song]
     if not clips:
         raise NoInputError(f"{display_name(file)} lists sung clips alone", "--song takes them along")
-    counts = CorpusCounts()
-    for clip in clips:
-        counts.add(clip)
+    counts = Counter((clip.corpus, clip.label, clip.speaker) for clip in clips)
     sung = len(listed) - len(clips)
     return Corpus(lambda: clips, counts, {SUNG: sung} if sung else {}, notes=notes)
 
@@ -132,16 +132,12 @@ def _as_named(clip: Clip) -> Clip:
 
 
 class _Draft(NamedTuple):
-    """A clip as its name tells it, before the folders are read. Like ones are equal."""
+    """A clip as its name tells it, which waits for the end of the first search. Like ones are equal."""
 
     clip: Clip  # without its path; an empty label is not told
-    folder: str  # below the data
-    word: str | None  # the emotion in the name of a file of people's own
-    named: Named | None
-
-    @property
-    def labelled_by_name(self) -> bool:
-        return self.named is not None and bool(self.named.clip.label)
+    folder: str = ""  # below the data
+    word: str | None = None  # the emotion in the name of a file of people's own
+    sound: Clip | None = None  # of a video: the recording that may be there too
 
 
 @dataclass
@@ -153,58 +149,57 @@ class _FolderReader:
     label_from: re.Pattern[str] | None
     speaker_from: re.Pattern[str] | None
     places: dict[str, Place] = field(default_factory=dict)
-    recordings: set[Named] = field(default_factory=set)
+    recordings: set[Clip] = field(default_factory=set)
 
     def read(self) -> Corpus:
         """Search for the first time."""
         passed_over = NotAudio()
-        counts, skipped, examples = CorpusCounts(), Counter[str](), dict[str, str]()
+        counts, skipped = Counter[tuple[str, str, str | None]](), Counter[str]()
+        examples: dict[str, str] = {}
+
+        def take(found: Clip | str, path: str, n: int = 1) -> None:
+            if isinstance(found, Clip):
+                counts[found.corpus, found.label, found.speaker] += n
+            else:
+                skipped[found] += n
+                examples.setdefault(found, path)
+
         # Of people's own clips and of videos like ones are counted together: the list of files is not held.
         own, videos = Counter[_Draft](), Counter[_Draft]()
         paths: dict[_Draft, str] = {}
         for path in iter_audio_files(self.data, passed_over):
-            draft = self._draft(path)
-            if isinstance(draft, str):
-                skipped[draft] += 1
-                examples.setdefault(draft, path)
-            elif draft.named is not None and draft.named.video:
-                videos[draft] += 1
-            elif not draft.labelled_by_name:
-                own[draft] += 1
-                paths.setdefault(draft, path)
+            found = self._by_name(path)
+            if not isinstance(found, _Draft):
+                take(found, path)
+            elif found.sound is not None:
+                videos[found] += 1
             else:
-                counts.add(draft.clip)
-                if draft.named is not None and draft.named.clip.corpus in _FILMED:
-                    self.recordings.add(draft.named)
+                own[found] += 1
+                paths.setdefault(found, path)
         words: dict[str, Counter[str | None]] = defaultdict(Counter)
         for draft, n in own.items():
             words[draft.folder][draft.word] += n
         self.places = read_folders(words)
         for draft, n in [*videos.items(), *own.items()]:
-            clip = self._decide(draft)
-            if isinstance(clip, Clip):
-                counts.add(clip, n)
-            else:
-                skipped[clip] += n
-                examples.setdefault(clip, paths.get(draft, ""))
+            take(self._decide(draft), paths.get(draft, ""), n)
         skipped["not audio, by the suffix"] += passed_over.other
         skipped["folders that cannot be read"] += len(passed_over.unreadable)
-        if not len(counts):
+        if not counts:
             raise self._nothing(skipped, own, passed_over.archive, examples)
         return Corpus(self._find, counts, +skipped, passed_over.unreadable, examples)
 
     def _find(self) -> Iterator[Clip]:
         for path in iter_audio_files(self.data):
-            draft = self._draft(path)
-            clip = draft if isinstance(draft, str) else self._decide(draft, path)
+            found = self._by_name(path)
+            clip = self._decide(found) if isinstance(found, _Draft) else found
             if isinstance(clip, Clip):
-                yield clip
+                yield replace(clip, path=path)
 
     def _below(self, path: str) -> str:
         return path[len(os.path.join(self.data, "")) :].replace(os.sep, "/")
 
-    def _draft(self, path: str) -> _Draft | str:
-        """Read a name; a text says why the file is left out."""
+    def _by_name(self, path: str) -> Clip | _Draft | str:
+        """Return what a name tells: a clip, without its path; a draft of one; or why the file is left out."""
         named = recognise(path)
         if named is not None and (named.left_out or (named.clip.song and not self.song)):
             return named.left_out or SUNG
@@ -217,25 +212,26 @@ class _FolderReader:
             clip = replace(clip, label=canonical(label))
         if self.speaker_from is not None:
             clip = replace(clip, speaker=_group(self.speaker_from, "speaker", below) or clip.speaker)
-        folder, _, name = below.rpartition("/")
-        draft = _Draft(clip, folder, None, named)
-        return draft if draft.labelled_by_name else draft._replace(word=emotion_in(os.path.splitext(name)[0]))
+        if named is None or not named.clip.label:
+            folder, _, name = below.rpartition("/")
+            return _Draft(clip, folder, emotion_in(os.path.splitext(name)[0]))
+        if named.video:
+            return _Draft(clip, sound=named.clip)
+        if named.clip.corpus in _FILMED:
+            self.recordings.add(named.clip)
+        return clip
 
-    def _decide(self, draft: _Draft, path: str = "") -> Clip | str:
-        """Add the path and what the folders tell; a text says why the file is left out."""
-        clip, named = draft.clip, draft.named
-        if named is not None and draft.labelled_by_name:
-            is_copy = named.video and named._replace(video=False) in self.recordings
-            return VIDEO_TOO if is_copy else replace(clip, path=path)
+    def _decide(self, draft: _Draft) -> Clip | str:
+        """Add what the folders tell; a text says why the file is left out."""
+        clip = draft.clip
+        if draft.sound is not None:
+            return VIDEO_TOO if draft.sound in self.recordings else clip
         place = self.places.get(draft.folder, Place())
         label = clip.label or place.label or (draft.word if place.by_name else None)
-        if not label:
-            return NO_LABEL
-        speaker = place.speaker if clip.speaker is None and named is None else clip.speaker
-        return replace(clip, path=path, label=label, speaker=speaker)
+        return replace(clip, label=label, speaker=clip.speaker or place.speaker) if label else NO_LABEL
 
     def _nothing(
-        self, skipped: Counter[str], own: Iterable[_Draft], archive: str, examples: dict[str, str]
+        self, skipped: Counter[str], own: Counter[_Draft], archive: str, examples: dict[str, str]
     ) -> NoInputError:
         """Say why there is no clip, and how to tell the labels."""
         data = display_name(self.data)
@@ -316,6 +312,7 @@ _UNLABELLED = _set(
     """
 )
 _FEW = 8
+_NAMES = -1  # a level of labels: the names of the files
 _WORD = re.compile(r"[^\W\d_]+|\d+")
 
 
@@ -336,46 +333,44 @@ def read_folders(folders: Mapping[str, Counter[str | None]]) -> dict[str, Place]
 
     `folders` : by path below the data, with `/`, how many clips have which emotion in their own name.
     """
+    parts_of = {
+        folder: tuple(part for part in folder.split("/") if part and not _is_container(part))
+        for folder in folders
+    }
     by_depth: dict[int, dict[str, Parts]] = defaultdict(dict)
-    for folder in folders:
-        parts = tuple(part for part in folder.split("/") if part and not _is_container(part))
+    for folder, parts in parts_of.items():
         by_depth[len(parts)][folder] = parts
     levels = {depth: _levels(group, folders) for depth, group in by_depth.items()}
     # An unknown word is a label where a known one lies beside it, or where it is a label elsewhere.
-    beside = {
-        parts[:label]
-        for depth, (label, _) in levels.items()
-        for parts in by_depth[depth].values()
-        if label is not None and label >= 0 and emotion_in(parts[label])
-    }
+    beside: set[Parts] = set()
+    for parts in parts_of.values():
+        label, _ = levels[len(parts)]
+        if label is not None and label != _NAMES and emotion_in(parts[label]):
+            beside.add(parts[:label])
     accepted = {
         part
-        for group in by_depth.values()
-        for parts in group.values()
+        for parts in parts_of.values()
         for i, part in enumerate(parts)
         if parts[:i] in beside and not _UNLABELLED.intersection(_words(part))
     }
     places = {}
-    for depth, group in by_depth.items():
-        label, speaker = levels[depth]
-        for folder, parts in group.items():
-            who = None if speaker is None else parts[speaker]
-            if label is None:
-                unknown = [p for i, p in enumerate(parts) if parts[:i] in beside and p in accepted]
-                places[folder] = Place(canonical(unknown[0])) if unknown else Place()
-            elif label < 0:
-                places[folder] = Place(None, True, who)
-            else:
-                word = parts[label]
-                known = emotion_in(word) or (canonical(word) if word in accepted else None)
-                places[folder] = Place(known, False, who)
+    for folder, parts in parts_of.items():
+        label, speaker = levels[len(parts)]
+        known = None
+        if label is None:
+            unknown = [part for i, part in enumerate(parts) if parts[:i] in beside and part in accepted]
+            known = canonical(unknown[0]) if unknown else None
+        elif label != _NAMES:
+            word = parts[label]
+            known = emotion_in(word) or (canonical(word) if word in accepted else None)
+        places[folder] = Place(known, label == _NAMES, None if speaker is None else parts[speaker])
     return places
 
 
 def _levels(
     group: Mapping[str, Parts], folders: Mapping[str, Counter[str | None]]
 ) -> tuple[int | None, int | None]:
-    """Return the level of labels (-1: the files' names) and that of speakers in folders of one depth."""
+    """Return the level of labels, or `_NAMES`, and that of speakers in folders of one depth."""
     columns = [set(column) for column in zip(*group.values(), strict=True)]
     words = Counter[str | None]()
     for folder in group:
@@ -383,7 +378,7 @@ def _levels(
     total = words.total()
     labelled = total - words.pop(None, 0)
     # (tells two labels or more, differs, share of the clips, level)
-    choices = [(len(words) > 1, len(words) > 1, labelled / total, -1)] if labelled else []
+    choices = [(len(words) > 1, len(words) > 1, labelled / total, _NAMES)] if labelled else []
     for i, column in enumerate(columns):
         known = {part: emotion_in(part) for part in column} if _names_labels(column) else {}
         share = sum(folders[folder].total() for folder, parts in group.items() if known.get(parts[i])) / total

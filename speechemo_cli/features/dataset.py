@@ -304,12 +304,7 @@ def load_features(
     config = config or Config()
     if not isinstance(data, Collection):
         folders = [data] if isinstance(data, str | os.PathLike) else data
-        data = find_all(
-            [os.fspath(one) for one in folders],
-            song=config.song,
-            label_from=config.label_from,
-            speaker_from=config.speaker_from,
-        )
+        data = find_all([os.fspath(one) for one in folders], config)
     found = load(data.clips, config, feature_set, on_progress=on_progress)
     clips = [example.clip for example in found.examples]
     return FeatureTable(
