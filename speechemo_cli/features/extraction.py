@@ -11,9 +11,8 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import chain, islice
-from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from speechemo_cli import processes
 from speechemo_cli.audio import quality, reader
@@ -120,17 +119,16 @@ class _Job:
     ) -> None:
         self._clips, self._config, self._keep_keys = clips, config, keep_keys
         self._on_progress = on_progress
-        self._report = Extraction()
         self._stores = {name: FeatureStore.open(name, config) for name in sets}
+        # The clips that wait for an outcome, by their content: their place and path.
+        self._under_way: dict[str, list[tuple[int, str]]] = {}
         # Half of the hash of each clip in the store: 128 bits, which no two recordings share.
         self._good: set[bytes] = set()
-        # What came of those that were refused or warned of.
+        self._keys: dict[str, str] = {}
+        # What came of those that were refused or warned of, by their content, and for each clip.
         self._notable: dict[str, Outcome] = {}
-        # The clips that wait for an outcome, by their content; and what became of others, with their place.
-        self._under_way: dict[str, list[tuple[int, str]]] = {}
-        self._failed: list[tuple[int, ClipError]] = []
-        self._odd: list[tuple[int, QualityWarning]] = []
-        self._done = 0
+        self._told: list[tuple[int, str, Outcome]] = []
+        self._cached = self._done = 0
         # Chunks may be asked for by another thread than that which takes what came of them.
         self._lock = threading.Lock()
         self._thread = threading.get_ident()
@@ -153,16 +151,13 @@ class _Job:
             if self._elsewhere:
                 file = tempfile.NamedTemporaryFile(prefix=".token-", dir=config.store)  # noqa: SIM115
                 token = stack.enter_context(file).name
+            results: Iterator[Any] = ((chunk, compute_chunk(chunk, config, token)) for chunk in chunks)
             if sum(map(len, first)) >= _WORTH_WORKERS and self._n_workers > 1 and processes.has_workers():
-                for chunk, result in processes.run_chunks(
-                    chunks, compute_chunk, self._n_workers, config, token
-                ):
-                    outcomes, entries = result or ([Outcome(chunk[0].key, processes.CRASHED)], {})
-                    _write(entries, config)
-                    yield outcomes
-            else:
-                for chunk in chunks:
-                    yield compute_chunk(chunk, config, token)[0]
+                results = processes.run_chunks(chunks, compute_chunk, self._n_workers, config, token)
+            for chunk, result in results:
+                outcomes, entries = result or ([Outcome(chunk[0].key, processes.CRASHED)], {})
+                _write(entries, config)
+                yield outcomes
 
     def _chunks(self) -> Iterator[list[Task]]:
         """Hash file after file and hand out those whose features are missing.
@@ -182,25 +177,23 @@ class _Job:
         if chunk:
             yield chunk
 
-    def _task(self, i: int, path: str, key: str | None) -> Task | None:
+    def _task(self, i: int, path: str, key: str) -> Task | None:
         """Return what is to be computed of a clip, if anything is."""
-        self._report.clips = i + 1
-        if key is None:
-            self._failed.append((i, ClipError(path, _why_unreadable(path))))
-            self._advance(1)
+        if not key:
+            self._settle(Outcome(key, _why_unreadable(path)), [(i, path)])
         elif key in self._under_way:
             self._under_way[key].append((i, path))
         elif key in self._notable or _half(key) in self._good:
-            self._settle(self._notable.get(key, Outcome(key)), [(i, path)], n_copies=1)
+            self._settle(self._notable.get(key, Outcome(key)), [(i, path)])
         else:
             found = {name: self._find(name, key) for name in self._stores}
             lacking = tuple(name for name, entry in found.items() if entry is None)
             if lacking:
                 self._under_way[key] = [(i, path)]
                 return Task(str(Path(path).absolute()), key, lacking)
-            self._report.cached += 1
+            self._cached += 1
             warnings = next((entry.warnings for entry in found.values() if entry and entry.warnings), ())
-            self._settle(Outcome(key, warnings=warnings), [(i, path)], n_copies=0)
+            self._settle(Outcome(key, warnings=warnings), [(i, path)])
         return None
 
     def _find(self, feature_set: str, key: str) -> IndexEntry | None:
@@ -214,26 +207,20 @@ class _Job:
         return None if found.warnings and limits.strict else found
 
     def take(self, outcomes: list[Outcome]) -> None:
-        """Count what a worker made of its chunk."""
+        """Note what a worker made of its chunk."""
         with self._lock:
             for outcome in outcomes:
-                self._report.extracted += outcome.error is None
-                clips = self._under_way.pop(outcome.key)
-                self._settle(outcome, clips, n_copies=len(clips) - 1)
+                self._settle(outcome, self._under_way.pop(outcome.key))
 
-    def _settle(self, outcome: Outcome, clips: list[tuple[int, str]], n_copies: int) -> None:
+    def _settle(self, outcome: Outcome, clips: list[tuple[int, str]]) -> None:
         """Note what became of some clips of the same content; each copy of a refused one fails with it."""
-        key, error, warnings = outcome
-        if error is not None or warnings:
-            self._notable[key] = outcome
-        if error is not None:
-            self._failed += [(i, ClipError(path, error)) for i, path in clips]
-        else:
-            self._good.add(_half(key))
-            self._report.duplicates += n_copies
-            self._odd += [(i, QualityWarning(path, warning)) for i, path in clips for warning in warnings]
+        if outcome.error is None:
+            self._good.add(_half(outcome.key))
             if self._keep_keys:
-                self._report.keys.update((path, key) for _, path in clips)
+                self._keys.update((path, outcome.key) for _, path in clips)
+        if outcome.error is not None or outcome.warnings:
+            self._notable[outcome.key] = outcome
+            self._told += [(i, path, outcome) for i, path in clips]
         self._advance(len(clips))
 
     def _advance(self, n: int) -> None:
@@ -242,13 +229,21 @@ class _Job:
             self._on_progress(self._done, len(self._clips))
 
     def finish(self, seconds: float) -> Extraction:
-        """List what went wrong in the order of the clips."""
+        """Count, and list what went wrong in the order of the clips."""
         self._advance(0)
-        return replace(
-            self._report,
-            failed=[error for _, error in sorted(self._failed, key=itemgetter(0))],
-            quality_warnings=[warning for _, warning in sorted(self._odd, key=itemgetter(0))],
+        told = sorted(self._told)
+        failed = [ClipError(path, outcome.error) for _, path, outcome in told if outcome.error is not None]
+        return Extraction(
+            clips=self._done,
+            extracted=len(self._good) - self._cached,
+            cached=self._cached,
+            duplicates=self._done - len(failed) - len(self._good),
+            failed=failed,
+            quality_warnings=[
+                QualityWarning(path, warning) for _, path, outcome in told for warning in outcome.warnings
+            ],
             damaged=[name for store in self._stores.values() for name in store.damaged],
+            keys=self._keys,
             seconds=seconds,
         )
 
@@ -257,14 +252,14 @@ def _half(key: str) -> bytes:
     return bytes.fromhex(key[:32])
 
 
-def _hash_all(paths: Iterable[str], threads: int) -> Iterator[tuple[str, str | None]]:
-    """Hash every file in threads, which hashing lets run; in order, None for one that cannot be read."""
+def _hash_all(paths: Iterable[str], threads: int) -> Iterator[tuple[str, str]]:
+    """Hash every file in threads, which hashing lets run; in order, "" for one that cannot be read."""
 
-    def attempt(path: str) -> tuple[str, str | None]:
+    def attempt(path: str) -> tuple[str, str]:
         try:
             return path, sha256_file(path)
         except (OSError, ValueError):
-            return path, None
+            return path, ""
 
     # In slices, so that the first chunk is out while the rest is still being read.
     waiting = iter(paths)
