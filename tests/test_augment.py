@@ -120,7 +120,7 @@ def test_telephone_lets_a_narrow_band_through(line: tuple[str, str]) -> None:
 def test_codec_loses_something_but_not_the_sound(kind: tuple[str, str]) -> None:
     y = tone(440.0)
 
-    decoded = augment.codec(y, SR, kind, 0.8)
+    decoded = augment.codec(y, SR, kind, SR, 0.8)
 
     assert power_above(decoded, 400.0) - power_above(decoded, 480.0) > 0.98
     assert not np.array_equal(decoded[: len(y)], y[: len(decoded)])

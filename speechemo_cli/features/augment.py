@@ -60,7 +60,7 @@ def augmented_copy(y: Samples, sr: int, key: str, number: int) -> Samples:
         low, high = rng.uniform(80.0, 350.0), rng.uniform(3000.0, 3900.0)
         y = telephone(y, sr, low, high, _LINES[rng.integers(len(_LINES))])
     if rng.random() < _CODEC_SHARE:
-        y = codec(y, sr, _CODECS[rng.integers(len(_CODECS))], rng.uniform(0.5, 0.95))
+        y = codec(y, sr, _CODECS[rng.integers(len(_CODECS))], sr, rng.uniform(0.5, 0.95))
     return y
 
 
@@ -71,9 +71,13 @@ def _rng(drawn_from: str) -> np.random.Generator:
 
 def change_speed(y: Samples, sr: int, factor: float) -> Samples:
     """Play faster (above 1) or slower, which moves tempo and pitch together, by soxr's resampler."""
+    return _resampled(y, sr * factor, sr)
+
+
+def _resampled(y: Samples, sr: float, target: float) -> Samples:
     import soxr
 
-    changed: Samples = soxr.resample(y, sr * factor, sr, quality="HQ")
+    changed: Samples = soxr.resample(y, sr, target, quality="HQ")
     return changed
 
 
@@ -128,37 +132,32 @@ def overdrive(y: Samples, gain_db: float) -> Samples:
     return np.asarray(np.clip(y / peak * 10 ** (gain_db / 20), -1.0, 1.0), np.float32)
 
 
-def telephone(
-    y: Samples, sr: int, low_hz: float, high_hz: float, line: tuple[str, str] = ("WAV", "ULAW")
-) -> Samples:
-    """Send a clip through a telephone: a narrow band at 8 kHz, and the codec of the line, G.711 by default.
+def telephone(y: Samples, sr: int, low_hz: float, high_hz: float, line: tuple[str, str]) -> Samples:
+    """Send a clip through a telephone: a narrow band at 8 kHz, and the codec of the line.
 
     The edges of the band are those of ITU-T G.712 at 300 and 3400 Hz; `line` is a kind of `codec`.
     """
     hz = _frequencies(y, sr)
     band = 1.0 / (1.0 + (low_hz / np.maximum(hz, 1.0)) ** 8) / (1.0 + (hz / high_hz) ** 16)
-    return codec(_filtered(y, np.sqrt(band)), sr, line, codec_sr=_TELEPHONE_SR)
+    return codec(_filtered(y, np.sqrt(band)), sr, line, _TELEPHONE_SR)
 
 
 def codec(
-    y: Samples, sr: int, kind: tuple[str, str], compression: float | None = None, codec_sr: int | None = None
+    y: Samples, sr: int, kind: tuple[str, str], codec_sr: int, compression: float | None = None
 ) -> Samples:
-    """Encode a clip, at `codec_sr` where given, and decode it again; the rest are soundfile's parameters."""
+    """Encode a clip at `codec_sr` and decode it again; the rest are soundfile's parameters."""
     import soundfile
-    import soxr
 
-    how: dict[str, object] = {} if compression is None else {"compression_level": compression}
-    if kind[0] == "MP3":
-        how["bitrate_mode"] = "CONSTANT"
-    if codec_sr:
-        y = soxr.resample(y, sr, codec_sr, quality="HQ")
+    y = _resampled(y, sr, codec_sr)
     # The level that codecs are made for: a peak of 0.5.
     y = y * np.float32(0.5 / max(float(np.abs(y).max()), 1e-6))
-    buffer = io.BytesIO()
-    soundfile.write(buffer, y, codec_sr or sr, format=kind[0], subtype=kind[1], **how)
+    buffer, (format_, subtype) = io.BytesIO(), kind
+    mode = "CONSTANT" if format_ == "MP3" else None
+    soundfile.write(
+        buffer, y, codec_sr, subtype, format=format_, compression_level=compression, bitrate_mode=mode
+    )
     buffer.seek(0)
-    y = soundfile.read(buffer, dtype="float32")[0]
-    return soxr.resample(y, codec_sr, sr, quality="HQ") if codec_sr else y
+    return _resampled(soundfile.read(buffer, dtype="float32")[0], codec_sr, sr)
 
 
 def _frequencies(y: Samples, sr: int) -> NDArray[Any]:
@@ -210,9 +209,9 @@ CONDITIONS: dict[str, Condition] = {
     ),
     "noise-20db": Condition("pink noise, 20 dB", lambda y, sr, rng: add_noise(y, sr, 20.0, 1.0, rng)),
     "noise-10db": Condition("pink noise, 10 dB", lambda y, sr, rng: add_noise(y, sr, 10.0, 1.0, rng)),
-    "telephone": Condition("telephone, G.711", lambda y, sr, _rng: telephone(y, sr, 300.0, 3400.0)),
+    "telephone": Condition("telephone, G.711", lambda y, sr, _rng: telephone(y, sr, 300, 3400, _LINES[0])),
     "room": Condition("room, RT60 0.5 s", lambda y, sr, rng: room(y, sr, 0.5, 1.0, rng)),
-    "mp3": Condition("MP3, 32 kbit/s", lambda y, sr, _rng: codec(y, sr, _CODECS[0], _MP3_32K, _MP3_SR)),
+    "mp3": Condition("MP3, 32 kbit/s", lambda y, sr, _rng: codec(y, sr, _CODECS[0], _MP3_SR, _MP3_32K)),
     "pause": Condition("pause of 2 s inside", insert_pause),
 }
 

@@ -152,7 +152,7 @@ def _extract_and_read(
     clips: Sequence[Clip], config: Config, sets: Sequence[str], on_progress: OnProgress | None
 ) -> tuple[Extraction, dict[str, dict[str, StoredFeatures]]]:
     """Return what each set holds of the clips, by their content."""
-    damaged: dict[str, None] = {}
+    damaged: list[str] = []
     # Damage in values shows only when they are read. The shard has another name then, so that the second
     # time its clips are computed anew.
     for _ in range(2):
@@ -160,15 +160,15 @@ def _extract_and_read(
         stores = {name: FeatureStore.open(name, config) for name in sets}
         wanted = set(extraction.keys.values())
         stored = {name: store.read(wanted) for name, store in stores.items()}
-        damaged |= dict.fromkeys(extraction.damaged)
-        damaged |= dict.fromkeys(shard for store in stores.values() for shard in store.damaged)
-        extraction.damaged = list(damaged)
+        damaged += extraction.damaged
+        damaged += (shard for store in stores.values() for shard in store.damaged)
+        extraction.damaged = list(dict.fromkeys(damaged))
         n_lost = len(wanted) - min(map(len, stored.values()))
         if not n_lost:
             return extraction, stored
     raise StoreError(
         f"{n_lost} clips could not be read back from {display_name(config.store)}"
-        f" (damaged: {', '.join(damaged) or 'nothing'})",
+        f" (damaged: {', '.join(extraction.damaged) or 'nothing'})",
         "Remove what is damaged, or give another folder with --store",
     )
 

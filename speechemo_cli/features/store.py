@@ -286,17 +286,13 @@ class FeatureStore:
                 self._known.add(path)
                 try:
                     with open_shard(path) as shard:
-                        if not self.fits(shard.header):
+                        if shard.header != self.header:
                             raise DamagedError("made under another config")
                         self._index.add(path, shard.index())
                 except (FileNotFoundError, OutdatedError):
                     pass
                 except DamagedError:
                     self.quarantine(path)
-
-    def fits(self, header: Mapping[str, Any]) -> bool:
-        """Whether a shard with this header holds what this part of the store is for."""
-        return {**header, "format": FORMAT} == self.header
 
     def find(self, key: str) -> IndexEntry | None:
         """Duration and warnings of an entry, without its values; None where it is missing."""
@@ -372,6 +368,6 @@ class FeatureStore:
         aside = path.with_suffix(".npz.damaged")
         try:
             path.replace(aside)
-            self.damaged.append(display_name(aside))
         except OSError:
-            self.damaged.append(display_name(path))  # read-only: it is passed over all the same
+            aside = path  # read-only: it is passed over all the same
+        self.damaged.append(display_name(aside))

@@ -94,7 +94,7 @@ def compact(root: str, *, shard_bytes: int = 64 * 2**20) -> tuple[int, int, tupl
             try:
                 with open_shard(path) as shard:
                     store.header = store.header or shard.header
-                    if not store.fits(shard.header):
+                    if shard.header != store.header:
                         continue  # not to be mixed; where its config is used, it counts as damaged
                     read = shard.entries(store.dim)
             except (FileNotFoundError, OutdatedError):
