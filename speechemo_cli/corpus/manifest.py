@@ -8,6 +8,8 @@ import io
 import os
 import re
 import unicodedata
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from speechemo_cli.corpus import canonical
@@ -76,8 +78,10 @@ def read(file: str) -> tuple[list[Clip], list[str]]:
         if not rows:
             raise NoInputError(f"{shown} lists no clip")
         _require_values(rows)
-        paths = _Paths(os.path.dirname(file), encoding, [row.values["path"] for row in rows])
-        clips = _clips(rows, columns, paths, notes)
+        listed = [row.values["path"] for row in rows]
+        find = partial(_find, os.path.dirname(file), encoding)
+        absent = _absent_folder(listed, find)
+        clips = _clips(rows, columns, [find(path.removeprefix(absent)) for path in listed], notes)
     except DataError as error:
         raise DataError(f"{shown}{error.message}", error.hint) from None
     if not any(os.path.exists(clip.path) for clip in clips):
@@ -86,8 +90,8 @@ def read(file: str) -> tuple[list[Clip], list[str]]:
             f" the first would be {display_name(clips[0].path)}",
             "Paths count from the folder of the manifest",
         )
-    if paths.prefix:
-        notes.append(f"{display_name(paths.prefix)} is not there, the manifest's folder is taken for it")
+    if absent:
+        notes.append(f"{display_name(absent)} is not there, the manifest's folder is taken for it")
     return clips, notes
 
 
@@ -154,17 +158,16 @@ def _rows(text: str) -> tuple[list[str], list[_Row]]:
 def _lines(text: str, mark: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the number of each row's first line, and its values, trimmed."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, skipinitialspace=True, strict=True)
-    while True:
-        line = reader.line_num + 1
-        try:
-            values = [value.strip() for value in next(reader)]
-        except StopIteration:
-            return
-        except csv.Error as error:
-            why = "a quote is not closed" if "unexpected end" in str(error) else str(error)
-            raise DataError(f", line {line}: not a CSV file: {why}") from None
-        if any(values):
-            yield line, values
+    line = 1
+    try:
+        for row in reader:
+            values = [value.strip() for value in row]
+            if any(values):
+                yield line, values
+            line = reader.line_num + 1
+    except csv.Error as error:
+        why = "a quote is not closed" if "unexpected end" in str(error) else str(error)
+        raise DataError(f", line {line}: not a CSV file: {why}") from None
 
 
 def _columns(header: list[str]) -> list[str]:
@@ -197,32 +200,28 @@ def _require_values(rows: list[_Row]) -> None:
             )
 
 
-def _clips(rows: list[_Row], columns: list[str], paths: _Paths, notes: list[str]) -> list[Clip]:
+def _clips(rows: list[_Row], columns: list[str], paths: list[str], notes: list[str]) -> list[Clip]:
     """Turn rows into clips; a recording that is listed again the same way counts once."""
     read_as = {}
-    for name in columns:
-        if name in _READ:
-            try:
-                read_as[name] = {
-                    text: _READ[name](text) for text in {row.values[name] for row in rows} - {""}
-                }
-            except (KeyError, ValueError):
-                pass  # a further column
+    for name in _READ.keys() & columns:
+        texts = {row.values[name] for row in rows} - {""}
+        with suppress(KeyError, ValueError):  # a further column
+            read_as[name] = {text: _READ[name](text) for text in texts}
     fields = {"", "path", "label", "speaker", "corpus", *read_as}
     further = [name for name in columns if name not in fields]
     clips: dict[str, tuple[int, Clip]] = {}
-    for line, values in rows:
+    for (line, values), path in zip(rows, paths, strict=True):
         if "/" in values.get("corpus", ""):
             raise DataError(f", line {line}: the name of a corpus holds a /", "Rename it")
         clip = Clip(
-            path=paths.find(values["path"]),
+            path=path,
             label=canonical(values["label"]),
             speaker=values.get("speaker") or None,
             corpus=values.get("corpus", ""),
             extra=tuple((name, values[name]) for name in further if values[name]),
             **{name: known[values[name]] for name, known in read_as.items() if values[name]},
         )
-        first, before = clips.setdefault(os.path.normpath(clip.path), (line, clip))
+        first, before = clips.setdefault(os.path.normpath(path), (line, clip))
         for name in ("label", "speaker", "corpus"):
             here, there = getattr(clip, name), getattr(before, name)
             if here != there:
@@ -236,30 +235,19 @@ def _clips(rows: list[_Row], columns: list[str], paths: _Paths, notes: list[str]
     return [clip for _, clip in clips.values()]
 
 
-class _Paths:
-    """Finds recordings under the names a manifest gives them, whatever system wrote it.
+def _absent_folder(listed: list[str], find: Callable[[str], str]) -> str:
+    """Return the folder before the paths that is not here; empty where some are found as they are."""
+    if any(os.path.exists(find(path)) for path in listed):
+        return ""
+    ends = (mark.end() for mark in re.finditer(r"[/\\]+", listed[0]))
+    return next((listed[0][:end] for end in ends if os.path.exists(find(listed[0][end:]))), "")
 
-    `prefix` is a folder that is not there and stands before the paths; empty where some are found without.
-    """
 
-    def __init__(self, folder: str, encoding: str, listed: list[str]) -> None:
-        self._folder, self._encoding, self.prefix = folder, encoding, ""
-        if any(os.path.exists(self.find(path)) for path in listed):
-            return
-        for end in re.finditer(r"[/\\]+", listed[0]):
-            if os.path.exists(self.find(listed[0][end.end() :])):
-                self.prefix = listed[0][: end.end()]
-                return
-
-    def find(self, path: str) -> str:
-        """Return the first spelling that is there, else the path as it was written."""
-        path = path.removeprefix(self.prefix)
-        plain = os.path.join(self._folder, path)
-        if os.path.exists(plain):
-            return plain
-        forms = [path, path.replace("\\", "/")]
-        forms += [unicodedata.normalize(form, forms[1]) for form in ("NFC", "NFD")]
-        if self._encoding == "cp1252":
-            forms.append(os.fsdecode(path.encode("cp1252")))
-        found = (os.path.join(self._folder, form) for form in forms)
-        return next(filter(os.path.exists, found), plain)
+def _find(folder: str, encoding: str, path: str) -> str:
+    """Return the first spelling that is there, whatever system wrote it, else the path as it was written."""
+    forms = [path, path.replace("\\", "/")]
+    forms += [unicodedata.normalize(form, forms[1]) for form in ("NFC", "NFD")]
+    if encoding == "cp1252":
+        forms.append(os.fsdecode(path.encode("cp1252")))
+    places = [os.path.join(folder, form) for form in forms]
+    return next(filter(os.path.exists, places), places[0])
