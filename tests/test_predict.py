@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -292,30 +291,6 @@ def test_predict_writes_over_nothing_that_it_reads(clips: list[str], run: Run) -
 
 
 # --- what is read --------------------------------------------------------------------------------------
-
-
-def test_predict_passes_over_a_folder_that_cannot_be_read(
-    clips: list[str], run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Root may enter every folder, so the system has to be played."""
-    Path("locked/inner").mkdir(parents=True)
-    scandir = os.scandir
-
-    def refuse(path: str) -> Any:
-        if "locked" in os.fspath(path):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
-
-    code, out, err = run(clips[0], "locked", clips[2])
-    alone = run("locked")
-
-    assert code == 3
-    assert [record["path"] for record in records(out)] == [clips[0], clips[2]]
-    assert "warning: locked: the folder cannot be read" in err
-    assert alone[0] == 5
-    assert "error: cannot read locked: permission denied" in alone[2]
 
 
 def test_predict_answers_the_others_beside_names_that_no_system_opens(clips: list[str], run: Run) -> None:
