@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from speechemo_cli.features.augment import CONDITIONS
 from speechemo_cli.formatting import percent
 
 Run = Callable[..., tuple[int, str, str]]
+Told = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
@@ -40,21 +42,31 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     return call
 
 
-def shell(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-    """Run a command line in a process of its own."""
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)], **{"capture_output": True, "text": True, "check": False, **options}
-    )
+@pytest.fixture
+def told(run: Run) -> Told:
+    """Run a command line that makes no mistake: the document that it tells."""
+
+    def call(*arguments: object) -> dict[str, Any]:
+        code, out, err = run(*arguments, "--format", "json")
+        assert code == 0, err
+        return json.loads(out)
+
+    return call
 
 
 @pytest.fixture(scope="module")
 def trained(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a store and a v1 in models/, made by `speechemo train`."""
     folder = tmp_path_factory.mktemp("trained")
-    done = shell("train", corpus_folder, "--version", "v1", "--epochs", 15, "--format", "json", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    (folder / "train.json").write_text(done.stdout)
-    (folder / "train.err").write_text(done.stderr)
+    command = ["train", str(corpus_folder), "--version", "v1", "--epochs", "6", "--format", "json"]
+    with (
+        chdir(folder),
+        Path("train.json").open("w") as out,
+        Path("train.err").open("w") as err,
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        assert app.run(command) == 0
     return folder
 
 
@@ -82,9 +94,9 @@ def no_litert(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def few(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every tenth clip of the corpus: six of each actor."""
+    """Every twentieth clip of the corpus: three of each actor."""
     folder = tmp_path_factory.mktemp("few")
-    for path in sorted(corpus_folder.rglob("*.wav"))[::10]:
+    for path in sorted(corpus_folder.rglob("*.wav"))[::20]:
         shutil.copy(path, folder)
     return folder
 
@@ -235,15 +247,15 @@ def test_mistake_gets_one_line_and_a_code_and_costs_no_tensorflow(
     assert len(err.splitlines()) == 1
 
 
-def test_config_shows_each_value_and_where_it_comes_from(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config_shows_each_value_and_where_it_comes_from(
+    run: Run, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Path("speechemo.toml").write_text("seed = 3\n[mfcc]\nn_mfcc = 20\n")
     monkeypatch.setenv("SPEECHEMO_SEED", "4")
 
-    code, out, _ = run("config", "--set", "jobs=2", "--format", "json")
+    document = told("config", "--set", "jobs=2")
     _, table, _ = run("config", "--format", "table")
 
-    document = json.loads(out)
-    assert code == 0
     assert (document["schema"], document["command"]) == (1, "config")
     assert (document["values"]["seed"], document["values"]["mfcc"]["n_mfcc"]) == (4, 20)
     origins = {
@@ -259,62 +271,45 @@ def test_config_shows_each_value_and_where_it_comes_from(run: Run, monkeypatch: 
 # --- extract -------------------------------------------------------------------------------------------
 
 
-def test_extract_reports_what_it_did_and_does_it_once(run: Run, few: Path) -> None:
+def test_extract_reports_what_it_did_and_does_it_once(run: Run, told: Told, few: Path) -> None:
     code, out, err = run("extract", few, "--features", "mfcc", "--format", "json")
     first = json.loads(out)
-    _, out, _ = run("extract", few, "--features", "mfcc", "--format", "json")
-    second = json.loads(out)
-    _, store, _ = run("cache", "info", "--format", "json")
+    second = told("extract", few, "--features", "mfcc")
 
     assert code == 0
     assert (first["schema"], first["command"], first["skipped"]) == (1, "extract", {})
-    assert sum(first["found"]["ravdess"]["labels"].values()) == 24
-    assert first["found"]["ravdess"]["speakers"] == dict.fromkeys(["01", "02", "03", "04"], 6)
-    assert (first["clips"], first["extracted"], first["cached"], first["failed"]) == (24, 24, 0, [])
-    assert (second["extracted"], second["cached"]) == (0, 24)
-    assert [part["feature_set"] for part in json.loads(store)["sets"]] == ["mfcc"]
-    assert "ravdess: 24 clips\n  " in err
-    assert "  4 speakers: 01 6, 02 6, 03 6, 04 6\n" in err
+    assert sum(first["found"]["ravdess"]["labels"].values()) == 12
+    assert first["found"]["ravdess"]["speakers"] == dict.fromkeys(["01", "02", "03", "04"], 3)
+    assert (first["clips"], first["extracted"], first["cached"], first["failed"]) == (12, 12, 0, [])
+    assert (second["extracted"], second["cached"]) == (0, 12)
+    assert [part["feature_set"] for part in told("cache", "info")["sets"]] == ["mfcc"]
+    assert "ravdess: 12 clips\n  " in err
+    assert "  4 speakers: 01 3, 02 3, 03 3, 04 3\n" in err
 
 
-def test_extract_takes_several_data(run: Run, write_clip: Callable[..., Path]) -> None:
+def test_extract_takes_several_data(told: Told, write_clip: Callable[..., Path]) -> None:
     write_clip("one/happy/a.wav", f0=100)
     write_clip("two/b.wav", f0=200)
     Path("two/manifest.csv").write_text("path,label\nb.wav,sad\n")
 
-    code, out, _ = run("extract", "one", "two", "--features", "mfcc")
+    document = told("extract", "one", "two", "--features", "mfcc")
 
-    document = json.loads(out)
-    assert code == 0
     assert (document["data"], list(document["found"])) == (["one", "two"], ["one", "two"])
     expected = {"clips": 1, "labels": {"sad": 1}, "speakers": {}, "unknown_speakers": 1}
     assert document["found"]["two"] == expected
     assert (document["clips"], document["extracted"]) == (2, 2)
 
 
-def test_extract_export_writes_the_features(run: Run, write_clip: Callable[..., Path]) -> None:
+def test_extract_export_writes_the_features(told: Told, write_clip: Callable[..., Path]) -> None:
     clips = [str(write_clip(f"data/{label}/1.wav", f0=f0)) for label, f0 in (("happy", 150), ("sad", 120))]
 
-    code, out, err = run("extract", clips[0][: clips[0].index("happy")], "--export", "x.csv", "-f", "json")
+    document = told("extract", clips[0][: clips[0].index("happy")], "--export", "x.csv")
 
-    assert code == 0, err
-    assert json.loads(out)["feature_sets"] == ["whisper"]
+    assert document["feature_sets"] == ["whisper"]
     with Path("x.csv").open(newline="") as file:
         rows = list(csv.reader(file))
     assert [row[:4] for row in rows[1:]] == [[clips[0], "happy", "", "data"], [clips[1], "sad", "", "data"]]
     assert {len(row) for row in rows} == {4 + 3072}
-
-
-def test_extract_export_writes_over_no_list_that_it_reads(run: Run, write_clip: Callable[..., Path]) -> None:
-    write_clip("a.wav")
-    Path("list.csv").write_text("path,label\na.wav,happy\n")
-
-    code, _, err = run("extract", "list.csv", "--export", "list.csv")
-
-    assert code == 2
-    assert "--export list.csv would write over list.csv" in err
-    assert not Path("features").exists()
-    assert Path("list.csv").read_text() == "path,label\na.wav,happy\n"
 
 
 def test_extract_shows_clips_without_a_label_and_exits_with_3(
@@ -335,26 +330,17 @@ def test_extract_shows_clips_without_a_label_and_exits_with_3(
     assert "1 not matched by --label-from" in err
 
 
-def test_extract_guesses_no_label(run: Run, write_clip: Callable[..., Path]) -> None:
-    write_clip("data/DC/1.wav")
-    write_clip("data/JE/2.wav")
-
-    code, out, err = run("extract")
-
-    assert (code, out) == (6, "")
-    assert "level 1: DC, JE" in err
-    assert "--manifest-template" in err
-
-
-def test_extract_names_broken_clips_even_with_quiet_and_exits_with_3(
+def test_extract_names_broken_clips_even_with_quiet_and_exits_with_3_or_without_another_with_6(
     run: Run, write_clip: Callable[..., Path]
 ) -> None:
-    write_clip("data/happy/good.wav")
+    good = write_clip("data/happy/good.wav")
     Path("data/happy/broken.wav").write_text("nonsense")
     Path("data/happy/notes.txt").write_text("not audio")
 
     code, out, err = run("extract", "--features", "mfcc", "--format", "json")
     _, _, quiet = run("extract", "--features", "mfcc", "--quiet")
+    good.unlink()
+    of_none, nothing, _ = run("extract", "--features", "mfcc", "--format", "json")
 
     document = json.loads(out)
     assert code == 3
@@ -364,27 +350,15 @@ def test_extract_names_broken_clips_even_with_quiet_and_exits_with_3(
     assert "left out: 1 not audio, by the suffix" in err
     assert quiet.startswith("warning: data/happy/broken.wav: ")
     assert len(quiet.splitlines()) == 1
-
-
-def test_extract_where_every_clip_is_broken_exits_with_6(run: Run) -> None:
-    Path("data/sad").mkdir(parents=True)
-    Path("data/sad/a.wav").touch()
-
-    code, out, err = run("extract")
-
-    assert code == 6
-    assert json.loads(out)["extracted"] == 0
-    assert "data/sad/a.wav: empty file" in err
+    assert (of_none, json.loads(nothing)["extracted"]) == (6, 0)
 
 
 # --- train ---------------------------------------------------------------------------------------------
 
 
-def test_train_tells_what_it_measured_and_wrote_and_shows_nothing_of_tensorflow(
-    trained: Path, training: dict[str, Any]
-) -> None:
+def test_train_tells_what_it_measured_and_wrote(trained: Path, training: dict[str, Any]) -> None:
     assert (training["schema"], training["command"], training["version"]) == (1, "train", "v1")
-    assert (training["epochs"], training["seed"], training["split"]) == (15, 0, "both")
+    assert (training["epochs"], training["seed"], training["split"]) == (6, 0, "both")
     seen, new = training["test"]["seen_speakers"], training["test"]["new_speakers"]
     assert training["train"]["n"] + seen["n"] + new["n"] == 240
     assert len(new["speakers"]) == 1
@@ -393,7 +367,7 @@ def test_train_tells_what_it_measured_and_wrote_and_shows_nothing_of_tensorflow(
     assert 0 <= new["uar"] <= 1
     history = training["history"]
     assert set(history) == {f"{p}_{m}" for p in ("train", "seen", "new") for m in ("accuracy", "loss")}
-    assert all(len(values) == 15 for values in history.values())
+    assert all(len(values) == 6 for values in history.values())
     assert history["train_loss"][-1] < history["train_loss"][0]
     assert training["files"] == ["models/v1.keras", "models/v1.tflite", "models/v1.png"]
     assert sorted(training["files"]) == sorted(f"models/{path.name}" for path in trained.glob("models/*"))
@@ -403,54 +377,14 @@ def test_train_tells_what_it_measured_and_wrote_and_shows_nothing_of_tensorflow(
     assert err.startswith("ravdess: 240 clips\n  8 labels: neutral 16, calm 32, ")
 
 
-def test_train_tells_its_results_and_keeps_the_training_where_the_model_cannot_be_written(
-    workdir: Path,
-    corpus_folder: Path,
-    run: Run,
-    no_litert: None,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    from speechemo_cli.models import model_file, training
-
-    def full(*_: object) -> None:
-        raise AccessError("cannot write v1.keras: no space left on device")
-
-    history = tmp_path / "h.csv"
-    command = ("train", corpus_folder, "--version", "v1", "--epochs", 2, "-f", "json", "--history", history)
-    with monkeypatch.context() as broken:
-        broken.setattr(model_file, "save", full)
-        code, out, err = run(*command, "-o", tmp_path / "v1.keras")
-    lost = json.loads(out)
-    assert (code, lost["model"]) == (5, None)
-    assert lost["test"]["new_speakers"]["n"] > 0
-    assert "with --resume it is saved without being done again" in err
-    assert err.splitlines()[-1] == "error: cannot write v1.keras: no space left on device"
-
-    epochs: list[int] = []
-    fit = training.fit
-    monkeypatch.setattr(
-        training, "fit", lambda *a, **k: fit(*a, **{**k, "on_epoch": lambda done, *_: epochs.append(done)})
-    )
-    code, out, _ = run(*command, "-o", tmp_path / "elsewhere" / "v1.keras", "--resume")
-    saved = json.loads(out)
-    assert (code, epochs) == (0, [])
-    assert saved["test"] == lost["test"]
-    with history.open(newline="") as handle:
-        rows = list(csv.DictReader(handle))
-    assert [float(row["seen_loss"]) for row in rows] == saved["history"]["seen_loss"]
-    assert not list((tmp_path / "runs").glob("*.train.npz"))
-
-
 @pytest.mark.slow
 def test_train_gives_the_same_accuracy_for_the_same_seed(
-    workdir: Path, corpus_folder: Path, training: dict[str, Any], tmp_path: Path, run: Run, no_litert: None
+    workdir: Path, corpus_folder: Path, training: dict[str, Any], tmp_path: Path, told: Told, no_litert: None
 ) -> None:
-    # In this process, the fixture's in one of its own: state left by other trainings must not matter.
-    command = ("train", corpus_folder, "--version", "v1", "--epochs", 15, "-o", tmp_path / "v1.keras")
-    _, out, _ = run(*command, "-f", "json")
+    # What the fixture's training and others have left in this process must not matter.
+    command = ("train", corpus_folder, "--version", "v1", "--epochs", 6, "-o", tmp_path / "v1.keras")
 
-    assert json.loads(out)["test"] == training["test"]
+    assert told(*command)["test"] == training["test"]
 
 
 def test_train_warns_of_shared_speakers_with_split_random(
@@ -471,17 +405,16 @@ def test_train_without_speakers_falls_back_from_the_default_split_and_fails_with
             write_clip(f"data/{label}/{i}.wav", seconds=0.3 + i / 100, f0=200 if label == "happy" else 90)
 
     code, out, err = run("train", "--version", "v1", "--format", "json")
-    document = json.loads(out)
     asked, _, refusal = run("train", "--version", "v1", "--split", "both")
 
     assert code == 0
-    assert (document["split"], document["test"]["new_speakers"]) == ("random", None)
+    assert (json.loads(out)["split"], json.loads(out)["test"]["new_speakers"]) == ("random", None)
     assert "using --split random" in err
     assert asked == 2
     assert "needs a corpus of at least two speakers" in refusal
 
 
-def test_train_goes_on_with_a_killed_training_or_gives_it_up_and_says_so(
+def test_train_goes_on_where_a_kill_or_a_full_disk_ended_it_or_gives_that_up_and_says_so(
     workdir: Path,
     corpus_folder: Path,
     tmp_path: Path,
@@ -490,6 +423,7 @@ def test_train_goes_on_with_a_killed_training_or_gives_it_up_and_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from speechemo_cli.evaluation import holdout
+    from speechemo_cli.models import model_file
     from speechemo_cli.models.training import Checkpoint
 
     done: list[int] = []
@@ -506,7 +440,11 @@ def test_train_goes_on_with_a_killed_training_or_gives_it_up_and_says_so(
     def killed_at_once(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    command = ("train", corpus_folder, "--version", "v1", "--epochs", 2, "-o", tmp_path / "v1.keras")
+    def full(*_: object) -> None:
+        raise AccessError("cannot write v1.keras: no space left on device")
+
+    history = tmp_path / "h.csv"
+    command = ("train", corpus_folder, "--version", "v1", "--epochs", 2, "-f", "json", "--history", history)
     monkeypatch.setattr(holdout, "Checkpoint", partial(Counted, every_s=0))
     code, _, err = run(*command)
     assert (code, done) == (130, [1])
@@ -519,10 +457,25 @@ def test_train_goes_on_with_a_killed_training_or_gives_it_up_and_says_so(
     assert "an unfinished training of this kind is given up (--resume goes on with it)" in err
 
     Counted.killed = False
-    code, _, err = run(*command, "--resume")
-    assert (code, done) == (0, [1, 2])
+    with monkeypatch.context() as patch:
+        patch.setattr(model_file, "save", full)
+        code, out, err = run(*command, "-o", tmp_path / "v1.keras", "--resume")
+    lost = json.loads(out)
+    assert (code, done, lost["model"]) == (5, [1, 2], None)
+    assert lost["test"]["new_speakers"]["n"] > 0
     assert "going on with the unfinished training" in err
-    assert (tmp_path / "v1.keras").exists()
+    assert "with --resume it is saved without being done again" in err
+    assert err.splitlines()[-1] == "error: cannot write v1.keras: no space left on device"
+
+    code, out, _ = run(*command, "-o", tmp_path / "elsewhere" / "v1.keras", "--resume")
+    saved = json.loads(out)
+    assert (code, done) == (0, [1, 2])
+    assert saved["test"] == lost["test"]
+    assert (tmp_path / "elsewhere" / "v1.keras").exists()
+    with history.open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert [float(row["seen_loss"]) for row in rows] == saved["history"]["seen_loss"]
+    assert not list((tmp_path / "runs").glob("*.train.npz"))
 
 
 def test_train_calibrated_is_reported_from_end_to_end(
@@ -531,32 +484,31 @@ def test_train_calibrated_is_reported_from_end_to_end(
     few: Path,
     tmp_path: Path,
     run: Run,
+    told: Told,
     no_litert: None,
     fitted: list[Fitted],
 ) -> None:
     model = tmp_path / "v1.keras"
-    arguments = ("train", corpus_folder, "--version", "v1", "--calibrate", "--split", "none", "-o", model)
 
-    code, out, err = run(*arguments, "-f", "json")
-    _, table, _ = run(*arguments, "-f", "table")
-    _, info, _ = run("model", "info", model, "-f", "json")
+    code, table, err = run(
+        *("train", corpus_folder, "--version", "v1", "--calibrate", "--split", "none", "-o", model),
+        *("-f", "table"),
+    )
+    info = told("model", "info", model)
     _, card, _ = run("model", "card", model, "--plot", tmp_path / "reliability.png")
     _, _, worth = run("predict", few, "-m", model, "--min-confidence", 0.9)
 
-    document = json.loads(out)
-    measured = document["cross_validated"]
+    measured = info["results"]["cross_validated"]
     share = f"{100 * measured['accuracy']['pooled']:.1f} %"
     assert code == 0
     # The network of the fixture knows nothing, and all its answers are as sure.
     assert err.splitlines()[-1].startswith("warning: the temperature stopped at its bound")
-    assert document["temperature"] > 1
+    assert info["temperature"] > 1
     assert measured["calibrated"] is measured["speaker_independent"] is True
     assert measured["n_answers"] == 240
     assert "each speaker left out in turn" in table
-    assert f"corrected by a temperature of {document['temperature']:.2f}" in table
+    assert f"corrected by a temperature of {info['temperature']:.2f}" in table
     assert f"ECE {100 * measured['ece']['pooled']:.1f} %." in table
-    assert json.loads(info)["temperature"] == document["temperature"]
-    assert json.loads(info)["results"]["cross_validated"] == measured
     assert share in card
     assert "Livingstone" in card
     assert (tmp_path / "reliability.png").read_bytes().startswith(b"\x89PNG")
@@ -568,14 +520,12 @@ def test_train_calibrated_is_reported_from_end_to_end(
 
 
 def test_evaluate_scores_clips_by_what_the_model_was_trained_on(
-    workdir: Path, corpus_folder: Path, training: dict[str, Any], tmp_path: Path, run: Run
+    workdir: Path, corpus_folder: Path, training: dict[str, Any], tmp_path: Path, run: Run, told: Told
 ) -> None:
     arguments = ("evaluate", corpus_folder, "--model", "v1")
-    code, out, _ = run(*arguments, "--plot", tmp_path / "C.PNG", "-f", "json")
+    document = told(*arguments, "--plot", tmp_path / "C.PNG")
     _, table, _ = run(*arguments, "-f", "table")
 
-    document = json.loads(out)
-    assert code == 0
     assert document["n_clips"] == 240
     assert document["n_trained_on"] == training["train"]["n"]
     assert document["trained_on"]["accuracy"] == pytest.approx(training["train"]["accuracy"])
@@ -595,21 +545,17 @@ def test_evaluate_scores_clips_by_what_the_model_was_trained_on(
     assert "1 speaker: no interval" in table.splitlines()[0]
     # One confusion matrix for each group, the title says whose.
     assert table.count("truth \\ answer") == 3
-    for title in (
-        "unseen speakers (ravdess: 1",
-        "other clips of seen speakers (",
-        "clips it was trained on (",
-    ):
+    for title in ("unseen speakers (ravd", "other clips of seen speakers (", "clips it was trained on ("):
         assert title in table
 
 
-def test_evaluate_scores_a_model_under_other_conditions(workdir: Path, few: Path, run: Run) -> None:
+def test_evaluate_scores_a_model_under_other_conditions(
+    workdir: Path, few: Path, run: Run, told: Told
+) -> None:
     arguments = ("evaluate", few, "--model", "v1", "--conditions")
-    code, out, _ = run(*arguments, "--format", "json")
+    document = told(*arguments)
     _, table, _ = run(*arguments, "--format", "table")
 
-    document = json.loads(out)
-    assert code == 0
     assert list(document["conditions"]) == list(CONDITIONS)
     assert any(one["cost"] for one in document["conditions"].values())
     shown = table[table.index("the same clips") :].splitlines()
@@ -635,27 +581,24 @@ def test_evaluate_refuses_labels_the_model_does_not_know(
 
 
 def test_evaluate_by_protocol_scores_other_conditions_too(
-    workdir: Path, few: Path, run: Run, fitted: list[Fitted]
+    workdir: Path, few: Path, told: Told, fitted: list[Fitted]
 ) -> None:
-    code, out, _ = run("evaluate", few, "--version", "v1", "--conditions", "--format", "json")
+    document = told("evaluate", few, "--version", "v1", "--conditions")
 
-    document = json.loads(out)
-    assert code == 0
     assert list(document["conditions"]) == list(CONDITIONS)
     for scores in document["conditions"].values():
-        assert scores["n"] == document["n_answers"] == 24
+        assert scores["n"] == document["n_answers"] == 12
         assert scores["cost"] == pytest.approx(document["accuracy"]["pooled"] - scores["accuracy"])
 
 
 def test_evaluate_by_protocol_reports_every_fold(
-    workdir: Path, corpus_folder: Path, run: Run, fitted: list[Fitted]
+    workdir: Path, corpus_folder: Path, told: Told, fitted: list[Fitted]
 ) -> None:
-    command = ("evaluate", corpus_folder, "--version", "v1", "--protocol", "speaker-5fold")
-    code, out, _ = run(*command, "-f", "json")
+    document = told("evaluate", corpus_folder, "--version", "v1", "--protocol", "speaker-5fold")
 
-    document = json.loads(out)
-    assert code == 0
     assert document["speaker_independent"] is True
+    assert document["calibrated"] is False  # v1 is not calibrated by itself
+    assert [fold["temperature"] for fold in document["folds"]] == [None] * 3
     # Actors 01 ... 04 stand in four of the five published folds, 01 and 04 together.
     tested = sorted(fold["test_speakers"] for fold in document["folds"])
     assert tested == [["ravdess/01", "ravdess/04"], ["ravdess/02"], ["ravdess/03"]]
@@ -670,38 +613,34 @@ def test_evaluate_by_protocol_reports_every_fold(
 
 
 def test_evaluate_tells_whether_confidences_are_corrected(
-    workdir: Path, corpus_folder: Path, run: Run, fitted: list[Fitted]
+    workdir: Path, corpus_folder: Path, run: Run, told: Told, fitted: list[Fitted]
 ) -> None:
     arguments = ("evaluate", corpus_folder, "--version", "v1")
 
-    _, with_it, _ = run(*arguments, "--calibrate", "-f", "json")
+    document = told(*arguments, "--calibrate")
     _, table, _ = run(*arguments, "--calibrate", "-f", "table")
-    _, without, _ = run(*arguments, "-f", "json")
     _, plain, _ = run(*arguments, "--no-calibrate", "-f", "table")
 
-    temperatures = [fold["temperature"] for fold in json.loads(with_it)["folds"]]
-    assert json.loads(with_it)["calibrated"] is True
-    assert json.loads(without)["calibrated"] is False  # v1 is not calibrated by itself
-    assert [fold["temperature"] for fold in json.loads(without)["folds"]] == [None] * len(temperatures)
-    said = ", ".join(f"{temperature:.2f}" for temperature in temperatures)
+    assert document["calibrated"] is True
+    said = ", ".join(f"{fold['temperature']:.2f}" for fold in document["folds"])
     # A terminal's width does not matter: what is said is one line.
     assert f"temperatures from the training speakers: {said}." in table
     assert "temperatures" not in plain
 
 
 @pytest.mark.slow
-def test_evaluate_and_compare_two_versions_on_the_same_folds(corpus_folder: Path, run: Run) -> None:
+def test_evaluate_and_compare_two_versions_on_the_same_folds(
+    corpus_folder: Path, run: Run, told: Told
+) -> None:
     for name, epochs in (("short", 1), ("long", 15)):
         run(
             *("evaluate", corpus_folder, "--version", "v1", "--protocol", "random-5fold"),
             *("--epochs", epochs, "--predictions", f"{name}.csv"),
         )
 
-    code, out, _ = run("compare", "short.csv", "long.csv", "--format", "json")
+    document = told("compare", "short.csv", "long.csv")
     _, table, _ = run("compare", "short.csv", "long.csv", "--format", "table")
 
-    document = json.loads(out)
-    assert code == 0
     assert (document["command"], document["n"]) == ("compare", 240)
     assert document["difference"] > 0.1
     assert document["better"] is None  # of four speakers nothing can be told
@@ -709,18 +648,17 @@ def test_evaluate_and_compare_two_versions_on_the_same_folds(corpus_folder: Path
 
 
 def test_evaluate_repeats_a_protocol_with_several_seeds(
-    workdir: Path, corpus_folder: Path, run: Run, fitted: list[Fitted]
+    workdir: Path, corpus_folder: Path, run: Run, told: Told, fitted: list[Fitted]
 ) -> None:
     arguments = ("evaluate", corpus_folder, "--version", "v1", "--protocol", "random-holdout")
-    _, out, _ = run(*arguments, "--seeds", 2, "-f", "json")
+    document = told(*arguments, "--seeds", 2)
     _, table, _ = run(*arguments, "--seeds", 2, "-f", "table")
-    _, alone, _ = run(*arguments, "--seed", 5, "-f", "json")
+    alone = told(*arguments, "--seed", 5)
 
-    document = json.loads(out)
     # Each of the five draws of a seed has a seed of its own.
     assert document["by_seed"]["seeds"] == [0, 5]
     values = document["by_seed"]["accuracy"]["values"]
-    assert values == [document["accuracy"]["pooled"], json.loads(alone)["accuracy"]["pooled"]]
+    assert values == [document["accuracy"]["pooled"], alone["accuracy"]["pooled"]]
     assert document["by_seed"]["accuracy"]["mean"] == pytest.approx(sum(values) / 2)
     assert f"{percent(min(values))} to {percent(max(values))}" in table
     assert "Below: seed 0." in table
@@ -812,72 +750,39 @@ def test_predict_writes_a_record_a_clip_in_order(workdir: Path, clips: list[str]
     assert "on unseen speakers" in err
 
 
-def test_predict_without_an_answer_exits_with_6_and_loads_no_network(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from speechemo_cli.models import model_file
-
-    monkeypatch.setattr(model_file, "load", lambda _: pytest.fail("the network was loaded"))
-
-    code, out, err = run("predict", "missing.wav")
-
-    assert code == 6
-    assert json.loads(out)["error"] == "no such file"
-    assert "warning: missing.wav: no such file" in err
-
-
 def test_predict_calls_answers_uncertain_and_keeps_their_probabilities(
     workdir: Path, clips: list[str], run: Run
 ) -> None:
-    command = ("predict", "--model", "v1", clips[0], clips[2])
-    _, out, quiet = run(*command, "--format", "jsonl")
-    plain = [json.loads(line) for line in out.splitlines()]
-    code, out, err = run(*command, "--min-confidence", 1, "--format", "jsonl")
-    uncertain = [json.loads(line) for line in out.splitlines()]
-    _, label, _ = run("predict", "--model", "v1", clips[0], "--format", "label")
-    _, words, _ = run("predict", "--model", "v1", clips[0], "--min-confidence", 1, "--format", "label")
+    command = ("predict", "--model", "v1", clips[0], "--format", "jsonl")
+    _, out, quiet = run(*command)
+    plain = json.loads(out)
+    code, out, err = run(*command, "--min-confidence", 1)
+    uncertain = json.loads(out)
 
     assert code == 0
-    assert uncertain == [{**record, "label": "uncertain", "key": uncertain[0]["key"]} for record in plain]
-    assert uncertain[0]["key"] != plain[0]["key"]
-    assert (label, words) == (f"{plain[0]['label']}\n", "uncertain\n")
+    assert uncertain == {**plain, "label": "uncertain", "key": uncertain["key"]}
+    assert uncertain["key"] != plain["key"]
     assert "warning: this model's confidences were never corrected on unseen speakers" in err
     assert "never corrected" not in quiet
-
-
-def test_predict_takes_the_packaged_model_unless_another_is_named(
-    workdir: Path, clips: list[str], run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from speechemo_cli.models import model_file
-
-    monkeypatch.setattr(model_file, "PACKAGED", workdir / "models" / "v1.keras")
-
-    for named in ((), ("--model", "packaged"), ("--model", "v3")):
-        code, out, err = run("predict", clips[0], *named, "--format", "jsonl")
-
-        assert code == 0
-        assert json.loads(out)["model"] == "packaged"
-        assert err.startswith("model: packaged (v1; ")
 
 
 # --- model ---------------------------------------------------------------------------------------------
 
 
-def test_model_info_tells_what_is_in_a_file(workdir: Path, training: dict[str, Any], run: Run) -> None:
-    code, out, err = run("model", "info", "v1", "--format", "json")
-    _, table, _ = run("model", "info", "v1", "--format", "table")
+def test_model_info_tells_what_is_in_a_file(
+    workdir: Path, training: dict[str, Any], run: Run, told: Told
+) -> None:
+    document = told("model", "info", "v1")
+    _, table, err = run("model", "info", "v1", "--format", "table")
 
-    document = json.loads(out)
-    assert (code, err) == (0, "")
+    assert err == ""
     assert (document["schema"], document["command"]) == (1, "model info")
     assert set(document) == {
         "schema", "command", "model", "version", "labels", "features", "parameters", "size_bytes", "sha256",
         "epochs", "seed", "temperature", "data", "results", "history", "versions", "litert", "unlike"
     }  # fmt: skip
-    assert document["model"] == "models/v1.keras"
     assert document["labels"] == list(EMOTIONS)
     assert document["parameters"] > 10_000
-    assert document["temperature"] is None
     assert document["litert"]["usable"]
     assert document["data"]["ravdess"] is True
     assert document["data"]["train"]["n"] == training["train"]["n"]
@@ -909,16 +814,14 @@ def test_model_card_goes_to_stdout_or_into_a_file(workdir: Path, tmp_path: Path,
 # --- cache and synth -----------------------------------------------------------------------------------
 
 
-def test_cache_looks_after_the_store(run: Run, write_clip: Callable[..., Path]) -> None:
+def test_cache_looks_after_the_store(run: Run, told: Told, write_clip: Callable[..., Path]) -> None:
     for i in range(3):
         write_clip(f"data/happy/{i}.wav", f0=100 + 10 * i)
         run("extract", "--features", "mfcc")  # one shard each time
 
-    _, out, _ = run("cache", "info", "--format", "json")
-    before = json.loads(out)["sets"][0]
+    (before,) = told("cache", "info")["sets"]
     code, merged, _ = run("cache", "compact")
-    _, out, _ = run("cache", "verify", "--format", "json")
-    after = json.loads(out)["sets"][0]
+    (after,) = told("cache", "verify")["sets"]
     _, cleared, _ = run("cache", "clear")
 
     assert (before["clips"], before["shards"]) == (3, 3)
@@ -955,20 +858,6 @@ def test_extract_names_a_damaged_shard(run: Run, shard: Path) -> None:
 
     assert (code, json.loads(out)["damaged"]) == (0, [f"{shard}.damaged"])
     assert f"warning: damaged, set aside and computed anew: {shard}.damaged\n" in err
-
-
-def test_cache_info_escapes_what_a_shard_says_of_itself(run: Run, shard: Path) -> None:
-    with np.load(shard) as stored:
-        members = dict(stored)
-    header = json.loads(str(members["header"]))
-    members["header"] = np.array(json.dumps({**header, "feature_set": "\x1b[31mred\nx"}))
-    np.savez(shard, **members)
-
-    code, out, _ = run("cache", "info", "--format", "table")
-
-    assert code == 0
-    assert r"\x1b[31mred\nx" in out
-    assert "\x1b" not in out
 
 
 def test_synth_makes_a_corpus(run: Run) -> None:

@@ -71,6 +71,7 @@ def run_block(block: str, place: tuple[Path, dict[str, str]]) -> str:
         timeout=300,  # none of them is one that goes on
     )
     assert done.returncode == 0, done.stderr
+    assert not re.search(r"^[IWE]\d{4} |tensorflow", done.stderr, re.IGNORECASE | re.MULTILINE)
     return done.stdout
 
 

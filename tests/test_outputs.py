@@ -623,6 +623,7 @@ def data(write_clip: Callable[..., Path]) -> Path:
         ["timeline", "data/a.wav", "--plot", "x.png"],
         ["timeline", "--files-from", "list", "--plot", "x.png"],
         ["extract", "data", "--manifest-template", "data/manifest.csv"],
+        ["extract", "data/manifest.csv", "--export", "data/manifest.csv"],
     ],
 )
 def test_command_writes_over_nothing_that_it_reads(
