@@ -185,7 +185,7 @@ def _parts(file: BinaryIO, config: AudioConfig, suffix: str) -> Iterator[Decoder
     at = _past_tags(file)
     kind = first = _kind_at(file, at)
     if config.raw_sr:
-        yield PcmDecoder(Part(file, 0, end), Pcm("PCM_16", "LITTLE", config.raw_sr, 1), None)
+        yield PcmDecoder(Part(file, 0, end), Pcm("PCM_16", "LITTLE", config.raw_sr, 1), end)
         return
     if kind is None:
         try:

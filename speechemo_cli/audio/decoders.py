@@ -123,15 +123,15 @@ class _LibsndfileDecoder(Decoder):
 
 
 class PcmDecoder(_LibsndfileDecoder):
-    """Plain samples, without their header, and how many bytes of them that promises, if it does."""
+    """Plain samples, without their header, and how many bytes of them that promises."""
 
-    def __init__(self, file: Part, pcm: Pcm, promised: int | None) -> None:
+    def __init__(self, file: Part, pcm: Pcm, promised: int) -> None:
         self.sr, self.channels = pcm.sr, pcm.channels
         if not pcm.channels:
             raise AudioError("not audio that can be read (no channels)")
         self.check_supported()
         self.frames = file.size // pcm.frame_bytes
-        self._promised = self.frames if promised is None else promised // pcm.frame_bytes
+        self._promised = promised // pcm.frame_bytes
         self._dtype = "int16" if pcm.subtype == "PCM_16" else "float32"
         self._open(file, pcm.sr, pcm.channels, pcm.subtype, pcm.endian, "RAW")
 

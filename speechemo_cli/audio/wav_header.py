@@ -67,11 +67,11 @@ class Pcm(NamedTuple):
 
 
 class Span(NamedTuple):
-    """Bytes of samples in a file, and how many the header promises; None where it does not say."""
+    """Bytes of samples in a file, and how many the header promises: as many where it does not say."""
 
     start: int
     held: int
-    promised: int | None
+    promised: int
 
 
 class Found(NamedTuple):
@@ -206,7 +206,7 @@ def _chunked(file: BinaryIO, kind: str, at: int, end: int) -> Found | None:
         return Found(pcm, spans, behind)
     if tag in _MPEG_TAGS:
         return Found(None, spans, behind, b"")
-    cut = f"holds {span.held} of {span.promised} bytes of sound" if span.held < (span.promised or 0) else ""
+    cut = f"holds {span.held} of {span.promised} bytes of sound" if span.held < span.promised else ""
     unknown = struct.pack("<I", _UNKNOWN_32)
     header = b"RIFF" + unknown + b"WAVEfmt " + struct.pack("<I", len(description)) + description
     return Found(None, spans, behind, header + bytes(len(description) % 2) + b"data" + unknown, cut)
@@ -241,7 +241,8 @@ def _au(file: BinaryIO, _: str, at: int, end: int) -> Found:
     head = read_at(file, at, 24)
     order = ">" if head.startswith(b".snd") else "<"
     offset, promised, coding, sr, channels = struct.unpack_from(order + "5I", head, 4)
-    span = _counted(file, at + max(24, offset), None if _is_open(promised) else promised, end)
+    start, promised = at + max(24, offset), 0 if _is_open(promised) else promised
+    span, _ = _counted(file, start, promised, start + promised, end)
     return Found(_pcm(_AU.get(coding), order, sr, channels), [span], end)
 
 
@@ -255,7 +256,8 @@ def _nist(file: BinaryIO, _: str, at: int, end: int) -> Found:
     coding = fields.get(b"sample_coding", b"pcm")
     subtype = _INTEGERS.get(width) if coding == b"pcm" else _LOG.get(coding)
     order = "<" if fields.get(b"sample_byte_format", b"01").startswith(b"0") else ">"
-    span = _counted(file, at + int(head[8:16]), promised or None, end)
+    start = at + int(head[8:16])
+    span, _ = _counted(file, start, promised, start + promised, end)
     return Found(_pcm(subtype, order, sr, channels), [span], end)
 
 
@@ -284,27 +286,25 @@ def _chunks(file: BinaryIO, at: int, layout: _Layout) -> Iterator[tuple[bytes, i
 def _span(file: BinaryIO, start: int, promised: int, end: int, layout: _Layout) -> tuple[Span, int]:
     """Find out where a chunk of samples ends, and where the chunks behind it begin."""
     start, promised = start + layout.before_samples, promised - layout.before_samples
-    there = max(0, end - start)
     last = start + max(0, promised)
     behind = last + -promised % layout.alignment
     # Some programs leave the padding out, some write too much.
-    places = (last, behind, last + 1, last + 2)
-    behind = next((place for place in places if _chunk_at(file, place, end, layout)), behind)
-    if promised > there and not _is_open(promised):
-        return Span(start, there, promised), end
-    if promised > there or (promised <= 0 and not _chunk_at(file, behind, end, layout)):
-        return Span(start, there, None), end
-    if promised > 0 and _goes_on(file, behind, end, layout):
-        return Span(start, there, promised), end
-    return Span(start, max(0, promised), max(0, promised)), behind
+    for place in (last, behind, last + 1, last + 2):
+        if _chunk_at(file, place, end, layout):
+            return Span(start, last - start, last - start), place
+    if not 0 < promised <= end - start and _is_open(promised):
+        promised = 0
+    return _counted(file, start, promised, behind, end)
 
 
-def _counted(file: BinaryIO, start: int, promised: int | None, end: int) -> Span:
-    """Take the samples of a format whose header holds one number and nothing follows them."""
-    held = max(0, end - start)
-    if promised is not None and promised < held and not _goes_on(file, start + promised, end):
-        held = promised
-    return Span(start, held, promised)
+def _counted(file: BinaryIO, start: int, promised: int, behind: int, end: int) -> tuple[Span, int]:
+    """Find out where samples end that a header counts; 0 where it does not say. Also return what is behind."""
+    there = max(0, end - start)
+    if not promised:
+        return Span(start, there, there), end
+    if promised > there or _goes_on(file, behind, end):
+        return Span(start, there, promised), end
+    return Span(start, promised, promised), behind
 
 
 def _is_open(size: int) -> bool:
@@ -323,9 +323,9 @@ def _is_chunk(name: bytes, start: int, size: int, end: int) -> bool:
     return 0 <= size <= end - start or bool(_KNOWN.match(name))
 
 
-def _goes_on(file: BinaryIO, at: int, end: int, layout: _Layout | None = None) -> bool:
+def _goes_on(file: BinaryIO, at: int, end: int) -> bool:
     """Whether behind the last sample that a header counts there are more, and not something else."""
-    if end - at < _LEAST_BYTES or (layout and _chunk_at(file, at, end, layout)):
+    if end - at < _LEAST_BYTES:
         return False
     head, far = read_at(file, at, _LEAST_BYTES), min(end, at + _MOST_PADDING)
     return not (
