@@ -160,27 +160,26 @@ def test_samples_sha256_differs_for_other_samples_and_another_rate(rng: np.rando
 # --- ready for the features
 
 
-def test_load_clip_resamples_and_adds_the_warnings_of_its_quality(write_clip: WriteClip) -> None:
-    path = str(write_clip(y=np.clip(6 * voice(1.0, 44100), -1, 1), sr=44100))
-    recording = read(path, CONFIG)
+def test_prepare_resamples_and_adds_the_warnings_of_the_quality(write_clip: WriteClip) -> None:
+    recording = read(write_clip(y=0.25 + np.clip(3 * voice(1.0, 44100), -0.5, 0.5), sr=44100), CONFIG)
 
-    (clip,) = reader.load_clip(path, CONFIG, "mix", 16000)
+    clip = reader.prepare("", recording, CONFIG, 16000)
 
     assert isinstance(clip, PreparedClip)
     np.testing.assert_array_equal(clip.y, resample(recording.y, 44100, 16000))
     assert (clip.duration_s, clip.sha256, clip.channel) == (recording.duration_s, recording.sha256, None)
-    assert clip.warnings == quality.quality_warnings(recording.y, 44100)
-    assert clip.warnings[0].startswith("clipped")
+    assert [warning.split(":")[0] for warning in clip.warnings] == ["offset", "clipped"]
 
 
-def test_load_clip_refuses_a_silent_channel_and_takes_the_other(write_clip: WriteClip) -> None:
-    path = str(write_clip(y=np.stack([voice(1.0), np.zeros(16000)], axis=1)))
+def test_prepare_refuses_a_silent_channel_and_takes_the_other(write_clip: WriteClip) -> None:
+    path = write_clip(y=np.stack([voice(1.0), np.zeros(16000)], axis=1))
 
-    left, right = reader.load_clip(path, CONFIG, "each", 16000)
+    left, right = (
+        reader.prepare("x", one, CONFIG, 16000) for one in reader.read_channels(path, CONFIG, "each")
+    )
 
-    assert isinstance(left, PreparedClip)
-    assert left.channel == "left"
-    assert right == ClipError(path, "silent (peak below 0.0001 of full scale)", "right")
+    assert (type(left), left.channel) == (PreparedClip, "left")
+    assert right == ClipError("x", "silent (peak below 0.0001 of full scale)", "right")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from speechemo_cli.audio import wav_header
-from speechemo_cli.audio.decoders import Decoder, FFmpegDecoder, PcmDecoder, SndfileDecoder
+from speechemo_cli.audio.decoders import Decoder, FFmpegDecoder, PcmDecoder, SndfileDecoder, form
 from speechemo_cli.audio.wav_header import READ_BYTES, Part, Pcm, past_padding, read_at
 from speechemo_cli.errors import AudioError, UnknownFormatError
 from speechemo_cli.files import open_regular
@@ -126,12 +126,14 @@ class AudioStream:
                 self._decoder = decoder
                 return True
             if decoder:
-                self.warnings += (f"not all read: {after} a recording of {decoder} follows",)
-            elif not self._left_parts:
-                self.warnings += (f"not all read: more follow {after}, which are {_MOST_PARTS} recordings",)
+                rest = f"{after} a recording of {form(decoder.channels, decoder.sr)} follows"
+            elif self._left_parts:
+                return False
+            else:
+                rest = f"more follow {after}, which are {_MOST_PARTS} recordings"
         except AudioError as error:
-            rest = f"a recording follows that is not read ({error.message})"
-            self.warnings += (f"not all read: {after} {rest}",)
+            rest = f"{after} a recording follows that is not read ({error.message})"
+        self.warnings += (f"not all read: {rest}",)
         return False
 
 
@@ -170,10 +172,9 @@ def file_errors() -> Iterator[None]:
 
 def is_plain(file: BinaryIO) -> bool:
     """Whether a file holds plain samples, which nothing decodes."""
-    at = _past_tags(file)
-    kind = _kind_at(file, at)
-    found = kind in wav_header.KINDS and wav_header.find(file, kind, at, file.seek(0, os.SEEK_END))
-    return bool(found and found.pcm)
+    at, kind = _begin(file)
+    found = wav_header.find(file, kind, at, file.seek(0, os.SEEK_END)) if kind else None
+    return found is not None and found.pcm is not None
 
 
 # --- the parts of a file
@@ -182,18 +183,12 @@ def is_plain(file: BinaryIO) -> bool:
 def _parts(file: BinaryIO, config: AudioConfig, suffix: str) -> Iterator[Decoder]:
     """Open one part of a file after another: links of a chain, files that were joined."""
     end, track = file.seek(0, os.SEEK_END), config.track
-    at = _past_tags(file)
-    kind = first = _kind_at(file, at)
     if config.raw_sr:
         yield PcmDecoder(Part(file, 0, end), Pcm("PCM_16", "LITTLE", config.raw_sr, 1), end)
         return
-    if kind is None:
-        try:
-            yield FFmpegDecoder(Part(file, at, end), track)
-        except UnknownFormatError:
-            raise AudioError(*_refusal(file, suffix.lower())) from None
-        return
-    while kind is not None and kind == first and at < end:
+    at, first = _begin(file)
+    kind = first
+    while kind == first:
         if kind == "ogg":
             behind, cut = _ogg_link(file, at, end)
             # Of Vorbis FFmpeg 8 adds samples at the end, or loses some.
@@ -201,7 +196,10 @@ def _parts(file: BinaryIO, config: AudioConfig, suffix: str) -> Iterator[Decoder
                 yield SndfileDecoder(Part(file, at, behind), cut)
             else:
                 yield FFmpegDecoder(Part(file, at, behind), track, cut)
-        elif kind in wav_header.KINDS and (found := wav_header.find(file, kind, at, end)):
+        elif kind == "flac":
+            behind = next((place for place, _ in _places(file, _FLAC, 8, at + 4, end)), end)
+            yield SndfileDecoder(Part(file, at, behind))
+        elif kind and (found := wav_header.find(file, kind, at, end)):
             behind = found.behind
             start, held, _ = found.spans[0]
             if found.pcm:
@@ -211,18 +209,22 @@ def _parts(file: BinaryIO, config: AudioConfig, suffix: str) -> Iterator[Decoder
                 yield FFmpegDecoder(Part(file, at, end), track)
             else:
                 yield FFmpegDecoder(Part(file, start, start + held, found.header), track, found.cut)
-        elif kind == "flac":
-            behind = _next_flac(file, at + 4, end)
-            yield SndfileDecoder(Part(file, at, behind))
         else:
-            yield FFmpegDecoder(Part(file, at, end), track)
+            try:
+                yield FFmpegDecoder(Part(file, at, end), track)
+            except UnknownFormatError:
+                if kind:
+                    raise
+                raise AudioError(*_refusal(file, suffix.lower())) from None
             return
-        at = _past_tags(file, behind)
-        kind = _kind_at(file, at)
+        at, kind = _begin(file, behind)
 
 
-def _past_tags(file: BinaryIO, at: int = 0) -> int:
-    """Return where a file begins behind tags that players write before anything, and behind padding."""
+def _begin(file: BinaryIO, at: int = 0) -> tuple[int, str | None]:
+    """Return where a recording begins behind padding and tags that players write before it, and its kind.
+
+    That is a name of `_KINDS`; None where nothing known begins.
+    """
     for _ in range(_MOST_TAGS):
         head = read_at(file, at, 10)
         if head.startswith(b"ID3") and len(head) == 10:
@@ -237,13 +239,8 @@ def _past_tags(file: BinaryIO, at: int = 0) -> int:
             at = past_padding(file, at)
         else:
             break
-    return at
-
-
-def _kind_at(file: BinaryIO, at: int) -> str | None:
-    """Return what begins at a byte: a name of `_KINDS`; None where nothing known does."""
     match = _KINDS.match(read_at(file, at, 16))
-    return match and match.lastgroup
+    return at, match and match.lastgroup
 
 
 def _ogg_link(file: BinaryIO, at: int, end: int) -> tuple[int, str]:
@@ -251,31 +248,26 @@ def _ogg_link(file: BinaryIO, at: int, end: int) -> tuple[int, str]:
 
     A link ends before the first page that begins a stream after others did not (RFC 3533).
     """
-    begun, last, start = False, b"", at
-    while start < end:
-        found = read_at(file, start, READ_BYTES + 5)
-        for match in _PAGE.finditer(found):
-            if match.start() >= READ_BYTES:
-                break
-            flags = match[1][0]
-            if begun and flags & 2:
-                return start + match.start(), ""
-            begun = begun or not flags & 2
-            page = start + match.start()
-            last = read_at(file, page, 27 + 255)
-        start += READ_BYTES
+    begun, page, last = False, at, b""
+    for page, match in _places(file, _PAGE, 6, at, end):
+        flags = match[1][0]
+        if begun and flags & 2:
+            return page, ""
+        begun = begun or not flags & 2
+        last = read_at(file, page, 27 + 255)
     if len(last) < 27 or page + 27 + last[26] + sum(last[27 : 27 + last[26]]) > end:
         return end, "ends within a page of its Ogg stream"
     return end, "" if last[5] & 4 else "ends before its Ogg stream does"
 
 
-def _next_flac(file: BinaryIO, at: int, end: int) -> int:
-    """Return where the next FLAC stream of a file begins, or its end."""
-    while at < end and (found := read_at(file, at, READ_BYTES + 7)):
-        if match := _FLAC.search(found):
-            return at + match.start()
+def _places(
+    file: BinaryIO, pattern: re.Pattern[bytes], n: int, at: int, end: int
+) -> Iterator[tuple[int, re.Match[bytes]]]:
+    """Yield where a pattern of `n` bytes stands in a file, and its match."""
+    while at < end:
+        for match in pattern.finditer(read_at(file, at, READ_BYTES + n - 1)):
+            yield at + match.start(), match
         at += READ_BYTES
-    return end
 
 
 # --- what is no audio

@@ -40,19 +40,27 @@ _LOOKED_AT_S = 30.0
 _MP3_COUNT = re.compile(rb"(?:Xing|Info)\0\0\0[\x01\x03\x05\x07\x09\x0b\x0d\x0f](....)", re.DOTALL)
 
 
+def form(channels: int, sr: int) -> str:
+    """Say what a recording is, as in `2 channels at 44100 Hz`."""
+    return f"{channels} channel{'s' * (channels > 1)} at {sr} Hz"
+
+
 class Decoder:
     """What decodes a part of a file.
 
     `frames` is how many there are by the header, if it says; `estimated_s` about how long they last, if that
-    is known; `held` how many have been read.
+    is known; `held` how many have been read. `cut` says in what the file ends that it should not end in, and
+    `damage` what else has been found wrong so far.
     """
 
     sr: int
     channels: int
-    _file: Any
     frames: int | None = None
     estimated_s = 0.0
     held = 0
+    cut = ""
+    damage: tuple[str, ...] = ()
+    _file: Any
 
     def read(self, n: int) -> NDArray[np.float32]:
         """Decode the next `n` frames [shape=(n, channels)], fewer at the end."""
@@ -65,9 +73,13 @@ class Decoder:
 
     def warnings(self) -> tuple[str, ...]:
         """Say what is wrong, when the last frame was read."""
-        return self._warnings(self.held / self.sr)
+        held_s = self.held / self.sr
+        if self.cut:
+            return (*self.damage, f"truncated: the file {self.cut}, after {held_s:.2f} s")
+        return (*self.damage, *self._wrong(held_s))
 
-    def _warnings(self, held_s: float) -> tuple[str, ...]:
+    def _wrong(self, held_s: float) -> tuple[str, ...]:
+        """Compare what is held with what was promised."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -80,9 +92,6 @@ class Decoder:
             raise AudioError(f"a rate of {self.sr} Hz, expected {LOWEST_SR} to {HIGHEST_SR} Hz")
         if self.channels > MOST_CHANNELS:
             raise AudioError(f"{self.channels} channels, expected {MOST_CHANNELS} at most")
-
-    def __str__(self) -> str:
-        return f"{self.channels} channel{'s' * (self.channels > 1)} at {self.sr} Hz"
 
 
 # --- libsndfile
@@ -135,18 +144,15 @@ class PcmDecoder(_LibsndfileDecoder):
         self._dtype = "int16" if pcm.subtype == "PCM_16" else "float32"
         self._open(file, pcm.sr, pcm.channels, pcm.subtype, pcm.endian, "RAW")
 
-    def _warnings(self, held_s: float) -> tuple[str, ...]:
+    def _wrong(self, held_s: float) -> tuple[str, ...]:
         return _wrong_length(self._promised / self.sr, held_s) if self.held else ()
 
 
 class SndfileDecoder(_LibsndfileDecoder):
-    """FLAC and Vorbis by libsndfile; from the first damage on by FFmpeg, which loses less.
-
-    `cut` says in what the file ends that it should not end in.
-    """
+    """FLAC and Vorbis by libsndfile; from the first damage on by FFmpeg, which loses less."""
 
     def __init__(self, file: Part, cut: str = "") -> None:
-        self._given, self._cut = file, cut
+        self._given, self.cut = file, cut
         self._salvage: FFmpegDecoder | None = None
         try:
             self._open(file)
@@ -168,9 +174,7 @@ class SndfileDecoder(_LibsndfileDecoder):
                         break
         return self._salvage.read(n)
 
-    def _warnings(self, held_s: float) -> tuple[str, ...]:
-        if self._cut:
-            return (f"truncated: the file {self._cut}, after {held_s:.2f} s",)
+    def _wrong(self, held_s: float) -> tuple[str, ...]:
         if self._salvage is None:
             return () if self.frames is None else _wrong_length(self.frames / self.sr, held_s)
         if self.frames:
@@ -194,15 +198,14 @@ def _wrong_length(promised_s: float, held_s: float) -> tuple[str, ...]:
 class FFmpegDecoder(Decoder):
     """One sound track of a file, from 1; with 0 the one with most speech.
 
-    `cut` says in what the file ends that it should not end in. An AudioError is raised where the file is
-    damaged, without a sound track, or in a codec that FFmpeg does not know.
+    An AudioError is raised where the file is damaged, without a sound track, or in a codec that FFmpeg does
+    not know.
     """
 
     def __init__(self, file: Part, track: int = 0, cut: str = "") -> None:
         import av
 
-        self.damage: tuple[str, ...] = ()
-        self._cut = cut
+        self.cut = cut
         mp3_frames = _mp3_frames(file)
         self._file = _opened(file)
         format_ = self._file.format.name
@@ -265,7 +268,7 @@ class FFmpegDecoder(Decoder):
                 if not self.sr:
                     self.sr, self.channels = frame.sample_rate, channels
                 if (frame.sample_rate, channels) != (self.sr, self.channels):
-                    what = f"{channels} channel{'s' * (channels > 1)} at {frame.sample_rate} Hz"
+                    what = form(channels, frame.sample_rate)
                     after = f"after {held / self.sr:.2f} s"
                     self.damage += (f"not all read: {after} a recording of {what} follows",)
                     return
@@ -305,14 +308,11 @@ class FFmpegDecoder(Decoder):
             empty = 0 if frames else empty + 1
             yield frames
 
-    def _warnings(self, held_s: float) -> tuple[str, ...]:
+    def _wrong(self, held_s: float) -> tuple[str, ...]:
         promised_s = (self.frames or 0) / self.sr
-        if self._cut:
-            return (*self.damage, f"truncated: the file {self._cut}, after {held_s:.2f} s")
         if held_s >= _CUT_SHARE * promised_s - max(_CUT_S, _CUT_SAMPLES / self.sr):
-            return self.damage
-        cut = f"truncated: the header promises {promised_s:.2f} s, the file holds {held_s:.2f} s"
-        return (*self.damage, cut)
+            return ()
+        return _wrong_length(promised_s, held_s)
 
 
 def _opened(file: Part) -> Any:

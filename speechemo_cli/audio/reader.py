@@ -14,6 +14,7 @@ import numpy as np
 
 from speechemo_cli.audio import quality
 from speechemo_cli.audio.decode import AudioStream, file_errors, open_stream
+from speechemo_cli.audio.decoders import form
 from speechemo_cli.errors import AudioError, ClipError, SpeechemoError
 from speechemo_cli.files import display_name, open_regular
 
@@ -132,24 +133,6 @@ def clip_errors() -> Iterator[None]:
         if isinstance(error, MemoryError):
             raise AudioError("out of memory", "Use fewer --jobs, or cut it") from error
         raise AudioError(display_name(f"internal error: {type(error).__name__}: {error}")[:200]) from error
-
-
-def load_clip(path: str, config: AudioConfig, channel: str, sr: int) -> list[PreparedClip | ClipError]:
-    """Read a clip, check it and resample it, each of its channels for itself.
-
-    Parameters
-    ----------
-    channel : {"mix", "left", "right", "each"}
-    sr : int
-        Rate in Hz of the samples to return.
-
-    Raises
-    ------
-    AudioError
-        As `read_channels` and `clip_errors`.
-    """
-    with clip_errors():
-        return [prepare(path, one, config, sr) for one in read_channels(path, config, channel)]
 
 
 def prepare(path: str, recording: Recording, config: AudioConfig, sr: int) -> PreparedClip | ClipError:
@@ -273,8 +256,8 @@ def _check_length(n: int, stream: AudioStream, config: AudioConfig) -> None:
     quality.check_longest(n, stream.sr, config, stream.estimated_s)
     if n * stream.channels > MOST_SAMPLES:
         raise AudioError(
-            f"{n / stream.sr:.0f} s of {stream.channels} channel{'s' * (stream.channels > 1)}"
-            f" at {stream.sr} Hz, expected {MOST_SAMPLES} samples at most",
+            f"{n / stream.sr:.0f} s of {form(stream.channels, stream.sr)},"
+            f" expected {MOST_SAMPLES} samples at most",
             "Convert it to one channel at 16 kHz",
         )
 

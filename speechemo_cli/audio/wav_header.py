@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-KINDS = ("riff", "aiff", "w64", "caf", "au", "nist")
 # So many chunks of a file are read, and so much padding is passed over.
 _MOST_CHUNKS = 2**12
 _MOST_PADDING = 2**28
@@ -164,13 +163,14 @@ class Part:
 
 
 def find(file: BinaryIO, kind: str, at: int, end: int) -> Found | None:
-    """Find the samples of a file of one of `KINDS` that begins at a byte.
+    """Find the samples of a file that begins at a byte.
 
-    None where there are no samples, or the header does not say what they are.
+    None where there are no samples, the header does not say what they are, or the kind is another.
     """
     try:
         return {"au": _au, "nist": _nist}.get(kind, _chunked)(file, kind, at, end)
-    except (struct.error, ValueError, OverflowError, KeyError):  # of a header that is cut, or holds nonsense
+    # Of another kind, of a header that is cut, or of one that holds nonsense.
+    except (struct.error, ValueError, OverflowError, KeyError):
         return None
 
 
@@ -242,7 +242,7 @@ def _au(file: BinaryIO, _: str, at: int, end: int) -> Found:
     order = ">" if head.startswith(b".snd") else "<"
     offset, promised, coding, sr, channels = struct.unpack_from(order + "5I", head, 4)
     start, promised = at + max(24, offset), 0 if _is_open(promised) else promised
-    span, _ = _counted(file, start, promised, start + promised, end)
+    span = _counted(file, start, promised, start + promised, end)[0]
     return Found(_pcm(_AU.get(coding), order, sr, channels), [span], end)
 
 
@@ -257,7 +257,7 @@ def _nist(file: BinaryIO, _: str, at: int, end: int) -> Found:
     subtype = _INTEGERS.get(width) if coding == b"pcm" else _LOG.get(coding)
     order = "<" if fields.get(b"sample_byte_format", b"01").startswith(b"0") else ">"
     start = at + int(head[8:16])
-    span, _ = _counted(file, start, promised, start + promised, end)
+    span = _counted(file, start, promised, start + promised, end)[0]
     return Found(_pcm(subtype, order, sr, channels), [span], end)
 
 
@@ -298,7 +298,7 @@ def _span(file: BinaryIO, start: int, promised: int, end: int, layout: _Layout) 
 
 
 def _counted(file: BinaryIO, start: int, promised: int, behind: int, end: int) -> tuple[Span, int]:
-    """Find out where samples end that a header counts; 0 where it does not say. Also return what is behind."""
+    """Do the same for samples that a header counts; 0 where it does not say."""
     there = max(0, end - start)
     if not promised:
         return Span(start, there, there), end

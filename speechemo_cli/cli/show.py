@@ -36,9 +36,10 @@ def run(
     (answer,) = Predictor.open(path, config).predict_one(clip)
     if isinstance(answer, ClipError):
         raise NoInputError(f"{display_name(clip)}: {answer.error}")
-    (loaded,) = reader.load_clip(clip, config.audio, "mix", plots.CLIP_SR)
-    assert isinstance(loaded, reader.PreparedClip)
-    plots.draw_clip(loaded.y, answer, plot)
+    with reader.clip_errors():
+        (recording,) = reader.read_channels(clip, config.audio)
+        y = reader.resample(recording.y, recording.sr, plots.CLIP_SR)
+    plots.draw_clip(y, answer, plot)
     terminal.note(f"model: {model_file.shown(path)}; picture: {display_name(plot)}")
     for warning in answer.warnings:
         terminal.warn(warning)
