@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from speechemo_cli.audio.isolate import DecoderPool
     from speechemo_cli.inference import Style
     from speechemo_cli.inference.timeline import Timeline
     from speechemo_cli.models.metadata import ModelMetadata
@@ -94,6 +95,7 @@ class Answer(Result):
         }
 
 
+@dataclass(eq=False, repr=False)
 class Predictor:
     """A loaded model that answers for clips.
 
@@ -124,33 +126,21 @@ class Predictor:
     ...     print(answer.label, answer.confidence)
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        metadata: ModelMetadata,
-        config: Config,
-        runtime: str,
-        min_confidence: float,
-        labels: Sequence[str] | None,
-        channel: str,
-        isolate: bool,
-    ) -> None:
-        self.path = path
-        self.metadata = metadata
-        self.config = metadata.adopt(config)
-        self._features = FEATURE_SETS[metadata.feature_set]
-        self.sr = self._features.sr(self.config)
-        self.min_confidence = min_confidence
-        self.channel = channel
-        self._pool = None
-        if isolate:
-            from speechemo_cli.audio.isolate import DecoderPool
+    path: str | os.PathLike[str]
+    metadata: ModelMetadata
+    config: Config
+    min_confidence: float
+    channel: str
+    labels: tuple[str, ...]
+    slow_because: str
+    _runtime: runtimes.Runtime
+    _pool: DecoderPool | None
 
-            self._pool = DecoderPool(self.config.audio, channel)
-        self.labels = metadata.labels if labels is None else _in_order(labels, metadata.labels)
-        self._columns = [metadata.labels.index(label) for label in self.labels]
-        self._runtime, self.slow_because = runtimes.choose(runtime, path, metadata)
+    def __post_init__(self) -> None:
         self.runtime = self._runtime.name
+        self._features = FEATURE_SETS[self.metadata.feature_set]
+        self.sr = self._features.sr(self.config)
+        self._columns = [self.metadata.labels.index(label) for label in self.labels]
 
     @classmethod
     def open(
@@ -196,7 +186,15 @@ class Predictor:
                 raise ConfigError(f"{name} is {value!r}, expected one of {', '.join(known)}")
         path = model_file.PACKAGED if path is None else path
         metadata = model_file.read_metadata(path)
-        return cls(path, metadata, config or Config(), runtime, min_confidence, labels, channel, isolate)
+        config = metadata.adopt(config or Config())
+        own = metadata.labels if labels is None else _in_order(labels, metadata.labels)
+        chosen, slow_because = runtimes.choose(runtime, path, metadata)
+        pool = None
+        if isolate:
+            from speechemo_cli.audio.isolate import DecoderPool
+
+            pool = DecoderPool(config.audio, channel)
+        return cls(path, metadata, config, min_confidence, channel, own, slow_because, chosen, pool)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what answers, with the keys of `speechemo model info --format json`, and the runtime."""

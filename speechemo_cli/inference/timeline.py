@@ -207,7 +207,7 @@ def _timeline(
     return Timeline(
         os.fsdecode(path),
         duration_s,
-        tuple(predictor.labels),
+        predictor.labels,
         segments,
         _summary(segments, predictor.labels),
         warnings if len(runs) else (*warnings, NO_SPEECH),
