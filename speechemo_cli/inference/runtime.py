@@ -56,16 +56,19 @@ class LiteRtRuntime(Runtime):
 
     name = "litert"
 
-    def __init__(self, content: bytes, source: str, dim: int, n_labels: int) -> None:
-        self.source = source
+    def __init__(self, path: str | os.PathLike[str], metadata: ModelMetadata) -> None:
+        self.source = display_name(path)
+        content = model_file.read_litert(path, metadata)
         try:
             self._network = LiteRtModel(content)
         except (ValueError, RuntimeError, MemoryError) as error:
-            raise ModelFileError(f"LiteRT refuses the LiteRT file of {source}: {_reason(error)}") from None
-        received, expected = self._network.shapes, ([(1, dim)], [(1, n_labels), (1, 1)])
+            reason = _reason(error)
+            raise ModelFileError(f"LiteRT refuses the LiteRT file of {self.source}: {reason}") from None
+        dim = FEATURE_SETS[metadata.feature_set].dim(metadata.resolved_config())
+        received, expected = self._network.shapes, ([(1, dim)], [(1, len(metadata.labels)), (1, 1)])
         if received != expected:
             raise ModelFileError(
-                f"the LiteRT file of {source} has inputs and outputs {received}, expected {expected}"
+                f"the LiteRT file of {self.source} has inputs and outputs {received}, expected {expected}"
             )
 
     def _run(self, features: Rows) -> tuple[Rows, Rows]:
@@ -119,17 +122,14 @@ def choose(wanted: str, path: str | os.PathLike[str], metadata: ModelMetadata) -
     """
     if wanted == "keras":
         return KerasRuntime(path, metadata), ""
-    features = FEATURE_SETS[metadata.feature_set]
-    dim = features.dim(metadata.resolved_config())
     try:
-        content = model_file.read_litert(path, metadata)
-        return LiteRtRuntime(content, display_name(path), dim, len(metadata.labels)), ""
+        return LiteRtRuntime(path, metadata), ""
     except ImportError:
-        reason = "the package ai-edge-litert is missing"
+        refused = ModelFileError(
+            "the package ai-edge-litert is missing", "Install it, or take --runtime keras"
+        )
     except ModelFileError as error:
-        if wanted == "litert":
-            raise
-        reason = error.message
+        refused = error
     if wanted == "litert":
-        raise ModelFileError(reason, "Install it, or take --runtime keras")
-    return KerasRuntime(path, metadata), reason
+        raise refused
+    return KerasRuntime(path, metadata), refused.message
