@@ -229,19 +229,17 @@ def assign(model: Any, arrays: Arrays) -> None:
         with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as private:
             path = Path(private) / WEIGHTS
             model.save_weights(path)
+            own = read_weights(path.read_bytes())
+            for name in sorted(own.keys() | arrays.keys()):
+                received, expected = shape(arrays.get(name)), shape(own.get(name))
+                if received != expected:
+                    raise UnfitError(
+                        f"has other weights than its network: {short(name)} is {received}, "
+                        f"expected {expected}"
+                    )
             with h5py.File(path, "r+") as file:
-                own: dict[str, Any] = {}
-                file.visititems(
-                    lambda _, part: own.update({part.name: part}) if hasattr(part, "dtype") else None
-                )
-                for name in sorted(own.keys() | arrays.keys()):
-                    received, expected = shape(arrays.get(name)), shape(own.get(name))
-                    if received != expected:
-                        raise UnfitError(
-                            f"has other weights than its network: {short(name)} is {received}, "
-                            f"expected {expected}"
-                        )
-                    own[name][()] = arrays[name]
+                for name, array in arrays.items():
+                    file[name][()] = array
             model.load_weights(path)
     except OSError as error:
         raise access_error("write to", folder, error) from error
