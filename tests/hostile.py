@@ -25,8 +25,6 @@ import numpy as np
 KERAS_MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
 Parts = dict[str, bytes]
 Make = Callable[[Parts], bytes]
-
-
 CASES: dict[str, tuple[Make, str]] = {}
 
 
@@ -185,25 +183,23 @@ def with_text(change: Callable[[str], str]) -> Make:
     return with_part("speechemo.json", lambda content: change(content.decode()).encode())
 
 
+def with_document(change: Callable[[dict[str, Any]], object]) -> Make:
+    """Change the metadata in place."""
+
+    def changed(text: str) -> str:
+        document = json.loads(text)
+        change(document)
+        return json.dumps(document)
+
+    return with_text(changed)
+
+
 def with_metadata(**values: Any) -> Make:
-    """Change some metadata."""
-    return with_text(lambda text: json.dumps({**json.loads(text), **values}))
-
-
-def without_metadata(name: str) -> Make:
-    """Take a value away."""
-    return with_text(lambda text: json.dumps({k: v for k, v in json.loads(text).items() if k != name}))
+    return with_document(lambda document: document.update(values))
 
 
 def with_features(**values: Any) -> Make:
-    """Change the features that the metadata asks for."""
-
-    def change(text: str) -> str:
-        document = json.loads(text)
-        document["config"]["mfcc"].update(values)
-        return json.dumps(document)
-
-    return with_text(change)
+    return with_document(lambda document: document["config"]["mfcc"].update(values))
 
 
 # Values of the wrong kind, by where they are.
@@ -259,7 +255,7 @@ _add(
             "format_as_text": with_metadata(format="1"),
         },
         _MISFIT: {
-            f"no_{name}": without_metadata(name)
+            f"no_{name}": with_document(lambda document, name=name: document.pop(name))
             for name in ("version", "labels", "feature_set", "config", "seed")
         },
         _MISFIT + r"results\.cross_validated\.accuracy\.ci95": {
@@ -310,35 +306,26 @@ def with_more(*more: tuple[str, bytes]) -> Make:
     return lambda parts: zipped((*hashed(parts).items(), *more))
 
 
-def with_directory(change: Callable[[bytearray, int], object], member: str = "model.weights.h5") -> Make:
-    """Change the entry of a member in the archive's directory, which is what a reader goes by."""
+# Where a field is in a member's entry of the directory, which is what a reader goes by.
+FLAGS_AND_METHOD, PACKED_BYTES, BYTES, OFFSET = 8, 20, 24, 42
 
-    def make(parts: Parts) -> bytes:
-        content = bytearray(packed(parts))
+
+def declaring(field: int, value: int, member: str = "model.weights.h5", make: Make = packed) -> Make:
+    """Write another value into the directory of an archive."""
+
+    def changed(parts: Parts) -> bytes:
+        content = bytearray(make(parts))
         at = content.rindex(member.encode()) - 46
         assert content[at : at + 4] == b"PK\1\2"
-        change(content, at)
+        struct.pack_into("<I", content, at + field, value)
         return bytes(content)
 
-    return make
+    return changed
 
 
-def declared(n: int) -> Make:
-    """Say in the directory that the weights take so many bytes when they are unpacked."""
-    return with_directory(lambda content, at: struct.pack_into("<I", content, at + 24, n))
-
-
-def bomb(member: str, n_bytes: int, declared_at: int = 0, declared: int | None = None) -> Make:
-    """Pack so many zeros, and write what the directory declares of them, at this place in their entry."""
-
-    def make(parts: Parts) -> bytes:
-        zeros = hashed({**parts, member: bytes(n_bytes)})
-        content = bytearray(zipped(zeros.items(), zipfile.ZIP_DEFLATED))
-        if declared is not None:
-            struct.pack_into("<I", content, content.rindex(member.encode()) - 46 + declared_at, declared)
-        return bytes(content)
-
-    return make
+def bomb(member: str, n_bytes: int) -> Make:
+    """Pack so many zeros."""
+    return lambda parts: zipped(hashed({**parts, member: bytes(n_bytes)}).items(), zipfile.ZIP_DEFLATED)
 
 
 _add(
@@ -375,15 +362,14 @@ _add(
         r"packed too tightly: model\.weights\.h5 would grow from \d+ to 20971520 bytes": bomb(
             "model.weights.h5", 20 * 2**20
         ),
-        r"packed too tightly: model\.weights\.h5": declared(190 * 2**20),
-        r"too large: model\.weights\.h5 would take 4000000000 bytes": declared(4_000_000_000),
+        r"packed too tightly: model\.weights\.h5": declaring(BYTES, 190 * 2**20),
+        r"too large: model\.weights\.h5 would take 4000000000 bytes": declaring(BYTES, 4_000_000_000),
         # As many bytes are declared as a config may have.
-        "is damaged .*CRC": bomb("config.json", 64 * 2**20, 24, 5000),
-        # Packed they take 2 GiB, it says.
-        "declares parts that are larger than the file": bomb("model.weights.h5", 64 * 2**20, 20, 2**31 - 1),
-        r"is encrypted: model\.weights\.h5": with_directory(
-            lambda content, at: struct.pack_into("<H", content, at + 8, 1)
+        "is damaged .*CRC": declaring(BYTES, 5000, "config.json", bomb("config.json", 64 * 2**20)),
+        "declares parts that are larger than the file": declaring(
+            PACKED_BYTES, 2**31 - 1, make=bomb("model.weights.h5", 64 * 2**20)
         ),
+        r"is encrypted: model\.weights\.h5": declaring(FLAGS_AND_METHOD, 1),
         "packed in a way that model files are not": {
             "bzip2": lambda parts: zipped(hashed(parts).items(), zipfile.ZIP_BZIP2),
             "lzma": lambda parts: zipped(hashed(parts).items(), zipfile.ZIP_LZMA),
@@ -400,10 +386,8 @@ _add(
             "hdf5": lambda parts: parts["model.weights.h5"],
         },
         "is damaged .*Restore a copy or train again": {
-            "fewer_than_there_are": declared(9),
-            "wrong_offset": with_directory(
-                lambda content, at: struct.pack_into("<I", content, at + 42, 2**31)
-            ),
+            "fewer_than_there_are": declaring(BYTES, 9),
+            "wrong_offset": declaring(OFFSET, 2**31),
             **{
                 f"cut_at_{percent}": lambda parts, percent=percent: packed(parts)[
                     : int(percent / 100 * len(packed(parts)))

@@ -6,7 +6,6 @@ What is refused in a model file is in test_hostile_files.py.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -79,14 +78,6 @@ def full(*_: object) -> None:
     raise OSError(28, "No space left on device")
 
 
-def rewrite(path: Path, **changes: object) -> None:
-    """Change metadata; None takes a value away."""
-    parts = hostile.parts_of(path)
-    document = {**json.loads(parts["speechemo.json"]), **changes}
-    document = {key: value for key, value in document.items() if value is not None}
-    path.write_bytes(hostile.zipped({**parts, "speechemo.json": json.dumps(document).encode()}.items()))
-
-
 def names(folder: str = ".") -> list[str]:
     return sorted(path.name for path in Path(folder).iterdir())
 
@@ -132,7 +123,10 @@ def test_load_takes_what_was_checked_whatever_happens_to_the_file_meanwhile(
 
 
 def test_metadata_from_before_calibration_are_read(saved: Path) -> None:
-    rewrite(saved, temperature=None, parameters=None)
+    older = hostile.with_document(
+        lambda document: [document.pop(key) for key in ("temperature", "parameters")]
+    )
+    saved.write_bytes(older(hostile.parts_of(saved)))
 
     received = model_file.inspect(saved)
 
@@ -155,7 +149,7 @@ def test_metadata_know_the_hash_that_stands_for_their_file(network: Any, saved: 
     assert model_file.inspect("again.keras").sha256 == hashlib.sha256(text).hexdigest()
     assert b"sha256" not in text
     # A file does not say itself which hash it has.
-    rewrite(saved, epochs=51, sha256="f" * 64)
+    saved.write_bytes(hostile.with_metadata(epochs=51, sha256="f" * 64)(hostile.parts_of(saved)))
     assert model_file.inspect(saved).sha256 not in (received.sha256, "", "f" * 64)
     assert model_file.read_metadata(saved).sha256 == model_file.inspect(saved).sha256
 
