@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -18,7 +17,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import strategies as st
 from xdist.scheduler import LoadFileScheduling
 
 from speechemo_cli.cli import terminal
@@ -262,63 +260,13 @@ def touch(root: Path | str, *names: str) -> None:
         path.touch()
 
 
-def ravdess(actors: Any = range(1, 25)) -> list[Example]:
-    """RAVDESS's 60 spoken clips an actor."""
-    return [
-        Example(
-            Clip(
-                f"{actor}-{code}-{strength}-{text}-{take}",
-                label,
-                f"{actor:02d}",
-                "m" if actor % 2 else "f",
-                strength,
-                text,
-                take,
-                corpus="ravdess",
-            ),
-            f"key {actor}-{code}-{strength}-{text}-{take}",
-        )
-        for actor in actors
-        for code, label in enumerate(EMOTIONS)
-        for strength in ((1,) if label == "neutral" else (1, 2))
-        for text in (1, 2)
-        for take in (1, 2)
-    ]
-
-
-def grid(counts: dict[tuple[str | None, str], int], gender: str | None = None) -> list[Example]:
+def grid(counts: dict[tuple[str | None, str], int]) -> list[Example]:
     """So many clips for each speaker and label."""
     return [
-        Example(Clip(f"{who}/{label}/{i}.wav", label, who, gender), f"{who} {label} {i}")
+        Example(Clip(f"{who}/{label}/{i}.wav", label, who), f"{who} {label} {i}")
         for (who, label), n in counts.items()
         for i in range(n)
     ]
-
-
-def speakers(examples: list[Example], positions: Any) -> set[str | None]:
-    return {examples[i].clip.speaker_id for i in positions}
-
-
-def actor_number(speaker_id: str) -> int:
-    return int(speaker_id.removeprefix("ravdess/"))
-
-
-def labels(examples: list[Example], positions: Any) -> Counter[str]:
-    return Counter(examples[i].clip.label for i in positions)
-
-
-@st.composite
-def corpora(draw: st.DrawFn, speakers_from: int = 2) -> list[Example]:
-    """Corpora that are large enough for every split of 20 to 40 %."""
-    who = [f"speaker {i}" for i in range(draw(st.integers(speakers_from, 7)))]
-    what = EMOTIONS[: draw(st.integers(2, 4))]
-    counts = {(s, label): draw(st.integers(5, 8)) for s in who for label in what}
-    examples = grid(counts)
-    order = np.random.default_rng(draw(st.integers(0, 99))).permutation(len(examples))
-    return [examples[i] for i in order]
-
-
-seeds = st.integers(0, 2**32 - 6)
 
 
 TRAINING_LABELS = EMOTIONS[2:5]
