@@ -64,7 +64,6 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == f"/{download.RECORD}":
             listed = {
                 "key": download.SPEECH.file,
-                "size": len(WHOLE),
                 "checksum": f"md5:{MD5}",
                 "links": {"self": f"{server.url}/content"},
             }
@@ -89,6 +88,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     # It waits a second before it tries again.
     monkeypatch.setattr("pooch.core.time", SimpleNamespace(sleep=lambda _: None))
     with Server(("127.0.0.1", 0), _Handler) as server:
+        monkeypatch.setenv("SPEECHEMO_TEST_DOWNLOAD_URL", server.url)
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
         server.shutdown()
@@ -103,9 +103,8 @@ def part(monkeypatch: pytest.MonkeyPatch) -> download.Archive:
 
 
 @pytest.fixture
-def run(server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable:
+def run(server: Server, capsys: pytest.CaptureFixture[str]) -> Callable:
     """Run `speechemo download` against the server: (exit code, stdout, stderr)."""
-    monkeypatch.setenv("SPEECHEMO_TEST_DOWNLOAD_URL", server.url)
 
     def call(*arguments: object) -> tuple[int, str, str]:
         code = app.run(["download", *map(str, arguments)])
@@ -164,16 +163,16 @@ def test_download_that_fails_leaves_nothing_and_exits_with_5(
 
 
 def test_download_waits_for_a_slow_server_and_not_for_a_silent_one(
-    part: download.Archive, server: Server, tmp_path: Path
+    part: download.Archive, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.wait_s = 0.4
+    monkeypatch.setattr(download, "_TIMEOUT_S", 0.1)
     with pytest.raises(AccessError, match=r"said nothing for 0\.1 s"):
-        download.download(part, tmp_path, base_url=server.url, timeout_s=0.1)
+        download.download(part, tmp_path)
 
+    monkeypatch.setattr(download, "_TIMEOUT_S", 5)
     told: list[tuple[int, int]] = []
-    download.download(
-        part, tmp_path, base_url=server.url, timeout_s=5, on_progress=lambda *reached: told.append(reached)
-    )
+    download.download(part, tmp_path, on_progress=lambda *reached: told.append(reached))
 
     assert told[-1] == (len(WHOLE), len(WHOLE))
     assert told == sorted(told)
@@ -199,9 +198,9 @@ def test_download_takes_the_checksum_of_other_archives_from_the_record(
     server.content = WHOLE[:-9] + b"otherwise"
 
     with pytest.raises(AccessError, match="another checksum"):
-        download.download(download.SPEECH._replace(md5=""), tmp_path, base_url=server.url)
+        download.download(download.SPEECH._replace(md5=""), tmp_path)
     with pytest.raises(AccessError, match=r"does not list Song\.zip"):
-        download.download(download.Archive("Song.zip", "song", "*", 1), tmp_path, base_url=server.url)
+        download.download(download.Archive("Song.zip", "song", "*", 1), tmp_path)
 
 
 @pytest.mark.parametrize(

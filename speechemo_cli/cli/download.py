@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -58,7 +57,6 @@ def run(
                 part,
                 to,
                 archive=archive,
-                base_url=os.environ.get("SPEECHEMO_TEST_DOWNLOAD_URL", download.ZENODO),
                 on_progress=lambda done, total: update(done // 10**6, total // 10**6),
             )
     terminal.emit(f"{display_name(to / part.folder)}: {part.clips} clips")
