@@ -64,7 +64,7 @@ def test_train_with_holdout_saves_the_speakers_of_the_training_and_score_model_r
     data = separable(rng)
 
     trained = holdout.train_with_holdout("v1", data, trained_with(epochs=2))
-    result = holdout.score_model(trained.model, trained.metadata, data)
+    groups, _ = holdout.score_model(trained.model, trained.metadata, data)
 
     metadata = trained.metadata
     assert set(metadata.history) == {
@@ -78,9 +78,9 @@ def test_train_with_holdout_saves_the_speakers_of_the_training_and_score_model_r
     assert len(metadata.data["speakers"]) == 5
     assert metadata.versions["keras"] >= "3.15.1"
     # The same clips, so the same numbers as the training reported; unseen speakers come first.
-    assert list(result.groups) == ["unseen_speakers", "seen_speakers", "trained_on"]
-    assert [group.scores for group in result.groups.values()] == [trained.new, trained.seen, trained.train]
-    assert result.groups["unseen_speakers"].origin == "data: 1 speaker, 30 clips"
+    assert list(groups) == ["unseen_speakers", "seen_speakers", "trained_on"]
+    assert [group.scores for group in groups.values()] == [trained.new, trained.seen, trained.train]
+    assert groups["unseen_speakers"].origin == "data: 1 speaker, 30 clips"
 
 
 def test_train_with_holdout_counts_labels_songs_and_weights(
@@ -271,9 +271,9 @@ def test_score_model_tells_seen_from_unseen_speakers(
 ) -> None:
     made, data = half_trained
 
-    result = holdout.score_model(made.model, made.metadata, change(data, made.holdout.train[0]))
+    groups, _ = holdout.score_model(made.model, made.metadata, change(data, made.holdout.train[0]))
 
-    found = {name: group.scores.n for name, group in result.groups.items()}
+    found = {name: group.scores.n for name, group in groups.items()}
     assert tuple(found.get(name, 0) for name in GROUPS) == counts
 
 
@@ -285,7 +285,7 @@ def test_score_model_has_no_unseen_speakers_where_the_model_file_does_not_name_a
 
     for steps, corpus in ((some, "own"), ({}, "own"), ({}, "ravdess")):
         metadata = replace(made.metadata, data=steps)
-        groups = holdout.score_model(made.model, metadata, with_clips(data, corpus=corpus)).groups
+        groups, _ = holdout.score_model(made.model, metadata, with_clips(data, corpus=corpus))
         assert groups["unknown_speakers"].scores.n == (60 if steps else 120)
         assert "unseen_speakers" not in groups
 
@@ -300,13 +300,13 @@ def test_score_model_scores_conditions_on_the_first_group(
     worse = data.x + 40 * rng.standard_normal(data.x.shape).astype(np.float32)
     others = {"mfcc@louder": data.x[:, None], "mfcc@telephone": worse[:, None], "augment": worse[:, None]}
 
-    result = holdout.score_model(trained.model, trained.metadata, replace(data, others=others))
+    groups, conditions = holdout.score_model(trained.model, trained.metadata, replace(data, others=others))
 
-    assert set(result.conditions) == {"louder", "telephone"}
-    assert next(iter(result.groups)) == group
-    plain = result.groups[group].scores
-    assert result.conditions["louder"] == plain
-    assert result.conditions["telephone"].accuracy < plain.accuracy
+    assert set(conditions) == {"louder", "telephone"}
+    assert next(iter(groups)) == group
+    plain = groups[group].scores
+    assert conditions["louder"] == plain
+    assert conditions["telephone"].accuracy < plain.accuracy
 
 
 # --- other corpora ----------------------------------------------------------------------------------

@@ -163,9 +163,9 @@ class _Evaluation:
         corpus, clips = inputs.load_data(
             metadata.adopt(self.config), metadata.feature_set, others, metadata.labels, **self.protection
         )
-        result = holdout.score_model(checked.load(), metadata, clips)
-        self.draw(MODEL_GROUP_TITLES, result.groups, metadata.labels, shown)
-        parts = {name: group.summary() for name, group in result.groups.items()}
+        groups, conditions = holdout.score_model(checked.load(), metadata, clips)
+        self.draw(MODEL_GROUP_TITLES, groups, metadata.labels, shown)
+        parts = {name: group.summary() for name, group in groups.items()}
         headline = next(iter(parts))
         document = {
             "version": metadata.version,
@@ -176,10 +176,10 @@ class _Evaluation:
             "scored": headline,
             **parts[headline],
             **{name: parts.get(name) for name in GROUPS},
-            **results.conditions_to_dict(result.conditions, result.groups[headline].scores),
+            **results.conditions_to_dict(conditions, groups[headline].scores),
             "near_copies": _paths(clips.near_copies),
         }
-        self.finish(lambda: score_tables.of_model(result), document, corpus, clips.extraction)
+        self.finish(lambda: score_tables.of_model(groups, conditions), document, corpus, clips.extraction)
 
     def by_protocol(self, version: str, protocol: str) -> None:
         from speechemo_cli.corpus.splits import RANDOM_HOLDOUT_DRAWS

@@ -23,7 +23,6 @@ from speechemo_cli.formatting import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from speechemo_cli.evaluation.holdout import ModelResult
     from speechemo_cli.evaluation.metrics import Scores
     from speechemo_cli.evaluation.results import Answers, ProtocolResult
 
@@ -81,13 +80,13 @@ def _conditions(scores: Mapping[str, Scores], plain: Scores) -> list[str]:
     return [terminal.table(["the same clips", "accuracy", "UAR", "points lost"], rows)] if rows else []
 
 
-def of_model(result: ModelResult) -> str:
+def of_model(groups: Mapping[str, Answers], conditions: Mapping[str, Scores]) -> str:
     """Show the scores of a model file by what it was trained on, those of unseen speakers first."""
     rows = [
         [MODEL_GROUP_TITLES[name], *score_cells(group.scores), percent(group.scores.macro_f1)]
-        for name, group in result.groups.items()
+        for name, group in groups.items()
     ]
-    first, headline = next(iter(result.groups.items()))
+    first, headline = next(iter(groups.items()))
     scores = headline.scores
     shown = interval("accuracy", headline.intervals.get("accuracy"), headline.no_interval, "95 % interval ")
     title = MODEL_GROUP_TITLES[first]
@@ -98,8 +97,8 @@ def of_model(result: ModelResult) -> str:
             f" UAR {percent(scores.uar)}. {_MEANINGS[first]}".rstrip(),
             terminal.table(["", *SCORES, "macro-F1"], rows),
             per_class_table({title: scores}),
-            *_matrices(MODEL_GROUP_TITLES, result.groups),
-            *_conditions(result.conditions, scores),
+            *_matrices(MODEL_GROUP_TITLES, groups),
+            *_conditions(conditions, scores),
         ]
     )
 

@@ -233,22 +233,16 @@ def unfinished_training(version: str, data: Dataset, config: Config) -> Checkpoi
     return Checkpoint(path.with_suffix(".train.npz"))
 
 
-@dataclass(frozen=True)
-class ModelResult:
-    """Scores of a model file, by what is known of the speakers.
+def score_model(
+    model: Any, metadata: ModelMetadata, data: Dataset
+) -> tuple[dict[str, Answers], dict[str, Scores]]:
+    """Score a model on labelled clips, which must have its labels: by what is known of the speakers.
 
-    `groups` are those of `formatting.GROUPS` that have clips: unseen speakers; unknown ones, where neither
+    The groups are those of `formatting.GROUPS` that have clips: unseen speakers; unknown ones, where neither
     the clips nor the model file tell enough; other clips of seen speakers, near copies of clips it was
-    trained on among them; and these, which show its memory, not its skill. The first is what counts, and
-    `conditions` are scores on its clips under other recording conditions.
+    trained on among them; and these, which show its memory, not its skill. The first is what counts; the
+    scores beside the groups are on its clips under other recording conditions.
     """
-
-    groups: dict[str, Answers]
-    conditions: dict[str, Scores]
-
-
-def score_model(model: Any, metadata: ModelMetadata, data: Dataset) -> ModelResult:
-    """Score a model on labelled clips, by what it was trained on; `data` must have the model's labels."""
     contents, samples = (set(metadata.data.get(part, ())) for part in ("train", "train_samples"))
     exact = [example.sha256 in contents or example.key in samples for example in data.examples]
     trained = {data.examples[i] for i in np.flatnonzero(exact)}
@@ -270,7 +264,7 @@ def score_model(model: Any, metadata: ModelMetadata, data: Dataset) -> ModelResu
         name: score(data.targets[counts], training.predict(model, x[counts]), data.labels)
         for name, x in data.by_condition.items()
     }
-    return ModelResult(groups, by_condition)
+    return groups, by_condition
 
 
 def split_by_label(clips: Sequence[Clip], labels: Sequence[str]) -> tuple[list[Clip], dict[str, int]]:

@@ -81,23 +81,20 @@ def confusion(matrices: Mapping[str, Sequence[Sequence[int]]], labels: Sequence[
     size = max(4.5, 0.62 * len(labels) + 1.8)
     figure = new_figure(size * len(matrices), size)
     axes = figure.subplots(1, len(matrices), squeeze=False)[0]
+    names = list(map(drawable, labels))
     for axis, (title, matrix) in zip(axes, matrices.items(), strict=True):
-        _matrix(axis, np.array(matrix), labels)
+        counts = np.array(matrix)
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for row, column in np.ndindex(*counts.shape):
+            n, share = counts[row, column], shares[row, column]
+            text, colour = f"{n}\n{share:.0%}" if n else "·", "white" if share > 0.55 else "black"
+            axis.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
+        axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
+        axis.set_yticks(range(len(names)), names)
+        axis.set(xlabel="answer", ylabel="truth")
         axis.set_title("\n".join(map(drawable, title.split("\n"))), fontsize=10)
     save_png(figure, path)
-
-
-def _matrix(axis: Any, counts: NDArray[np.int64], labels: Sequence[str]) -> None:
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(*counts.shape):
-        n, share = counts[row, column], shares[row, column]
-        text, colour = f"{n}\n{share:.0%}" if n else "·", "white" if share > 0.55 else "black"
-        axis.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
-    names = list(map(drawable, labels))
-    axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
-    axis.set_yticks(range(len(names)), names)
-    axis.set(xlabel="answer", ylabel="truth")
 
 
 @drawing()
@@ -217,13 +214,10 @@ def risk_curve(coverage: NDArray[np.float64], risk: NDArray[np.float64]) -> str:
 
 
 def training_curve(result: ProtocolResult, metric: str) -> str:
-    """Draw accuracy or loss on the training clips by epoch; nothing where no fold kept any."""
-    histories = [fold.history.get(f"train_{metric}", []) for fold in result.folds]
-    epochs = min(map(len, histories))
-    if not epochs:
-        return ""
-    lines = np.array([history[:epochs] for history in histories]) * (100 if metric == "accuracy" else 1)
-    at = np.unique(np.linspace(0, epochs - 1, _CURVE_POINTS).astype(np.int64))
+    """Draw accuracy or loss on the training clips by epoch."""
+    scale = 100 if metric == "accuracy" else 1
+    lines = np.array([fold.history[f"train_{metric}"] for fold in result.folds]) * scale
+    at = np.unique(np.linspace(0, lines.shape[1] - 1, _CURVE_POINTS).astype(np.int64))
 
     def draw(axis: Any) -> None:
         axis.plot(at + 1, lines[:, at].T, color=_INK, alpha=0.35, linewidth=0.8)
