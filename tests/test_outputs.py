@@ -6,6 +6,7 @@ import io
 import json
 import os
 import resource
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from speechemo_cli.cli.outputs import ToFile, ToFolder, protect
 from speechemo_cli.errors import AccessError, ClipError, ConfigError
 from speechemo_cli.inference import Style
 from speechemo_cli.inference.predictor import Answer
+from speechemo_cli.models import model_file
 
 LABELS = ("neutral", "happy", "angry")
 STYLE = Style("m.keras", LABELS, key="this run")
@@ -602,38 +604,47 @@ def test_protect_refuses_two_outputs_in_one_file() -> None:
 
 @pytest.fixture
 def data(write_clip: Callable[..., Path]) -> Path:
-    """Two clips with a manifest; `x.*` is one of its files under another name."""
+    """Two clips with a manifest; `x.*` and `y.png` are files of it under other names, `list` names one."""
     for name in ("a", "b"):
         write_clip(f"data/{name}.wav", seconds=0.4)
     Path("data/manifest.csv").write_text("path,label,speaker\na.wav,sad,ann\nb.wav,happy,bob\n")
-    for link, target in {"x.png": "a.wav", "x.html": "b.wav", "x.keras": "a.wav"}.items():
-        Path(link).symlink_to(f"data/{target}")
+    Path("data/list.csv").write_text("data/a.wav\n")
+    shutil.copy(model_file.PACKAGED, "data/m.keras")
+    shutil.copy("data/a.wav", "data/old.jsonl.partial")
+    for link in ("x.png", "x.keras", "x.jsonl"):
+        Path(link).symlink_to("data/a.wav")
+    for link in ("x.html", "y.png"):
+        Path(link).symlink_to("data/b.wav")
     return Path("data")
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    "command",
     [
-        ["evaluate", "data", "--version", "v1", "--predictions", "data/manifest.csv"],
-        ["evaluate", "data", "--version", "v1", "--plot", "x.png"],
-        ["evaluate", "data", "--version", "v1", "--report", "x.html"],
-        ["evaluate", "data", "--model", "packaged", "--plot", "x.png"],
-        ["train", "data", "--version", "v1", "--output", "x.keras"],
-        ["train", "data", "--version", "v1", "--output", "y.keras"],
-        ["timeline", "data/a.wav", "--plot", "x.png"],
-        ["timeline", "--files-from", "list", "--plot", "x.png"],
-        ["extract", "data", "--manifest-template", "data/manifest.csv"],
-        ["extract", "data/manifest.csv", "--export", "data/manifest.csv"],
+        "evaluate data --version v1 --predictions data/manifest.csv",
+        "evaluate data --version v1 --plot x.png",
+        "evaluate data --version v1 --report x.html",
+        "evaluate data --model packaged --plot x.png",
+        "train data --version v1 --output x.keras",
+        "train data --version v1 --output y.keras",  # beside which the learning curve goes
+        "timeline data/a.wav --plot x.png",
+        "timeline --files-from data/list.csv --plot x.png",
+        "extract data --manifest-template data/manifest.csv",
+        "extract data/manifest.csv --export data/manifest.csv",
+        "predict data/a.wav -o data/a.wav -f jsonl",
+        "predict data/a.wav -o x.jsonl",
+        "predict --files-from data/list.csv -o data/list.csv",
+        "predict data/b.wav --model data/m.keras -o data/m.keras -f jsonl",
+        "predict data/old.jsonl.partial -o data/old.jsonl",
+        "predict --files-from data/list.csv -o x.jsonl",  # known only when its turn comes
     ],
 )
 def test_command_writes_over_nothing_that_it_reads(
-    arguments: list[str], data: Path, capsys: pytest.CaptureFixture[str]
+    command: str, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path("y.png").symlink_to("data/b.wav")  # where the learning curve would go
-    Path("list").write_text("data/a.wav\n")
     before = {path: path.read_bytes() for path in data.iterdir()}
 
-    code = app.run(arguments)
+    code = app.run(command.split())
 
     out, err = capsys.readouterr()
     assert (code, out) == (2, "")

@@ -29,7 +29,6 @@ from speechemo_cli.cli import app, terminal
 COLOUR = re.compile(r"\x1b\[[0-9;]*?(3[0-7]|9[0-7])[0-9;]*m")
 ESCAPE = re.compile(r"\x1b\[")
 
-
 # What a script calls by the name that it has when it is installed.
 SPEECHEMO = f'speechemo() {{ "{sys.executable}" -m speechemo_cli "$@"; }}\n'
 

@@ -12,10 +12,10 @@ from speechemo_cli.errors import ConfigError
 from speechemo_cli.files import display_name
 
 
-def _complete(incomplete: str) -> list[str]:
+def _complete() -> list[str]:
     from speechemo_cli.corpus.known import BY_NAME
 
-    return [name for name in BY_NAME if name.startswith(incomplete)]
+    return list(BY_NAME)
 
 
 def run(

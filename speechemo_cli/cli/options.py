@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 def complete_labels(incomplete: str) -> list[str]:
-    """Complete the last label of a list with commas, for the shell."""
+    """Offer all labels behind the last comma of a list; of what is offered, Typer takes what fits."""
     from speechemo_cli.corpus import EMOTIONS
 
-    before, comma, last = incomplete.rpartition(",")
-    return [f"{before}{comma}{label}" for label in EMOTIONS if label.startswith(last)]
+    before, comma, _ = incomplete.rpartition(",")
+    return [f"{before}{comma}{label}" for label in EMOTIONS]
 
 
 def _no_nan(value: float) -> float:
@@ -40,11 +40,11 @@ def _no_nan(value: float) -> float:
     return value
 
 
-def complete_models(incomplete: str) -> list[str]:
-    """Complete the names that `--model` takes; the shell completes paths by itself."""
+def complete_models() -> list[str]:
+    """Offer the names that `--model` takes; the shell completes paths by itself."""
     from speechemo_cli.models import VERSIONS, model_file
 
-    return [name for name in (*VERSIONS, model_file.PACKAGED_NAME) if name.startswith(incomplete)]
+    return [*VERSIONS, model_file.PACKAGED_NAME]
 
 
 _MODEL_HELP = "Model file; v1, v2, v3 for the one in models/; or packaged."
