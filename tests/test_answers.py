@@ -93,13 +93,6 @@ def test_table_has_numbers_for_bars_on_an_ascii_terminal(monkeypatch: pytest.Mon
     assert text.replace("é", "").isascii()
 
 
-def test_json_is_whole_wherever_the_clips_end() -> None:
-    for n in range(len(ITEMS) + 1):
-        document = json.loads("".join(pieces("json", STYLE, ITEMS[:n])))
-
-        assert [record["path"] for record in document["clips"]] == [item.path for item in ITEMS[:n]]
-
-
 @pytest.mark.parametrize("format_", FORMATS)
 def test_writers_write_each_clip_in_whole_lines(format_: str) -> None:
     _, *parts, end = pieces(format_, STYLE, ITEMS)
@@ -107,20 +100,6 @@ def test_writers_write_each_clip_in_whole_lines(format_: str) -> None:
     assert len(parts) == len(ITEMS)
     assert all(part.endswith("\n") for part in parts)
     assert bool(end) == (format_ == "json")
-
-
-def test_style_takes_the_most_probable_and_ties_in_the_one_order() -> None:
-    (item,) = (item for item in ITEMS if item.path == "-")
-    assert isinstance(item, Answer)
-
-    found = [Style("m", LABELS, top=n).probabilities(item) for n in (1, 2, 3, 9)]
-
-    assert [list(one) for one in found] == [
-        ["neutral"],
-        ["neutral", "happy"],
-        ["neutral", "happy", "angry"],
-        ["neutral", "happy", "angry", "sad"],
-    ]
 
 
 NAMES = st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name).map(os.fsdecode)

@@ -136,6 +136,7 @@ def test_inputs_leaves_videos_without_sound_out_of_a_folder(capsys: pytest.Captu
         (b"caf\xe9.wav\n\xff\xfe.wav\n", [os.fsdecode(b"caf\xe9.wav"), os.fsdecode(b"\xff\xfe.wav")]),
         ("größe.wav\n".encode(), ["größe.wav"]),
         (b"-\n", ["./-"]),  # a file of that name, not stdin
+        (b"\xef\xbb\xbfa.wav\n\xef\xbb\xbfb.wav\n", ["a.wav", "\ufeffb.wav"]),  # the mark of some editors
     ],
 )
 def test_list_is_cut_at_lines_or_at_nuls(
@@ -195,12 +196,6 @@ def test_list_that_cannot_be_read_is_named(name: str, reason: str) -> None:
 
     with pytest.raises(AccessError, match=f"cannot read {name}: {reason}"):
         inputs.Inputs([], name)
-
-
-def test_list_may_begin_with_the_mark_of_some_editors() -> None:
-    Path("list").write_bytes(b"\xef\xbb\xbfa.wav\n\xef\xbb\xbfb.wav\n")
-
-    assert paths([], "list") == ["a.wav", "\ufeffb.wav"]
 
 
 @pytest.mark.parametrize(

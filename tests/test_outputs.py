@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import touch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -395,25 +396,24 @@ def test_choose_takes_the_format_that_is_asked_for_or_that_the_name_says(
     assert outputs.choose(asked, output, AnswerFormat) == expected
 
 
-@pytest.mark.parametrize("output", ["taken/out.jsonl", "taken/out", "taken/"])
-def test_sink_refuses_a_place_that_cannot_be_written(output: str) -> None:
-    Path("taken").write_text("a file")
-
-    with pytest.raises(AccessError, match=r"cannot write to taken.*: (file exists|not a directory)"):
-        outputs.sink(output, "jsonl", WRITERS["jsonl"](STYLE))
-
-    assert Path("taken").read_text() == "a file"
-
-
 @pytest.mark.parametrize("command", ["predict", "timeline"])
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ("taken/out.jsonl", "taken: file exists"),
+        ("taken/out", "taken/out: not a directory"),
+        ("taken/", "taken: file exists"),
+    ],
+)
 def test_command_refuses_a_place_that_cannot_be_written_before_it_reads_a_clip(
-    command: str, capsys: pytest.CaptureFixture[str]
+    output: str, reason: str, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("taken").write_text("a file")
 
-    assert app.run([command, "missing.wav", "--quiet", "-o", "taken/out.jsonl"]) == 5
+    assert app.run([command, "missing.wav", "--quiet", "-o", output]) == 5
     # A clip that it had looked for would be a warning.
-    assert capsys.readouterr() == ("", "error: cannot write to taken: file exists\n")
+    assert capsys.readouterr() == ("", f"error: cannot write to {reason}\n")
+    assert Path("taken").read_text() == "a file"
 
 
 def test_file_leaves_a_pipe_in_its_place_alone() -> None:
@@ -564,37 +564,28 @@ def test_resume_says_what_may_not_be_read() -> None:
 # --- nothing that is read is written over ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["list.csv", "./list.csv", "link.csv", "hard.csv", "sub/../list.csv"])
-def test_protect_knows_a_file_by_any_name(name: str) -> None:
-    Path("list.csv").touch()
-    Path("sub").mkdir()
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("list.csv", "./list.csv", "link.csv", "hard.csv", "sub/../list.csv"),
+        *("speechemo.toml", "pyproject.toml", "own.toml"),  # which every command reads
+    ],
+)
+def test_protect_knows_a_file_by_any_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPEECHEMO_CONFIG", "own.toml")
+    touch(".", "list.csv", "speechemo.toml", "pyproject.toml", "own.toml", "sub/other.csv")
     Path("link.csv").symlink_to("list.csv")
     os.link("list.csv", "hard.csv")
+    outputs = {"--plot": [Path("new.png")], "--report": [None, Path(name)]}
 
-    with pytest.raises(
-        ConfigError, match=r"^--report .* would write over list\.csv, .*Give another --report"
-    ):
-        protect(
-            {"--plot": [Path("new.png")], "--report": [None, Path(name)]}, ["not-there", None, "list.csv"]
-        )
+    with pytest.raises(ConfigError, match=r"^--report .* would write over \w+\.\w+, .*Give another --report"):
+        protect(outputs, ["not-there", None, "list.csv"])
 
 
 def test_protect_lets_pass_what_is_new_another_file_or_a_folder(tmp_path: Path) -> None:
-    Path("old.png").touch()
-    Path("list.csv").touch()
+    touch(".", "old.png", "list.csv")
 
     protect({"--plot": [Path("old.png")], "--output": [tmp_path, Path("new.csv")]}, ["list.csv", tmp_path])
-
-
-@pytest.mark.parametrize("name", ["speechemo.toml", "pyproject.toml", "own.toml"])
-def test_protect_knows_the_config_files_that_every_command_reads(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SPEECHEMO_CONFIG", "own.toml")
-    Path(name).touch()
-
-    with pytest.raises(ConfigError, match="would write over"):
-        protect({"--output": [Path(name)]}, [])
 
 
 def test_protect_refuses_two_outputs_in_one_file() -> None:

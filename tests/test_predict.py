@@ -286,25 +286,6 @@ def test_predict_answers_for_one_channel_where_the_other_is_refused(
     assert Path("out.csv").read_bytes() == before
 
 
-# --- what is answered ----------------------------------------------------------------------------------
-
-
-def test_predict_answers_with_the_labels_that_are_asked_for(clips: list[str], run: Run) -> None:
-    _, out, _ = run(clips[0])
-    probabilities = records(out)[0]["probabilities"]
-
-    _, out, _ = run(clips[0], "--labels", "sad, calm")
-
-    (record,) = records(out)
-    whole = probabilities["calm"] + probabilities["sad"]
-    assert record["restricted_to"] == ["calm", "sad"]
-    assert record["probabilities"] == pytest.approx(
-        {label: probabilities[label] / whole for label in ("calm", "sad")}, abs=1e-4
-    )
-    assert record["label"] == max(record["probabilities"], key=record["probabilities"].get)
-    assert "restricted_to" not in records(run(clips[0], "--labels", ",".join(EMOTIONS))[1])[0]
-
-
 def test_predict_passes_over_a_litert_file_that_is_not_the_models_and_says_so(
     clips: list[str], run: Run
 ) -> None:

@@ -178,7 +178,7 @@ def test_stream_has_no_input_where_stdin_is_closed(
 
 def test_stream_answers_before_it_asks_for_the_next_line(write_clip: Callable[..., Path]) -> None:
     write_clip("clip.wav", seconds=0.5)
-    command = [*COMMAND, "stream", "--top", "1", "--labels", "sad,calm"]
+    command = [*COMMAND, "stream", "--top", "1", "--labels", "sad, calm"]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
