@@ -210,19 +210,6 @@ def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], No
 
 
 @pytest.fixture
-def debugged_mistake(monkeypatch: pytest.MonkeyPatch) -> type[Exception]:
-    """Let reading any clip fail in a way nobody foresaw, "of ours", while somebody looks for such."""
-    from speechemo_cli.audio import reader
-
-    def broken(*_: object) -> None:
-        raise OverflowError("of ours")
-
-    monkeypatch.setattr(reader, "read_channels", broken)
-    monkeypatch.setenv("SPEECHEMO_DEBUG", "1")
-    return OverflowError
-
-
-@pytest.fixture
 def write_clip(tmp_path: Path) -> Callable[..., Path]:
     """Write a clip and return its path: `write_clip("a.wav", seconds=1.0, sr=16000)`."""
 
