@@ -14,10 +14,14 @@ from speechemo_cli.corpus.clips import Clip
 from speechemo_cli.errors import DataError, LeakError, NoInputError
 from speechemo_cli.evaluation import holdout
 from speechemo_cli.evaluation.holdout import cross_corpus, leave_corpora_out, split_by_label
-from speechemo_cli.evaluation.metrics import apply_temperature, score
+from speechemo_cli.evaluation.metrics import apply_temperature
 from speechemo_cli.features.dataset import Dataset
 from speechemo_cli.formatting import GROUPS
 from speechemo_cli.models import training
+
+
+def with_examples(data: Dataset, **changes: object) -> Dataset:
+    return replace(data, examples=tuple(replace(e, **changes) for e in data.examples))
 
 
 def with_clips(data: Dataset, **changes: object) -> Dataset:
@@ -27,60 +31,40 @@ def with_clips(data: Dataset, **changes: object) -> Dataset:
 
 def of_two_corpora(data: Dataset) -> Dataset:
     """The first half of the clips of corpus a, the others of b."""
-    n = len(data.examples)
-    examples = (
-        replace(e, clip=replace(e.clip, corpus="ab"[2 * i >= n])) for i, e in enumerate(data.examples)
-    )
-    return replace(data, examples=tuple(examples))
+    n = len(data.examples) // 2
+    a, b = (with_clips(data, corpus=corpus).examples for corpus in "ab")
+    return replace(data, examples=a[:n] + b[n:])
 
 
-def test_train_with_holdout_measures_seen_and_unseen_speakers_side_by_side(
+def test_train_with_holdout_measures_seen_and_unseen_speakers_and_score_model_finds_them_again(
     rng: np.random.Generator, fitted: list[Fitted]
 ) -> None:
     data = of_two_corpora(blurred(rng))
 
-    result = holdout.train_with_holdout("v1", data, trained_with())
+    made = holdout.train_with_holdout("v1", data, trained_with())
+    groups, _ = holdout.score_model(made.model, made.metadata, data)
 
-    def expected(at: np.ndarray) -> object:
-        return score(data.targets[at], training.predict(result.model, data.x[at]), data.labels)
-
-    parts = (result.holdout.train, result.holdout.seen, result.holdout.new)
+    parts = (made.holdout.train, made.holdout.seen, made.holdout.new)
     assert sorted(np.concatenate(parts).tolist()) == list(range(180))
-    assert (result.train, result.seen, result.new) == tuple(map(expected, parts))
     trained, seen, new = ({data.examples[i].clip.speaker_id for i in at} for at in parts)
     assert seen <= trained
     assert new.isdisjoint(trained)
     # One of the three speakers of each corpus stays out.
-    assert sorted(new) == sorted(result.holdout.new_speakers)
-    assert {corpus: scores.n for corpus, scores in result.new_by_corpus.items()} == {"a": 30, "b": 30}
-    steps = result.metadata.data["corpora"]
-    assert sum(corpus["clips"] for corpus in steps.values()) == result.train.n
-    assert {name: corpus["of_unknown_speakers"] for name, corpus in steps.items()} == {"a": 0, "b": 0}
-
-
-def test_train_with_holdout_saves_the_speakers_of_the_training_and_score_model_reads_them(
-    rng: np.random.Generator,
-) -> None:
-    data = separable(rng)
-
-    trained = holdout.train_with_holdout("v1", data, trained_with(epochs=2))
-    groups, _ = holdout.score_model(trained.model, trained.metadata, data)
-
-    metadata = trained.metadata
-    assert set(metadata.history) == {
-        f"{p}_{m}" for p in ("train", "seen", "new") for m in ("accuracy", "loss")
-    }
-    parts = [set(metadata.data[name]) for name in ("train", "seen_speakers", "new_speakers")]
-    assert set().union(*parts) == {example.sha256 for example in data.examples}
-    assert sum(map(len, parts)) == len(data.examples)
-    samples = {example.sha256: example.key for example in data.examples}
-    assert metadata.data["train_samples"] == [samples[content] for content in metadata.data["train"]]
-    assert len(metadata.data["speakers"]) == 5
-    assert metadata.versions["keras"] >= "3.15.1"
+    assert sorted(new) == sorted(made.holdout.new_speakers)
+    assert {corpus: scores.n for corpus, scores in made.new_by_corpus.items()} == {"a": 30, "b": 30}
+    steps = made.metadata.data
+    assert sum(corpus["clips"] for corpus in steps["corpora"].values()) == made.train.n
+    unknown = {name: corpus["of_unknown_speakers"] for name, corpus in steps["corpora"].items()}
+    assert unknown == {"a": 0, "b": 0}
+    names = ("train", "seen_speakers", "new_speakers")
+    assert [steps[name] for name in names] == [[data.examples[i].sha256 for i in at] for at in parts]
+    assert steps["train_samples"] == [data.examples[i].key for i in made.holdout.train]
+    assert set(steps["speakers"]) == trained
+    assert made.metadata.versions["keras"] >= "3.15.1"
     # The same clips, so the same numbers as the training reported; unseen speakers come first.
     assert list(groups) == ["unseen_speakers", "seen_speakers", "trained_on"]
-    assert [group.scores for group in groups.values()] == [trained.new, trained.seen, trained.train]
-    assert groups["unseen_speakers"].origin == "data: 1 speaker, 30 clips"
+    assert [group.scores for group in groups.values()] == [made.new, made.seen, made.train]
+    assert groups["unseen_speakers"].origin == "a: 1 speaker, 30 clips; b: 1 speaker, 30 clips"
 
 
 def test_train_with_holdout_counts_labels_songs_and_weights(
@@ -242,15 +226,6 @@ def half_trained(rng: np.random.Generator, fitted: list[Fitted]) -> HalfTrained:
     return holdout.train_with_holdout("v1", first_two, trained_with(split="random")), data
 
 
-def with_examples(data: Dataset, **changes: object) -> Dataset:
-    return replace(data, examples=tuple(replace(e, **changes) for e in data.examples))
-
-
-def with_a_copy(data: Dataset, original: int) -> Dataset:
-    """The same clips, of which one of the 30 of s3 is nearly the same as another."""
-    return replace(data, near_copies=((data.examples[90], data.examples[original]),))
-
-
 @pytest.mark.parametrize(
     ("change", "counts"),  # of unseen, unknown and seen speakers, and of clips it was trained on
     [
@@ -263,7 +238,11 @@ def with_a_copy(data: Dataset, original: int) -> Dataset:
         # Under another name of the folder, clips it was trained on tell who is seen.
         (lambda data, _: with_clips(data, corpus="b"), (60, 0, 12, 48)),
         (lambda data, _: with_clips(data, speaker=None), (0, 72, 0, 48)),
-        (with_a_copy, (30, 0, 42, 48)),
+        # One of the 30 clips of s3 is nearly the same as one it was trained on.
+        (
+            lambda data, first: replace(data, near_copies=((data.examples[90], data.examples[first]),)),
+            (30, 0, 42, 48),
+        ),
     ],
 )
 def test_score_model_tells_seen_from_unseen_speakers(
@@ -312,12 +291,9 @@ def test_score_model_scores_conditions_on_the_first_group(
 # --- other corpora ----------------------------------------------------------------------------------
 
 
-def of_corpus(data: Dataset, corpus: str, **changes: object) -> Dataset:
-    examples = tuple(
-        replace(e, key=f"{corpus} {e.key}", clip=replace(e.clip, corpus=corpus, **changes))
-        for e in data.examples
-    )
-    return replace(data, examples=examples)
+def of_corpus(data: Dataset, corpus: str) -> Dataset:
+    of_it = with_clips(data, corpus=corpus).examples
+    return replace(data, examples=tuple(replace(e, key=f"{corpus} {e.key}") for e in of_it))
 
 
 def with_labels(data: Dataset, targets: set[int]) -> Dataset:
@@ -382,7 +358,7 @@ def test_cross_corpus_corrects_by_training_speakers_and_tests_no_sung_clip_besid
     assert [example.clip.song for example in crossed.examples] == [False] * 30
 
 
-def test_cross_corpus_names_recordings_that_stand_on_both_sides(
+def test_cross_corpus_refuses_recordings_on_both_sides_and_a_training_of_one_label(
     rng: np.random.Generator, fitted: list[Fitted]
 ) -> None:
     train, test = of_corpus(separable(rng), "a"), of_corpus(separable(rng, speakers=2), "b")
@@ -390,13 +366,9 @@ def test_cross_corpus_names_recordings_that_stand_on_both_sides(
 
     with pytest.raises(LeakError, match=r"1 recordings stand in training and in test: 0/0\.wav"):
         cross_corpus("v1", train, leaky, trained_with())
-    assert fitted == []
-
-
-def test_cross_corpus_needs_two_labels_to_train_on(rng: np.random.Generator) -> None:
-    train = of_corpus(with_labels(separable(rng), {0}), "a")
     with pytest.raises(DataError, match="needs training clips of at least two labels"):
-        cross_corpus("v1", train, of_corpus(separable(rng), "b"), trained_with())
+        cross_corpus("v1", with_labels(train, {0}), test, trained_with())
+    assert fitted == []
 
 
 def test_split_by_label_counts_what_is_left_out_and_refuses_to_leave_nothing() -> None:
@@ -422,20 +394,19 @@ def test_leave_corpora_out_tests_each_on_a_training_with_the_others(
 ) -> None:
     a, b = of_corpus(blurred(rng, speakers=3), "a"), of_corpus(blurred(rng, speakers=2), "b")
     few = of_corpus(with_labels(separable(rng, speakers=2), {0, 1}), "few")
-    data, parts = joined(a, b, few), {"a": a, "b": b, "few": few}
+    data, names = joined(a, b, few), ("a", "b", "few")
     stages: list[str] = []
 
     results = leave_corpora_out(
         "v1", data, trained_with(calibrate=True), lambda stage, *_: stages.append(stage)
     )
 
-    assert list(results) == list(parts)
+    assert tuple(results) == names
     assert [stage.partition(",")[0] for stage in stages] == ["without a", "without b", "without few"]
     for (name, crossed), call in zip(results.items(), fitted, strict=True):
-        others = data.subset(np.flatnonzero(data.corpora != name))
         assert crossed.tested_corpora == (name,)
-        assert crossed.trained_corpora == tuple(other for other in parts if other != name)
-        np.testing.assert_array_equal(call.rows.x, others.x)
+        assert crossed.trained_corpora == tuple(other for other in names if other != name)
+        np.testing.assert_array_equal(call.rows.x, data.x[data.corpora != name])
         assert not crossed.calibrated
     assert results["few"].shared_labels == TRAINING_LABELS[:2]
 
