@@ -69,9 +69,7 @@ def licences(corpora: Iterable[str]) -> dict[str, str]:
 # --- a protocol: pictures, tables and the worst clips to play
 
 
-def write_report(
-    result: ProtocolResult, path: Path, origin: Mapping[str, str] | None = None, *, audio: bool = True
-) -> None:
+def write_report(result: ProtocolResult, path: Path, origin: Mapping[str, str], *, audio: bool) -> None:
     """Write a result as one HTML page that needs nothing from anywhere else.
 
     `origin` tells where the result comes from, beside what it tells itself: data, command, date. With `audio`
@@ -98,7 +96,7 @@ def write_report(
         risk_at_half=float(risk[np.searchsorted(coverage, 0.5)]),
         worst=worst_clips(result, audio=audio),
         played_s=_PLAYED_S,
-        origin=origin or {},
+        origin=origin,
         licences=licences(sorted({*result.tested_corpora, *result.trained_corpora})),
         versions=model_file.library_versions(),
         comparison=plots.comparison(result, published),
@@ -118,7 +116,7 @@ def risk_coverage(confidence: Floats, hits: Floats) -> tuple[Floats, Floats]:
     return kept / len(hits), np.cumsum(1 - hits[order]) / kept
 
 
-def worst_clips(result: ProtocolResult, *, audio: bool = True) -> list[dict[str, Any]]:
+def worst_clips(result: ProtocolResult, *, audio: bool) -> list[dict[str, Any]]:
     """Return the wrong answers with the highest confidence, most confident first.
 
     `audio` of each is a data URI with the first seconds of the clip; where it is empty `why_silent` may say
