@@ -9,31 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from speechemo_cli.corpus import ordered
+from speechemo_cli.corpus import ordered, splits
 from speechemo_cli.corpus.known import RAVDESS
-from speechemo_cli.corpus.splits import (
-    Fold,
-    Holdout,
-    Protocol,
-    check_no_leakage,
-    hold_out,
-    parted,
-    require_labels,
-    spoken,
-)
 from speechemo_cli.errors import NoInputError
+from speechemo_cli.evaluation import protocols
 from speechemo_cli.evaluation.metrics import Scores, score
-from speechemo_cli.evaluation.protocols import (
-    Calibration,
-    OnEpoch,
-    calibrate,
-    calibration_folds,
-    preset_of,
-    run_folds,
-    training_path,
-    uncalibrated,
-    within,
-)
 from speechemo_cli.evaluation.results import PUBLIC_CORPORA, Answers, ProtocolResult, group_of_clips
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.formatting import SEEN, TRAINED, counted
@@ -47,7 +27,8 @@ if TYPE_CHECKING:
 
     from speechemo_cli.config import Config
     from speechemo_cli.corpus.clips import Clip
-    from speechemo_cli.corpus.splits import Example, Positions
+    from speechemo_cli.corpus.splits import Example, Holdout, Positions
+    from speechemo_cli.evaluation.protocols import Calibration, OnEpoch
     from speechemo_cli.features.dataset import Dataset
 
 
@@ -127,18 +108,18 @@ def train_with_holdout(
     the same clips and settings goes on where it stopped. Raises DataError where the clips do not allow
     this split.
     """
-    holdout = hold_out(data.examples, config.train.split, config.train.test_share, config.seed)
-    preset = preset_of(version, config)
+    holdout = splits.hold_out(data.examples, config.train.split, config.train.test_share, config.seed)
+    preset = protocols.preset_of(version, config)
     held_out = {"seen": holdout.seen, "new": holdout.new}
     inner = data.subset(holdout.train)
-    n_folds = len(calibration_folds(inner, config)) if preset.calibrate else 0
+    n_folds = len(protocols.calibration_folds(inner, config)) if preset.calibrate else 0
     n_corpora = len(set(inner.corpora.tolist())) if n_folds else 1
     first = n_folds + (n_corpora if n_corpora > 1 else 0)  # trainings before the one that is kept
     total = (first + 1) * preset.epochs
     calibration, other_corpora, unlike = None, {}, None
     if n_folds:
-        calibration = calibrate(version, inner, config, within(on_epoch, "", 0, total))
-        without_one = within(on_epoch, "", n_folds * preset.epochs, total)
+        calibration = protocols.calibrate(version, inner, config, protocols.within(on_epoch, "", 0, total))
+        without_one = protocols.within(on_epoch, "", n_folds * preset.epochs, total)
         other_corpora = leave_corpora_out(version, inner, config, without_one)
     unfinished = unfinished_training(version, data, config)
     if not resume:
@@ -150,7 +131,7 @@ def train_with_holdout(
         len(data.labels),
         config.seed,
         watch={name: (data.x[at], data.targets[at]) for name, at in held_out.items()},
-        on_epoch=partial(within(on_epoch, "training", first * preset.epochs, total), ""),
+        on_epoch=partial(protocols.within(on_epoch, "training", first * preset.epochs, total), ""),
         checkpoint=unfinished,
     )
     if calibration:
@@ -192,7 +173,7 @@ def train_with_holdout(
         calibration,
         other_corpora,
         unfinished,
-        parted(data.near_copies, *sides),
+        splits.parted(data.near_copies, *sides),
     )
 
 
@@ -227,8 +208,8 @@ def _training_data(data: Dataset, holdout: Holdout) -> dict[str, Any]:
 
 def unfinished_training(version: str, data: Dataset, config: Config) -> Checkpoint:
     """Return where the state of this training is kept until it is finished."""
-    holdout = hold_out(data.examples, config.train.split, config.train.test_share, config.seed)
-    path = training_path(version, data, holdout.train, config.seed, config)
+    holdout = splits.hold_out(data.examples, config.train.split, config.train.test_share, config.seed)
+    path = protocols.training_path(version, data, holdout.train, config.seed, config)
     # What is watched differs from that of a fold, and so does the history.
     return Checkpoint(path.with_suffix(".train.npz"))
 
@@ -320,26 +301,26 @@ def leave_corpora_out(
     """
     names = sorted(set(data.corpora.tolist()))
     results = {}
-    epochs = preset_of(version, config).epochs
+    epochs = protocols.preset_of(version, config).epochs
     for i, name in enumerate(names if len(names) > 1 else []):
         train = np.flatnonzero(data.corpora != name)
         test = np.flatnonzero((data.corpora == name) & np.isin(data.targets, data.targets[train]))
         if len(test) and len(set(data.targets[train].tolist())) > 1:
-            inside = within(on_epoch, f"without {name}", i * epochs, len(names) * epochs)
-            results[name] = _cross(version, data, train, test, uncalibrated(config), inside)
+            inside = protocols.within(on_epoch, f"without {name}", i * epochs, len(names) * epochs)
+            results[name] = _cross(version, data, train, test, protocols.uncalibrated(config), inside)
     return results
 
 
 def _cross(
     version: str, data: Dataset, train: Positions, test: Positions, config: Config, on_epoch: OnEpoch | None
 ) -> ProtocolResult:
-    test = test[spoken([data.examples[i] for i in test])]
-    require_labels([data.examples[i] for i in train])
-    check_no_leakage(data.examples, train, test)
+    test = test[splits.spoken([data.examples[i] for i in test])]
+    splits.require_labels([data.examples[i] for i in train])
+    splits.check_no_leakage(data.examples, train, test)
     trained, tested = ({data.examples[i].clip.speaker_id or "" for i in at} - {""} for at in (train, test))
-    rules = Protocol("cross-corpus", not trained.isdisjoint(tested), False, 1)
-    fold = Fold("1", train, test, config.seed, tuple(sorted(tested)))
-    result = run_folds(version, rules, [fold], data, config, on_epoch)
+    rules = splits.Protocol("cross-corpus", not trained.isdisjoint(tested), False, 1)
+    fold = splits.Fold("1", train, test, config.seed, tuple(sorted(tested)))
+    result = protocols.run_folds(version, rules, [fold], data, config, on_epoch)
     corpora = tuple(sorted(set(data.corpora[train].tolist())))
     description = (
         f"every clip of {', '.join(corpora)} is trained on"

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from speechemo_cli.evaluation.predictions import Comparison
-    from speechemo_cli.evaluation.report import PublishedFigure
     from speechemo_cli.evaluation.results import ProtocolResult
 
 # Okabe & Ito's colours, which people with any kind of colour vision can distinguish.
@@ -150,7 +149,7 @@ def reliability_svg(result: ProtocolResult) -> str:
     return _svg("reliability", 3.6, partial(_draw_reliability, bins=bins))
 
 
-def comparison(result: ProtocolResult, published: tuple[PublishedFigure, ...]) -> str:
+def comparison(result: ProtocolResult, published: Sequence[Mapping[str, Any]]) -> str:
     """Draw accuracy and UAR with intervals and folds, and below them what was published."""
 
     def draw(axis: Any) -> None:
@@ -164,10 +163,10 @@ def comparison(result: ProtocolResult, published: tuple[PublishedFigure, ...]) -
             axis.plot(spread["pooled"] * 100, y, "D", color=_ORANGE, markersize=8)
             names.append((f"{result.version}, {name}", spread["pooled"]))
         for y, one in enumerate(published, start=len(names)):
-            face = _BLUE if one.pretrained else "none"
-            colour = _INK if one.pretrained is None else _BLUE
-            axis.plot(one.value * 100, y, "o", markerfacecolor=face, markeredgecolor=colour)
-            names.append((one.system + (", UAR" if one.metric == "UAR" else ""), one.value))
+            face = _BLUE if one.get("pretrained") else "none"
+            colour = _BLUE if "pretrained" in one else _INK
+            axis.plot(one["value"] * 100, y, "o", markerfacecolor=face, markeredgecolor=colour)
+            names.append((one["system"] + (", UAR" if one["metric"] == "UAR" else ""), one["value"]))
         for y, (_, value) in enumerate(names):
             axis.text(102, y, percent(value), va="center")
         axis.axvline(100 / len(result.labels), color=_INK, linestyle="--", alpha=0.6)

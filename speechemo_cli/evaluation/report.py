@@ -6,8 +6,6 @@ import base64
 import hashlib
 import io
 import tomllib
-from dataclasses import dataclass
-from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +43,7 @@ _WORDS = {"gender": {"m": "men", "f": "women"}, "intensity": {"1": "normal", "2"
 _MARKUP = str.maketrans({"<": "&lt;", "`": "'", **{character: f"\\{character}" for character in "|[]*_"}})
 
 
-def render_template(template: str, filters: Mapping[str, Any], **values: Any) -> str:
+def _filled(template: str, **values: Any) -> str:
     """Fill in a template of this folder; a value that it asks for and does not get is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -57,7 +55,7 @@ def render_template(template: str, filters: Mapping[str, Any], **values: Any) ->
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, **filters)
+    environment.filters.update(percent=percent, shown=display_name, cell=_cell, names=speaker_names)
     return environment.get_template(template).render(**values)
 
 
@@ -80,9 +78,8 @@ def write_report(result: ProtocolResult, path: Path, origin: Mapping[str, str], 
     names = speaker_names({e.clip.speaker_id for e in result.examples if e.clip.speaker_id})
     spread = {metric: result.spread(metric) for metric in METRICS}
     published = published_for(result.protocol.name, result.labels, result.examples)
-    page = render_template(
+    page = _filled(
         "report.html.j2",
-        {"shown": display_name},
         result=result,
         spread=spread,
         published=published,
@@ -163,35 +160,12 @@ def _data_uri(path: str) -> tuple[str, str]:
 _ACTORS = frozenset(f"{RAVDESS}/{actor:02d}" for actor in range(1, 25))
 
 
-@dataclass(frozen=True)
-class PublishedFigure:
-    """A published figure, 0 to 1, of a metric, `accuracy` or `UAR`.
-
-    `system` is short enough for a picture. `caveat` tells what makes the figure easier or harder to reach.
-    `year` is None where the source does not tell, `pretrained` (on other recordings or pictures) for people.
-    """
-
-    work: str
-    system: str
-    metric: str
-    value: float
-    caveat: str
-    year: int | None = None
-    pretrained: bool | None = None
-    parameters: str = ""
-
-
-@cache
-def published_figures() -> dict[str, tuple[PublishedFigure, ...]]:
+def published_figures() -> dict[str, list[dict[str, Any]]]:
     """Return all figures by protocol, best first."""
-    text = files(__package__).joinpath("published.toml").read_text(encoding="utf-8")
-    rows = tomllib.loads(text)
-    return {protocol: tuple(PublishedFigure(**row) for row in rows[protocol]) for protocol in rows}
+    return tomllib.loads(files(__package__).joinpath("published.toml").read_text(encoding="utf-8"))
 
 
-def published_for(
-    protocol: str, labels: Iterable[str], examples: Sequence[Example]
-) -> tuple[PublishedFigure, ...]:
+def published_for(protocol: str, labels: Iterable[str], examples: Sequence[Example]) -> list[dict[str, Any]]:
     """Return what was published by a protocol, best first, if the clips are what it was published on.
 
     That is so if the labels are RAVDESS's eight and every clip is speech of one of its actors. Voices of
@@ -202,8 +176,8 @@ def published_for(
     )
     one_a_speaker = {example.clip.speaker_id: example.clip.path for example in examples}
     if not comparable or any(map(is_synthetic, one_a_speaker.values())):
-        return ()
-    return published_figures().get(protocol, ())
+        return []
+    return published_figures().get(protocol, [])
 
 
 # --- the model card: what a model file is, what it was trained on, how good it is and what it is not for
@@ -250,9 +224,8 @@ def describe_model(path: Path) -> dict[str, Any]:
 def model_card(path: Path) -> str:
     """Write the model card of a file as Markdown; the same file gives the same text."""
     facts = describe_model(path)
-    return render_template(
+    return _filled(
         "model_card.md.j2",
-        {"cell": _cell, "names": lambda ids: speaker_names(ids).values()},
         **facts,
         name=path.name,
         licences=licences(facts["data"]["corpora"]),
