@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 # Float files may go above full scale, and some programs write integers as floats. Beyond this it is
 # no sound, and its power would overflow.
 LOUDEST_PEAK = 1e6
-# Below this peak (-80 dB of full scale, after DC is taken out) there is no voice. RAVDESS's
-# quietest clip peaks at 0.007.
+# Below this peak (-80 dB, around the mean) there is no voice. RAVDESS's quietest clip peaks at 0.007.
 SILENCE_PEAK = 1e-4
 # A mean this far from zero, as a share of the peak around it, is an offset of the recorder. RAVDESS clips
 # have 0.3 % at most, half a step of eight bits is 2 % of a peak of 0.2. One of 5 % moves the packaged
@@ -33,11 +32,10 @@ OFFSET_SUSPECTED = 0.05
 # highest and lowest values. Raised over full scale by 3 dB they lose 0.09 % in the median, by 6 dB 0.6 %
 # (97 of 100 are found), by 12 dB at least 1 %.
 CLIPPED_SHARE = 1e-3
-# Where the waveform was cut, samples pile up on one value, side by side, and few lie just below it:
-# within 3 % of the way to the mean, and within four steps as large as the first, which are levels of
-# integers or what a coarsely sampled wave leaves between its samples. A wave that turns around there has
-# at least as many below as on its highest value (sqrt(5) - 1 to 1 where levels are fine). Clips cut at
-# 6 dB have eight times as many on it in the median, four times in 95 of 100, with 8 bits as with 16.
+# Where the waveform was cut, few samples lie just below the value that others pile up on: within 3 % of the
+# way to the mean, and within four steps as large as the first (levels of integers, or what a coarsely sampled
+# wave leaves). A wave that turns around there has at least as many below as on it (sqrt(5) - 1 to 1 where
+# levels are fine). Clips cut at 6 dB have eight times as many on it in the median, four times in 95 of 100.
 NEAR_SHARE = 0.03
 NEAR_STEPS = 4
 CUT_RATIO = 2.5
@@ -54,13 +52,12 @@ FULL_SCALE = 0.97
 QUIET_PEAK_DB = -50.0
 # A third of the shortest RAVDESS clip.
 SHORT_S = 1.0
-# Blocks of 10 ms: level, and frame of the spectrum. A second holds so many.
+# Blocks of 10 ms: level, and frame of the spectrum.
 BLOCKS_A_SECOND = 100
 # The loudest speech is the level that so many blocks reach (0.1 s), so that a click is not taken for it.
 LOUD_BLOCKS = 10
-# What is less than 30 dB below the loudest speech is speech as well, but for a steady noise: within
-# 6 dB of the quietest tenth of the blocks there is none. What is less than 15 dB below counts in any
-# case, since in speech without a pause the quietest tenth are sounds.
+# Speech is within 30 dB of the loudest, and 6 dB above a steady noise: the quietest tenth of the blocks. In
+# speech without a pause those are sounds, so what is within 15 dB counts in any case.
 SPEECH_DB = 30.0
 NOISE_DB = 6.0
 SURE_DB = 15.0
@@ -69,11 +66,10 @@ SURE_DB = 15.0
 SPEECH_SHARE = 0.15
 # Frames whose spectra are averaged, evenly spaced in the speech: every fifth block of a RAVDESS clip.
 FRAMES = 32
-# Power per hertz of the frame with the most in ABOVE_HZ, against the mean of all frames in TELEPHONE_HZ.
-# RAVDESS clips have -24 dB or more, after a passage through a rate of 11 kHz -28 dB, after MP3 at its
-# lowest rate -34 dB. Through a rate of 8 kHz or a telephone's band they have -44 dB or less, with the
-# noise of 16 bits, mu-law, GSM, MP3 and Opus; under white noise laid over it 40 dB below the speech,
-# -35 dB, which is as far as it is audible.
+# Power per hertz of the frame with the most in ABOVE_HZ, against the mean of all in TELEPHONE_HZ. RAVDESS
+# clips have -24 dB or more, after a rate of 11 kHz -28 dB, after MP3 at its lowest rate -34 dB; after a rate
+# of 8 kHz or a telephone's band -44 dB or less, with noise of 16 bits, mu-law, GSM, MP3 and Opus, and -35 dB
+# under white noise 40 dB below the speech, which is as far as it is audible.
 BAND_DB = -35.0
 # ITU-T G.712 and the like: what a telephone line carries.
 TELEPHONE_HZ = (300.0, 3400.0)
