@@ -52,15 +52,22 @@ def decoded(content: bytes, config: AudioConfig | None = None) -> Recording:
     return recording
 
 
+def joined(
+    path: str | Path, sr: int = SR, channel: str = "mix", config: AudioConfig | None = None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Read a file in blocks; return samples and warnings."""
+    with open_blocks(path, sr, config or AudioConfig(), channel) as blocks:
+        return np.concatenate(list(blocks)), blocks.warnings
+
+
 def read_both(content: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
     """Read a file whole and in blocks, which is to be the same; return samples and warnings."""
     path = Path("clip")
     path.write_bytes(content)
     (recording,) = reader.read_channels(path, AudioConfig())
-    with open_blocks(path, recording.sr, AudioConfig()) as blocks:
-        joined = np.concatenate(list(blocks))
-    np.testing.assert_allclose(joined, recording.y, atol=1e-6)
-    assert blocks.warnings == recording.warnings
+    y, warnings = joined(path, recording.sr)
+    np.testing.assert_allclose(y, recording.y, atol=1e-6)
+    assert warnings == recording.warnings
     return recording.y, recording.warnings
 
 
@@ -143,18 +150,14 @@ def with_comment(wav: bytes, text: str, *, after: bool) -> bytes:
     return patched(wav[:at] + chunk + wav[at:], 4, "<I", len(wav) + len(chunk) - 8)
 
 
-def mp3(y: np.ndarray, sr: int = SR, mode: str = "VARIABLE") -> bytes:
-    """Encode as MP3, with a first frame that counts the others."""
+def mp3(y: np.ndarray, sr: int = SR, mode: str = "VARIABLE", *, counted: bool = True) -> bytes:
+    """Encode as MP3, with a first frame that counts the others, or without it."""
     buffer = io.BytesIO()
     soundfile.write(
         buffer, y, sr, format="MP3", subtype="MPEG_LAYER_III", bitrate_mode=mode, compression_level=0.5
     )
-    return buffer.getvalue()
-
-
-def without_count(content: bytes) -> bytes:
-    """Take the first frame out, up to the next that begins as it does."""
-    return content[content.index(content[:2], 4) :]
+    content = buffer.getvalue()
+    return content if counted else content[content.index(content[:2], 4) :]
 
 
 def flac_promising(frames: int, channels: int, sr: int) -> bytes:
@@ -319,7 +322,7 @@ DAMAGED = [
         mp3(Y) + mp3(voice(1.2, 22050), 22050),
         warned=(r"not all read: after 1\.\d\d s a recording of 1 channel at 22050 Hz follows",),
     ),
-    Case("cut-in-a-frame.mp3", without_count(mp3(Y))[:-9]),
+    Case("cut-in-a-frame.mp3", mp3(Y, counted=False)[:-9]),
     # Sends libsndfile to the byte before the first one.
     Case("lost-chunk.aiff", patched(encoded(Y, container="AIFF"), 38, "<I", 2**32 - 1), NOT_READ),
     Case("open-end.wav", patched(WAV, 40, "<I", 2**32 - 1)),
@@ -340,7 +343,7 @@ FORMATS = [
     Case("film.mkv", muxed(0 * Y, Y, codec="aac", container="matroska"), warned=(SECOND,)),
     Case("VORBIS.ogg", encoded(Y, container="OGG", subtype="VORBIS")),
     Case("OPUS.opus", encoded(Y, container="OGG", subtype="OPUS")),
-    Case("without-a-count.mp3", without_count(mp3(Y))),
+    Case("without-a-count.mp3", mp3(Y, counted=False)),
     Case("two-tags.mp3", 2 * TAG + mp3(Y)),
     Case("tagged.wav", TAG + WAV),
     Case("MP3.mp3", encoded(Y, container="MP3", subtype="MPEG_LAYER_III")),

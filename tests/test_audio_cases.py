@@ -25,6 +25,7 @@ from audio_cases import (
     decoded,
     encoded,
     flac_promising,
+    joined,
     muxed,
     voice,
     write_all,
@@ -61,11 +62,6 @@ def reason_of(attempt: Callable[[], object]) -> str:
     return "none"
 
 
-def in_blocks(path: str | Path, config: AudioConfig, sr: int = SR) -> np.ndarray:
-    with open_blocks(path, sr, config) as blocks:
-        return np.concatenate(list(blocks))
-
-
 def check_warnings(found: tuple[str, ...], case: Case) -> None:
     assert len(found) == len(case.warned), found
     for warning, expected in zip(found, case.warned, strict=True):
@@ -85,10 +81,10 @@ def test_reader_gives_samples_or_the_reason(case: Case, folder: Path, capfd) -> 
     assert re.fullmatch(expected, reason_of(lambda: reader.read(path, STRICT)))
     # In blocks a recording may be of any length, and silent; an offset is told, and not taken out.
     if not re.match(r"silent .*peak|\d+ s is longer|590 s|silent \.", case.refused or ""):
-        reason = reason_of(lambda: in_blocks(path, STRICT))
+        reason = reason_of(lambda: joined(path, config=STRICT))
         assert re.match(case.refused or (case.warned[0].split(":")[0] if case.warned else "none$"), reason)
         if not (case.refused or case.warned):
-            np.testing.assert_allclose(in_blocks(path, CONFIG, whole.sr), whole.y, atol=1e-6)
+            np.testing.assert_allclose(joined(path, whole.sr)[0], whole.y, atol=1e-6)
     assert capfd.readouterr().out == ""
 
 
@@ -211,7 +207,7 @@ def test_read_cares_for_nothing_in_the_working_folder(name: str, folder: Path, t
     os.mkfifo(tmp_path / "._")
 
     np.testing.assert_allclose(reader.read(folder / name, CONFIG).y, expected, atol=1e-6)
-    np.testing.assert_allclose(in_blocks(folder / name, CONFIG), expected, atol=1e-5)
+    np.testing.assert_allclose(joined(folder / name)[0], expected, atol=1e-5)
 
 
 def test_read_hashes_what_it_decodes_though_the_file_changes(

@@ -193,9 +193,9 @@ def test_adts_that_changes_its_rate_says_what_is_not_used(rate: int) -> None:
     )
 
 
-@pytest.mark.parametrize("container", ["ipod", "mov", "matroska", "webm", "tta"])
+@pytest.mark.parametrize("container", ["ipod", "mov", "matroska", "webm", "tta", "mp3"])
 def test_cut_files_give_what_they_hold_with_a_warning(container: str) -> None:
-    codec = {"webm": "libopus", "tta": "tta"}.get(container, "aac")
+    codec = {"webm": "libopus", "tta": "tta", "mp3": "libmp3lame"}.get(container, "aac")
     options = {"movflags": "faststart"} if container in ("ipod", "mov") else None
     content = muxed(voice(6.0), codec=codec, container=container, options=options)
     whole, sr, warnings = decoded(content)
