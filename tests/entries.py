@@ -46,6 +46,13 @@ def shards(root: Path) -> list[Path]:
     return sorted(path for path in root.glob("*/*.npz") if not path.name.startswith("."))
 
 
+def flip_a_value(path: Path) -> None:
+    """Damage a shard so that it shows only when values are read, not when the shard is listed."""
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") - 1] ^= 0x40  # the last byte before the directory
+    path.write_bytes(content)
+
+
 def held(store: FeatureStore, numbers: Iterable[int]) -> list[int]:
     return [i for i in numbers if store.find(key_of(i))]
 

@@ -10,7 +10,6 @@ import os
 import pickle
 import tempfile
 import tracemalloc
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from entries import (
     DIM,
     assert_same,
     entries_of,
+    flip_a_value,
     held,
     key_of,
     open_store,
@@ -47,15 +47,7 @@ def rewrite(path: Path, **members: np.ndarray) -> None:
     np.savez(path, **{**content, **members})
 
 
-# Ways to damage a shard. A flipped byte of a value leaves the names readable, the others do not.
-def flip_a_value(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    with zipfile.ZipFile(path) as archive:
-        at = archive.start_dir - 1  # the last byte before the directory is the last byte of `values`
-    content[at] ^= 0x40
-    path.write_bytes(content)
-
-
+# Ways to damage a shard, besides a flipped byte of a value. These make the names unreadable too.
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
