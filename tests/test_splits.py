@@ -423,7 +423,6 @@ def test_folds_deal_speakers_again_where_a_label_would_lose_all_of_them() -> Non
         ("speaker-5fold", {"a sad": 9, " angry": 9}, "at least two speakers, with the speaker of"),
         ("speaker-5fold", {"a sad": 9, "b sad": 9}, "at least two labels, found sad"),
         ("speaker-5fold", {"a sad": 9, "b angry": 9}, "needs training clips of at least two labels"),
-        ("loso-ish", {"a sad": 9, "b angry": 9}, "protocol is 'loso-ish', expected one of random"),
     ],
 )
 def test_folds_say_why_clips_do_not_allow_a_protocol(

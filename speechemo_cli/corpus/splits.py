@@ -363,18 +363,13 @@ def folds(examples: Sequence[Example], protocol: str, seed: int) -> list[Fold]:
     and those of the others stand in every training. So do, where no speaker may be shared, those of a
     corpus that does not tell the speaker of every clip.
 
-    `random-holdout`: five stratified 80/20 draws; draw i is drawn and trained with `seed + i`, as
-    `train --split random` with that seed would. `random-5fold`, `random-10fold`: stratified over
-    clips. `twin-safe-5fold`: the same, but clips of one speaker, label, intensity and statement
-    stay together. `speaker-5fold` (Luna-Jimenez folds on RAVDESS), `speaker-6fold` (EmoBox
-    folds): no speaker on both sides; actors that are not there are left out of their folds, and
-    without RAVDESS the speakers of all corpora are dealt into groups. `loso`: leave one speaker out.
+    Draw i of `random-holdout` is drawn and trained with `seed + i`, as `train --split random` with that seed
+    would. Actors that are not there are left out of published folds; speakers without such are dealt into
+    groups.
 
-    DataError: no such protocol, or too few labels, clips or speakers for it. LeakError: a recording,
-    repetition or speaker would stand on both sides.
+    DataError: too few labels, clips or speakers. LeakError: a recording, repetition or speaker would stand on
+    both sides.
     """
-    if protocol not in PROTOCOLS:
-        raise DataError(f"protocol is {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
     rules = PROTOCOLS[protocol]
     require_labels(examples)
     may_be_tested = spoken(examples)
