@@ -97,11 +97,6 @@ def recognise(path: str) -> Named | None:
     return None
 
 
-def hint_for(corpora: set[str]) -> str:
-    """Say where the labels of some corpora are, if they are not in the names."""
-    return ". ".join(row.hint for row in BY_NAME.values() if row.hint and row.name in corpora)
-
-
 def _read(row: KnownCorpus, fields: dict[str, str]) -> Named:
     # The sentences of ESD are numbered through, 350 an emotion.
     code = str((int(fields["number"]) - 1) // 350) if row.name == "esd" else fields.get("label", "")

@@ -22,7 +22,7 @@ from speechemo_cli.corpus.clips import (
     corpus_names,
     iter_audio_files,
 )
-from speechemo_cli.corpus.known import RAVDESS, hint_for, recognise
+from speechemo_cli.corpus.known import BY_NAME, RAVDESS, recognise
 from speechemo_cli.errors import ConfigError, NoInputError
 from speechemo_cli.files import display_name
 
@@ -256,13 +256,13 @@ class _FolderReader:
             for depth, names in enumerate(levels, start=1)
             if names
         )
-        why = hint_for({draft.clip.corpus for draft in own})
+        why = sorted({f"{BY_NAME[draft.clip.corpus].hint}. " for draft in own if draft.clip.corpus})
         return NoInputError(
             f"no label is known for the {skipped[NO_LABEL]} audio files in {data}; "
             f"their folders: {shown or 'none'}",
-            f"{why}{'. ' if why else ''}Tell the label by --label-from REGEX, the speaker by --speaker-from "
-            "REGEX, on the path below DATA (--label-from '^([^/]+)/' takes the first folder), or list clips:"
-            f" speechemo extract {data} --manifest-template data.csv",
+            f"{''.join(why)}Tell the label by --label-from REGEX, the speaker by --speaker-from REGEX, "
+            "on the path below DATA (--label-from '^([^/]+)/' takes the first folder), or list clips: "
+            f"speechemo extract {data} --manifest-template data.csv",
         )
 
 
