@@ -19,7 +19,7 @@ from speechemo_cli.formatting import percent
 from speechemo_cli.inference import Style
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from speechemo_cli.cli.answers import ByChannel
     from speechemo_cli.config import AudioConfig, Config
@@ -88,7 +88,14 @@ def run(
             from speechemo_cli.inference import cluster
 
             answer = partial(cluster.predict_groups, predictor, asked.runtime)
-        _answer_all(answer, predictor, found, sink, total)
+        ahead, in_order = tee(_look(found, sink, predictor))  # the predictor takes them by the batch
+        answers = answer(source for _, source, kept in ahead if not kept)
+        with terminal.progress("predicting", "clips") as update:
+            for done, (clip, _, kept) in enumerate(in_order, start=1):
+                sink.write(clip, kept or next(answers))
+                update(done, total)
+        next(answers, None)  # ends its processes
+        sink.close()
     terminal.exit_for(sink.failed + found.unreadable, sink.n + found.unreadable)
 
 
@@ -134,31 +141,14 @@ def files_of(predictor: Predictor) -> list[Path]:
     return [path, model_file.litert_path(path)]
 
 
-def _answer_all(
-    answer: Callable[[Iterable[ClipSource]], Iterator[Items]],
-    predictor: Predictor,
-    found: Iterable[inputs.Input],
-    sink: outputs.Sink,
-    total: int | None,
-) -> None:
-    """Answer every clip. One that a previous run answered keeps its answers, and its place in the order."""
-    channel, config = predictor.channel, predictor.config.audio
-
-    def look() -> Iterator[tuple[inputs.Input, ClipSource, Items]]:
-        for clip in found:
-            previous = sink.reserve(clip)
-            content = _on_stdin() if clip.path == inputs.STDIN else None
-            source = clip.path if content is None else (clip.path, content)
-            yield clip, source, unchanged(source, previous, channel, config)
-
-    ahead, clips = tee(look())  # the predictor takes them by the batch
-    answers = answer(source for _, source, kept in ahead if not kept)
-    with terminal.progress("predicting", "clips") as update:
-        for done, (clip, _, kept) in enumerate(clips, start=1):
-            sink.write(clip, kept or next(answers))
-            update(done, total)
-    next(answers, None)  # ends its processes
-    sink.close()
+def _look(
+    found: Iterable[inputs.Input], sink: outputs.Sink, predictor: Predictor
+) -> Iterator[tuple[inputs.Input, ClipSource, Items]]:
+    """Give each clip, what is read for it, and the answers of a previous run, which it keeps."""
+    for clip in found:
+        previous = sink.reserve(clip)
+        source = (clip.path, _on_stdin()) if clip.path == inputs.STDIN else clip.path
+        yield clip, source, unchanged(source, previous, predictor.channel, predictor.config.audio)
 
 
 def unchanged(

@@ -273,7 +273,16 @@ def _bar(unit: str) -> Iterator[Callable[[int, int | None, str, str], None]]:
 
     class Reached(ProgressColumn):
         def render(self, task: Any) -> Text:
-            return Text(_in_words(task, unit), no_wrap=True, overflow="ellipsis")
+            parts = [f"{task.completed:.0f}/{'?' if task.total is None else f'{task.total:.0f}'}"]
+            worked = task.completed - task.fields["skipped"]
+            if worked and task.elapsed:
+                # The mean: clips come in batches, within which no time passes.
+                parts.append(f"{worked / task.elapsed:.1f} {unit}/s")
+                if task.total is not None:
+                    left_s = (task.total - task.completed) * task.elapsed / worked
+                    parts.append(str(timedelta(seconds=round(left_s))))
+            parts += filter(None, [task.fields.get("text")])
+            return Text("  ".join(parts), no_wrap=True, overflow="ellipsis")
 
     console = Console(stderr=True, no_color=not colour(sys.stderr))
     width = 30 if console.width >= _WIDE else 10
@@ -300,18 +309,6 @@ def _bar(unit: str) -> Iterator[Callable[[int, int | None, str, str], None]]:
             bar.update(task, completed=done, total=total, description=stage, text=text)
 
         yield show
-
-
-def _in_words(task: Any, unit: str) -> str:
-    """Say it in words. The pace is the mean: clips come in batches, within which no time passes."""
-    parts = [f"{task.completed:.0f}/{'?' if task.total is None else f'{task.total:.0f}'}"]
-    worked = task.completed - task.fields["skipped"]
-    if worked and task.elapsed:
-        parts.append(f"{worked / task.elapsed:.1f} {unit}/s")
-        if task.total is not None:
-            left_s = (task.total - task.completed) * task.elapsed / worked
-            parts.append(str(timedelta(seconds=round(left_s))))
-    return "  ".join([*parts, *filter(None, [task.fields.get("text")])])
 
 
 def exit_for(failed: int, total: int) -> None:
