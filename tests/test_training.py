@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partialmethod
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,13 @@ from speechemo_cli.models import VERSIONS, load_keras, training, v3, version_mod
 from speechemo_cli.models.training import Checkpoint, Rows, clip_weights
 
 PRESETS = {version: version_module(version).PRESET for version in VERSIONS}
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train step by step: the same numbers without the seconds in which TensorFlow compiles a training."""
+    model = load_keras().Model
+    monkeypatch.setattr(model, "compile", partialmethod(model.compile, run_eagerly=True))
 
 
 def blobs(rng: np.random.Generator, n: int = 120, dim: int = 40) -> Rows:
@@ -74,7 +82,7 @@ def test_fit_learns_separable_clouds_but_not_from_rows_of_weight_zero(
     # A third of what is trained on says the opposite of the rest.
     targets[100:160], weights[100:160] = (targets[100:160] + 1) % 3, 0
     train = Rows(rows.x[:160], targets[:160], weights[:160])
-    preset = replace(PRESETS[version], epochs=20, batch_size=32)
+    preset = replace(PRESETS[version], epochs=10, batch_size=32)
 
     model = training.fit(version, preset, train, 3, seed=1).model
 
@@ -89,7 +97,7 @@ def test_fit_learns_separable_clouds_but_not_from_rows_of_weight_zero(
 
 
 def test_fit_repeats_itself_with_a_seed_and_measures_watched_sets_without_learning_from_them(
-    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    eager: None, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows, new = blobs(rng, 80), blobs(rng, 7)
     preset = replace(PRESETS["v1"], epochs=2)
@@ -121,7 +129,7 @@ def test_fit_repeats_itself_with_a_seed_and_measures_watched_sets_without_learni
     assert again.history["new_loss"][-1] == pytest.approx(loss)
 
 
-def test_fit_stops_where_the_loss_is_no_number(rng: np.random.Generator) -> None:
+def test_fit_stops_where_the_loss_is_no_number(eager: None, rng: np.random.Generator) -> None:
     rows = blobs(rng, 60)
     rows.x[0, 0] = np.nan
 
@@ -222,7 +230,7 @@ PRESET = replace(v3.PRESET, epochs=3, batch_size=8)
 
 
 def test_fit_ends_after_kills_with_the_weights_of_a_training_without_a_break(
-    rng: np.random.Generator,
+    eager: None, rng: np.random.Generator
 ) -> None:
     x = rng.normal(-12, 4, (24, 10)).astype(np.float32)
     rows = Rows(x, np.arange(24) % 3, rng.choice([0.5, 1.0], 24).astype(np.float32))

@@ -12,26 +12,25 @@ from conftest import built, own_weights
 from speechemo_cli.models import load_keras, training, v3
 from speechemo_cli.models.training import Rows
 
-DIM, N_CLASSES = 24, 4
+N_CLASSES = 4
 PRESET = replace(v3.PRESET, epochs=8, batch_size=64, dropout=0.2)
 
 
-def clouds(rng: np.random.Generator, n: int = 256) -> Rows:
-    """Features that tell the label, far from zero mean and unit deviation."""
-    centres = np.random.default_rng(5).normal(0, 2, (N_CLASSES, DIM))
-    targets = rng.integers(0, N_CLASSES, n)
-    x = 7 + 3 * (centres[targets] + rng.standard_normal((n, DIM)))
-    return Rows(x.astype(np.float32), targets, np.ones(n, np.float32))
+@pytest.fixture
+def rows(rng: np.random.Generator) -> Rows:
+    """Clips far from zero mean and unit deviation."""
+    x = rng.normal(7, 3, (256, 24)).astype(np.float32)
+    return Rows(x, np.arange(256) % N_CLASSES, np.ones(256, np.float32))
 
 
-def drawn(rows: Rows, preset: Any = PRESET, seed: int = 0, epoch: int = 0) -> list[tuple[np.ndarray, Any]]:
+def drawn(rows: Rows, preset: Any = PRESET, seed: int = 0, epoch: int = 0) -> list[Any]:
     """The batches of one epoch."""
     batches = v3.batches(rows, N_CLASSES, preset, seed, epoch)["x"]
     return [batches[i] for i in range(len(batches))]
 
 
-def test_v3_answer_is_the_geometric_mean_of_the_heads(rng: np.random.Generator) -> None:
-    x = clouds(rng, 32).x
+def test_v3_answer_is_the_geometric_mean_of_the_heads(rows: Rows, rng: np.random.Generator) -> None:
+    x = rows.x[:32]
     model = built("v3", x, N_CLASSES)
     own_weights(model, rng)
     trained = v3.training_model(model)
@@ -64,12 +63,8 @@ def test_batches_draw_clips_by_their_weights() -> None:
 @pytest.mark.parametrize(
     ("weights", "steps"), [([1.0] * 256, 4), ([0.5] * 256, 4), ([1.0] * 128 + [0.25] * 128, 3)]
 )
-def test_batches_are_fewer_where_clips_count_less(
-    weights: list[float], steps: int, rng: np.random.Generator
-) -> None:
-    rows = clouds(rng)._replace(weights=np.array(weights, np.float32))
-
-    assert len(drawn(rows)) == steps
+def test_batches_are_fewer_where_clips_count_less(weights: list[float], steps: int, rows: Rows) -> None:
+    assert len(drawn(rows._replace(weights=np.array(weights, np.float32)))) == steps
 
 
 def test_batches_mix_clips_and_their_truth_alike(rng: np.random.Generator) -> None:
@@ -84,8 +79,7 @@ def test_batches_mix_clips_and_their_truth_alike(rng: np.random.Generator) -> No
     assert any(((x > 0.05) & (x < 0.95)).any() for x, _ in drawn(rows))
 
 
-def test_batches_go_on_at_the_epoch_that_was_reached(rng: np.random.Generator) -> None:
-    rows = clouds(rng)
+def test_batches_go_on_at_the_epoch_that_was_reached(rows: Rows) -> None:
     begun = v3.batches(rows, N_CLASSES, PRESET, 3, 0)["x"]
     for _ in range(2):
         begun.on_epoch_end()
@@ -101,8 +95,8 @@ def test_batches_go_on_at_the_epoch_that_was_reached(rng: np.random.Generator) -
     assert not np.array_equal(drawn(rows, seed=4, epoch=2)[0][0], resumed[0][0])
 
 
-def test_v3_rate_warms_up_and_falls_to_zero(rng: np.random.Generator) -> None:
-    model = v3.training_model(built("v3", clouds(rng, 32).x, N_CLASSES))
+def test_v3_rate_warms_up_and_falls_to_zero(rows: Rows) -> None:
+    model = v3.training_model(built("v3", rows.x, N_CLASSES))
 
     v3.compile_model(model, PRESET, 10)
 
