@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -47,7 +48,7 @@ def _set_up_numba() -> None:
 _set_up_numba()
 
 # Files whose tests take longest, the longest first: both test processes then end at about the same time.
-LONGEST = ("test_docs", "test_predictor", "test_cli", "test_terminal", "test_training", "test_protocols")
+LONGEST = ("test_docs", "test_mfcc", "test_cli", "test_terminal", "test_training", "test_protocols")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -419,3 +420,11 @@ def model_with_litert(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str
         return path
 
     return make
+
+
+@pytest.fixture
+def own(model_with_litert: Callable[[str], Path]) -> Path:
+    """A v1 with its LiteRT file, in the folder of the test, which may spoil both."""
+    for suffix in (".keras", ".tflite"):
+        shutil.copy(model_with_litert("v1").with_suffix(suffix), f"v1{suffix}")
+    return Path("v1.keras")

@@ -10,9 +10,28 @@ from pathlib import Path
 
 import pytest
 
+from speechemo_cli.files import scratch_folder
+from speechemo_cli.models import load_keras
+
+
+def test_load_keras_gives_keras_a_folder_of_its_own_and_shows_nothing_of_it(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stub = "import os, types; os.write(2, b'talk'); settings = os.environ['KERAS_HOME']\n"
+    stub += "ops = types.SimpleNamespace(zeros=float, convert_to_numpy=lambda _: os.write(2, b'more'))\n"
+    Path("keras.py").write_text(stub)
+    monkeypatch.syspath_prepend(".")
+    monkeypatch.setitem(sys.modules, "keras", None)
+    monkeypatch.delitem(sys.modules, "keras")
+    monkeypatch.setenv("KERAS_HOME", "planted")
+
+    assert load_keras().settings == str(scratch_folder())
+    assert capfd.readouterr() == ("", "")
+
 
 # Where HOME cannot be written, Keras would take /tmp/.keras.
-@pytest.mark.parametrize("home", ["home", pytest.param("/nonexistent", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("home", ["home", "/nonexistent"])
 def test_load_keras_shows_nothing_of_tensorflow_and_reads_no_settings_of_the_user(home: str) -> None:
     settings = json.dumps({"floatx": "float16", "backend": "tensorflow"})
     for folder in ("home/.keras", "planted"):
