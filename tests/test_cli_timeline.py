@@ -122,26 +122,6 @@ def test_timeline_draws(call: Path, follow: Callable[..., str]) -> None:
     assert Path("timeline.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["call.wav", "--top", "2"], "error: No such option: --top"),
-        (["call.wav", "--format", "label"], "error: Invalid value for '--format'"),
-        (["call.wav", "--plot", "x.svg"], "error: --plot is x.svg, expected a name that ends in"),
-        (["call.wav", "x.wav", "--plot", "x.png"], "error: this holds one recording only"),
-        (["call.wav", "x.wav", "-f", "srt"], "error: this holds one recording only"),
-        (["call.wav", "x.wav", "-o", "x.srt"], "error: this holds one recording only"),
-        (["call.wav", "--channel", "each", "-f", "srt", "-o", "out/"], "error: --plot and the"),
-        (["call.wav", "--channel", "each", "--plot", "x.png"], "error: --plot and the formats"),
-    ],
-)
-def test_timeline_refuses_options_that_do_not_fit(
-    arguments: list[str], message: str, call: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert app.run(["timeline", *arguments]) == 2
-    assert capsys.readouterr().err.startswith(message)
-
-
 # --- the formats that other programs read: every line has the form they expect, and exact times
 
 LABELS = ("happy", "sad")

@@ -99,36 +99,6 @@ def test_predict_writes_a_file_a_clip_in_the_tree_of_the_inputs(clips: list[str]
     assert [in_file(f"answers/{name}")[0] for name in sorted(contents("answers"))] == records(expected)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["-o", ""], "--output is empty, expected a file or a folder. Leave it out for stdout"),
-        (["-o", "a.rttm"], "--output is a.rttm, expected a name that ends in .json, .jsonl, .csv, or"),
-        (["--format", "srt"], "Invalid value for '--format'"),
-        (["--resume"], "--resume needs answers it can read again. Give --output and --format jsonl or csv"),
-        (["-o", "out.json", "--resume"], "--resume needs answers it can read again"),
-        (["-o", "answers", "--format", "label", "--resume"], "--resume needs answers it can read again"),
-        (["--top", "0"], "Invalid value for '--top'"),
-        (["--labels", "happy"], "labels is 'happy', expected at least two to choose from"),
-        (["--labels", ' "a,b" , sad'], "the model does not know 'a,b'. Its labels are neutral, calm, happy"),
-        (["--min-confidence", "nan"], "--min-confidence is nan, expected a number from 0 to 1"),
-        (["--channel", "middle"], "Invalid value for '--channel'"),
-        (["--runtime", "torch"], "Invalid value for '--runtime'"),
-        (["x/a.wav", "-o", "answers"], "in/a.wav and x/a.wav would both be answered in answers/a.wav.j"),
-        # Options that have become commands.
-        (["--hop", "2", "--timeline"], "predict --hop is now: speechemo timeline RECORDING"),
-        (["--stream", "--top", "1"], "predict --stream is now: speechemo stream"),
-    ],
-)
-def test_predict_says_a_mistake_in_one_line(
-    arguments: list[str], message: str, clips: list[str], run: Run
-) -> None:
-    code, out, err = run(clips[0], *arguments)
-
-    assert (code, out) == (2, "")
-    assert err.splitlines()[-1].startswith(f"error: {message}")
-
-
 # --- which answers are kept ----------------------------------------------------------------------------
 
 

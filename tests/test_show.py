@@ -60,18 +60,3 @@ def test_show_refuses_what_is_too_long_for_a_picture(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"lasts 61 s, expected up to 60 s\. .* speechemo timeline"):
         plots.draw_clip(np.zeros(61 * plots.CLIP_SR, np.float32), ANSWER, tmp_path / "clip.png")
     assert not (tmp_path / "clip.png").exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "message"),
-    [
-        (["nowhere.wav", "--plot", "a.png"], 6, "error: nowhere.wav: "),
-        (["clip.wav", "--plot", "a.pdf"], 2, "error: --plot is a.pdf, expected a name that ends in .png"),
-        (["clip.wav"], 2, "error: Missing option '--plot'"),
-    ],
-)
-def test_show_says_what_it_lacks(
-    arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert app.run(["show", *arguments]) == code
-    assert capsys.readouterr().err.startswith(message)

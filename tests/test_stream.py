@@ -162,11 +162,6 @@ def test_stream_finds_names_that_are_no_utf8(ask: Ask) -> None:
     assert os.fsencode(by_line["path"]) == b"caf\xe9.wav"
 
 
-def test_stream_refuses_several_answers_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert app.run(["stream", "--channel", "each"]) == 2
-    assert capsys.readouterr().err.startswith("error: stream gives one answer a line")
-
-
 def test_stream_has_no_input_where_stdin_is_closed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
