@@ -437,9 +437,7 @@ class StoreAgainstDict(RuleBasedStateMachine):
         self.patch.setattr(uuid, "uuid4", lambda: SimpleNamespace(hex=next(self.names)))
         self.root = Path(self.temporary.name)
         self.store, self.second = open_store(self.root), open_store(self.root)
-        self.other = open_store(self.root, OTHER)
         self.model: dict[str, StoredFeatures] = {}
-        self.other_model: dict[str, StoredFeatures] = {}
         self.hurt: set[str] = set()
 
     def teardown(self) -> None:
@@ -452,12 +450,6 @@ class StoreAgainstDict(RuleBasedStateMachine):
         (self.second if second else self.store).write(entries_of(sorted(numbers)))
         self.store.refresh()
         self.model.update(entries_of(numbers))
-
-    @rule(numbers=st.sets(st.integers(0, 30), min_size=1, max_size=3))
-    def write_under_another_config(self, numbers: set[int]) -> None:
-        entries = {key_of(i): entries_of([i + 1000])[key_of(i + 1000)] for i in sorted(numbers)}
-        self.other.write(entries)
-        self.other_model.update(entries)
 
     @rule()
     def reopen(self) -> None:
@@ -495,9 +487,8 @@ class StoreAgainstDict(RuleBasedStateMachine):
     @rule()
     def verify(self) -> None:
         for info in inspect(self.root, verify=True):
-            ours = info.folder == str(self.store.folder)
             assert {f"{Path(name).name}.damaged" for name in info.damaged} <= self.hurt
-            assert info.clips == len(self.model if ours else self.other_model)
+            assert info.clips == len(self.model)
 
     @rule(shard_bytes=st.sampled_from([1, 50, 200, 2**26]), reopened=st.booleans())
     def compact(self, shard_bytes: int, reopened: bool) -> None:
@@ -512,7 +503,7 @@ class StoreAgainstDict(RuleBasedStateMachine):
     @rule()
     def clear(self) -> None:
         clear(self.root)
-        self.model, self.other_model = {}, {}
+        self.model = {}
         assert shards(self.root) == []
         self.store = open_store(self.root)
 
@@ -521,7 +512,6 @@ class StoreAgainstDict(RuleBasedStateMachine):
         if hasattr(self, "model"):
             known = {key for key in map(key_of, range(36)) if self.store.find(key)}
             assert known == self.model.keys()
-            assert_same(open_store(self.root, OTHER).read(self.other_model), self.other_model)
 
 
 class StoreAgainstDictForLong(StoreAgainstDict):

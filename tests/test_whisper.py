@@ -11,7 +11,6 @@ import pytest
 from conftest import noisy
 
 from speechemo_cli.corpus.synthetic import synthesise, voice_of
-from speechemo_cli.export.frontend import packaged_encoder
 from speechemo_cli.features import whisper
 from speechemo_cli.files import sha256_file
 
@@ -160,12 +159,3 @@ def test_notice_has_the_hashes_of_the_files_of_the_encoder(suffix: str) -> None:
     )
 
     assert hashes[path.relative_to(ROOT).as_posix()] == sha256_file(path)
-
-
-@pytest.mark.slow
-def test_encoder_file_gives_the_features_of_the_float_network(voice: np.ndarray) -> None:
-    network = packaged_encoder()
-
-    exact = whisper.compute(voice, lambda x: np.asarray(network(x, training=False)))
-
-    assert np.corrcoef(exact[0], whisper.compute(voice)[0])[0, 1] >= 0.999
