@@ -50,15 +50,12 @@ def test_write_corpus_gives_names_that_are_known_again(
 
 
 def test_write_corpus_gives_sixty_clips_an_actor_in_folders_of_their_own(corpus_folder: Path) -> None:
-    corpus = find_clips(str(corpus_folder))
-    clips = tuple(corpus)
-    assert corpus.skipped == {}
+    clips = tuple(find_clips(str(corpus_folder)))
     assert Counter(clip.speaker for clip in clips) == dict.fromkeys(["01", "02", "03", "04"], 60)
     assert Counter(clip.label for clip in clips if clip.speaker == "01") == {
         emotion: 4 if emotion == "neutral" else 8 for emotion in EMOTIONS
     }
     assert len({(c.speaker, c.label, c.intensity, c.statement, c.repetition) for c in clips}) == 240
-    assert not any(clip.song for clip in clips)
     for path in corpus_folder.rglob("*.wav"):
         assert path.parent.name == f"Actor_{path.stem[-2:]}"
 

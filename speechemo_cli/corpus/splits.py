@@ -387,7 +387,7 @@ def folds(examples: Sequence[Example], protocol: str, seed: int) -> list[Fold]:
         require_labels([examples[j] for j in train])
         check_no_leakage(examples, train, test, **checks)
         seed_of_fold = seed + i if protocol == "random-holdout" else seed
-        who = [] if rules.shares_speakers else sorted({examples[j].clip.speaker_id or "?" for j in test})
+        who = [] if rules.shares_speakers else sorted({str(examples[j].clip.speaker_id) for j in test})
         made.append(Fold(str(i + 1), train, test, seed_of_fold, tuple(who)))
     return made
 
@@ -417,9 +417,9 @@ def _by_label(examples: Sequence[Example], rules: Protocol, seed: int) -> Pairs:
 
 
 def _by_speaker(examples: Sequence[Example], rules: Protocol, seed: int) -> Pairs:
-    of_clip = np.array([example.clip.speaker_id or "" for example in examples])
+    of_clip = np.array([str(example.clip.speaker_id) for example in examples])  # everyone is known here
     speakers = sorted(set(of_clip.tolist()))
-    if "" in speakers or len(speakers) < 2:
+    if len(speakers) < 2:
         raise DataError(
             f"{rules.name} needs a corpus of at least two speakers, with the speaker of every clip",
             "Tell the speakers by a folder level or the manifest's speaker column",
