@@ -177,8 +177,6 @@ def test_stream_answers_before_it_asks_for_the_next_line(write_clip: Callable[..
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    assert process.stdin is not None
-    assert process.stdout is not None
     try:
         for i in range(3):
             process.stdin.write(json.dumps({"path": "clip.wav", "id": i}) + "\n")
