@@ -31,42 +31,27 @@ MAX_SEED = 2**31 - 1
 # Characters of a value or a key that an error shows.
 _MOST_SHOWN = 100
 
-# By key: whether a value fits in its section, and how an error says what does. None is never checked.
-_RANGES: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
-    "data": (lambda v, _: isinstance(v, tuple) and v != () and all(v), "one path or more"),
-    "jobs": (lambda v, _: 0 <= v <= 1024, "0 (one a core) to 1024"),
-    "seed": (lambda v, _: 0 <= v <= MAX_SEED, f"0 to {MAX_SEED}"),
+# By key: whether a value fits in its config, and how an error says what does. None is never checked.
+_RANGES: dict[str, tuple[Callable[[Any, Config], bool], str]] = {
     "audio.track": (lambda v, _: 0 <= v <= 99, "0 to 99"),
     "audio.raw_sr": (lambda v, _: v == 0 or 8000 <= v <= 384000, "0, or 8000 to 384000"),
     "audio.min_duration_s": (lambda v, _: v > 0, "a number above 0"),
-    "audio.max_duration_s": (lambda v, audio: v > audio.min_duration_s, "more than audio.min_duration_s"),
+    "audio.max_duration_s": (lambda v, c: v > c.audio.min_duration_s, "more than audio.min_duration_s"),
     "mfcc.sr": (lambda v, _: 4000 <= v <= 192000, "a rate from 4000 to 192000 Hz"),
     "mfcc.n_mels": (lambda v, _: 1 <= v <= 512, "1 to 512 bands"),
-    "mfcc.n_mfcc": (lambda v, mfcc: 1 <= v <= mfcc.n_mels, "1 to mfcc.n_mels coefficients"),
+    "mfcc.n_mfcc": (lambda v, c: 1 <= v <= c.mfcc.n_mels, "1 to mfcc.n_mels coefficients"),
     "mfcc.n_fft": (lambda v, _: 16 <= v <= 65536, "16 to 65536 samples"),
-    "mfcc.hop_length": (lambda v, mfcc: 1 <= v <= mfcc.n_fft, "1 to mfcc.n_fft"),
+    "mfcc.hop_length": (lambda v, c: 1 <= v <= c.mfcc.n_fft, "1 to mfcc.n_fft"),
     "augment.copies": (lambda v, _: 0 <= v <= 100, "0 to 100 copies of each clip"),
     "train.epochs": (lambda v, _: v >= 1, "1 or more"),
     "train.batch_size": (lambda v, _: v >= 1, "1 or more"),
     "train.learning_rate": (lambda v, _: 0 < v <= 1, "above 0, at most 1"),
     "train.dropout": (lambda v, _: 0 <= v < 1, "from 0 up to below 1"),
     "train.test_share": (lambda v, _: 0 < v < 1, "a share between 0 and 1"),
+    "data": (lambda v, _: isinstance(v, tuple) and v != () and all(v), "one path or more"),
+    "jobs": (lambda v, _: 0 <= v <= 1024, "0 (one a core) to 1024"),
+    "seed": (lambda v, _: 0 <= v <= MAX_SEED, f"0 to {MAX_SEED}"),
 }
-
-
-class _Section:
-    """A part of the config that refuses values out of range when it is made."""
-
-    NAME = ""
-
-    def __post_init__(self) -> None:
-        for key, (fits, expected) in _RANGES.items():
-            section, _, name = key.rpartition(".")
-            if section != self.NAME:
-                continue
-            value = getattr(self, name)
-            if value is not None and not fits(value, self):
-                raise ConfigError(f"{key} is {_shown(value)}, expected {expected}")
 
 
 def _shown(value: object) -> str:
@@ -78,7 +63,7 @@ def _shown(value: object) -> str:
 
 
 @dataclass(frozen=True)
-class AudioConfig(_Section):
+class AudioConfig:
     """What a clip must be to be used. Durations in seconds.
 
     `strict` refuses clips that would be used with a warning: cut off, with a constant offset, with
@@ -87,7 +72,6 @@ class AudioConfig(_Section):
     samples; 0 expects a header.
     """
 
-    NAME = "audio"
     min_duration_s: float = 0.2
     max_duration_s: float = 600.0
     strict: bool = False
@@ -96,10 +80,9 @@ class AudioConfig(_Section):
 
 
 @dataclass(frozen=True)
-class MfccConfig(_Section):
+class MfccConfig:
     """Feature set `mfcc`. Names and defaults are librosa's, but for `n_mfcc`, which is the study's 40."""
 
-    NAME = "mfcc"
     sr: int = 22050
     n_mfcc: int = 40
     n_fft: int = 2048
@@ -108,18 +91,16 @@ class MfccConfig(_Section):
 
 
 @dataclass(frozen=True)
-class AugmentConfig(_Section):
+class AugmentConfig:
     """Augmented copies of each clip that v3 is trained on beside the clip itself."""
 
-    NAME = "augment"
     copies: int = 2
 
 
 @dataclass(frozen=True)
-class TrainConfig(_Section):
+class TrainConfig:
     """How a network is trained. None: what the version's own preset says."""
 
-    NAME = "train"
     epochs: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
@@ -129,11 +110,16 @@ class TrainConfig(_Section):
     test_share: float = 0.2
 
 
-_SECTIONS: dict[str, Any] = {one.NAME: one for one in (AudioConfig, MfccConfig, AugmentConfig, TrainConfig)}
+_SECTIONS: dict[str, Any] = {
+    "audio": AudioConfig,
+    "mfcc": MfccConfig,
+    "augment": AugmentConfig,
+    "train": TrainConfig,
+}
 
 
 @dataclass(frozen=True)
-class Config(_Section):
+class Config:
     """Everything that the commands share.
 
     Parameters
@@ -169,6 +155,12 @@ class Config(_Section):
     mfcc: MfccConfig = field(default_factory=MfccConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        values = _flat(dataclasses.asdict(self))
+        for key, (fits, expected) in _RANGES.items():
+            if values[key] is not None and not fits(values[key], self):
+                raise ConfigError(f"{key} is {_shown(values[key])}, expected {expected}")
 
     @property
     def workers(self) -> int:
@@ -332,11 +324,10 @@ def _blame(error: ConfigError, origins: Mapping[str, str]) -> str:
 
     A default that no longer fits was made unfit by another value of its section.
     """
-    key = error.message.split(" is ", 1)[0]
+    key = error.message.partition(" is ")[0]
     section = key.rpartition(".")[0]
-    set_here = [origin for other, origin in origins.items() if other.rpartition(".")[0] == section]
-    candidates = [origins.get(key, "config"), *reversed(set_here)]
-    return next((origin for origin in candidates if origin != "default"), "default")
+    of_section = [origin for other, origin in origins.items() if other.rpartition(".")[0] == section]
+    return next(origin for origin in (origins[key], *reversed(of_section)) if origin != "default")
 
 
 def load(
