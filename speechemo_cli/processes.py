@@ -259,10 +259,7 @@ def undisturbed() -> Iterator[None]:
         for replaced, handler in ours.items():
             signal.signal(replaced, handler)
     for pressed in received:
-        if callable(ours[pressed]):
-            ours[pressed](pressed, None)
-        else:
-            signal.raise_signal(pressed)
+        signal.raise_signal(pressed)
 
 
 # --- chunks of work on the workers of joblib's backend: processes here, or a cluster's
@@ -353,7 +350,7 @@ def _parallel(tasks: Iterable[Any], n: int) -> Generator[Any, None, None]:
 
 @contextmanager
 def _environment() -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in _ENVIRONMENT}
+    ours = {name: value for name, value in _ENVIRONMENT.items() if not os.environ.get(name)}
     hook = threading.excepthook
 
     def without_loky(args: Any) -> None:
@@ -361,17 +358,14 @@ def _environment() -> Iterator[None]:
         if not (args.exc_type is KeyError and args.thread and args.thread.name == "ExecutorManagerThread"):
             hook(args)
 
-    os.environ.update({name: before[name] or value for name, value in _ENVIRONMENT.items()})
+    os.environ.update(ours)
     threading.excepthook = without_loky
     try:
         yield
     finally:
         threading.excepthook = hook
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in ours:
+            os.environ.pop(name, None)
 
 
 def _begin(parent: int) -> None:
