@@ -39,11 +39,11 @@ LINKED = [
 def place(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     """A folder as the pages assume it: clips in data/, clip.wav and other.flac, speechemo on the PATH.
 
-    Half of the clips of three actors, and few epochs, show that the commands run; what they reach is in
+    A quarter of the clips of four actors, and few epochs, show that the commands run; what they reach is in
     RESULTS.md.
     """
     folder = tmp_path_factory.mktemp("docs")
-    for path in corpus_folder.glob("Actor_0[1-3]/*-02-0?.wav"):
+    for path in corpus_folder.glob("*/*-02-02-0?.wav"):
         target = folder / "data" / path.relative_to(corpus_folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
