@@ -210,13 +210,12 @@ def check(output: Path, format_: str) -> None:
         if importlib.util.find_spec(package.replace("-", "_")) is None:
             extra = "'speechemo[onnx]'" if format_ == "onnx" else package
             raise ConfigError(f"{format_} needs the package {package}", f"Run: pip install {extra}")
+    if format_ != "savedmodel":
+        return  # the name of a file is checked as that of any other output
     name = display_name(output)
     if output.name in ("", ".."):
         raise ConfigError(f"{name} names nothing to write")
-    if format_ != "savedmodel":
-        if output.is_dir():
-            raise ConfigError(f"{name} is a folder, expected the name of a file")
-    elif output.is_dir():
+    if output.is_dir():
         try:
             names = {path.name for path in output.iterdir()}
         except OSError as error:
@@ -234,11 +233,10 @@ def write(
 
     What is at `output` (for `savedmodel` a folder) is replaced, and the JSON beside it too, once everything
     is written and right (AccessError). `on_progress` is called with the steps done, all steps, and what comes
-    next. Raises as `check` and `model_file.load` do, and ModelFileError where it cannot be exported or what
-    was exported answers otherwise.
+    next. Raises as `model_file.load` does, and ModelFileError where it cannot be exported or what was
+    exported answers otherwise.
     """
     step = on_progress or (lambda *_: None)
-    check(output, format_)
     step(0, 3, "loading")
     source = Source(model)
     vectors = signals(source.sr)
