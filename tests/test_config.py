@@ -261,9 +261,6 @@ def test_load_refuses_a_table_in_pyproject_toml(content: str, message: str) -> N
     [
         ({"sead": 1}, "Did you mean seed?"),
         ({"mfcc": {"n_mfc": 13}}, "Did you mean mfcc.n_mfcc?"),
-        ({"mfcc": {"hop_lenght": 13}}, "Did you mean mfcc.hop_length?"),
-        ({"augment": {"copy": 13}}, "Did you mean augment.copies?"),
-        ({"train": {"epoch": 13}}, "Did you mean train.epochs?"),
         ({"train.batchsize": 13}, "Did you mean train.batch_size?"),
         ({"zzzzzz": 1}, "`speechemo config` lists the keys"),
         ({"q\x1b[31m\nz": 1}, "`speechemo config` lists the keys"),
