@@ -1,7 +1,7 @@
 """Hostile and damaged model files, each made of a good one. What an attacker can compute is right in them.
 
-`CASES` maps the name of a case to how its file is made and to the message of `model_file.load`. The
-tables that it is filled from have the cases by a part of that message.
+`CASES` maps the name of a case to how its file is made and to a part of the message of `model_file.load`,
+by which the tables that it is filled from have the cases.
 """
 
 from __future__ import annotations
@@ -61,13 +61,6 @@ def zipped(members: Iterable[tuple[str, bytes]], compression: int = zipfile.ZIP_
 def packed(parts: Parts) -> bytes:
     """Make a model file whose metadata have the right hashes."""
     return zipped(hashed(parts).items())
-
-
-def write_all(good: Path, folder: Path) -> None:
-    """Write `NAME.keras` for every case."""
-    parts = parts_of(good)
-    for name, (make, _) in CASES.items():
-        (folder / f"{name}.keras").write_bytes(make(dict(parts)))
 
 
 def with_part(name: str, change: Callable[[bytes], bytes]) -> Make:
@@ -418,8 +411,16 @@ ODD_FILES = {
 }
 
 
-def write_odd_files(good: Path, folder: Path) -> None:
-    """Write what is no regular file, or not of the right name or size."""
+# What `model_file.load` says of each file that `write_all` makes.
+MESSAGES = {
+    f"{name}.keras": rf"^{name}\.keras .*{message}" for name, (_, message) in CASES.items()
+} | ODD_FILES
+
+
+def write_all(good: Path, folder: Path) -> None:
+    """Write `NAME.keras` for every case, and what is no regular file or not of the right name or size."""
+    for name, (make, _) in CASES.items():
+        (folder / f"{name}.keras").write_bytes(make(parts_of(good)))
     (folder / "folder.keras").mkdir()
     (folder / "folder.keras" / "config.json").write_text("{}")
     os.mkfifo(folder / "fifo.keras")  # nobody writes to it, so that waiting for it would be for ever

@@ -11,7 +11,6 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from speechemo_cli.errors import AccessError
 from speechemo_cli.inference.plots import draw_timeline
 from speechemo_cli.inference.timeline import Segment, Timeline
 
@@ -103,10 +102,3 @@ def test_draw_timeline_gives_labels_of_other_corpora_colours_of_their_own() -> N
     row = np.flatnonzero((ribbon < 0.9).any(axis=2).mean(axis=1) > 0.9)[0]
     middle = ribbon[row + 5, [round(1650 * (2 * i + 1) / 10) for i in range(5)]]
     assert len(np.unique(middle.round(2), axis=0)) == 5
-
-
-def test_draw_timeline_raises_access_error_where_no_folder_can_be_made() -> None:
-    Path("file").write_text("in the way")
-
-    with pytest.raises(AccessError, match=r"cannot write file/picture\.png"):
-        draw_timeline(found(), Path("file/picture.png"))

@@ -309,11 +309,8 @@ RATE = "sr is {!r}, expected a positive number of samples a second"
         (np.zeros((16000, 2)), 16000, AudioError, r"samples of shape \(16000, 2\), expected one dimension"),
         (0.5, 16000, AudioError, r"samples of shape \(\), expected one dimension"),
         ([], 16000, AudioError, "no samples"),
-        (np.ones(100), 16000, AudioError, r"0\.006 s is shorter than 0\.2 s"),
         (np.sin(np.arange(32001)), 16000, AudioError, r"2 s is longer than 2 s"),
-        (np.zeros(16000), 16000, AudioError, "silent"),
         (np.full(16000, 0.5), 16000, AudioError, "silent"),
-        (np.r_[np.sin(np.arange(16000)), np.nan], 16000, AudioError, r"contains NaN at 1\.000 s"),
         *(
             (np.sin(np.arange(16000)), sr, ConfigError, RATE.format(sr))
             for sr in (0, -16000, 16000.0, "16000", None)
@@ -385,39 +382,11 @@ def test_channel_is_answered_as_if_it_were_alone(model: Path, stereo: np.ndarray
     assert [one.channel for one in each.timeline("call.wav")] == ["left", "right"]  # type: ignore[union-attr]
 
 
-def test_predict_groups_refuses_a_silent_channel_alone(model: Path, stereo: np.ndarray) -> None:
-    stereo[:, 1] = 0.0
-    both = Predictor.open(model, channel="each")
+def test_channel_left_and_right_are_of_two(model: Path, stereo: np.ndarray) -> None:
+    three = content(stereo[:, [0, 1, 0]])
 
-    groups = list(both.predict_groups([("a", content(stereo)), ("b", content(stereo[:, ::-1]))]))
+    answers = Predictor.open(model, channel="each").predict_content(three)
+    (refused,) = Predictor.open(model, channel="right").predict_content(three)
 
-    assert [[(item.path, item.channel, type(item)) for item in items] for items in groups] == [
-        [("a", "left", Answer), ("a", "right", ClipError)],
-        [("b", "left", ClipError), ("b", "right", Answer)],
-    ]
-    assert groups[0][1].error.startswith("silent")  # type: ignore[union-attr]
-    assert groups[0][0].probabilities == groups[1][1].probabilities  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize(
-    ("channels", "channel", "expected"),
-    [
-        (1, "left", "has 1 channel, no left one"),
-        (3, "right", "has 3 channels, no right one"),
-        (1, "each", ["1"]),
-        (3, "each", ["1", "2", "3"]),
-        (3, "mix", [None]),
-    ],
-)
-def test_channel_left_and_right_are_of_two(
-    channels: int, channel: str, expected: object, model: Path, rng: np.random.Generator
-) -> None:
-    y = np.stack([noisy(rng, 0.5, 16000, 100 + 50 * i) for i in range(channels)], axis=1)
-
-    items = Predictor.open(model, channel=channel).predict_content(content(y), "x")
-
-    if isinstance(expected, str):
-        assert items == [ClipError("x", expected)]
-    else:
-        assert [item.channel for item in items] == expected
-        assert all(isinstance(item, Answer) for item in items)
+    assert [(type(one), one.channel) for one in answers] == [(Answer, "1"), (Answer, "2"), (Answer, "3")]
+    assert refused == ClipError("-", "has 3 channels, no right one")
