@@ -200,9 +200,10 @@ class Index:
     """
 
     def __init__(self) -> None:
-        # Sorted by the first; each lies in one piece, or every search would copy it.
-        self._columns: tuple[NDArray[Any], ...] = tuple(np.empty(0, kind) for kind in ("S32", "i4", "f4"))
-        self._new: list[tuple[NDArray[Any], ...]] = []
+        # Keys, numbers of shards, durations. What is new comes after the rest, which is sorted by the keys.
+        self._parts: list[tuple[NDArray[Any], ...]] = [
+            tuple(np.empty(0, kind) for kind in ("S32", "i4", "f4"))
+        ]
         self._shards: list[Path] = []
         # Few clips have any.
         self._warnings: dict[str, tuple[str, ...]] = {}
@@ -211,23 +212,23 @@ class Index:
         """Take in what a shard holds, as `Shard.index` has it."""
         keys = np.frombuffer(bytes.fromhex("".join(entries)), "S32")
         durations = np.array([duration_s for duration_s, _ in entries.values()], np.float32)
-        self._new.append((keys, np.full(len(keys), len(self._shards), np.int32), durations))
+        self._parts.append((keys, np.full(len(keys), len(self._shards), np.int32), durations))
         self._shards.append(shard)
         self._warnings |= {key: warnings for key, (_, warnings) in entries.items() if warnings}
 
-    def _sort_new(self) -> None:
-        columns = [np.concatenate(parts) for parts in zip(self._columns, *self._new, strict=True)]
-        self._new.clear()
-        order = np.argsort(columns[0], kind="stable")
-        keys = columns[0][order]
-        last = order[np.append(keys[1:] != keys[:-1], True)]
-        self._columns = tuple(column[last] for column in columns)
+    def _columns(self) -> tuple[NDArray[Any], ...]:
+        """Sort what is new among the rest. Each column lies in one piece, or every search would copy it."""
+        if len(self._parts) > 1:
+            columns = [np.concatenate(column) for column in zip(*self._parts, strict=True)]
+            order = np.argsort(columns[0], kind="stable")
+            keys = columns[0][order]
+            last = order[np.append(keys[1:] != keys[:-1], True)]
+            self._parts = [tuple(column[last] for column in columns)]
+        return self._parts[0]
 
     def get(self, key: str) -> IndexEntry | None:
         """Return where an entry lies, or None."""
-        if self._new:
-            self._sort_new()
-        keys, shards, durations = self._columns
+        keys, shards, durations = self._columns()
         wanted = bytes.fromhex(key).rstrip(b"\0")  # as numpy gives its strings
         at = np.searchsorted(keys, np.bytes_(wanted))
         if at == len(keys) or keys[at] != wanted:
@@ -331,7 +332,7 @@ class FeatureStore:
         return lost
 
     def write(self, entries: Mapping[str, StoredFeatures], *, durable: bool = False) -> None:
-        """Write entries, by the SHA-256 of the clips' content, as one shard of their own.
+        """Write entries, by the SHA-256 of the clips' content, as one shard, which a `refresh` will find.
 
         With `durable` it waits for the disk; a cache that is computed again if the power fails need not.
         An AccessError says that the folder cannot be written; the store is then as it was.
@@ -346,8 +347,6 @@ class FeatureStore:
                 raise
             # A `cache clear` has removed the empty folder just after it was found or made.
             self._write(path, entries, durable=durable)
-        self._known.add(path)
-        self._index.add(path, {key: (entry.duration_s, entry.warnings) for key, entry in entries.items()})
 
     def _write(self, path: Path, entries: Mapping[str, StoredFeatures], *, durable: bool) -> None:
         items = list(entries.values())
