@@ -13,15 +13,16 @@ from speechemo_cli.corpus.clips import NO_LABEL, NOT_MATCHED, Corpus
 from speechemo_cli.corpus.layouts import SUNG, VIDEO_TOO, find_all, find_clips
 from speechemo_cli.errors import ConfigError, DataError, NoInputError
 
-LabelsAndSpeakers = dict[str, tuple[str, str | None]]
 
-
-def labels_and_speakers(root: Path | str, corpus: Corpus) -> LabelsAndSpeakers:
-    """Label and speaker by path, without the suffix; of clips that can be iterated again and again."""
+def labels_and_speakers(root: Path | str, corpus: Corpus) -> dict[str, str]:
+    """What is known of each clip, as "angry ann" or "angry", by path without the suffix; asked twice."""
     clips = tuple(corpus)
     assert tuple(corpus) == clips
     assert len(corpus) == len(clips)
-    return {os.path.relpath(clip.path, root)[:-4]: (clip.label, clip.speaker) for clip in clips}
+    return {
+        os.path.relpath(clip.path, root)[:-4]: " ".join(filter(None, (clip.label, clip.speaker)))
+        for clip in clips
+    }
 
 
 # --- names of public corpora
@@ -59,8 +60,8 @@ def test_find_clips_takes_a_recording_before_the_video_of_the_same(tmp_path: Pat
     touch(tmp_path, *both, "v/01-01-05-02-01-01-13.wav", "v/02-01-05-02-01-01-13.wav")
     corpus = find_clips(str(tmp_path))
     assert labels_and_speakers(tmp_path, corpus) == {
-        "v/01-01-05-02-01-01-13": ("angry", "13"),
-        "w/03-01-05-02-01-01-12": ("angry", "12"),
+        "v/01-01-05-02-01-01-13": "angry 13",
+        "w/03-01-05-02-01-01-12": "angry 12",
     }
     assert corpus.skipped[VIDEO_TOO] == 1
     assert sum(corpus.skipped.values()) == 2
@@ -73,15 +74,12 @@ def test_find_clips_takes_label_and_speaker_from_expressions_before_names_and_fo
     touch(tmp_path, "P1-x/Wut_1.wav", "P2-x/hmm_2.wav", "P2-x/__.wav")
     touch(tmp_path, "set_b/1001_DFA_ANG_XX.wav", "set_b/ann/sad/1.wav")
     corpus = find_clips(str(tmp_path), label_from=r"/(?P<label>[A-Za-z]+)_\d", speaker_from=r"^(P\d)-")
-    assert labels_and_speakers(tmp_path, corpus) == {
-        "P1-x/Wut_1": ("angry", "P1"),
-        "P2-x/hmm_2": ("hmm", "P2"),
-    }
+    assert labels_and_speakers(tmp_path, corpus) == {"P1-x/Wut_1": "angry P1", "P2-x/hmm_2": "hmm P2"}
     assert corpus.skipped == {NOT_MATCHED: 3}
     corpus = find_clips(str(tmp_path), label_from="_(b)/", speaker_from="([^/]+)$")
     assert labels_and_speakers(tmp_path, corpus) == {
-        "set_b/1001_DFA_ANG_XX": ("b", "1001_DFA_ANG_XX.wav"),
-        "set_b/ann/sad/1": ("b", "1.wav"),
+        "set_b/1001_DFA_ANG_XX": "b 1001_DFA_ANG_XX.wav",
+        "set_b/ann/sad/1": "b 1.wav",
     }
 
 
@@ -99,68 +97,58 @@ def test_find_clips_refuses_an_expression_that_is_none(tmp_path: Path, text: str
 @pytest.mark.parametrize(
     "names",
     [
-        {"angry/a": ("angry", None), "Fear/b": ("fearful", None)},
-        {"fear/anna/a": ("fearful", "anna"), "sad/bob/b": ("sad", "bob")},
-        {"anna/fear/a": ("fearful", "anna"), "bob/sad/b": ("sad", "bob")},
+        {"angry/a": "angry", "Fear/b": "fearful"},
+        {"fear/anna/a": "fearful anna", "sad/bob/b": "sad bob"},
+        {"anna/fear/a": "fearful anna", "bob/sad/b": "sad bob"},
         # levels that say how recordings are kept
-        {"train/s1/angry/a": ("angry", "s1"), "test/s2/sad/b": ("sad", "s2"), "val/s1/sad/c": ("sad", "s1")},
-        {"angry/male/m1/a": ("angry", "m1"), "sad/female/f2/b": ("sad", "f2")},
-        {"female/angry/a": ("angry", None), "male/sad/b": ("sad", None)},
-        {"session1/angry/a": ("angry", None), "session2/sad/b": ("sad", None)},
-        {"phone/angry/a": ("angry", None), "studio/sad/b": ("sad", None)},
-        {"angry/level_1/a": ("angry", None), "sad/level_2/b": ("sad", None)},
-        {"2019-05-06/angry/a": ("angry", None), "2020-01-02/sad/b": ("sad", None)},
-        {"wav_16k/angry/a": ("angry", None), "wav_16k/sad/b": ("sad", None)},
+        {"train/s1/angry/a": "angry s1", "test/s2/sad/b": "sad s2", "val/s1/sad/c": "sad s1"},
+        {"angry/male/m1/a": "angry m1", "sad/female/f2/b": "sad f2"},
+        {"female/angry/a": "angry", "male/sad/b": "sad"},
+        {"session1/angry/a": "angry", "session2/sad/b": "sad"},
+        {"phone/angry/a": "angry", "studio/sad/b": "sad"},
+        {"angry/level_1/a": "angry", "sad/level_2/b": "sad"},
+        {"2019-05-06/angry/a": "angry", "2020-01-02/sad/b": "sad"},
+        {"wav_16k/angry/a": "angry", "wav_16k/sad/b": "sad"},
         # levels with one folder alone
-        {"study/ann/angry/a": ("angry", "ann"), "study/bob/sad/b": ("sad", "bob")},
-        {"anger_study/ann/sad/a": ("sad", "ann"), "anger_study/bob/happy/b": ("happy", "bob")},
-        {"speaker07/angry/a": ("angry", "speaker07"), "speaker07/sad/b": ("sad", "speaker07")},
-        {"angry/a": ("angry", None), "angry/b": ("angry", None)},
+        {"study/ann/angry/a": "angry ann", "study/bob/sad/b": "sad bob"},
+        {"anger_study/ann/sad/a": "sad ann", "anger_study/bob/happy/b": "happy bob"},
+        {"speaker07/angry/a": "angry speaker07", "speaker07/sad/b": "sad speaker07"},
+        {"angry/a": "angry", "angry/b": "angry"},
         # of several other levels the one that looks like speakers, else none
-        {"lab1/Actor_01/angry/a": ("angry", "Actor_01"), "lab2/Actor_02/sad/b": ("sad", "Actor_02")},
-        {"red/ann/angry/a": ("angry", None), "blue/bob/sad/b": ("sad", None)},
+        {"lab1/Actor_01/angry/a": "angry Actor_01", "lab2/Actor_02/sad/b": "sad Actor_02"},
+        {"red/ann/angry/a": "angry", "blue/bob/sad/b": "sad"},
         # words for emotions elsewhere than in labels
-        {"Joy/angry/a": ("angry", "Joy"), "Ann/sad/b": ("sad", "Ann"), "Bob/sad/c": ("sad", "Bob")},
-        {"01_angry/a": ("angry", None), "02_Pleasant_surprise/b": ("surprised", None)},
-        {"angry/a": ("angry", None), "not_angry/b": ("not_angry", None)},
+        {"Joy/angry/a": "angry Joy", "Ann/sad/b": "sad Ann", "Bob/sad/c": "sad Bob"},
+        {"01_angry/a": "angry", "02_Pleasant_surprise/b": "surprised"},
+        {"angry/a": "angry", "not_angry/b": "not_angry"},
         # words in the names of files
-        {"20190610_angry": ("angry", None), "20190611_sad": ("sad", None)},
-        {"speaker1/angry_01": ("angry", "speaker1"), "speaker2/sad_03": ("sad", "speaker2")},
-        {"happy_project/ann/x_sad": ("sad", "ann"), "happy_project/bob/x_angry": ("angry", "bob")},
-        {"angry/so_sad": ("angry", None), "sad/so_happy": ("sad", None)},
+        {"20190610_angry": "angry", "20190611_sad": "sad"},
+        {"speaker1/angry_01": "angry speaker1", "speaker2/sad_03": "sad speaker2"},
+        {"happy_project/ann/x_sad": "sad ann", "happy_project/bob/x_angry": "angry bob"},
+        {"angry/so_sad": "angry", "sad/so_happy": "sad"},
         # a folder for each clip is no speaker
-        {f"{label}/rec{label}{i}/a": (label, None) for label in ("angry", "sad") for i in range(10)},
+        {f"{label}/rec{label}{i}/a": label for label in ("angry", "sad") for i in range(10)},
         # depths that differ, names of public corpora beside one's own
-        {"angry/a": ("angry", None), "sad/ann/b": ("sad", "ann"), "happy/bob/c": ("happy", "bob")},
-        {
-            "angry/03-01-05-01-01-01-01": ("angry", "01"),
-            "angry/own": ("angry", None),
-            "sad/own": ("sad", None),
-        },
-        {"ang/Ses01F_impro01_F001": ("angry", "Ses01F"), "sad/Ses01F_impro01_M001": ("sad", "Ses01M")},
+        {"angry/a": "angry", "sad/ann/b": "sad ann", "happy/bob/c": "happy bob"},
+        {"angry/03-01-05-01-01-01-01": "angry 01", "angry/own": "angry", "sad/own": "sad"},
+        {"ang/Ses01F_impro01_F001": "angry Ses01F", "sad/Ses01F_impro01_M001": "sad Ses01M"},
         # other languages, composed and decomposed
-        {"Wut/a": ("angry", None), "Colère/b": ("angry", None), "Cole\u0300re/c": ("angry", None)},
-        {"愤怒/张/a": ("angry", "张"), "高兴/李/b": ("happy", "李")},
-        {"Angray/a": ("angry", None), "Superise/b": ("surprised", None), "ang/c": ("angry", None)},
+        {"Wut/a": "angry", "Colère/b": "angry", "Cole\u0300re/c": "angry"},
+        {"愤怒/张/a": "angry 张", "高兴/李/b": "happy 李"},
+        {"Angray/a": "angry", "Superise/b": "surprised", "ang/c": "angry"},
     ],
 )
-def test_read_folders_finds_labels_and_speakers(names: LabelsAndSpeakers, tmp_path: Path) -> None:
+def test_read_folders_finds_labels_and_speakers(names: dict[str, str], tmp_path: Path) -> None:
     root = tmp_path / ".data"  # a hidden folder is read where it is asked for
     touch(root, *(f"{name}.wav" for name in names))
     assert labels_and_speakers(root, find_clips(str(root))) == names
 
 
 def test_read_folders_takes_the_siblings_of_a_label_for_labels(tmp_path: Path) -> None:
-    names = ["angry/a", "sad/b", "Boredom/c", "Contempt/d", "Grumpy/e", "unsorted/f", "loose"]
-    touch(tmp_path, *(f"{name}.wav" for name in names))
+    names = {"angry/a": "angry", "Boredom/b": "boredom", "Contempt/c": "contempt", "Grumpy/d": "grumpy"}
+    touch(tmp_path, *(f"{name}.wav" for name in (*names, "unsorted/e", "loose")))
     corpus = find_clips(str(tmp_path))
-    assert labels_and_speakers(tmp_path, corpus) == {
-        "angry/a": ("angry", None),
-        "sad/b": ("sad", None),
-        "Boredom/c": ("boredom", None),
-        "Contempt/d": ("contempt", None),
-        "Grumpy/e": ("grumpy", None),
-    }
+    assert labels_and_speakers(tmp_path, corpus) == names
     assert corpus.skipped == {NO_LABEL: 2}
     assert corpus.examples[NO_LABEL] == str(tmp_path / "loose.wav")
 
@@ -281,7 +269,4 @@ def test_find_all_takes_a_folder_once_however_it_is_named(monkeypatch: pytest.Mo
     assert len(found) == 2
     assert {clip.corpus for clip in found} == {"data"}
     monkeypatch.chdir("data")
-    assert labels_and_speakers(".", find_clips("../data/../data/")) == {
-        "sad/1": ("sad", None),
-        "angry/2": ("angry", None),
-    }
+    assert labels_and_speakers(".", find_clips("../data/../data/")) == {"sad/1": "sad", "angry/2": "angry"}
