@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +70,7 @@ class HoldoutResult:
     def to_dict(self) -> dict[str, Any]:
         """Return the results as JSON has them and as the model file keeps them."""
         unlike = self.metadata.unlike
-        seen, new = (scores.to_dict() if scores else None for scores in (self.seen, self.new))
+        seen, new = (asdict(scores) if scores else None for scores in (self.seen, self.new))
         if new:
             new["speakers"] = list(self.holdout.new_speakers)
             new["by_corpus"] = {name: scores.brief() for name, scores in self.new_by_corpus.items()}

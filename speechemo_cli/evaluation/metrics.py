@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,10 +59,6 @@ class Scores:
     ece: float
     per_class: dict[str, ClassScore]
     confusion: tuple[tuple[int, ...], ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as JSON has them."""
-        return asdict(self)
 
     def brief(self) -> dict[str, Any]:
         """Return the few numbers that stand in a row of a table."""
@@ -132,7 +128,7 @@ def no_interval(groups: Iterable[str | None]) -> str:
 
 
 def intervals(
-    truth: Targets, probabilities: Probabilities, groups: Sequence[str | None], seed: int = 0
+    truth: Targets, probabilities: Probabilities, groups: Sequence[str | None]
 ) -> dict[str, tuple[float, float]]:
     """95 % intervals of every metric, by bootstrap over `groups`, the speaker of each clip.
 
@@ -146,7 +142,7 @@ def intervals(
         return {}
     unit_of_clip = bootstrap_groups(groups)
     members = [np.flatnonzero(unit_of_clip == i) for i in range(unit_of_clip.max() + 1)]
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     drawn = []
     for _ in range(_DRAWS):
         at = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])

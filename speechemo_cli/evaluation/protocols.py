@@ -172,13 +172,11 @@ def calibrate(
     inside = within(on_epoch, "calibrating", 0, len(plan) * preset_of(version, config).epochs)
     rules = PROTOCOLS[_CALIBRATION_PROTOCOL]
     result = run_folds(version, rules, plan, data, uncalibrated(config), inside)
+    fold_of_clip = np.repeat(np.arange(len(plan)), [len(fold.truth) for fold in result.folds])
     corrected = []
-    for fold in result.folds:
-        others = [other for other in result.folds if other is not fold]
-        own = fit_temperature(
-            np.concatenate([other.probabilities for other in others]),
-            np.concatenate([other.truth for other in others]),
-        )
+    for i, fold in enumerate(result.folds):
+        others = fold_of_clip != i
+        own = fit_temperature(result.probabilities[others], result.truth[others])
         probabilities = apply_temperature(fold.probabilities, own)
         corrected.append(replace(fold, probabilities=probabilities, temperature=own))
     probabilities = np.concatenate([fold.probabilities for fold in corrected])

@@ -120,7 +120,6 @@ def worst_clips(result: ProtocolResult, *, audio: bool) -> list[dict[str, Any]]:
     why.
     """
     answers = result.probabilities.argmax(axis=1)
-    names = speaker_names({e.clip.speaker_id for e in result.examples if e.clip.speaker_id})
     order = np.argsort(-result.confidence, kind="stable")
     worst = []
     for i in order[result.hits[order] == 0][:_WORST]:
@@ -129,7 +128,7 @@ def worst_clips(result: ProtocolResult, *, audio: bool) -> list[dict[str, Any]]:
         worst.append(
             {
                 "name": display_name(Path(clip.path).name),
-                "speaker": names.get(clip.speaker_id or "", "–"),
+                "speaker": clip.speaker_id,
                 "truth": result.labels[result.truth[i]],
                 "answer": result.labels[answers[i]],
                 "confidence": float(result.confidence[i]),

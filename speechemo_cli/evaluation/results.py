@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +117,7 @@ class Answers:
     def summary(self) -> dict[str, Any]:
         """Return what JSON has of a group of clips: scores with intervals, and its corpora."""
         return {
-            **self.scores.to_dict(),
+            **asdict(self.scores),
             "corpora": self.corpora,
             "ci95": {name: list(edges) for name, edges in self.intervals.items()} or None,
             "no_interval": self.no_interval,
@@ -276,7 +276,7 @@ class ProtocolResult(Answers):
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON has: the pooled scores with intervals, the folds and the slices."""
-        scores = self.scores.to_dict()
+        scores = asdict(self.scores)
         return {
             "version": self.version,
             "protocol": self.protocol.name,
