@@ -80,7 +80,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Run every test in a folder of its own, without settings of the user or of the test before it."""
-    terminal.begin()
+    terminal.shown = terminal.Shown()
     for name in list(os.environ):
         if name.startswith("SPEECHEMO_"):
             monkeypatch.delenv(name)

@@ -246,11 +246,10 @@ def test_bar_keeps_to_one_line_and_tells_first_what_matters(
     columns: int, bar: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    terminal.begin()
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("TERM", "xterm")
     with terminal.progress("extracting", "clips") as update:
-        update(1, 8, "some more words that take much room")
+        update(1, 8, text="some more words that take much room")
     err = capsys.readouterr().err
 
     line = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\n", err).split("extracting", 1)[1]
@@ -312,11 +311,9 @@ def test_bar_tells_the_time_left(
 
 def test_quiet_shows_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    terminal.begin()
     assert terminal.shows_progress()
     terminal.set_quiet(True)
     assert not terminal.shows_progress()
-    terminal.begin()
 
 
 # --- homes and folders that cannot be written ----------------------------------------------------------

@@ -148,7 +148,7 @@ def _leave(number: int) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run a command line and return its exit code."""
-    terminal.begin()
+    terminal.shown = terminal.Shown()  # not what another run in this process has shown
     try:
         code = int(application(arguments)(arguments, prog_name="speechemo", standalone_mode=False) or 0)
     except KeyboardInterrupt:

@@ -235,7 +235,7 @@ class _Evaluation:
             def one(i: int, seed: int) -> ProtocolResult:
                 def on_epoch(stage: str, done: int, total: int, _: Any) -> None:
                     where = f"seed {seed}, {i + 1} of {n}: {stage}" if n > 1 else stage
-                    update(i * total + done, n * total, stage=where)
+                    update(i * total + done, n * total, where)
 
                 return train(replace(self.config, seed=seed), on_epoch)
 

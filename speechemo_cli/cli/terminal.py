@@ -52,12 +52,6 @@ class Shown:
 shown = Shown()
 
 
-def begin() -> None:
-    """Forget what another run in this process has shown."""
-    global shown
-    shown = Shown()
-
-
 def set_quiet(quiet: bool) -> bool:
     """Silence notes and progress for the rest of the run: what --quiet does when it is read."""
     shown.quiet = quiet
@@ -223,13 +217,13 @@ def _in_notebook() -> bool:
 def progress(what: str, unit: str) -> Iterator[Callable[..., None]]:
     """Show a bar with rate and time left on stderr, if that is a terminal; lines in a notebook; else nothing.
 
-    Yields `update(done, total, text="", stage=what)`. Results and a bar share a terminal.
+    Yields `update(done, total, stage=what, text="")`. Results and a bar share a terminal.
     """
     shown.over_bar = _draws_bar() and on_terminal() and os.environ.get("TERM") != "dumb"
     try:
         with _display(unit) as show:
 
-            def update(done: int, total: int | None, text: str = "", stage: str = what) -> None:
+            def update(done: int, total: int | None, stage: str = what, text: str = "") -> None:
                 go_on()
                 shown.stage, shown.done, shown.total = stage, done, total
                 show(done, total, text, stage)

@@ -106,9 +106,7 @@ def _follow(follow: Callable[..., Iterable[Timeline]], recording: inputs.Input) 
     items: list[Timeline | ClipError] = []
     with terminal.progress("following", "s") as update:
         try:
-            followed = follow(
-                _on_disk(recording), on_progress=lambda done, total, stage: update(done, total, stage=stage)
-            )
+            followed = follow(_on_disk(recording), on_progress=update)
             items.extend(replace(one, path=recording.path) for one in followed)
         except AudioError as error:
             items.append(ClipError(recording.path, str(error)))

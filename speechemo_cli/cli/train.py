@@ -100,7 +100,7 @@ def run(
             version.value,
             data,
             config,
-            lambda stage, done, total, values: update(done, total, _epoch_text(values), stage),
+            lambda stage, done, total, values: update(done, total, stage, _epoch_text(values)),
             resume=resume,
         )
     for caution in result.cautions:
