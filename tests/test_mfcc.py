@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 
 import librosa
@@ -15,14 +16,7 @@ from speechemo_cli.features import FEATURE_SETS, mfcc
 
 def assert_librosas(y: np.ndarray, config: MfccConfig) -> None:
     ours = mfcc.compute(y, config.sr, config)
-    expected = librosa.feature.mfcc(
-        y=y,
-        sr=config.sr,
-        n_mfcc=config.n_mfcc,
-        n_fft=config.n_fft,
-        hop_length=config.hop_length,
-        n_mels=config.n_mels,
-    ).mean(axis=1)
+    expected = librosa.feature.mfcc(y=y, **dataclasses.asdict(config)).mean(axis=1)
     assert ours.shape == (1, config.n_mfcc)
     assert ours.dtype == np.float32
     np.testing.assert_allclose(ours[0], expected, atol=1e-3)
