@@ -53,7 +53,7 @@ def run(
     protect({"--output": [path, export.description_beside(path)]}, [source, settings.config_file])
     export.check(path, chosen)
     with terminal.progress("exporting", "steps") as update:
-        done = export.write(source, path, chosen, update)
+        done = export.write(source, path, chosen, lambda n, total, text: update(n, total, text=text))
     terminal.note(
         f"{model_file.shown(source)} to {chosen}, {done.size_bytes / 2**20:.1f} MiB."
         f" On {done.checked} signals its probabilities differ by at most {done.difference:.1g}"
