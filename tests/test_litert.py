@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -43,15 +42,3 @@ def test_run_answers_in_threads_as_in_one_and_gives_copies(rng: np.random.Genera
     for one, other in zip(received, expected, strict=True):
         assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
     assert not np.array_equal(expected[0][0], expected[1][0])
-
-
-def test_litert_model_refuses_what_is_no_litert_file() -> None:
-    with pytest.raises(ValueError, match="not a valid Flatbuffer"):
-        LiteRtModel(b"no model at all")
-
-
-def test_litert_model_without_litert_is_an_import_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
-
-    with pytest.raises(ImportError):
-        LiteRtModel(str(PACKAGED))

@@ -9,7 +9,6 @@ import hashlib
 import os
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,13 @@ import pytest
 from conftest import Fitted, built
 
 from speechemo_cli.cli import app
-from speechemo_cli.config import Config, MfccConfig
+from speechemo_cli.config import Config
 from speechemo_cli.errors import AccessError, ModelFileError
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.files import scratch_folder
 from speechemo_cli.inference.predictor import Predictor
 from speechemo_cli.inference.runtime import choose
-from speechemo_cli.models import VERSIONS, archive, load_keras, model_file, training, version_module
+from speechemo_cli.models import VERSIONS, load_keras, model_file, training, version_module
 from speechemo_cli.models.metadata import ModelMetadata
 
 LABELS = ("neutral", "happy", "angry")
@@ -97,29 +96,13 @@ def test_load_answers_as_the_saved_network_and_so_does_keras(version: str) -> No
     assert loaded_metadata == metadata(version)
     opened = load_keras().saving.load_model("m.keras", compile=False)
     np.testing.assert_allclose(training.predict(opened, x), expected, atol=1e-6)
+    assert not list(scratch_folder().rglob("*.h5"))
 
 
 def test_load_takes_the_packaged_model() -> None:
     loaded, loaded_metadata = model_file.load(model_file.PACKAGED)
 
     assert loaded.output_shape == (None, len(loaded_metadata.labels))
-
-
-def test_load_takes_what_was_checked_whatever_happens_to_the_file_meanwhile(
-    network: Any, saved: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assign = archive.assign
-
-    def exchanged(*arguments: object) -> None:
-        saved.write_bytes(b"of an attacker")
-        assign(*arguments)
-
-    monkeypatch.setattr(archive, "assign", exchanged)
-    loaded, _ = model_file.load(saved)
-
-    assert saved.read_bytes() == b"of an attacker"
-    assert np.array_equal(training.predict(loaded, network[1]), training.predict(network[0], network[1]))
-    assert not list(scratch_folder().rglob("*.h5"))
 
 
 def test_metadata_from_before_calibration_are_read(saved: Path) -> None:
@@ -131,14 +114,6 @@ def test_metadata_from_before_calibration_are_read(saved: Path) -> None:
     received = model_file.inspect(saved)
 
     assert (received.temperature, received.parameters) == (None, 0)
-
-
-def test_metadata_adopt_the_features_of_the_training() -> None:
-    trained = metadata(config=Config(mfcc=MfccConfig(hop_length=256)).to_dict())
-
-    adopted = trained.adopt(Config(jobs=3, store="elsewhere"))
-
-    assert (adopted.mfcc.hop_length, adopted.jobs, adopted.store) == (256, 3, "elsewhere")
 
 
 def test_metadata_know_the_hash_that_stands_for_their_file(network: Any, saved: Path) -> None:
@@ -218,16 +193,6 @@ def test_litert_file_gives_answers_and_distances_of_the_model_file(
     assert received[1].shape == (20,)
     # Answers that are all the same would say nothing.
     assert np.ptp(expected[0], axis=0).max() > 0.3
-
-
-def test_read_litert_gives_the_bytes_that_the_metadata_name(own: Path) -> None:
-    about = model_file.inspect(own)
-
-    assert model_file.read_litert(own, about) == Path("v1.tflite").read_bytes()
-
-    # A model that was saved without one has none, whatever is beside it.
-    with pytest.raises(ModelFileError, match=r"v1\.keras has no LiteRT file\. Train it again"):
-        model_file.read_litert(own, replace(about, litert=None))
 
 
 @pytest.mark.parametrize(
