@@ -34,7 +34,7 @@ def test_find_clips_knows_the_names_of_public_corpora_at_any_depth(tmp_path: Pat
         "Actor_02/03-01-03-01-01-01-02.flac": ("happy", "02", "ravdess"),
         "a/b/c/d/03-01-05-01-01-01-03.WAV": ("angry", "03", "ravdess"),
         "Crema/1001_DFA_SAD_XX.wav": ("sad", "1001", "crema-d"),
-        "Savee/DC_su01.wav": ("surprised", "DC", "savee"),
+        "Savee/DC/su01.wav": ("surprised", "DC", "savee"),
         "Tess/OAF_Fear/OAF_back_fear.wav": ("fearful", "OAF", "tess"),
     }
     touch(tmp_path, *names)

@@ -146,12 +146,6 @@ def test_hold_out_both_draws_the_same_share_of_the_speakers_of_each_corpus_that_
         assert speakers(examples, held.new) == set(held.new_speakers)
 
 
-def test_hold_out_both_draws_of_one_gender_alone_too_and_keeps_one_speaker() -> None:
-    assert len(hold_out(ravdess(range(1, 12, 2)), "both", 0.5, 0).new_speakers) == 3
-    examples = grid({(who, label): 10 for who in "ab" for label in ("happy", "sad")})
-    assert len(hold_out(examples, "both", 0.9, 0).new_speakers) == 1
-
-
 @pytest.mark.parametrize(
     ("splits", "counts", "message"),
     [
@@ -201,7 +195,6 @@ def test_hold_out_trains_on_songs_but_for_those_of_held_out_speakers(split: str)
         assert not any(examples[i].clip.song for i in part)
     sung_by = {examples[i].clip.speaker for i in holdout.train if examples[i].clip.song}
     assert sung_by == set("abcdef") - set(holdout.new_speakers)
-    assert (len(holdout.new) > 0) == (split == "both")
     assert (len(holdout.train) == len(examples)) == (split == "none")
 
 
@@ -235,12 +228,6 @@ def test_check_no_leakage_refuses_what_stands_on_both_sides(
         check_no_leakage(LEAKY, np.array(train), np.array(test), **asked)
     if checks:
         check_no_leakage(LEAKY, np.array(train), np.array(test))
-
-
-def test_check_no_leakage_lets_clean_splits_pass() -> None:
-    both = {"speakers": True, "repetitions": True}
-    check_no_leakage(LEAKY, np.array([0, 3]), np.array([1]), **both)
-    check_no_leakage(LEAKY, np.array([], dtype=int), np.arange(6), **both)
 
 
 @pytest.mark.parametrize(("split", "planted"), [("random", "seen"), ("both", "seen"), ("both", "new")])
@@ -319,7 +306,6 @@ def test_folds_of_the_random_hold_out_draw_a_fifth_as_trainings_with_their_seeds
 ) -> None:
     result = folds(examples, "random-holdout", seed)
     check_folds(examples, result, each_once=False)
-    assert [len(fold.test) for fold in result] == [round(0.2 * len(examples))] * 5
     assert len({tuple(fold.test) for fold in result}) > 1
     assert [fold.seed for fold in result] == [seed + i for i in range(5)]
     for fold in result:
