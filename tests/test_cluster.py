@@ -138,23 +138,10 @@ def test_extract_on_a_cluster_stores_what_is_computed_here(
     here: dict[str, StoredFeatures],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    code = app.run(
-        [
-            "extract",
-            data,
-            "--features",
-            "mfcc",
-            "--format",
-            "json",
-            "--backend",
-            "dask",
-            "--scheduler",
-            address,
-        ]
-    )
+    command = f"extract {data} --features mfcc --format json --backend dask --scheduler {address}"
+    assert app.run(command.split()) == 3
 
     out, err = capsys.readouterr()
-    assert code == 3
     assert "Traceback" not in err
     assert "distributed" not in err
     report = json.loads(out)
@@ -180,34 +167,23 @@ def test_extract_honours_a_parallel_config(
     assert_same(stored(clips, "features"), here)
 
 
-@pytest.fixture
-def assert_predicts_as_here(clips: list[Clip], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+@pytest.mark.parametrize("in_processes", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_predict_on_a_cluster_gives_the_answers_of_here_in_order(
+    in_processes: bool, address: str, clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(cluster, "BATCH", 8)
     monkeypatch.setattr(cluster, "_AHEAD", 1)
     Path("list.txt").write_text("\n".join(clip.path for clip in clips[:-21:-1]))
     command = ["predict", "--files-from", "list.txt", "--quiet", "--output"]
+    assert app.run([*command, "here.jsonl"]) == 3
 
-    def check(address: str) -> None:
-        assert app.run([*command, "here.jsonl"]) == 3
+    with ExitStack() as stack:
+        if in_processes:
+            address, _ = stack.enter_context(worker_processes(tmp_path, "", ""))
         assert app.run([*command, "there.jsonl", "--backend", "dask", "--scheduler", address]) == 3
-        assert Path("there.jsonl").read_text() == Path("here.jsonl").read_text()
-        assert len(Path("there.jsonl").read_text().splitlines()) == 20
 
-    return check
-
-
-def test_predict_on_a_cluster_gives_the_answers_of_here_in_order(
-    address: str, assert_predicts_as_here: Callable[[str], None]
-) -> None:
-    assert_predicts_as_here(address)
-
-
-@pytest.mark.slow
-def test_predict_on_a_cluster_of_processes_gives_the_answers_of_here(
-    tmp_path: Path, assert_predicts_as_here: Callable[[str], None]
-) -> None:
-    with worker_processes(tmp_path, "", "") as (address, _):
-        assert_predicts_as_here(address)
+    assert Path("there.jsonl").read_text() == Path("here.jsonl").read_text()
+    assert len(Path("there.jsonl").read_text().splitlines()) == 20
 
 
 @pytest.mark.slow
