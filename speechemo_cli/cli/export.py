@@ -47,10 +47,16 @@ def run(
     source = model_file.find(model, settings.config().models)
     by_suffix = {suffix: name for name, suffix in export.SUFFIXES.items()}
     chosen = format_.value if format_ else by_suffix.get(output.suffix if output else "", "litert")
-    path = output or export.default_output(source, chosen)
+    path = output or Path(f"{source.stem}{export.SUFFIXES.get(chosen, f'-{chosen}')}")
+    description = export.description_beside(path)
     model_file.inspect(source)
-    _check_output(path, chosen, export.SUFFIXES)
-    protect({"--output": [path, export.description_beside(path)]}, [source, settings.config_file])
+    if suffix := export.SUFFIXES.get(chosen):
+        options.check_output("--output", path, suffix, any_case=False)
+    elif path.suffix in (*by_suffix, ".keras", ".zip", ".pb", ".json"):
+        raise ConfigError(f"--output is {display_name(path)}, expected the name of a folder")
+    else:
+        require_writable(path.parent)
+    protect({"--output": [path, description]}, [source, settings.config_file])
     export.check(path, chosen)
     with terminal.progress("exporting", "steps") as update:
         done = export.write(source, path, chosen, lambda n, total, text: update(n, total, text=text))
@@ -59,14 +65,5 @@ def run(
         f" On {done.checked} signals its probabilities differ by at most {done.difference:.1g}"
         " from the model's"
     )
-    terminal.note(f"what goes in and comes out: {display_name(done.description)}")
-    terminal.emit(display_name(done.path))
-
-
-def _check_output(path: Path, format_: str, suffixes: dict[str, str]) -> None:
-    if format_ in suffixes:
-        options.check_output("--output", path, suffixes[format_], any_case=False)
-        return
-    if path.suffix in (*suffixes.values(), ".keras", ".zip", ".pb", ".json"):
-        raise ConfigError(f"--output is {display_name(path)}, expected the name of a folder")
-    require_writable(path.parent)
+    terminal.note(f"what goes in and comes out: {display_name(description)}")
+    terminal.emit(display_name(path))

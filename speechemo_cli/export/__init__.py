@@ -184,16 +184,9 @@ FORMATS = {
 class Exported:
     """What was written."""
 
-    path: Path  # the file, or the folder of a SavedModel
-    description: Path  # the JSON beside it
     size_bytes: int  # of all files but the JSON
     difference: float  # the largest between a probability of the exported model and the source's own
     checked: int  # signals that were compared
-
-
-def default_output(model: Path, format_: str) -> Path:
-    """Where an export goes unless told otherwise: `v3.tflite`, `v3.onnx` or `v3-savedmodel`, here."""
-    return Path(f"{model.stem}{SUFFIXES.get(format_, f'-{format_}')}")
 
 
 def description_beside(output: Path) -> Path:
@@ -281,7 +274,7 @@ def write(
         document = {**_describe(source, format_, files), "test_vectors": answered}
         page.write_text(_as_json(document), encoding="utf-8", newline="\n")
         step(3, 3, "")
-    return Exported(output, beside, sum(file["size_bytes"] for file in files), difference, len(expected))
+    return Exported(sum(file["size_bytes"] for file in files), difference, len(expected))
 
 
 # --- the JSON beside it: how to ask it, and what it answers for three signals -------------------------
