@@ -283,6 +283,7 @@ def test_export_names_the_command_that_brings_a_missing_package(
         (["MODEL", "-f", "litert", "-o", "m.onnx"], 2, "expected a name that ends in .tflite"),
         (["MODEL", "-f", "savedmodel", "-o", "m.onnx"], 2, "m.onnx, expected the name of a folder"),
         (["MODEL", "-f", "savedmodel", "-o", "file"], 2, "file is a file, expected the name of a folder"),
+        (["MODEL", "-f", "savedmodel", "-o", "."], 2, ". names nothing to write"),
         (["MODEL", "-f", "savedmodel", "-o", ".."], 2, ".. names nothing to write"),
         (["MODEL", "-o", "folder.tflite"], 2, "--output is folder.tflite, which is a folder"),
         (["MODEL", "-o", "file/m.tflite"], 5, "error: cannot write to file: file exists"),

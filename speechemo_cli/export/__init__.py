@@ -191,7 +191,7 @@ class Exported:
 
 def description_beside(output: Path) -> Path:
     """Return where the JSON of an export is: `v3.onnx.json` for `v3.onnx`."""
-    return output.with_name(f"{output.name}.json")
+    return Path(f"{output}.json")
 
 
 def check(output: Path, format_: str) -> None:
