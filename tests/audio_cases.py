@@ -90,11 +90,11 @@ def by_libsndfile(content: bytes) -> np.ndarray:
 _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
 # Where FFmpeg's encoder would take eight bits of the sixteen, or none.
 _SAMPLE_FORMATS = {"wavpack": "s16p", "tta": "s16"}
+# Where it has no rate of its own.
+_BIT_RATES = {"wmav2": 32000, "g723_1": 6300}
 
 
-def muxed(
-    *tracks: np.ndarray, sr: int = SR, codec: str, container: str, options: Any = None, bit_rate: int = 0
-) -> bytes:
+def muxed(*tracks: np.ndarray, sr: int = SR, codec: str, container: str, options: Any = None) -> bytes:
     """Encode sound tracks [shape=(n,) or (n, channels)] of 16 bits with FFmpeg; without any, a video."""
     with tempfile.NamedTemporaryFile() as file:
         with av.open(file.name, "w", format=container, options=options or {}) as out:
@@ -102,8 +102,8 @@ def muxed(
             for stream, y in zip(streams, tracks, strict=True):
                 if codec in _SAMPLE_FORMATS:
                     stream.codec_context.format = _SAMPLE_FORMATS[codec]
-                if bit_rate:
-                    stream.bit_rate = bit_rate
+                if codec in _BIT_RATES:
+                    stream.bit_rate = _BIT_RATES[codec]
                 layout = stream.codec_context.layout
                 frame = av.AudioFrame.from_ndarray(in_16_bits(y).reshape(1, -1), "s16", layout)
                 frame.sample_rate, frame.pts, frame.time_base = sr, 0, Fraction(1, sr)

@@ -77,8 +77,9 @@ def test_lossless_codecs_give_the_samples_to_the_last_bit(
 
 
 # Codec, container, rates with their numbers of channels, and by how many samples the sound may be later: what
-# the encoder needs to begin, where the container has no place to say so.
-LOSSY = [
+# the encoder needs to begin, where the container has no place to say so. None for codecs that keep no more of
+# the waveform than a voice needs.
+LOSSY: list[tuple[str, str, list[tuple[int, int]], int | None]] = [
     ("aac", "ipod", [(1, 8000), (1, 16000), (2, 44100), (6, 48000), (1, 96000)], 0),
     *(("aac", container, [(1, 16000), (2, 44100)], 1024) for container in ("adts", "mpegts", "flv")),
     *(("aac", container, [(1, 8000), (6, 48000)], 0) for container in ("matroska", "mov")),
@@ -91,12 +92,15 @@ LOSSY = [
     *((f"adpcm_{name}", "wav", [(1, 8000), (2, 44100)], 0) for name in ("ima_wav", "ms", "yamaha")),
     *(("adpcm_ima_qt", container, [(1, 8000), (2, 44100)], 0) for container in ("mov", "aiff")),
     *(("pcm_alaw", "mov", [(1, 8000), (2, 44100)], 0), ("pcm_mulaw", "caf", [(1, 8000)], 0)),
+    *(("libopencore_amrnb", container, [(1, 8000)], None) for container in ("amr", "3gp")),
+    *(("wmav2", "asf", [(1, 16000)], None), ("g723_1", "wav", [(1, 8000)], None)),
+    *(("nellymoser", "flv", [(1, 8000)], None), ("real_144", "rm", [(1, 8000)], None)),
 ]
 
 
 @pytest.mark.parametrize(("codec", "container", "forms", "later"), LOSSY)
 def test_lossy_codecs_give_the_samples_of_ffmpeg_and_the_sound_in_its_place(
-    codec: str, container: str, forms: list[tuple[int, int]], later: int
+    codec: str, container: str, forms: list[tuple[int, int]], later: int | None
 ) -> None:
     for channels, sr in forms:
         y = voices(channels, sr)
@@ -106,35 +110,13 @@ def test_lossy_codecs_give_the_samples_of_ffmpeg_and_the_sound_in_its_place(
 
         assert warnings == ()
         if (codec, container) != ("pcm_mulaw", "caf"):  # libsndfile's, which has steps of its own
-            np.testing.assert_array_equal(got, plainly_decoded(content)[: len(got)])
+            np.testing.assert_array_equal(got, plainly_decoded(content))
         assert len(got) / got_sr == pytest.approx(1.2, abs=0.01 + 3000 / sr)
-        for i in (0, channels - 1):
+        for i in () if later is None else (0, channels - 1):
             back = soxr.resample(got[:, i], got_sr, sr) if got_sr != sr else got[:, i]
             found, alike = match(back, y[:, i])
             assert abs(found - later) <= 2
             assert alike > 0.97
-
-
-@pytest.mark.parametrize(
-    ("codec", "container", "sr", "bit_rate"),
-    [
-        ("libopencore_amrnb", "amr", 8000, 0),
-        ("libopencore_amrnb", "3gp", 8000, 0),
-        ("wmav2", "asf", 16000, 32000),
-        ("g723_1", "wav", 8000, 6300),
-        ("nellymoser", "flv", 8000, 0),
-        ("real_144", "rm", 8000, 0),
-    ],
-)
-def test_codecs_of_telephones_give_the_samples_of_ffmpeg(
-    codec: str, container: str, sr: int, bit_rate: int
-) -> None:
-    content = muxed(voice(1.2, sr), sr=sr, codec=codec, container=container, bit_rate=bit_rate)
-
-    got, got_sr, warnings = decoded(content)
-
-    assert (got_sr, warnings) == (sr, ())
-    np.testing.assert_array_equal(got, plainly_decoded(content))
 
 
 @pytest.mark.parametrize("kind", [b"wide", b"ftyp"])
