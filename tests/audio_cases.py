@@ -141,13 +141,9 @@ def sound_sizes(content: bytes, size: int) -> bytes:
     return patched(content, content.index(b"data") + 4, order + "I", size % 2**32)
 
 
-def with_comment(wav: bytes, text: str, *, after: bool) -> bytes:
-    """Put a comment into a WAV file, before its samples or after them."""
-    note = text.encode() + bytes(len(text) % 2)
-    info = b"INFOICMT" + struct.pack("<I", len(note)) + note
-    chunk = b"LIST" + struct.pack("<I", len(info)) + info
-    at = len(wav) if after else wav.index(b"data")
-    return patched(wav[:at] + chunk + wav[at:], 4, "<I", len(wav) + len(chunk) - 8)
+def chunk(name: bytes, content: bytes) -> bytes:
+    """Write a chunk of a WAV file."""
+    return name + struct.pack("<I", len(content)) + content
 
 
 def mp3(y: np.ndarray, sr: int = SR, mode: str = "VARIABLE", *, counted: bool = True) -> bytes:

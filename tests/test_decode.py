@@ -17,6 +17,7 @@ from audio_cases import (
     TAG,
     by_libsndfile,
     check_read,
+    chunk,
     decoded,
     encoded,
     in_16_bits,
@@ -218,12 +219,8 @@ def test_mp3_with_a_hole_is_read_behind_it_with_a_warning(counted: bool) -> None
 def test_mp3_within_a_wav_is_mp3(counted: bool) -> None:
     content = mp3(LOUD_FIRST, counted=counted)
     form = struct.pack("<HHIIHHHHIHHH", 0x55, 1, SR, 4000, 1, 0, 12, 1, 2, 144, 1, 0)
-    chunks = (
-        b"fmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", len(content)) + content
-    )
-    wav = b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks
 
-    y, warnings = read_both(wav)
+    y, warnings = read_both(chunk(b"RIFF", b"WAVE" + chunk(b"fmt ", form) + chunk(b"data", content)))
 
     expected, _ = read_both(content)
     np.testing.assert_array_equal(y, expected)

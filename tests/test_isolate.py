@@ -34,16 +34,17 @@ FATAL = [
 WriteClip = Callable[..., Path]
 
 
-def processes() -> set[str]:
-    """The processes that this one has started and that have not ended."""
-    return {pid for task in Path("/proc/self/task").glob("*/children") for pid in task.read_text().split()}
-
-
 @pytest.fixture
 def children() -> Callable[[], set[str]]:
-    """Call it for those started since the test began: tests before it may have left resource trackers."""
-    before = processes()
-    return lambda: processes() - before
+    """Call it for processes that this one has started since the test began and that have not ended."""
+
+    def all_of_them() -> set[str]:
+        return {
+            pid for task in Path("/proc/self/task").glob("*/children") for pid in task.read_text().split()
+        }
+
+    before = all_of_them()  # tests before it may have left resource trackers
+    return lambda: all_of_them() - before
 
 
 @pytest.fixture
