@@ -15,7 +15,7 @@ import pytest
 import soundfile
 from conftest import built, noisy
 
-from speechemo_cli.audio import reader
+from speechemo_cli.audio import quality, reader
 from speechemo_cli.config import AudioConfig, Config, MfccConfig
 from speechemo_cli.corpus import EMOTIONS
 from speechemo_cli.errors import AudioError, ClipError, ConfigError
@@ -148,15 +148,19 @@ def test_predict_loads_no_network_for_clips_that_cannot_be_read(
 
 
 def test_predict_checks_clips_as_the_config_says_and_passes_warnings_on(
-    model: Path, write_clip: WriteClip
+    model: Path, write_clip: WriteClip, rng: np.random.Generator
 ) -> None:
-    clip = write_clip(seconds=1.0)
-    clip.write_bytes(clip.read_bytes()[:20_000])
+    clip = write_clip(y=0.25 + np.clip(3 * noisy(rng, 1.5, 44100), -0.5, 0.5), sr=44100)
+    clip.write_bytes(clip.read_bytes()[:100_000])
+    (recording,) = reader.read_channels(clip, AudioConfig())
 
     answer = answered(Predictor.open(model), clip)
     refusal = Predictor.open(model, Config(audio=AudioConfig(max_duration_s=0.5))).predict(clip)
 
-    assert answer.warnings[0].startswith("truncated: the header promises 1.00 s")
+    assert [warning.split(":")[0] for warning in answer.warnings] == ["truncated", "offset", "clipped"]
+    assert answer.warnings == recording.warnings + quality.quality_warnings(recording.y, 44100)
+    same = Predictor.open(model).predict_samples(recording.y, 44100)
+    assert answer.probabilities == same.probabilities
     assert isinstance(refusal, ClipError)
     assert "longer than 0.5 s" in refusal.error
 

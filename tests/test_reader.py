@@ -15,9 +15,9 @@ from audio_cases import SR, by_libsndfile, decoded, encoded, joined, voice
 from conftest import harmonic
 
 from speechemo_cli.audio import quality, reader
-from speechemo_cli.audio.reader import PreparedClip, channel_names, cut, open_blocks, read, resample
+from speechemo_cli.audio.reader import channel_names, cut, open_blocks, read, resample
 from speechemo_cli.config import AudioConfig
-from speechemo_cli.errors import AudioError, ClipError, ExitCode, ModelFileError
+from speechemo_cli.errors import AudioError, ExitCode, ModelFileError
 
 CONFIG = AudioConfig()
 WriteClip = Callable[..., Path]
@@ -157,29 +157,7 @@ def test_samples_sha256_differs_for_other_samples_and_another_rate(rng: np.rando
     assert len({decoded(encoded(one, sr)).samples_sha256 for one, sr in clips}) == 4
 
 
-# --- ready for the features
-
-
-def test_prepare_resamples_and_adds_the_warnings_of_the_quality(write_clip: WriteClip) -> None:
-    recording = read(write_clip(y=0.25 + np.clip(3 * voice(1.0, 44100), -0.5, 0.5), sr=44100), CONFIG)
-
-    clip = reader.prepare("", recording, CONFIG, 16000)
-
-    assert isinstance(clip, PreparedClip)
-    np.testing.assert_array_equal(clip.y, resample(recording.y, 44100, 16000))
-    assert (clip.duration_s, clip.sha256, clip.channel) == (recording.duration_s, recording.sha256, None)
-    assert [warning.split(":")[0] for warning in clip.warnings] == ["offset", "clipped"]
-
-
-def test_prepare_refuses_a_silent_channel_and_takes_the_other(write_clip: WriteClip) -> None:
-    path = write_clip(y=np.stack([voice(1.0), np.zeros(16000)], axis=1))
-
-    left, right = (
-        reader.prepare("x", one, CONFIG, 16000) for one in reader.read_channels(path, CONFIG, "each")
-    )
-
-    assert (type(left), left.channel) == (PreparedClip, "left")
-    assert right == ClipError("x", "silent (peak below 0.0001 of full scale)", "right")
+# --- whatever goes wrong
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from speechemo_cli.audio import quality
 from speechemo_cli.audio.decode import AudioStream, file_errors, open_stream
 from speechemo_cli.audio.decoders import form
-from speechemo_cli.errors import AudioError, ClipError, SpeechemoError
+from speechemo_cli.errors import AudioError, SpeechemoError
 from speechemo_cli.files import display_name, open_regular
 
 if TYPE_CHECKING:
@@ -88,26 +88,6 @@ class Recording:
         return len(self.decoded) / self.sr
 
 
-class PreparedClip(NamedTuple):
-    """A channel of a clip, ready for the features.
-
-    Attributes
-    ----------
-    y : np.ndarray [shape=(n,), dtype=float32]
-        Mono samples at the rate that was asked for.
-    duration_s : float
-        Of the recording.
-    channel : str or None
-        None for the mean of all.
-    """
-
-    y: NDArray[np.float32]
-    duration_s: float
-    sha256: str
-    warnings: tuple[str, ...]
-    channel: str | None
-
-
 # --- clips, whole
 
 
@@ -133,21 +113,6 @@ def clip_errors() -> Iterator[None]:
         if isinstance(error, MemoryError):
             raise AudioError("out of memory", "Use fewer --jobs, or cut it") from error
         raise AudioError(display_name(f"internal error: {type(error).__name__}: {error}")[:200]) from error
-
-
-def prepare(path: str, recording: Recording, config: AudioConfig, sr: int) -> PreparedClip | ClipError:
-    """Check a decoded recording and resample it to `sr` Hz."""
-    try:
-        quality.check(recording.y, recording.sr, config)
-    except AudioError as error:
-        return ClipError(path, str(error), recording.channel)
-    return PreparedClip(
-        resample(recording.y, recording.sr, sr),
-        recording.duration_s,
-        recording.sha256,
-        (*recording.warnings, *quality.quality_warnings(recording.y, recording.sr)),
-        recording.channel,
-    )
 
 
 def read(path: str | os.PathLike[str], config: AudioConfig) -> Recording:

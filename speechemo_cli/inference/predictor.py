@@ -345,15 +345,19 @@ class Predictor:
             return [ClipError(path, str(error))]
 
     def _with_features(self, path: str, recording: reader.Recording) -> Prepared | ClipError:
-        clip = reader.prepare(path, recording, self.config.audio, self.sr)
-        if isinstance(clip, ClipError):
-            return clip
+        try:
+            quality.check(recording.y, recording.sr, self.config.audio)
+        except AudioError as error:
+            return ClipError(path, str(error), recording.channel)
+        warnings = recording.warnings + quality.quality_warnings(recording.y, recording.sr)
         longest_s = self.metadata.data.get("longest_s")
-        long = quality.long(clip.duration_s, longest_s) if longest_s else None
-        warnings = (*clip.warnings, long) if long else clip.warnings
+        if longest_s and (long := quality.long(recording.duration_s, longest_s)):
+            warnings += (long,)
         # Not answered yet: the network runs once for all clips of a batch.
-        answer = Answer(path, "", 0.0, {}, clip.duration_s, warnings, clip.channel, clip.sha256)
-        return self._compute(clip.y), answer
+        answer = Answer(
+            path, "", 0.0, {}, recording.duration_s, warnings, recording.channel, recording.sha256
+        )
+        return self._compute(reader.resample(recording.y, recording.sr, self.sr)), answer
 
     def _compute(self, y: NDArray[np.float32]) -> NDArray[np.float32]:
         """Features of a waveform [shape=(1, dim)], as in training."""
