@@ -28,7 +28,7 @@ from entries import (
     write_each,
 )
 
-from speechemo_cli.config import AugmentConfig, Config, MfccConfig
+from speechemo_cli.config import Config, MfccConfig
 from speechemo_cli.errors import AccessError, StoreError
 from speechemo_cli.features import FEATURE_SETS
 from speechemo_cli.features.store import FORMAT, Index, IndexEntry, StoredFeatures
@@ -121,12 +121,6 @@ def test_store_of_another_config_or_version_has_none_of_it(
     other = open_store(tmp_path, Config(mfcc=mfcc), feature_set)
     assert other.folder != store.folder
     assert other.read([key_of(1)]) == {}
-
-
-def test_store_is_reused_under_settings_that_do_not_change_the_numbers(tmp_path: Path) -> None:
-    write_each(tmp_path, [1])
-    other = dataclasses.replace(CONFIG, seed=9, jobs=3, models="elsewhere", augment=AugmentConfig(copies=7))
-    assert held(open_store(tmp_path, other), [1])
 
 
 def test_shard_holds_plain_arrays_and_says_what_made_it(tmp_path: Path) -> None:
@@ -360,18 +354,6 @@ def test_compact_fills_shards_up_to_the_size_given(tmp_path: Path) -> None:
         open_store(tmp_path).write({key_of(i): entry})
     assert compact(tmp_path, shard_bytes=2 * 100 * DIM * 4) == (6, 3, ())
     assert all((read_all(tmp_path, 6)[key_of(i)].values == i).all() for i in range(6))
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_compact_quarantines_a_damaged_shard_and_merges_the_others(
-    tmp_path: Path, damage: Callable[[Path], None]
-) -> None:
-    path = write_each(tmp_path, [0], [1], [2])[1]
-    damage(path)
-
-    assert compact(tmp_path) == (3, 1, (f"{path}.damaged",))
-    assert Path(f"{path}.damaged").exists()
-    assert len(held(open_store(tmp_path), range(3))) == 2
 
 
 def test_clear_removes_shards_whole_and_damaged_and_nothing_else(tmp_path: Path) -> None:

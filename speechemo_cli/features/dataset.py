@@ -102,9 +102,8 @@ def load(
     if labels is None:  # a label whose clips all failed is none
         known = ordered(example.clip.label for example in examples)
     x = np.concatenate([entry.values for entry in entries])
-    compared, rows = examples, x
-    if beside is not None:
-        compared, rows = [*examples, *beside.examples], np.concatenate([x, beside.x])
+    compared = [*examples, *beside.examples] if beside else examples
+    rows = np.concatenate([x, beside.x]) if beside else x
     return Dataset(
         examples=tuple(examples),
         x=x,

@@ -149,8 +149,8 @@ class Shard:
         lengths, values = self._array("lengths"), self._array("values")
         n_frames, width = values.shape
         # Each by itself first: the sum of lengths that lie may wrap around to what it should be.
-        fits = len(index) == len(lengths) == len(samples) and not ((lengths < 0) | (lengths > n_frames)).any()
-        if not fits or lengths.sum() != n_frames or width != (dim or width):
+        lies = ((lengths < 0) | (lengths > n_frames)).any() or lengths.sum() != n_frames
+        if lies or width != (dim or width):
             raise DamagedError("members do not fit together")
         starts = np.cumsum(lengths) - lengths
         return {
