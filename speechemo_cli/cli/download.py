@@ -51,7 +51,7 @@ def run(
             f"{corpus} is not fetched from here", f"Get it from {known.page} and unpack it into data/"
         )
     part = download.SONG if song else download.SPEECH
-    if not download.is_complete(part, to):
+    if part.n_found(to / part.folder) != part.clips:
         with terminal.progress("downloading", "MB") as update:
             download.download(
                 part,

@@ -40,20 +40,15 @@ class Archive(NamedTuple):
     clips: int
     md5: str = ""
 
+    def n_found(self, folder: Path) -> int:
+        """How many of its clips lie in a folder."""
+        return sum(1 for _ in folder.rglob(self.names))
+
 
 SPEECH = Archive(
     "Audio_Speech_Actors_01-24.zip", "ravdess", "03-01-*.wav", 1440, "bc696df654c87fed845eb13823edef8a"
 )
 SONG = Archive("Audio_Song_Actors_01-24.zip", "ravdess-song", "03-02-*.wav", 1012)
-
-
-def is_complete(part: Archive, to: Path) -> bool:
-    """Whether a folder holds the clips of an archive already."""
-    return _count(part, to / part.folder) == part.clips
-
-
-def _count(part: Archive, folder: Path) -> int:
-    return sum(1 for _ in folder.rglob(part.names))
 
 
 def download(
@@ -83,7 +78,7 @@ def download(
         unpack(fetched, temp)
         if archive is None:
             fetched.unlink()
-        found = _count(part, temp)
+        found = part.n_found(temp)
         if found != part.clips:
             name = display_name(archive) if archive else part.file
             raise AccessError(f"{name} holds {found} clips called {part.names}, expected {part.clips}")
@@ -154,11 +149,7 @@ def _check_md5(archive: Path, part: Archive) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a zip file into an empty folder, and nothing outside of it.
-
-    AccessError: no zip file, damaged, larger than any archive of RAVDESS; or a member is a link, has an
-    absolute name or one that leads out of the folder.
-    """
+    """Unpack a zip file into an empty folder, and nothing outside of it."""
     try:
         with open_regular(archive) as handle, zipfile.ZipFile(handle) as opened:
             members = [member for member in opened.infolist() if not member.is_dir()]
