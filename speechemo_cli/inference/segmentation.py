@@ -108,14 +108,11 @@ def cut_by_label(
 
 def merge_low_confidence(found: list[RawSegment], min_confidence: float, pause: int) -> list[RawSegment]:
     """Make one of neighbours, up to `pause` frames from one another, that are both below the confidence."""
-    merged: list[RawSegment] = []
-    for one in found:
-        before = merged[-1] if merged else None
-        if (
-            before is not None
-            and one.first - before.last <= pause
-            and max(one.probabilities.max(), before.probabilities.max()) < min_confidence
-        ):
+    merged = found[:1]
+    for one in found[1:]:
+        before = merged[-1]
+        confidence = max(one.probabilities.max(), before.probabilities.max())
+        if one.first - before.last <= pause and confidence < min_confidence:
             speech = before.speech + one.speech
             weighted = before.probabilities * before.speech + one.probabilities * one.speech
             merged[-1] = RawSegment(before.first, one.last, weighted / speech, speech)

@@ -248,7 +248,9 @@ def _content(path: PathLike, name: str) -> bytes:
             if not name.endswith(SUFFIX):
                 raise wrong
             size = os.fstat(file.fileno()).st_size
-            content = file.read(size) if size <= archive.MAX_BYTES else None
+            if size > archive.MAX_BYTES:
+                raise ModelFileError(f"{name} is too large: {size} bytes, at most {archive.MAX_BYTES}")
+            return file.read(size)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         raise ModelFileError(
             f"{name}: no such model file", "Train one with `speechemo train`, or give its path with --model"
@@ -257,6 +259,3 @@ def _content(path: PathLike, name: str) -> bytes:
         if isinstance(error, IsADirectoryError) or error.errno == errno.EINVAL:
             raise wrong from None
         raise ModelFileError(f"{name} cannot be read: {(error.strerror or str(error)).lower()}") from None
-    if content is None:
-        raise ModelFileError(f"{name} is too large: {size} bytes, at most {archive.MAX_BYTES}")
-    return content
