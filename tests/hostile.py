@@ -118,14 +118,6 @@ def _virtual(weights: h5py.File, shape: tuple[int, ...]) -> None:
     weights.create_virtual_dataset(KERNEL, layout)
 
 
-def _unknown_filter(weights: h5py.File, shape: tuple[int, ...]) -> None:
-    made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    made.set_chunk(shape)
-    made.set_filter(307, h5py.h5z.FLAG_OPTIONAL)  # bzip2: HDF5 would look for a library of that filter
-    space = h5py.h5s.create_simple(shape)
-    h5py.h5d.create(weights.id, KERNEL.encode(), h5py.h5t.IEEE_F32LE, space, made)
-
-
 _add(
     {
         r"lie elsewhere \(ExternalLink\): /layers/dense/vars/0": linked(
@@ -140,12 +132,9 @@ _add(
         "are packed": {
             "huge_filled_shape": replaced(shape=(10**6, 10**6), chunks=(1000, 1000), fillvalue=1.0),
             "shuffled": replaced(chunks=True, shuffle=True),
-            "unknown_filter": remade(_unknown_filter),
         },
         "no plain numbers": {
             "texts": replaced(dtype=h5py.string_dtype()),
-            "references": replaced(dtype=h5py.ref_dtype),
-            "records": replaced(dtype=np.dtype([("a", "f4"), ("b", "f4")])),
             "null_space": replaced(shape=None, data=h5py.Empty("f4")),
             "attributes": with_weights(lambda w: w[KERNEL].attrs.__setitem__("dtype", "bfloat16")),
             "double_precision": replaced(dtype="f8"),
