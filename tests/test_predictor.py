@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
@@ -41,13 +40,6 @@ def answered(predictor: Predictor, path: object) -> Answer:
     (answer,) = predictor.predict([str(path)])
     assert isinstance(answer, Answer), answer
     return answer
-
-
-def content(y: np.ndarray, sr: int = 16000) -> bytes:
-    """What a WAV file of these samples holds, to the last bit of each."""
-    file = io.BytesIO()
-    soundfile.write(file, y, sr, format="WAV", subtype="FLOAT")
-    return file.getvalue()
 
 
 # --- clips ---------------------------------------------------------------------------------------------
@@ -366,8 +358,10 @@ def stereo(rng: np.random.Generator) -> np.ndarray:
     return np.stack([noisy(rng, 1.0, 16000, 100), 0.3 * noisy(rng, 1.0, 16000, 310)], axis=1)
 
 
-def test_channel_is_answered_as_if_it_were_alone(model: Path, stereo: np.ndarray) -> None:
-    Path("call.wav").write_bytes(content(stereo))
+def test_channel_is_answered_as_if_it_were_alone(
+    model: Path, stereo: np.ndarray, write_clip: WriteClip
+) -> None:
+    write_clip("call.wav", y=stereo, subtype="FLOAT")
     alone = Predictor.open(model)
     left, right = (alone.predict_samples(stereo[:, i], 16000) for i in range(2))
     mixed = alone.predict_samples(stereo.mean(axis=1), 16000)
@@ -386,11 +380,11 @@ def test_channel_is_answered_as_if_it_were_alone(model: Path, stereo: np.ndarray
     assert [one.channel for one in each.timeline("call.wav")] == ["left", "right"]  # type: ignore[union-attr]
 
 
-def test_channel_left_and_right_are_of_two(model: Path, stereo: np.ndarray) -> None:
-    three = content(stereo[:, [0, 1, 0]])
+def test_channel_left_and_right_are_of_two(model: Path, stereo: np.ndarray, write_clip: WriteClip) -> None:
+    three = write_clip(y=stereo[:, [0, 1, 0]])
 
-    answers = Predictor.open(model, channel="each").predict_content(three)
-    (refused,) = Predictor.open(model, channel="right").predict_content(three)
+    answers = Predictor.open(model, channel="each").predict_one(three)
+    (refused,) = Predictor.open(model, channel="right").predict_one(three)
 
     assert [(type(one), one.channel) for one in answers] == [(Answer, "1"), (Answer, "2"), (Answer, "3")]
-    assert refused == ClipError("-", "has 3 channels, no right one")
+    assert refused == ClipError(str(three), "has 3 channels, no right one")
