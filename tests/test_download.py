@@ -60,19 +60,16 @@ class _Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        server = self.server
-        if self.path == f"/{download.RECORD}":
-            listed = {
-                "key": download.SPEECH.file,
-                "checksum": f"md5:{MD5}",
-                "links": {"self": f"{server.url}/content"},
-            }
-            content, status, more = json.dumps({"files": [{"key": "Other.zip"}, listed]}).encode(), 200, 0
-        else:
-            assert self.path == "/content"
+        server, status, more = self.server, 200, 0
+        if self.path == "/content":
             server.fetched += 1
             time.sleep(server.wait_s)
             content, status, more = server.content, server.status, server.declared
+        else:
+            assert self.path == f"/{download.RECORD}"
+            links = {"self": f"{server.url}/content"}
+            listed = {"key": download.SPEECH.file, "checksum": f"md5:{MD5}", "links": links}
+            content = json.dumps({"files": [{"key": "Other.zip"}, listed]}).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(content) + more))
         self.end_headers()
