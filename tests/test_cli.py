@@ -104,15 +104,18 @@ def few(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 # --- help, config, errors: nothing heavy is imported ---------------------------------------------------
 
 
-def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+def test_help_imports_nothing_heavy_and_a_model_card_no_keras(tmp_path: Path) -> None:
     groups = {"model": ("info", "card"), "cache": ("info", "verify", "compact", "clear")}
     commands = ["", *app.COMMANDS, *(f"{name} {sub}" for name, subs in groups.items() for sub in subs)]
 
-    for command, (code, out, _, heavy) in zip(
-        commands, run_each([f"{command} --help" for command in commands], tmp_path), strict=True
-    ):
+    *told, card = run_each([*(f"{command} --help" for command in commands), "model card packaged"], tmp_path)
+
+    for command, (code, out, _, heavy) in zip(commands, told, strict=True):
         assert (command, code, heavy) == (command, 0, [])
         assert "Usage: speechemo" in out
+    _, text, _, heavy = card
+    assert text.startswith("# Model card: ")
+    assert not {"keras", "tensorflow", "librosa"} & set(heavy)
 
 
 def test_help_shows_every_command_in_its_panel(run: Run) -> None:

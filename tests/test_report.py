@@ -8,8 +8,6 @@ import io
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -330,18 +328,6 @@ def test_markdown_of_the_same_file_is_the_same_wherever_it_lies(network, measure
     Path("elsewhere").mkdir()
     copy = Path(shutil.copy(path, "elsewhere"))
     assert report.model_card(path) == report.model_card(copy)
-
-
-def test_markdown_imports_no_keras(network) -> None:
-    saved(network, metadata())
-    code = (
-        "import sys; from pathlib import Path; from speechemo_cli.evaluation import report\n"
-        "text = report.model_card(Path('m.keras'))\n"
-        "print(len(text) > 1000, sorted({'keras', 'tensorflow', 'librosa'} & set(sys.modules)))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
-    assert done.stdout == "True []\n"
 
 
 def test_markdown_tells_corpora_licences_and_citations(card: Callable[..., str]) -> None:
