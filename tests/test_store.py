@@ -299,6 +299,14 @@ def test_read_finds_a_clip_of_two_shards_when_either_is_lost(tmp_path: Path, vic
     assert_same(read_all(tmp_path, 2), entries_of([1]))
 
 
+def test_read_finds_clips_whose_shards_are_merged_meanwhile(tmp_path: Path) -> None:
+    write_each(tmp_path, [0], [1])
+    store = open_store(tmp_path)
+    compact(tmp_path)
+
+    assert_same(store.read(map(key_of, range(2))), entries_of(range(2)))
+
+
 @pytest.mark.parametrize(("what", "nothing"), [(inspect, []), (compact, (0, 0, ())), (clear, 0)])
 def test_store_that_is_not_there_is_an_empty_one(
     tmp_path: Path, what: Callable[[Path], object], nothing: object
