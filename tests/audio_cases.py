@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,11 @@ class Case:
     quality: tuple[str, ...] = ()  # how further warnings of `predict` begin
 
 
+@cache
 def voice(seconds: float = 1.2, sr: int = SR, f0: float = 140.0) -> np.ndarray:
-    return noisy(np.random.default_rng(440), seconds, sr, f0)
+    y = noisy(np.random.default_rng(440), seconds, sr, f0)
+    y.flags.writeable = False  # all tests get the same
+    return y
 
 
 def encoded(y: np.ndarray, sr: int = SR, container: str = "WAV", subtype: str = "PCM_16") -> bytes:

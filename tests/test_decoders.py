@@ -40,7 +40,7 @@ def voices(channels: int, sr: int, seconds: float = 1.2) -> np.ndarray:
 
 def match(y: np.ndarray, expected: np.ndarray) -> tuple[int, float]:
     """By how many samples `y` is later, and how well it correlates then."""
-    n = len(y) + len(expected)
+    n = 2 ** (len(y) + len(expected)).bit_length()
     products = np.fft.irfft(np.fft.rfft(y, n) * np.conj(np.fft.rfft(expected, n)), n)
     later = int(products.argmax())
     later -= n if later > len(y) else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from functools import cache
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ BAND = "band-limited"
 NARROW = (f"{BAND}: nothing above 4.0 kHz, as on a telephone",)
 
 
+@cache
 def voice(seconds: float = 3.0, sr: int = 16000, noise_db: float = -60.0) -> np.ndarray:
     """Words with something of a voice's spectrum: a buzz with hisses in it, pauses and a room around it."""
     rng = np.random.default_rng(7)
@@ -27,7 +29,9 @@ def voice(seconds: float = 3.0, sr: int = 16000, noise_db: float = -60.0) -> np.
     hiss = 0.03 * rng.standard_normal(len(y))
     beat = np.sin(2 * np.pi * 1.5 * np.arange(len(y)) / sr)
     y = y * (beat > -0.5) + hiss * (beat > 0.8) + 10 ** (noise_db / 20) * 0.1 * rng.standard_normal(len(y))
-    return y.astype(np.float32)
+    y = y.astype(np.float32)
+    y.flags.writeable = False  # all tests get the same
+    return y
 
 
 def low_passed(y: np.ndarray, sr: int, hz: float) -> np.ndarray:
