@@ -62,10 +62,8 @@ def test_iter_audio_files_enters_folders_however_deep_they_are(tmp_path: Path) -
     assert (len(paths), passed_over.unreadable) == (1, [])
 
 
-def test_iter_audio_files_names_folders_that_may_not_be_entered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    touch(tmp_path, "a/1.wav", "b/2.wav")
+def test_iter_audio_files_names_folders_that_may_not_be_entered(monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(".", "a/1.wav", "b/2.wav")
     real = os.scandir
 
     def scandir(path: str) -> object:
@@ -76,11 +74,11 @@ def test_iter_audio_files_names_folders_that_may_not_be_entered(
     monkeypatch.setattr(os, "scandir", scandir)
     passed_over = NotAudio()
 
-    assert list(iter_audio_files(str(tmp_path), passed_over)) == [str(tmp_path / "b" / "2.wav")]
-    assert passed_over.unreadable == [str(tmp_path / "a")]
+    assert list(iter_audio_files(".", passed_over)) == ["./b/2.wav"]
+    assert passed_over.unreadable == ["./a"]
     for name, why in (("a", "permission denied"), ("gone", "no such file")):
-        with pytest.raises(AccessError, match=f"cannot read .*{name}: {why}"):
-            list(iter_audio_files(str(tmp_path / name)))
+        with pytest.raises(AccessError, match=f"cannot read {name}: {why}"):
+            list(iter_audio_files(name))
 
 
 def test_corpus_names_are_those_of_folders_and_lists_and_never_the_same_twice(tmp_path: Path) -> None:

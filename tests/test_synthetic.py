@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import cache
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +15,6 @@ from speechemo_cli.config import AudioConfig
 from speechemo_cli.corpus import EMOTIONS, synthetic
 from speechemo_cli.corpus.layouts import find_clips
 from speechemo_cli.corpus.synthetic import MANNERS, SR, Voice, synthesise, voice_of, write_corpus
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PLAIN = Voice(pitch=120.0, formants=1.0, tempo=1.0, level_db=-24.0, tilt_db=0.0, strength=1.0)
 
@@ -74,14 +71,12 @@ def test_write_corpus_gives_clips_that_pass_the_checks_of_the_reader(corpus_fold
     assert (info.format, info.subtype, info.channels, info.samplerate) == ("WAV", "PCM_16", 1, SR)
 
 
-def test_write_corpus_gives_the_same_bytes_however_many_actors_there_are(
-    tmp_path: Path, corpus_folder: Path
-) -> None:
+def test_write_corpus_gives_the_same_bytes_however_many_actors_there_are(corpus_folder: Path) -> None:
     seen: list[tuple[int, int]] = []
-    assert write_corpus(tmp_path, actors=1, on_progress=lambda *step: seen.append(step)) == (60, 1)
+    assert write_corpus(Path(), actors=1, on_progress=lambda *step: seen.append(step)) == (60, 1)
     assert seen == [(i, 60) for i in range(1, 61)]
-    assert len(contents(tmp_path)) == 60
-    assert contents(tmp_path).items() <= contents(corpus_folder).items()
+    assert len(contents(Path())) == 60
+    assert contents(Path()).items() <= contents(corpus_folder).items()
 
 
 def test_write_corpus_keeps_clips_that_are_there_and_gives_other_speakers_for_another_seed(
