@@ -244,7 +244,10 @@ MISTAKES = {
     "predict a.wav --labels ' \"a,b\" , sad'": (2, "the model does not know 'a,b'. Its labels are"),
     "predict a.wav -o ''": (2, "--output is empty, expected a file or a folder. Leave it out for stdout"),
     "predict a.wav -o a.rttm": (2, "--output is a.rttm, expected a name that ends in .json, .jsonl, .csv"),
-    "predict in/a.wav x/a.wav -o out --quiet": (2, "in/a.wav and x/a.wav would both be answered in out/a"),
+    "predict in/a.wav x/a.wav -o out --quiet": (
+        2,
+        "in/a.wav and x/a.wav would both be answered in out/a.wav.jsonl. Name the folder they are in instead",
+    ),
     "predict a.wav --resume": (2, "--resume needs answers it can read again. Give --output and --format jso"),
     "predict a.wav --resume -o out.json": (2, "--resume needs answers it can read again"),
     "predict a.wav --resume -o out --format label": (2, "--resume needs answers it can read again"),

@@ -336,18 +336,6 @@ def test_folder_answers_a_clip_once_in_each_place(below: list[str], expected: li
     assert [record["channel"] for record in records(expected[0])] == ["left", "right"]
 
 
-def test_folder_refuses_two_clips_for_one_place() -> None:
-    sink = to_folder()
-    put(sink, answer("x/a.wav"))
-
-    with pytest.raises(
-        ConfigError, match=r"x/a\.wav and y/a\.wav would both be answered in out/a\.wav\.jsonl\. Name the fo"
-    ):
-        sink.reserve(Input("y/a.wav", "a.wav"))
-
-    assert json.loads(Path("out/a.wav.jsonl").read_text())["path"] == "x/a.wav"
-
-
 @pytest.mark.parametrize("format_", answers.RESUMABLE)
 def test_folder_resumes_each_clip_by_itself(format_: str) -> None:
     put(to_folder(format_), A, C)

@@ -506,7 +506,7 @@ SAID = "error: interrupted; what is finished is kept, run it again to go on\n"
         ("gc.freeze", "SIGINT", 0, ""),  # the work is done
     ],
 )
-def test_signal_while_the_program_starts_or_works_is_one_line_and_its_code(
+def test_ctrl_c_or_sighup_while_the_program_starts_or_works_is_one_line_and_its_code(
     where: str, name: str, code: int, said: str
 ) -> None:
     """A signal that comes when something is called for the first time."""
