@@ -261,13 +261,13 @@ def test_fit_ends_after_kills_with_the_weights_of_a_training_without_a_break(
 
 
 def compiled(width: int = 6) -> Any:
-    """A network with the optimizer of v3, ready to be trained."""
+    """A network with an optimizer that has a state, ready to be trained."""
     keras = load_keras()
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
         [keras.Input((4,)), keras.layers.Dense(width, activation="relu"), keras.layers.Dense(3)]
     )
-    v3.compile_model(model, PRESET, steps=3)
+    model.compile(optimizer="adamw")
     model.optimizer.build(model.trainable_variables)
     return model
 

@@ -33,7 +33,7 @@ def test_v3_answer_is_the_geometric_mean_of_the_heads(rows: Rows, rng: np.random
     x = rows.x[:32]
     model = built("v3", x, N_CLASSES)
     own_weights(model, rng)
-    trained = v3.training_model(model)
+    trained = v3.training_model(model, PRESET, 10)
 
     answers = training.predict(model, x)
     heads = training.predict(trained, x).astype(np.float64)
@@ -96,9 +96,7 @@ def test_batches_go_on_at_the_epoch_that_was_reached(rows: Rows) -> None:
 
 
 def test_v3_rate_warms_up_and_falls_to_zero(rows: Rows) -> None:
-    model = v3.training_model(built("v3", rows.x, N_CLASSES))
-
-    v3.compile_model(model, PRESET, 10)
+    model = v3.training_model(built("v3", rows.x, N_CLASSES), PRESET, 10)
 
     schedule = model.optimizer._learning_rate
     to_numpy = load_keras().ops.convert_to_numpy

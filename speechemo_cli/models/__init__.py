@@ -53,9 +53,9 @@ def version_module(version: str) -> Any:
     """Return the module of a version; ConfigError where there is none.
 
     It has `PRESET`, `build(input_shape, n_classes, preset)`, whose (batch, dim) -> (batch, n_classes)
-    probabilities have a layer `normalise` that is not adapted yet, `training_model(model)` for what of it is
-    trained, `compile_model(training_model, preset, steps)` and `batches(rows, n_classes, preset, seed,
-    epochs_done)`, which gives the arguments of `keras.Model.fit`.
+    probabilities have a layer `normalise` that is not adapted yet, `training_model(model, preset, steps)` for
+    what of it is trained, compiled, and `batches(rows, n_classes, preset, seed, epochs_done)` for the
+    arguments of `keras.Model.fit`.
     """
     if version not in VERSIONS:
         raise ConfigError(f"version is {version!r}, expected one of {', '.join(VERSIONS)}")

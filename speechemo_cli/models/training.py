@@ -118,8 +118,7 @@ def fit(
     network = version_module(version)
     model = network.build(rows.x.shape[1:], n_classes, preset)
     model.get_layer("normalise").adapt(rows.x)
-    trained = network.training_model(model)
-    network.compile_model(trained, preset, steps_an_epoch(rows.weights, preset.batch_size))
+    trained = network.training_model(model, preset, steps_an_epoch(rows.weights, preset.batch_size))
     epochs_done, history = checkpoint.restore(trained) if checkpoint else (0, {})
     some = np.random.default_rng(seed).permutation(len(rows.x))[:_WATCHED_ROWS]
     watched = {
@@ -295,15 +294,11 @@ def _variables(model: Any) -> list[Any]:
     return [*model.variables, *model.optimizer.variables]
 
 
-def training_model(model: Any) -> Any:
-    """Return what of v1 and v2 is trained: the network itself."""
-    return model
-
-
-def compile_model(model: Any, preset: Preset, _steps: int) -> None:
-    """Choose optimizer and loss of v1 and v2, in place: Adam at a constant rate."""
+def training_model(model: Any, preset: Preset, _steps: int) -> Any:
+    """Compile v1 or v2, with Adam at a constant rate, and return it: the network itself is trained."""
     adam = load_keras().optimizers.Adam(preset.learning_rate)
     model.compile(optimizer=adam, loss="sparse_categorical_crossentropy")
+    return model
 
 
 def batches(rows: Rows, _n_classes: int, preset: Preset, _seed: int, _epochs_done: int) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from speechemo_cli.models import Preset, load_keras
-from speechemo_cli.models.training import batches, compile_model, training_model
+from speechemo_cli.models.training import batches, training_model
 
-__all__ = ["PRESET", "batches", "build", "compile_model", "training_model"]
+__all__ = ["PRESET", "batches", "build", "training_model"]
 
 PRESET = Preset(feature_set="mfcc", epochs=50, batch_size=32, learning_rate=1e-3, dropout=0.1)
 

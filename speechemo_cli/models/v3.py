@@ -42,19 +42,15 @@ def build(input_shape: tuple[int, ...], n_classes: int, preset: Preset) -> Any:
     return keras.Model(features, answer, name="v3")
 
 
-def training_model(model: Any) -> Any:
-    """Return what is trained: the same layers, but each head answers for itself."""
-    keras = load_keras()
-    logits = model.get_layer("emotion").output
-    return keras.Model(model.inputs[0], keras.layers.Activation("softmax")(logits))
+def training_model(model: Any, preset: Preset, steps: int) -> Any:
+    """Return what is trained, compiled: the same layers, but each head answers for itself.
 
-
-def compile_model(model: Any, preset: Preset, steps: int) -> None:
-    """Choose optimizer and loss, in place, for so many steps an epoch.
-
-    AdamW (Loshchilov & Hutter 2019) with a warm-up and a cosine to zero, and smoothed labels.
+    AdamW (Loshchilov & Hutter 2019) with a warm-up and a cosine to zero, at so many steps an epoch, and
+    smoothed labels.
     """
     keras = load_keras()
+    logits = model.get_layer("emotion").output
+    trained = keras.Model(model.inputs[0], keras.layers.Activation("softmax")(logits))
     total = steps * preset.epochs
     warm_up = max(1, round(0.1 * total))
     rate = keras.optimizers.schedules.CosineDecay(
@@ -63,10 +59,11 @@ def compile_model(model: Any, preset: Preset, steps: int) -> None:
         warmup_target=preset.learning_rate,
         warmup_steps=warm_up,
     )
-    model.compile(
+    trained.compile(
         optimizer=keras.optimizers.AdamW(rate, weight_decay=_WEIGHT_DECAY),
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=_SMOOTHING),
     )
+    return trained
 
 
 def batches(rows: Rows, n_classes: int, preset: Preset, seed: int, epochs_done: int) -> dict[str, Any]:
