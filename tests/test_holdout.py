@@ -310,7 +310,7 @@ def test_cross_corpus_says_which_speakers_both_sides_have(
 
     (call,) = fitted
     np.testing.assert_array_equal(call.rows.x, train.x)
-    assert (crossed.trained_corpora, crossed.tested_corpora) == (("a",), ("a",))
+    assert (crossed.trained_corpora, list(crossed.corpora)) == (("a",), ["a"])
     assert crossed.shared_speakers == ("a/s3",)
     assert crossed.to_dict()["protocol"] == "cross-corpus"
     assert crossed.to_dict()["speaker_independent"] is False
@@ -404,7 +404,7 @@ def test_leave_corpora_out_tests_each_on_a_training_with_the_others(
     assert tuple(results) == names
     assert [stage.partition(",")[0] for stage in stages] == ["without a", "without b", "without few"]
     for (name, crossed), call in zip(results.items(), fitted, strict=True):
-        assert crossed.tested_corpora == (name,)
+        assert list(crossed.corpora) == [name]
         assert crossed.trained_corpora == tuple(other for other in names if other != name)
         np.testing.assert_array_equal(call.rows.x, data.x[data.corpora != name])
         assert not crossed.calibrated

@@ -165,10 +165,10 @@ def of_seeds(summary: Mapping[str, Any]) -> str:
 
 
 def _more_corpora(result: ProtocolResult) -> str:
-    more = sorted(set(result.trained_corpora) - set(result.tested_corpora))
+    more = sorted(set(result.trained_corpora) - set(result.corpora))
     if not more or len(result.folds) == 1:
         return ""
-    tested, others = (display_name(", ".join(names)) for names in (result.tested_corpora, more))
+    tested, others = (display_name(", ".join(names)) for names in (result.corpora, more))
     return f" Tested on {tested} alone; {others} stands in every training."
 
 

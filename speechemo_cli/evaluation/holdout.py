@@ -271,9 +271,8 @@ def cross_corpus(
     """Train a version on every clip of one data set and score it on every clip of another.
 
     Both have the list of labels of the training. Sung clips beside spoken ones are trained on, never tested.
-    Where the preset says so, confidences are corrected by a temperature from speaker-disjoint folds of the
-    training. Raises DataError where the training has fewer than two labels, LeakError where the same
-    recording stands on both sides.
+    Raises DataError where the training has fewer than two labels, LeakError where the same recording stands
+    on both sides.
     """
     data = replace(
         train,
@@ -324,7 +323,7 @@ def _cross(
     corpora = tuple(sorted(set(data.corpora[train].tolist())))
     description = (
         f"every clip of {', '.join(corpora)} is trained on"
-        f" and every clip of {', '.join(result.tested_corpora)} tested;"
+        f" and every clip of {', '.join(result.corpora)} tested;"
         f" UAR is over the {len(result.shared_labels)} labels that both have"
     )
     if result.shared_speakers:

@@ -48,10 +48,7 @@ _CURVE_POINTS = 150
 
 @drawing()
 def learning_curve(history: Mapping[str, Sequence[float]], title: str, path: Path) -> None:
-    """Draw accuracy and loss by epoch into a PNG.
-
-    `history` has `train_accuracy`, `train_loss`, and the same for `seen` and `new` where they were watched.
-    """
+    """Draw accuracy and loss by epoch, of each of `_WATCHED` that the history has, into a PNG."""
     figure = new_figure(9, 3.6)
     left, right = figure.subplots(1, 2)
     for axis, metric, scale, unit in (
@@ -73,10 +70,7 @@ def learning_curve(history: Mapping[str, Sequence[float]], title: str, path: Pat
 
 @drawing()
 def confusion(matrices: Mapping[str, Sequence[Sequence[int]]], labels: Sequence[str], path: Path) -> None:
-    """Draw confusion matrices by title side by side into a PNG: rows are the truth, columns the answers.
-
-    They are shaded by the share of the true label, with counts written in.
-    """
+    """Draw confusion matrices by title side by side into a PNG: rows are the truth, columns the answers."""
     size = max(4.5, 0.62 * len(labels) + 1.8)
     figure = new_figure(size * len(matrices), size)
     axes = figure.subplots(1, len(matrices), squeeze=False)[0]

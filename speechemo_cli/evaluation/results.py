@@ -171,11 +171,6 @@ class ProtocolResult(Answers):
     folds: tuple[FoldResult, ...]
     trained_corpora: tuple[str, ...] = ()
 
-    @property
-    def tested_corpora(self) -> tuple[str, ...]:
-        """Names of the corpora whose clips were tested."""
-        return tuple(self.corpora)
-
     @cached_property
     def groups(self) -> dict[str, Answers]:
         """The answers by what is known of the speakers: unseen, unknown, seen."""
@@ -256,7 +251,7 @@ class ProtocolResult(Answers):
     @cached_property
     def slices(self) -> dict[str, dict[str, Scores]]:
         """Scores by what the layout tells of the clips, by corpus, and by further columns of a manifest."""
-        named = {"corpus": "corpus", **_SLICES} if len(self.tested_corpora) > 1 else _SLICES
+        named = {"corpus": "corpus", **_SLICES} if len(self.corpora) > 1 else _SLICES
         values_by = {
             name: [str(getattr(e.clip, value_of) or "") for e in self.examples]
             for name, value_of in named.items()
@@ -290,7 +285,7 @@ class ProtocolResult(Answers):
             },
             "untrained_labels": self.untrained_labels,
             "n_near_copies": len(self.near_copies),
-            "corpora": {"trained_on": list(self.trained_corpora), "tested": list(self.tested_corpora)},
+            "corpora": {"trained_on": list(self.trained_corpora), "tested": list(self.corpora)},
             "seed": self.seed,
             "epochs": self.epochs,
             "calibrated": self.calibrated,
