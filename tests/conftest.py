@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -166,6 +167,15 @@ def path_with_speechemo(folder: Path) -> str:
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m speechemo_cli "$@"\n')
     command.chmod(0o755)
     return f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+
+def until(true: Callable[[], object], seconds: float) -> float:
+    """Wait for something; return how long it took."""
+    began = time.monotonic()
+    while not true():
+        assert time.monotonic() - began < seconds, "it never came"
+        time.sleep(0.02)
+    return time.monotonic() - began
 
 
 def read_terminal(terminal: int) -> bytes:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import COMMAND, harmonic
+from conftest import COMMAND, harmonic, until
 
 from speechemo_cli.audio import isolate, reader
 from speechemo_cli.audio.isolate import DecoderPool
@@ -254,17 +254,12 @@ def test_decoders_end_with_the_command(
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    deadline = time.monotonic() + 60
-    while len(alive := [int(path.name[5:]) for path in Path().glob("alive*")]) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: len(list(Path().glob("alive*"))) >= 2, 60)
+    alive = [int(path.name[5:]) for path in Path().glob("alive*")]
 
     os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
     _, err = process.communicate()
-    deadline = time.monotonic() + 3
-    while any(Path(f"/proc/{pid}").exists() for pid in alive):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in alive), 3)
 
     assert process.returncode == (130 if number == signal.SIGINT else -number)
     assert b"Traceback" not in err

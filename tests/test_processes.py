@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from conftest import COMMAND, harmonic, read_terminal
+from conftest import COMMAND, harmonic, read_terminal, until
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 
@@ -99,15 +99,6 @@ def in_session(leader: int) -> set[int]:
         if int(session) == leader and state != "Z":
             found.add(int(stat.parent.name))
     return found
-
-
-def until(true: Callable[[], object], seconds: float) -> float:
-    """Wait for something; return how long it took."""
-    began = time.monotonic()
-    while not true():
-        assert time.monotonic() - began < seconds, "it never came"
-        time.sleep(0.02)
-    return time.monotonic() - began
 
 
 def shards() -> list[Path]:
