@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -21,7 +22,7 @@ import pytest
 import soundfile
 from xdist.scheduler import LoadFileScheduling
 
-from speechemo_cli.cli import terminal
+from speechemo_cli.cli import app, terminal
 from speechemo_cli.config import Config, TrainConfig
 from speechemo_cli.corpus import EMOTIONS
 from speechemo_cli.corpus.clips import Clip
@@ -30,8 +31,6 @@ from speechemo_cli.features.dataset import Dataset
 from speechemo_cli.features.extraction import Extraction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from speechemo_cli.models.training import Rows
 
 
@@ -93,6 +92,8 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(440)
 
 
+# A command line in this process, as the fixture `run` runs it.
+Run = Callable[..., tuple[int, str, str]]
 # How a test runs a command in a process of its own.
 COMMAND = (sys.executable, "-m", "speechemo_cli")
 
@@ -186,6 +187,19 @@ def read_terminal(terminal: int) -> bytes:
             shown += os.read(terminal, 65536)
         except OSError:
             return shown
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run a command line in this process: (exit code, stdout, stderr)."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code = app.run([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return call
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from conftest import COMMAND, Fitted, path_with_speechemo, run_each
+from conftest import COMMAND, Fitted, Run, path_with_speechemo, run_each
 
 from speechemo_cli.cli import app, options
 from speechemo_cli.corpus import EMOTIONS
@@ -25,21 +25,7 @@ from speechemo_cli.errors import AccessError
 from speechemo_cli.features.augment import CONDITIONS
 from speechemo_cli.formatting import percent
 
-Run = Callable[..., tuple[int, str, str]]
 Told = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command line in this process: (exit code, stdout, stderr)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = app.run([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 @pytest.fixture

@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import built, harmonic
+from conftest import Run, built, harmonic
 
 from speechemo_cli import export
-from speechemo_cli.cli import app
 from speechemo_cli.cli.export import ExportFormat
 from speechemo_cli.config import Config, MfccConfig
 from speechemo_cli.corpus.synthetic import synthesise, voice_of
@@ -24,7 +23,6 @@ from speechemo_cli.models import model_file, training
 from speechemo_cli.models.metadata import ModelMetadata
 
 LABELS = ("neutral", "happy", "angry")
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -37,19 +35,6 @@ def v1(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "v1.keras"
     model_file.save(network, metadata, path)
     return path
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run a command line in this process: (exit code, stdout, stderr)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        code = app.run([str(argument) for argument in arguments])
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return call
 
 
 loaded = cache(model_file.load)
