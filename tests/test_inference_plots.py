@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,30 +13,26 @@ from matplotlib.image import imread
 from speechemo_cli.inference.plots import draw_timeline
 from speechemo_cli.inference.timeline import Segment, Timeline
 
+pytestmark = pytest.mark.filterwarnings("error")
+
 ANGRY, SAD = "#d55e00", "#0072b2"
 
 
 def found(*parts: tuple[float, float, str], duration_s: float = 10.0, **more: str) -> Timeline:
     labels = tuple(dict.fromkeys(label for *_, label in parts))
-    segments = tuple(Segment(start, end, label, 0.9, {}, 1.0) for start, end, label in parts)
     columns = np.abs(np.random.default_rng(0).normal(0, 0.1, (500, 1)))
-    summary = {label: {"speech_s": 1.0, "share": 1 / len(labels)} for label in labels}
-    envelope = np.hstack([-columns, columns]).astype(np.float32)
     return Timeline(
         **{"path": "call.wav", **more},
         duration_s=duration_s,
         labels=labels,
-        segments=segments,
-        summary=summary,
-        envelope=envelope,
+        segments=tuple(Segment(start, end, label, 0.9, {}, 1.0) for start, end, label in parts),
+        summary={label: {"speech_s": 1.0, "share": 1 / len(labels)} for label in labels},
+        envelope=np.hstack([-columns, columns]).astype(np.float32),
     )
 
 
 def drawn(timeline: Timeline) -> np.ndarray:
-    """Draw without a warning; the pixels."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        draw_timeline(timeline, Path("picture.png"))
+    draw_timeline(timeline, Path("picture.png"))
     return imread("picture.png")[..., :3]
 
 
