@@ -1,4 +1,4 @@
-"""The fast runtime is taken where it can be, says why where it cannot, and answers the same in any order."""
+"""The fast runtime is taken where it can be, says why where it cannot, and answers with probabilities."""
 
 from __future__ import annotations
 
@@ -17,21 +17,7 @@ from conftest import COMMAND
 
 from speechemo_cli.errors import ModelFileError
 from speechemo_cli.inference.runtime import LiteRtRuntime, Runtime, choose
-from speechemo_cli.litert import LiteRtModel
 from speechemo_cli.models import model_file, training
-
-Model = Callable[[str], Path]
-
-
-def litert_of(path: Path) -> LiteRtRuntime:
-    """A fresh interpreter."""
-    return LiteRtRuntime(path, model_file.inspect(path))
-
-
-def features_of(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Features of clips of which no two are answered alike."""
-    return rng.normal(0, 60, (n, 40)).astype(np.float32)
-
 
 # --- which one -----------------------------------------------------------------------------------------
 
@@ -115,7 +101,7 @@ def test_choose_refuses_a_file_that_is_replaced_while_it_is_read(own: Path, want
 def test_keras_answers_with_what_was_checked_whatever_happens_to_the_file_before_the_first_clip(
     own: Path, rng: np.random.Generator
 ) -> None:
-    features = features_of(rng, 3)
+    features = rng.normal(0, 60, (3, 40)).astype(np.float32)
     runtime, untouched = (choose("keras", own, model_file.inspect(own))[0] for _ in range(2))
     expected = untouched.answer(features)
 
@@ -136,26 +122,19 @@ def test_predict_shows_nothing_of_litert(write_clip: Callable[..., Path]) -> Non
 # --- what it refuses -----------------------------------------------------------------------------------
 
 
-class Network:
-    """Stands for a network that Keras has loaded; it answers as it is told to."""
+class Told(Runtime):
+    """Answers as it is told to."""
 
-    def __init__(self, rows: object) -> None:
-        self.rows = rows
+    source = "v1.keras"
 
-    def __call__(self, x: np.ndarray, training: bool) -> list[np.ndarray]:
-        if isinstance(self.rows, Exception):
-            raise self.rows
-        return [np.array(self.rows, np.float32), np.zeros((len(x), 1), np.float32)]
+    def __init__(self, rows: list[list[float]]) -> None:
+        self.rows = np.array(rows, np.float32)
 
-
-def keras_runtime(path: Path, monkeypatch: pytest.MonkeyPatch, rows: object) -> Runtime:
-    monkeypatch.setattr(model_file.Checked, "load", lambda _self: Network(rows))
-    monkeypatch.setattr(training, "with_distance", lambda network: network)
-    return choose("keras", path, model_file.inspect(path))[0]
+    def _run(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.rows, np.zeros((len(features), 1), np.float32)
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("runtime", ["litert", "keras"])
 @pytest.mark.parametrize(
     "row",
     [
@@ -168,40 +147,39 @@ def keras_runtime(path: Path, monkeypatch: pytest.MonkeyPatch, rows: object) -> 
         [0.0] * 8,
     ],
 )
-def test_answer_that_is_no_probabilities_is_refused(
-    model_with_litert: Model, monkeypatch: pytest.MonkeyPatch, row: list[float], runtime: str
-) -> None:
-    path, rows = model_with_litert("v1"), [[0.125] * 8, row]
-    if runtime == "keras":
-        opened = keras_runtime(path, monkeypatch, rows)
-    else:
-        outputs = iter(np.array(rows, np.float32)[:, None])
-        opened = litert_of(path)
-        monkeypatch.setattr(LiteRtModel, "run", lambda *_: (next(outputs), np.zeros((1, 1), np.float32)))
-
-    with pytest.raises(ModelFileError, match=r"v1\.keras does not answer with probabilities"):
-        opened.answer(np.zeros((2, 40), np.float32))
+def test_answer_that_is_no_probabilities_is_refused(row: list[float]) -> None:
+    with pytest.raises(ModelFileError, match=r"^v1\.keras does not answer with probabilities"):
+        Told([[0.125] * 8, row]).answer(np.zeros((2, 40), np.float32))
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"),
+    ("wanted", "reason"),
     [
-        (
-            type("ResourceExhaustedError", (Exception,), {})("OOM\nwhen allocating"),
-            "Keras: it takes more memory",
-        ),
-        (MemoryError(), r"v1\.keras cannot be run by Keras: it takes more memory than there is"),
-        (ValueError("shapes do\nnot fit"), "Keras: shapes do not fit"),
-        (None, r"^LiteRT cannot run the LiteRT file of .*v1\.keras: .+"),
+        ("litert", r"^LiteRT cannot run the LiteRT file of v1\.keras: .+"),
+        ("keras", r"^v1\.keras cannot be run by Keras: .+"),
     ],
 )
-def test_network_that_cannot_be_run_is_refused_in_one_line(
-    model_with_litert: Model, monkeypatch: pytest.MonkeyPatch, error: Exception | None, reason: str
-) -> None:
-    path = model_with_litert("v1")
-    runtime, dim = (keras_runtime(path, monkeypatch, error), 40) if error else (litert_of(path), 39)
+def test_network_that_cannot_be_run_is_refused_in_one_line(wanted: str, reason: str, own: Path) -> None:
+    runtime, _ = choose(wanted, own, model_file.inspect(own))
 
     with pytest.raises(ModelFileError, match=reason) as refused:
-        runtime.answer(np.zeros((1, dim), np.float32))
+        runtime.answer(np.zeros((1, 39), np.float32))
 
     assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [type("ResourceExhaustedError", (Exception,), {})("OOM\nwhen allocating"), MemoryError()],
+)
+def test_network_that_takes_too_much_memory_is_refused_for_that(
+    error: Exception, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def predict(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(training, "predict", predict)
+    runtime, _ = choose("keras", own, model_file.inspect(own))
+
+    with pytest.raises(ModelFileError, match="cannot be run by Keras: it takes more memory than there is"):
+        runtime.answer(np.zeros((1, 40), np.float32))
