@@ -158,9 +158,8 @@ def test_predict_checks_clips_as_the_config_says_and_passes_warnings_on(
     assert "longer than 0.5 s" in refusal.error
 
 
-@pytest.mark.parametrize("runtime", ["litert", "keras"])
 def test_predict_warns_of_a_clip_unlike_the_training(
-    runtime: str, model: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    model: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     like, unlike = noisy(rng, 1.0, 22050), rng.standard_normal(22050).astype(np.float32) / 10
     metadata = model_file.read_metadata(model)
@@ -172,7 +171,7 @@ def test_predict_warns_of_a_clip_unlike_the_training(
 
     def answers(unlike_above: float | None) -> list[tuple[str, ...]]:
         monkeypatch.setattr(model_file, "read_metadata", lambda _: replace(metadata, unlike=unlike_above))
-        predictor = Predictor.open(model, runtime=runtime)
+        predictor = Predictor.open(model)
         return [predictor.predict_samples(y, 22050).warnings for y in (like, unlike)]
 
     quiet, (warning,) = answers(limit)
@@ -334,11 +333,8 @@ def test_predict_content_gives_the_answer_of_a_file_that_holds_it(model: Path, w
     assert predictor.predict_content(b"", "x") == [ClipError("x", "empty file")]
 
 
-@pytest.mark.parametrize("runtime", ["litert", "keras"])
-def test_probabilities_are_those_of_samples_unchecked(
-    runtime: str, model: Path, rng: np.random.Generator
-) -> None:
-    predictor = Predictor.open(model, runtime=runtime)
+def test_probabilities_are_those_of_samples_unchecked(model: Path, rng: np.random.Generator) -> None:
+    predictor = Predictor.open(model)
     windows = [noisy(rng, seconds, predictor.sr, 100 * seconds) for seconds in (1.0, 2.5, 1.0)]
     expected = [list(predictor.predict_samples(y, predictor.sr).probabilities.values()) for y in windows]
 
