@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
@@ -18,25 +18,6 @@ CLIP_ERROR = ClipError("b.wav", "no such file", "left")
 SEGMENTS = tuple(Segment(i, i + 1, "sad", 0.5, {"happy": 0.5, "sad": 0.5}, 1.0) for i in range(40))
 SUMMARY = {"happy": {"speech_s": 0.0, "share": 0.0}, "sad": {"speech_s": 40.0, "share": 1.0}}
 TIMELINE = Timeline("c.wav", 40.0, ("happy", "sad"), SEGMENTS, SUMMARY)
-
-
-class Page(HTMLParser):
-    """The tags of a page, the styles of its bars, and its text."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.bars: list[str] = []
-        self.texts: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        if tag == "div":
-            self.bars.append(str(dict(attributes)["style"]).split(";")[0])
-
-    def handle_data(self, text: str) -> None:
-        self.texts.append(text)
 
 
 @pytest.mark.parametrize("item", [ANSWER, CLIP_ERROR, TIMELINE, replace(ANSWER, channel="right")])
@@ -62,17 +43,18 @@ def test_repr_is_one_short_line(item: Any, expected: str) -> None:
 
 
 def test_html_has_a_bar_for_each_label_and_the_warnings() -> None:
-    page = Page(ANSWER._repr_html_())
+    page = ANSWER._repr_html_()
 
-    assert page.texts == ["a.wav: sad 75.0 %", "sad", "75.0 %", "happy", "25.0 %", "clipped"]
-    assert page.bars == ["width: 75px", "width: 25px"]
+    texts = re.findall(">([^<]+)", page)
+    assert texts == ["a.wav: sad 75.0 %", "sad", "75.0 %", "happy", "25.0 %", "clipped"]
+    assert re.findall(r'style="width: (\d+)px', page) == ["75", "25"]
 
 
 def test_html_of_a_long_timeline_stays_short() -> None:
-    page = Page(TIMELINE._repr_html_())
+    page = TIMELINE._repr_html_()
 
-    assert page.tags.count("tr") == len(page.bars) == 30
-    assert page.texts[-1] == "and 10 more"
+    assert page.count("<tr>") == page.count("<div") == 30
+    assert page.endswith(">and 10 more")
 
 
 @pytest.mark.parametrize(
@@ -83,5 +65,7 @@ def test_html_of_a_long_timeline_stays_short() -> None:
     ],
 )
 def test_html_escapes_names(item: Any) -> None:
-    assert set(Page(item._repr_html_()).tags) <= {"b", "table", "tr", "td", "div", "br"}
-    assert Page(item._repr_html_()).tags.count("b") == 1
+    page = item._repr_html_()
+
+    assert set(re.findall(r"<(\w+)", page)) <= {"b", "table", "tr", "td", "div", "br"}
+    assert page.count("<b>") == 1
