@@ -14,7 +14,7 @@ from speechemo_cli.files import scratch_folder
 from speechemo_cli.models import load_keras
 
 
-def test_load_keras_gives_keras_a_folder_of_its_own_and_shows_nothing_of_it(
+def test_load_keras_gives_keras_no_settings_of_the_user_and_shows_nothing_of_it(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     stub = "import os, types; os.write(2, b'talk'); settings = os.environ['KERAS_HOME']\n"
