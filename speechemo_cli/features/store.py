@@ -303,33 +303,26 @@ class FeatureStore:
         """Read the entries of some clips; what is missing, or in a damaged shard, is left out."""
         entries: dict[str, StoredFeatures] = {}
         missing = set(keys)
-        # Once more after a shard was lost: another one may hold the same clips.
-        while lost := self._read_into(entries, missing):
+        while True:
+            lost = set()
+            for path in {found.shard for key in missing if (found := self.find(key))}:
+                try:
+                    with open_shard(path) as shard:
+                        read = shard.entries(self.dim)
+                    entries.update({key: read[key] for key in missing & read.keys()})
+                except FileNotFoundError:
+                    lost.add(path)
+                except DamagedError:
+                    self.quarantine(path)
+                    lost.add(path)
+            if not lost:
+                return entries
+            # Once more: another shard may hold the same clips.
             self._index = Index()
             self._lost |= lost  # for good: where it cannot be renamed, it is still there
             self._known = set(self._lost)
             self.refresh()
             missing -= entries.keys()
-        return entries
-
-    def _read_into(self, entries: dict[str, StoredFeatures], keys: set[str]) -> set[Path]:
-        """Read what can be read; return the shards that turned out to be damaged or gone."""
-        wanted: dict[Path, set[str]] = {}
-        for key in keys:
-            if found := self.find(key):
-                wanted.setdefault(found.shard, set()).add(key)
-        lost = set()
-        for path, inside in wanted.items():
-            try:
-                with open_shard(path) as shard:
-                    read = shard.entries(self.dim)
-                entries.update({key: entry for key, entry in read.items() if key in inside})
-            except FileNotFoundError:
-                lost.add(path)
-            except DamagedError:
-                self.quarantine(path)
-                lost.add(path)
-        return lost
 
     def write(self, entries: Mapping[str, StoredFeatures], *, durable: bool = False) -> None:
         """Write entries, by the SHA-256 of the clips' content, as one shard, which a `refresh` will find.
