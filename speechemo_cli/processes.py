@@ -259,7 +259,11 @@ def undisturbed() -> Iterator[None]:
         for replaced, handler in ours.items():
             signal.signal(replaced, handler)
     for pressed in received:
-        signal.raise_signal(pressed)
+        # Raised again, it would be a second one to who counts what is written to the wakeup fd.
+        if callable(ours[pressed]):
+            ours[pressed](pressed, None)
+        else:
+            signal.raise_signal(pressed)
 
 
 # --- chunks of work on the workers of joblib's backend: processes here, or a cluster's
