@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,14 @@ each_end = pytest.mark.parametrize(
 )
 
 
+run = partial(subprocess.run, capture_output=True, text=True, check=False)
+
+
+def obey_ctrl_c() -> None:
+    """A shell lets what it runs in the background ignore it; the tests may be run so."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture
 def temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The temporary folder of everything that is started here."""
@@ -73,8 +82,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            # A shell lets what it runs in the background ignore Ctrl-C; the tests may be run so.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            preexec_fn=obey_ctrl_c,
         )
         begun.append(process)
         return process
@@ -110,12 +118,7 @@ def temporary_shards() -> list[Path]:
 
 
 def extract(folder: Path, *more: str) -> tuple[int, dict, str]:
-    done = subprocess.run(
-        [*COMMAND, "extract", str(folder), "--format", "json", *more],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run([*COMMAND, "extract", str(folder), "--format", "json", *more])
     return done.returncode, json.loads(done.stdout or "{}"), done.stderr
 
 
@@ -129,14 +132,8 @@ def test_extract_imports_nothing_of_the_working_folder_in_any_process(tmp_path: 
         Path("work", f"{name}.py").write_text(f"open('imported-{name}', 'w')\nraise SystemExit(9)\n")
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
-    done = subprocess.run(
-        [sys.executable, script, "extract", data, "--jobs", "2", "--features", "mfcc", "--format", "json"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd="work",
-        env=env,
-    )
+    options = ["--jobs", "2", "--features", "mfcc", "--format", "json"]
+    done = run([sys.executable, script, "extract", data, *options], cwd="work", env=env)
 
     assert (done.returncode, [path.name for path in Path("work").glob("imported*")]) == (0, []), done.stderr
     assert json.loads(done.stdout)["extracted"] == 20
@@ -187,7 +184,7 @@ def test_extract_ends_every_process_with_one_line_on_ctrl_c_in_a_terminal(
     data = make_clips(tmp_path / "data", 100)
     leader, terminal = pty.fork()
     if leader == 0:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        obey_ctrl_c()
         os.execv(sys.executable, [*COMMAND, "extract", str(data), "-j", "2", "--features", "mfcc"])
     until(lambda: len(in_session(leader)) > 3, 60)  # the workers are starting, a bad moment
     os.write(terminal, b"\x03")
@@ -210,13 +207,8 @@ def test_command_line_shows_nothing_on_ctrl_c_while_it_loads(
 ) -> None:
     (tmp_path / "typer.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    done = subprocess.run(
-        [*COMMAND, "config"],
-        capture_output=True,
-        check=False,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
+    done = run([*COMMAND, "config"], preexec_fn=obey_ctrl_c)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 @pytest.mark.parametrize(("presses", "seconds"), [(1, 3.0), (2, 1.0)])
@@ -243,12 +235,7 @@ def test_extract_ignores_a_signal_that_was_ignored_before(plant: Callable, tmp_p
     """`nohup` has a command ignore that its terminal closes."""
     plant("os.kill(os.getpid(), signal.SIGHUP)")
     data = make_clips(tmp_path / "data", 2)
-    done = subprocess.run(
-        ["nohup", *COMMAND, "extract", str(data), "--quiet", "--features", "mfcc"],
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == 0
+    assert run(["nohup", *COMMAND, "extract", data, "--quiet", "--features", "mfcc"]).returncode == 0
 
 
 def test_predict_that_is_stopped_keeps_its_answers_and_says_how_to_go_on(
