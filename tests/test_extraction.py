@@ -58,13 +58,6 @@ def bad_clips(*names: str) -> list[Clip]:
     return [Clip(name, "sad") for name in names]
 
 
-def cut_clip(write_clip: WriteClip) -> Clip:
-    """A clip that the reader warns of."""
-    path = write_clip("cut.wav", seconds=1.0)
-    path.write_bytes(path.read_bytes()[:-8000])
-    return Clip(str(path), "sad")
-
-
 def stored(clips: list[Clip], config: Config, name: str = "mfcc") -> dict[str, StoredFeatures]:
     """What the store holds, by the name of the clip."""
     keys = {Path(clip.path).name: sha256_file(clip.path) for clip in clips}
@@ -191,7 +184,9 @@ def test_extract_refuses_copies_of_a_refused_clip_and_tries_again_once_it_is_rep
 def test_extract_tells_a_warning_each_time_and_refuses_the_clip_where_that_is_asked_for(
     write_clip: WriteClip, config: Config
 ) -> None:
-    clips = [cut_clip(write_clip), Clip(str(write_clip("whole.wav", f0=200.0)), "sad")]
+    cut, whole = write_clip("cut.wav"), write_clip("whole.wav", f0=200.0)
+    cut.write_bytes(cut.read_bytes()[:-8000])
+    clips = [Clip(str(path), "sad") for path in (cut, whole)]
     for n_cached in (0, 2):
         report = extract(clips, config, ("mfcc",))
         assert (report.cached, report.failed) == (n_cached, [])

@@ -86,13 +86,12 @@ def extract(
     done, clips to do). Without `keep_keys`, memory hardly grows with the clips. It raises an AccessError
     where the store cannot be read or written.
     """
-    started = time.perf_counter()
     job = _Job(clips, config, feature_sets, on_progress or (lambda *_: None), keep_keys=keep_keys)
     # Closed at once when the progress raises: no worker goes on while the error is shown.
     with closing(job.run()) as outcomes:
         for some in outcomes:
             job.take(some)
-    return job.finish(time.perf_counter() - started)
+    return job.finish()
 
 
 class Task(NamedTuple):
@@ -117,6 +116,7 @@ class _Job:
     def __init__(
         self, clips: Clips, config: Config, sets: Sequence[str], on_progress: OnProgress, *, keep_keys: bool
     ) -> None:
+        self._started = time.perf_counter()
         self._clips, self._config, self._keep_keys = clips, config, keep_keys
         self._on_progress = on_progress
         self._stores = {name: FeatureStore.open(name, config) for name in sets}
@@ -228,7 +228,7 @@ class _Job:
         if threading.get_ident() == self._thread:
             self._on_progress(self._done, len(self._clips))
 
-    def finish(self, seconds: float) -> Extraction:
+    def finish(self) -> Extraction:
         """Count, and list what went wrong in the order of the clips."""
         self._advance(0)
         told = sorted(self._told)
@@ -244,7 +244,7 @@ class _Job:
             ],
             damaged=[name for store in self._stores.values() for name in store.damaged],
             keys=self._keys,
-            seconds=seconds,
+            seconds=time.perf_counter() - self._started,
         )
 
 
@@ -314,10 +314,8 @@ def _write(entries: Sets, config: Config) -> None:
         FeatureStore.for_writing(name, config).write(shard)
 
 
-@lru_cache(maxsize=1)
-def _decoders(audio: AudioConfig) -> DecoderPool:
-    """Return the processes that decode for this one, and end when it does."""
-    return DecoderPool(audio)
+# The processes that decode for this one, and end when it does.
+_decoders = lru_cache(maxsize=1)(DecoderPool)
 
 
 @reader.clip_errors()
