@@ -119,6 +119,15 @@ def test_pages_explain_every_command_and_exit_code() -> None:
         assert re.search(rf"^\| (\d+, )*{code}[ ,]", exit_codes, flags=re.MULTILINE), code
 
 
+def test_tests_that_the_page_on_reliability_names_are_there() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text("utf-8")
+    for files, terms in re.findall(r"`pytest ((?:tests/\S+ )+)-k (\"[^\"]+\"|\S+)`", page):
+        sources = [ROOT / "tests" / "audio_cases.py", *map(ROOT.joinpath, files.split())]
+        tests = "\n".join(source.read_text("utf-8") for source in sources)
+        for term in terms.strip('"').split(" or "):
+            assert term in tests, f"{files}-k {term}"
+
+
 def test_menu_of_the_site_has_every_page() -> None:
     menu = (ROOT / "mkdocs.yml").read_text("utf-8").partition("\nnav:")[2]
     for page in PAGES[1:]:

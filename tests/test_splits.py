@@ -456,6 +456,17 @@ def test_folds_train_on_songs_and_leave_speech_as_it_is_without_them(protocol: s
             assert sung == [e for e in examples if e.clip.song and e.repetition_group not in tested]
 
 
+def test_folds_by_speaker_train_on_songs_whose_statement_nobody_tells() -> None:
+    examples = [
+        replace(one, clip=replace(one.clip, statement=None))
+        for one in [*ravdess([1, 3], channel=2), *ravdess(range(1, 7))]
+    ]
+
+    for fold in folds(examples, "loso", 0):
+        sung_by = {examples[i].clip.speaker_id for i in fold.train if examples[i].clip.song}
+        assert sung_by == {"ravdess/01", "ravdess/03"} - set(fold.test_speakers)
+
+
 def test_folds_test_songs_like_speech_where_they_are_alone() -> None:
     songs = ravdess([1, 3, 5], channel=2)
 

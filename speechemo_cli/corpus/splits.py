@@ -380,8 +380,10 @@ def folds(examples: Sequence[Example], protocol: str, seed: int) -> list[Fold]:
     spoken_at, always = may_be_tested[is_tested], may_be_tested[~is_tested]
     made = []
     pairs = _by_label if rules.shares_speakers else _by_speaker
+    # No speaker on both sides is no repetition either, whether or not names tell the statements.
+    both = rules.shares_speakers and not rules.shares_repetitions
+    checks = {"speakers": not rules.shares_speakers, "repetitions": both}
     for i, (train, test) in enumerate(pairs([examples[j] for j in spoken_at], rules, seed)):
-        checks = {"speakers": not rules.shares_speakers, "repetitions": not rules.shares_repetitions}
         test = spoken_at[test]
         train = add_sung_clips(examples, np.concatenate([spoken_at[train], always]), test, **checks)
         require_labels([examples[j] for j in train])
