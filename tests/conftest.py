@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
+from functools import cache, partialmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -368,6 +368,15 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> list[Fitted]:
     monkeypatch.setattr(v1, "build", build)
     monkeypatch.setattr(training, "fit", fit)
     return calls
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train step by step: the same numbers without the seconds in which TensorFlow compiles a training."""
+    from speechemo_cli.models import load_keras
+
+    model = load_keras().Model
+    monkeypatch.setattr(model, "compile", partialmethod(model.compile, run_eagerly=True))
 
 
 def blurred(rng: np.random.Generator, deviation: float = 12.0, **more: Any) -> Dataset:

@@ -447,6 +447,7 @@ def test_train_goes_on_where_a_kill_or_a_full_disk_ended_it_or_gives_that_up_and
     tmp_path: Path,
     run: Run,
     no_litert: None,
+    eager: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from speechemo_cli.evaluation import holdout

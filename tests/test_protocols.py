@@ -51,7 +51,7 @@ def test_run_protocol_scores_every_fold(
 
 
 def test_run_protocol_goes_on_where_it_was_killed(
-    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    eager: None, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, config = separable(rng, speakers=2, clips=4), trained_with(epochs=2)
     monkeypatch.setattr(protocols, "Checkpoint", partial(Checkpoint, every_s=0))

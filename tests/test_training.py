@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from functools import partialmethod
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,13 +21,6 @@ from speechemo_cli.models import VERSIONS, load_keras, training, v3, version_mod
 from speechemo_cli.models.training import Checkpoint, Rows, clip_weights
 
 PRESETS = {version: version_module(version).PRESET for version in VERSIONS}
-
-
-@pytest.fixture
-def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train step by step: the same numbers without the seconds in which TensorFlow compiles a training."""
-    model = load_keras().Model
-    monkeypatch.setattr(model, "compile", partialmethod(model.compile, run_eagerly=True))
 
 
 def blobs(rng: np.random.Generator, n: int = 120, dim: int = 40) -> Rows:
