@@ -110,14 +110,6 @@ class TrainConfig:
     test_share: float = 0.2
 
 
-_SECTIONS: dict[str, Any] = {
-    "audio": AudioConfig,
-    "mfcc": MfccConfig,
-    "augment": AugmentConfig,
-    "train": TrainConfig,
-}
-
-
 @dataclass(frozen=True)
 class Config:
     """Everything that the commands share.
@@ -204,6 +196,14 @@ class Config:
             An unknown key, a value of the wrong kind, or one out of range.
         """
         return _resolve([(origin, flatten(values, origin))])[0]
+
+
+# The fields of a config that are sections, by name.
+_SECTIONS: dict[str, Any] = {
+    one.name: one.default_factory
+    for one in dataclasses.fields(Config)
+    if dataclasses.is_dataclass(one.default_factory)
+}
 
 
 def keys() -> dict[str, Any]:
