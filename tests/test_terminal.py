@@ -301,7 +301,9 @@ def test_bar_tells_the_time_left(
     """By calls at these times, with so much done of a stage."""
     now = 0.0
     shown = io.StringIO()
-    console = rich.console.Console(file=shown, width=120, force_terminal=True, get_time=lambda: now)
+    console = rich.console.Console(
+        file=shown, width=120, force_terminal=True, get_time=lambda: now, _environ={"TERM": "xterm"}
+    )
     monkeypatch.setattr(rich.console, "Console", lambda **_: console)
     with terminal._bar("epochs") as show:
         for seconds, done, stage in steps:
