@@ -17,7 +17,7 @@ from speechemo_cli.errors import AccessError
 _MOST_WORKERS = 2
 # Of one request. Three hours of speech take half a minute.
 _TIMEOUT_S = 120.0
-_LOAD = "speechemo_cli.serve:load_model"
+_LOAD = "speechemo_cli.inference:load_model"
 
 
 def run(

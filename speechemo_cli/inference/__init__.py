@@ -1,6 +1,7 @@
 """From a clip to an answer, from a recording to a timeline.
 
-What both share is here: the records of docs/formats.md, and tables in a notebook.
+What both share is here: the records of docs/formats.md, tables in a notebook, and what answers requests for
+both in a process of its own.
 """
 
 from __future__ import annotations
@@ -8,20 +9,22 @@ from __future__ import annotations
 import hashlib
 import html
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from speechemo_cli.errors import SCHEMA, ClipError
+from speechemo_cli.errors import SCHEMA, AudioError, ClipError
 from speechemo_cli.files import display_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from speechemo_cli.inference.predictor import Answer, Predictor
 
 # Rows of a table in a notebook. A recording of hours has thousands of segments.
 _MOST_ROWS = 30
+# Columns of the waveform that the page of `serve` draws.
+_COLUMNS = 500
 
 
 class Result:
@@ -140,3 +143,34 @@ class Style(NamedTuple):
         """Return all records as one document."""
         name = "clips" if self.command == "predict" else "recordings"
         return {"schema": SCHEMA, "command": self.command, "model": self.model, name: records}
+
+
+def load_model(model: str, config: dict[str, Any]) -> Callable[[dict[str, Any], bytes], tuple[Any]]:
+    """Return what answers a request: `path` to read, `name` to call it, `timeline` and `waveform`.
+
+    The answer is the document that `predict --format json` prints, or `timeline` where that is asked
+    for; with `waveform` the lowest and highest samples of up to 500 equal parts come with it.
+    """
+    from speechemo_cli.config import Config
+    from speechemo_cli.inference.predictor import Predictor
+    from speechemo_cli.inference.timeline import timelines
+
+    predictor = Predictor.open(model, Config.from_dict(config))
+    style = Style.of(predictor)
+
+    def answer(request: dict[str, Any], _content: bytes) -> tuple[Any]:
+        path, name = request["path"], request["name"]
+        if not request["timeline"]:
+            (item,) = predictor.predict_one(path)
+            if isinstance(item, ClipError):
+                raise AudioError(item.error)
+            return (style.document([style.record(replace(item, path=name))]),)
+        found = next(timelines(predictor, path))
+        record = style.record(replace(found, path=name))
+        if request["waveform"]:
+            step = max(1, -(-len(found.envelope) // _COLUMNS))
+            parts = [found.envelope[i : i + step] for i in range(0, len(found.envelope), step)]
+            record["waveform"] = [[round(float(f), 4) for f in (part.min(), part.max())] for part in parts]
+        return (style._replace(command="timeline").document([record]),)
+
+    return answer

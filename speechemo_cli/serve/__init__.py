@@ -12,7 +12,6 @@ import ipaddress
 import re
 import uuid
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -26,8 +25,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from speechemo_cli.config import Config
-from speechemo_cli.errors import SCHEMA, AudioError, ClipError
+from speechemo_cli.errors import SCHEMA, AudioError
 from speechemo_cli.files import display_name, scratch_folder
 from speechemo_cli.processes import CRASHED, Pool
 
@@ -46,8 +44,6 @@ _ARRIVAL_S, _DRAIN_S = 120.0, 5.0
 # Requests that are read, wait or are answered at a time. Each holds up to LARGEST_BYTES on disk.
 _MOST_REQUESTS = 16
 _LONGEST_NAME = 255
-# Columns of the waveform that the page draws.
-_COLUMNS = 500
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -255,37 +251,6 @@ async def serve(
 
 
 # --- the processes that answer
-
-
-def load_model(model: str, config: dict[str, Any]) -> Callable[[dict[str, Any], bytes], tuple[Any]]:
-    """Return what answers a request: `path` to read, `name` to call it, `timeline` and `waveform`.
-
-    The answer is the document that `predict --format json` prints, or `timeline` where that is asked
-    for; with `waveform` the lowest and highest samples of up to 500 equal parts come with it.
-    """
-    from speechemo_cli.inference import Style
-    from speechemo_cli.inference.predictor import Predictor
-    from speechemo_cli.inference.timeline import timelines
-
-    predictor = Predictor.open(model, Config.from_dict(config))
-    style = Style.of(predictor)
-
-    def answer(request: dict[str, Any], _content: bytes) -> tuple[Any]:
-        path, name = request["path"], request["name"]
-        if not request["timeline"]:
-            (item,) = predictor.predict_one(path)
-            if isinstance(item, ClipError):
-                raise AudioError(item.error)
-            return (style.document([style.record(replace(item, path=name))]),)
-        found = next(timelines(predictor, path))
-        record = style.record(replace(found, path=name))
-        if request["waveform"]:
-            step = max(1, -(-len(found.envelope) // _COLUMNS))
-            parts = [found.envelope[i : i + step] for i in range(0, len(found.envelope), step)]
-            record["waveform"] = [[round(float(f), 4) for f in (part.min(), part.max())] for part in parts]
-        return (style._replace(command="timeline").document([record]),)
-
-    return answer
 
 
 class WorkerPool:
