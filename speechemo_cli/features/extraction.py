@@ -119,6 +119,7 @@ class _Job:
         self._started = time.perf_counter()
         self._clips, self._config, self._keep_keys = clips, config, keep_keys
         self._on_progress = on_progress
+        self._n_clips = len(clips)  # asked for at every clip; a corpus counts by label and speaker
         self._stores = {name: FeatureStore.open(name, config) for name in sets}
         # The clips that wait for an outcome, by their content: their place and path.
         self._under_way: dict[str, list[tuple[int, str]]] = {}
@@ -170,7 +171,7 @@ class _Job:
             with self._lock:
                 task = self._task(i, path, key)
             chunk += [task] if task else []
-            left = len(self._clips) - (i + 1)
+            left = self._n_clips - (i + 1)
             if len(chunk) >= max(_SMALLEST_CHUNK, min(_SHARD_CLIPS, left // (4 * self._n_workers))):
                 yield chunk
                 chunk = []
@@ -226,7 +227,7 @@ class _Job:
     def _advance(self, n: int) -> None:
         self._done += n
         if threading.get_ident() == self._thread:
-            self._on_progress(self._done, len(self._clips))
+            self._on_progress(self._done, self._n_clips)
 
     def finish(self) -> Extraction:
         """Count, and list what went wrong in the order of the clips."""
